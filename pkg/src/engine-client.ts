@@ -1,0 +1,110 @@
+// The page's half of the protocol: numbers the requests, matches the answers, and makes sure that
+// no caller waits for a worker that has died.
+import { abortError, EmberglassError, fromWire } from "./errors.js";
+import type { FromWorker, ToWorker, Verb, Verbs } from "./protocol.js";
+
+/** The part of `Worker` that is used; tests put their own in its place. */
+export interface WorkerLike {
+  postMessage(message: ToWorker): void;
+  terminate(): void;
+  addEventListener(type: "message" | "error" | "messageerror", listener: (event: any) => void): void;
+}
+
+interface Pending {
+  resolve(value: unknown): void;
+  reject(error: EmberglassError): void;
+  onEvent: ((value: unknown) => void) | undefined;
+}
+
+/** One worker and the requests under way in it. */
+export class EngineClient {
+  readonly #worker: WorkerLike;
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 1;
+  #failure: EmberglassError | undefined;
+
+  /** @throws {@link EmberglassError} `worker-failed` when the worker cannot be made. */
+  constructor(spawn: () => WorkerLike) {
+    try {
+      this.#worker = spawn();
+    } catch (cause) {
+      throw new EmberglassError("worker-failed", `the worker could not be started: ${String(cause)}`, { cause });
+    }
+    this.#worker.addEventListener("message", (event: { data: FromWorker }) => this.#receive(event.data));
+    this.#worker.addEventListener("error", (event: ErrorEvent) => this.close(crash(event)));
+    this.#worker.addEventListener("messageerror", () => {
+      this.close(new EmberglassError("worker-failed", "a message of the worker could not be read"));
+    });
+  }
+
+  /** Why this client takes no more requests; undefined while it does. */
+  get failure(): EmberglassError | undefined {
+    return this.#failure;
+  }
+
+  /** Sends one request. An abort is passed on to the worker, whose answer then settles the promise. */
+  call<V extends Verb>(
+    verb: V,
+    args: Verbs[V]["args"],
+    { signal, onEvent }: { signal?: AbortSignal | undefined; onEvent?: (event: Verbs[V]["event"]) => void } = {},
+  ): Promise<Verbs[V]["result"]> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    if (signal?.aborted) return Promise.reject(abortError(signal));
+    const id = this.#nextId++;
+    const abort = () => this.#worker.postMessage({ verb: "abort", id });
+    return new Promise<Verbs[V]["result"]>((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, onEvent } as Pending);
+      signal?.addEventListener("abort", abort, { once: true });
+      try {
+        this.#worker.postMessage({ verb, id, args } as ToWorker);
+      } catch (cause) {
+        // DataCloneError: an option holds something, such as a function, that cannot be sent.
+        this.#pending.delete(id);
+        reject(new EmberglassError("invalid-option", `a value cannot be sent to the worker: ${String(cause)}`, { cause }));
+      }
+    }).finally(() => signal?.removeEventListener("abort", abort));
+  }
+
+  /** Ends the worker; every request under way, and every later one, rejects with `reason`. */
+  close(reason: EmberglassError): void {
+    if (this.#failure) return;
+    this.#failure = reason;
+    this.#worker.terminate();
+    for (const { reject } of this.#pending.values()) reject(reason);
+    this.#pending.clear();
+  }
+
+  #receive(message: FromWorker): void {
+    if (this.#failure) return;
+    if (message.kind === "fatal") {
+      this.close(fromWire(message.error));
+      return;
+    }
+    const pending = this.#pending.get(message.id);
+    if (!pending) return;
+    switch (message.kind) {
+      case "event":
+        pending.onEvent?.(message.value);
+        return;
+      case "result":
+        this.#pending.delete(message.id);
+        pending.resolve(message.value);
+        return;
+      case "error":
+        this.#pending.delete(message.id);
+        pending.reject(fromWire(message.error));
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+}
+
+function crash(event: Partial<ErrorEvent>): EmberglassError {
+  const message = event.message ?? "";
+  // Across threads only the text of a trap survives, and browsers name its class in it.
+  if (message.includes("RuntimeError")) {
+    return new EmberglassError("wasm-trap", `the engine stopped on an internal fault (${message}): load the model again to go on`);
+  }
+  return new EmberglassError("worker-failed", `the worker failed: ${message || "its script could not be loaded"}`);
+}

@@ -1,0 +1,106 @@
+/** Codes of `src/error.rs`, then those that only the JavaScript side can meet. Never reworded. */
+export type ErrorCode =
+  | "no-webgpu"
+  | "no-adapter"
+  | "device-request"
+  | "device-lost"
+  | "out-of-memory"
+  | "device-limit"
+  | "gpu"
+  | "network"
+  | "http-status"
+  | "io"
+  | "truncated"
+  | "not-gguf"
+  | "unsupported-version"
+  | "malformed"
+  | "unsupported-type"
+  | "unsupported-architecture"
+  | "unsupported-model"
+  | "missing-tensor"
+  | "missing-metadata"
+  | "shape-mismatch"
+  | "split-mismatch"
+  | "unsupported-tokenizer"
+  | "tokenizer"
+  | "template"
+  | "no-chat-template"
+  | "context-overflow"
+  | "empty-prompt"
+  | "invalid-option"
+  | "aborted"
+  | "busy"
+  | "internal"
+  /** The worker or its wasm could not be started, or the worker died. */
+  | "worker-failed"
+  /** The wasm instance trapped; the model must be loaded again. */
+  | "wasm-trap"
+  /** The model was disposed. */
+  | "disposed"
+  // A later engine may know more codes than this page does.
+  | (string & {});
+
+/** What crosses the worker boundary: classes do not survive a structured clone, plain objects do. */
+export interface WireError {
+  code: ErrorCode;
+  message: string;
+  /** Stack in the worker; kept for traps, where it names the wasm functions. */
+  stack?: string;
+}
+
+/**
+ * Every error this package throws or rejects with.
+ *
+ * `code` is stable and the same string in Rust, in the worker and here; `message` says what
+ * happened and what to do. A cancelled request has code `"aborted"` and, as everywhere on the web
+ * platform, the name `"AbortError"`.
+ */
+export class EmberglassError extends Error {
+  /** Stable identifier of the kind of error. */
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.name = code === "aborted" ? "AbortError" : "EmberglassError";
+  }
+}
+
+/** The error of a request whose `AbortSignal` fired; the signal's own reason is its `cause`. */
+export function abortError(signal?: AbortSignal): EmberglassError {
+  return new EmberglassError("aborted", "cancelled by the caller", { cause: signal?.reason });
+}
+
+/** The class, rebuilt on the page from what the worker sent. */
+export function fromWire(wire: WireError): EmberglassError {
+  return new EmberglassError(
+    wire.code,
+    wire.message,
+    wire.stack === undefined ? undefined : { cause: wire.stack },
+  );
+}
+
+/** Any thrown value as a plain object that `postMessage` can carry. */
+export function toWire(thrown: unknown): WireError {
+  if (isTrap(thrown)) {
+    const wire: WireError = {
+      code: "wasm-trap",
+      message: `the engine stopped on an internal fault (${thrown.message}): load the model again to go on`,
+    };
+    if (thrown.stack !== undefined) wire.stack = thrown.stack;
+    return wire;
+  }
+  // wasm rejects with plain `{ code, message }` objects, so this looks at the shape, not the class.
+  if (typeof thrown === "object" && thrown !== null) {
+    const { code, message, name } = thrown as Record<string, unknown>;
+    if (typeof code === "string" && typeof message === "string") return { code, message };
+    if (name === "AbortError") return { code: "aborted", message: "cancelled by the caller" };
+    if (typeof message === "string") return { code: "internal", message };
+  }
+  return { code: "internal", message: String(thrown) };
+}
+
+/** Whether a thrown value is a wasm trap, after which the instance must not be used again. */
+export function isTrap(thrown: unknown): thrown is WebAssembly.RuntimeError {
+  return thrown instanceof WebAssembly.RuntimeError;
+}

@@ -1,0 +1,58 @@
+import { EngineClient, type WorkerLike } from "./engine-client.js";
+import { abortError, EmberglassError } from "./errors.js";
+import { TextModel } from "./model.js";
+import { progressMeter } from "./progress.js";
+import { toWireSource } from "./source.js";
+import type { LoadOptions, ModelSource } from "./types.js";
+
+/** How long a cancelled worker may take to clean up before it is ended from outside. */
+const GRACE_MS = 500;
+
+/**
+ * Loads a GGUF language model onto the GPU, in a Web Worker of its own.
+ *
+ * @param source An address (relative ones are resolved against the document), a `Blob` or `File`,
+ * or the shards of a split model in their order.
+ * @throws {@link EmberglassError} `no-webgpu`, `no-adapter`, `out-of-memory`, `network`, `http-status`,
+ * `not-gguf`, `truncated`, `unsupported-type`, `unsupported-architecture` and others of {@link ErrorCode};
+ * `aborted` (an `AbortError`) when `options.signal` fires.
+ */
+export function loadTextModel(source: ModelSource, options: LoadOptions = {}): Promise<TextModel> {
+  // Written out in one expression: this is the form in which bundlers recognise a worker.
+  return openTextModel(source, options, () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+}
+
+/** {@link loadTextModel} over any worker. Not public: the seam for tests. */
+export async function openTextModel(
+  source: ModelSource,
+  { onProgress, signal, contextLength }: LoadOptions,
+  spawn: () => WorkerLike,
+): Promise<TextModel> {
+  if (signal?.aborted) throw abortError(signal);
+  const wire = toWireSource(source);
+  const client = new EngineClient(spawn);
+  const loading = client.call(
+    "load",
+    { source: wire, ...(contextLength === undefined ? {} : { contextLength }) },
+    { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) },
+  );
+  try {
+    return new TextModel(client, await orAborted(loading, signal));
+  } catch (error) {
+    // The caller need not wait for the clean-up, but the worker must not outlive it.
+    const end = () => client.close(new EmberglassError("disposed", "the model was not loaded"));
+    const timer = setTimeout(end, GRACE_MS);
+    loading.then(end, end).finally(() => clearTimeout(timer));
+    throw error;
+  }
+}
+
+/** Rejects as soon as the signal fires, whatever `promise` does. */
+function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  return new Promise<T>((resolve, reject) => {
+    const abort = () => reject(abortError(signal));
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}

@@ -1,0 +1,140 @@
+import { Chat, type ChatOptions } from "./chat.js";
+import { ChatCompletions } from "./completions.js";
+import type { EngineClient } from "./engine-client.js";
+import { EmberglassError } from "./errors.js";
+import { StreamedGeneration } from "./generation.js";
+import type { GenerateRequest, Verb, Verbs } from "./protocol.js";
+import { SerialQueue } from "./serial-queue.js";
+import type { ChatMessage, GenerateOptions, GenerateResult, Generation, ModelInfo, SamplingOptions } from "./types.js";
+
+/** How long the worker may take to free its memory before it is ended from outside. */
+const DISPOSE_GRACE_MS = 2000;
+
+/** The prompt of one generation, made when its turn comes, and told how it went. */
+export interface Turn {
+  /** Called when the queue reaches the request: what the model shall read, as of then. */
+  begin(): Pick<GenerateRequest, "messages" | "prompt">;
+  /** Called before the result reaches the caller, and before the next request begins. */
+  end?(result: GenerateResult): void;
+  /** The same, when the request failed after `begin`. */
+  fail?(): void;
+}
+
+/**
+ * A language model on the GPU. Made by `loadTextModel`.
+ *
+ * Requests are computed one after another in the order they were made; those that wait can be
+ * cancelled. All methods reject with {@link EmberglassError}: `disposed` after {@link TextModel.dispose},
+ * `wasm-trap` or `worker-failed` once the worker has died, `device-lost` once the GPU has gone.
+ */
+export class TextModel {
+  /** What was loaded, and what it runs on. */
+  readonly info: ModelInfo;
+  /** OpenAI's shape: `model.chat.completions.create({ messages, stream: true })`. */
+  readonly chat: { readonly completions: ChatCompletions };
+
+  readonly #client: EngineClient;
+  readonly #queue = new SerialQueue();
+  readonly #lifetime = new AbortController();
+  #disposing: Promise<void> | undefined;
+
+  /** @internal */
+  constructor(client: EngineClient, info: ModelInfo) {
+    this.#client = client;
+    this.info = info;
+    this.chat = { completions: new ChatCompletions(this) };
+  }
+
+  /**
+   * Generates from a plain prompt, or from messages by way of the file's chat template.
+   *
+   * @throws (through the returned generation) {@link EmberglassError} `context-overflow`, `empty-prompt`,
+   * `invalid-option`, `no-chat-template`, `template`, `device-lost`, `out-of-memory`.
+   */
+  generate(input: string | readonly ChatMessage[], options: GenerateOptions = {}): Generation {
+    const prompt = typeof input === "string" ? { prompt: input } : { messages: [...input] };
+    return this.start({ begin: () => prompt }, options);
+  }
+
+  /** A conversation that keeps its own history. Any number may share one model. */
+  createChat(options: ChatOptions = {}): Chat {
+    return new Chat(this, options);
+  }
+
+  /**
+   * Token ids of a text. Waits for its turn behind running generations.
+   *
+   * @param options `special`: read special-token text such as `<|im_end|>` as control tokens. Default false.
+   */
+  tokenize(text: string, { special = false, signal }: { special?: boolean; signal?: AbortSignal } = {}): Promise<Uint32Array> {
+    return this.#enqueue("tokenize", { text, special }, signal);
+  }
+
+  /** The text of token ids. */
+  detokenize(ids: Uint32Array | readonly number[], { signal }: { signal?: AbortSignal } = {}): Promise<string> {
+    return this.#enqueue("detokenize", { ids: Uint32Array.from(ids) }, signal);
+  }
+
+  /** How many tokens a text takes. */
+  async countTokens(text: string, options: { special?: boolean; signal?: AbortSignal } = {}): Promise<number> {
+    return (await this.tokenize(text, options)).length;
+  }
+
+  /**
+   * Stops what runs, rejects what waits with code `disposed`, frees the GPU memory and ends the worker.
+   * Calling it again does nothing more. Never rejects.
+   */
+  dispose(): Promise<void> {
+    this.#disposing ??= this.#dispose();
+    return this.#disposing;
+  }
+
+  /** `await using model = …`. Browsers without the symbol ignore it; call {@link TextModel.dispose} there. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  /** @internal Queues one generation. */
+  start(turn: Turn, { signal, ...sampling }: GenerateOptions, ...signals: AbortSignal[]): Generation {
+    const stops = [this.#lifetime.signal, ...signals];
+    if (signal) stops.push(signal);
+    return new StreamedGeneration(
+      (push, stop) =>
+        this.#queue.run(async () => {
+          const request = { ...definedOptions(sampling), ...turn.begin() };
+          try {
+            const result = await this.#client.call("generate", request, { signal: stop, onEvent: push });
+            turn.end?.(result);
+            return result;
+          } catch (error) {
+            turn.fail?.();
+            throw error;
+          }
+        }, stop),
+      stops,
+    );
+  }
+
+  #enqueue<V extends Verb>(verb: V, args: Verbs[V]["args"], signal?: AbortSignal): Promise<Verbs[V]["result"]> {
+    return this.#queue.run(() => this.#client.call(verb, args, { signal }), signal);
+  }
+
+  async #dispose(): Promise<void> {
+    const reason = new EmberglassError("disposed", "the model was disposed");
+    // Closed before the abort, so that waiting requests learn the true reason. The running request
+    // must end first: memory in use cannot be freed.
+    const idle = this.#queue.close(reason);
+    this.#lifetime.abort(reason);
+    const freed = idle.then(() => this.#client.call("dispose", null)).catch(() => {});
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, DISPOSE_GRACE_MS)));
+    await Promise.race([freed, late]);
+    clearTimeout(timer);
+    this.#client.close(reason);
+  }
+}
+
+/** Options given as `undefined` mean "the default", so they are not sent at all. */
+function definedOptions(options: SamplingOptions): SamplingOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,36 @@
+// Turns the engine's byte counts into what a progress bar shows.
+import type { RawProgress } from "./protocol.js";
+import type { LoadProgress } from "./types.js";
+
+const INTERVAL_MS = 100;
+/** Long enough to smooth out bursts, short enough to follow a changing connection. */
+const WINDOW_MS = 4000;
+
+/** Returns the function to feed; `report` gets every change of phase, and ten reports a second at most. */
+export function progressMeter(
+  report: (progress: LoadProgress) => void,
+  now: () => number = () => performance.now(),
+): (raw: RawProgress) => void {
+  let samples: { at: number; bytes: number }[] = [];
+  let phase: RawProgress["phase"] | undefined;
+  let reportedAt = -Infinity;
+
+  return (raw) => {
+    const at = now();
+    samples = samples.filter((sample) => at - sample.at <= WINDOW_MS);
+    samples.push({ at, bytes: raw.loadedBytes });
+
+    const changed = raw.phase !== phase;
+    const complete = raw.totalBytes > 0 && raw.loadedBytes >= raw.totalBytes;
+    if (!changed && !complete && at - reportedAt < INTERVAL_MS) return;
+    phase = raw.phase;
+    reportedAt = at;
+
+    const first = samples[0] ?? { at, bytes: raw.loadedBytes };
+    const elapsed = at - first.at;
+    const bytesPerSecond = elapsed > 0 ? Math.max(0, ((raw.loadedBytes - first.bytes) * 1000) / elapsed) : 0;
+    const left = Math.max(0, raw.totalBytes - raw.loadedBytes);
+    const secondsLeft = raw.totalBytes > 0 && bytesPerSecond > 0 ? left / bytesPerSecond : null;
+    report({ ...raw, bytesPerSecond, secondsLeft });
+  };
+}

@@ -1,0 +1,42 @@
+// The message contract between the page and the worker: verb, id, args -> result | error | event.
+// Both sides are typed from the one table below, so neither can drift from the other.
+import type { WireError } from "./errors.js";
+import type { ChatMessage, GenerateResult, LoadPhase, ModelInfo, SamplingOptions } from "./types.js";
+
+/** A model's bytes, after the page has resolved addresses. */
+export type WireSource = { urls: string[] } | { blobs: Blob[]; names: string[] };
+
+/** What one generation needs: messages for the chat template, or a plain prompt. */
+export interface GenerateRequest extends SamplingOptions {
+  messages?: ChatMessage[];
+  prompt?: string;
+}
+
+/** Loading as the engine reports it; rates are worked out on the page. */
+export interface RawProgress {
+  phase: LoadPhase;
+  loadedBytes: number;
+  totalBytes: number;
+}
+
+/** Every verb with its arguments, its result and the events it may send on the way. */
+export interface Verbs {
+  load: { args: { source: WireSource; contextLength?: number }; result: ModelInfo; event: RawProgress };
+  generate: { args: GenerateRequest; result: GenerateResult; event: string };
+  tokenize: { args: { text: string; special: boolean }; result: Uint32Array; event: never };
+  detokenize: { args: { ids: Uint32Array }; result: string; event: never };
+  /** Frees GPU memory. */
+  dispose: { args: null; result: null; event: never };
+}
+
+export type Verb = keyof Verbs;
+
+/** Page to worker. `abort` has no reply of its own: the request it names settles. */
+export type ToWorker = { [V in Verb]: { verb: V; id: number; args: Verbs[V]["args"] } }[Verb] | { verb: "abort"; id: number };
+
+/** Worker to page. After `fatal` the worker answers nothing any more. */
+export type FromWorker =
+  | { kind: "result"; id: number; value: Verbs[Verb]["result"] }
+  | { kind: "error"; id: number; error: WireError }
+  | { kind: "event"; id: number; value: Verbs[Verb]["event"] }
+  | { kind: "fatal"; error: WireError };

@@ -1,0 +1,158 @@
+/** One message of a conversation. */
+export interface ChatMessage {
+  /** Who speaks. */
+  role: "system" | "user" | "assistant";
+  /** Plain text. Special-token text in it stays text: it cannot act as a control token. */
+  content: string;
+}
+
+/** What was loaded, and what it runs on. */
+export interface ModelInfo {
+  /** `general.architecture` of the file, such as `"llama"`. */
+  architecture: string;
+  /** `general.name` of the file. */
+  name: string;
+  /** Number of weights. */
+  parameters: number;
+  /** Bytes of all weights as stored. */
+  weightBytes: number;
+  /** Weight formats in the file, such as `["Q4_1", "F32"]`. */
+  weightTypes: string[];
+  /** Capacity of the KV cache, in tokens. */
+  contextLength: number;
+  /** Context the model was trained with, in tokens. */
+  trainedContextLength: number;
+  /** Number of transformer layers. */
+  layers: number;
+  /** Number of tokens in the vocabulary. */
+  vocabularySize: number;
+  /** Without a chat template only plain prompts can be generated from. */
+  hasChatTemplate: boolean;
+  /** The device that computes. */
+  device: {
+    backend: "webgpu";
+    /** The adapter's own description; browsers may blur it. */
+    adapter: string;
+    /** True when the "GPU" is software on the CPU: correct, but slow. */
+    isFallbackAdapter: boolean;
+    /** Optional device features that are really used, such as `"shader-f16"`. */
+    features: string[];
+  };
+  /** GPU memory held by weights, KV cache and scratch buffers, in bytes. */
+  gpuBytes: number;
+  /** GPU dispatches for one decoded token. */
+  dispatchesPerToken: number;
+  /** Size of the worker's wasm memory after loading, in bytes. It never shrinks, so it is the peak. */
+  wasmHeapBytes: number;
+}
+
+/** How to sample, and when to stop. Everything left out takes the default named here. */
+export interface SamplingOptions {
+  /** Most tokens to generate. Default: what is left of the context. */
+  maxTokens?: number;
+  /** Texts that end the answer; they are not part of it. */
+  stop?: string[];
+  /** The same seed and options give the same text. Default: random; see {@link GenerateResult.seed}. */
+  seed?: number;
+  /** 0 is greedy. Default 0.8. */
+  temperature?: number;
+  /** Keep the k likeliest tokens; 0 keeps all. Default 40. */
+  topK?: number;
+  /** Keep the likeliest tokens that make up this share of probability. Default 0.95. */
+  topP?: number;
+  /** Drop tokens below this share of the likeliest one's probability. Default 0.05. */
+  minP?: number;
+  /** Divides the score of recent tokens; 1 is off. Default 1. */
+  repetitionPenalty?: number;
+  /** Subtracted once from the score of each recent token. Default 0. */
+  presencePenalty?: number;
+  /** Subtracted from a recent token's score for each time it occurred. Default 0. */
+  frequencyPenalty?: number;
+  /** How many of the latest tokens the penalties look at. Default 64. */
+  penaltyWindow?: number;
+  /** Added to the score of token ids. */
+  logitBias?: Record<number, number>;
+}
+
+/** {@link SamplingOptions} and a way to cancel. */
+export interface GenerateOptions extends SamplingOptions {
+  /**
+   * Cancels the request. While it still waits in the queue the request rejects with an
+   * `AbortError`; once it runs, it resolves with the text so far and `finishReason: "aborted"`.
+   */
+  signal?: AbortSignal;
+}
+
+/** How a generation went. */
+export interface GenerateResult {
+  /** The whole text. */
+  text: string;
+  /** Why it ended: end of turn, a stop string, `maxTokens`, a full context, or the caller. */
+  finishReason: "stop" | "stop-string" | "length" | "context-full" | "aborted";
+  /** Which stop string was met. */
+  stopString?: string;
+  /** Tokens of the prompt. */
+  promptTokens: number;
+  /** Of these, tokens whose keys and values were still in the cache. */
+  reusedTokens: number;
+  /** Tokens generated. */
+  generatedTokens: number;
+  /** The seed that was used; give it again to get the same text. */
+  seed: number;
+  /** Times in milliseconds, rates in tokens per second, and counts per generated token. */
+  stats: {
+    prefillMs: number;
+    timeToFirstTokenMs: number;
+    decodeMs: number;
+    prefillTokensPerSecond: number;
+    decodeTokensPerSecond: number;
+    dispatchesPerToken: number;
+    submitsPerToken: number;
+    readbacksPerToken: number;
+    weightBytesPerToken: number;
+  };
+}
+
+/** A text that is being generated. Generation starts by itself; reading it is optional. */
+export interface Generation extends AsyncIterable<string> {
+  /**
+   * Settles when the generation has ended.
+   *
+   * @throws {@link EmberglassError} with the engine's code; an `AbortError` only when the request was
+   * cancelled before it began.
+   */
+  readonly result: Promise<GenerateResult>;
+  /** The text so far. */
+  readonly text: string;
+  /** Stops it, as the caller's `AbortSignal` would. Leaving a `for await` loop early does the same. */
+  abort(): void;
+}
+
+/** Steps of loading, in order. */
+export type LoadPhase = "starting" | "header" | "device" | "weights" | "kernels" | "ready";
+
+/** One report of how far loading is. */
+export interface LoadProgress {
+  phase: LoadPhase;
+  /** Bytes of the model file(s) that have arrived. */
+  loadedBytes: number;
+  /** Bytes to load in all; 0 while unknown. */
+  totalBytes: number;
+  /** Rate over the last few seconds; 0 while unknown. */
+  bytesPerSecond: number;
+  /** Estimate for the remaining bytes, in seconds; null while unknown. */
+  secondsLeft: number | null;
+}
+
+/** Where a GGUF model comes from. Relative addresses are resolved against the document. */
+export type ModelSource = string | URL | Blob | { shards: (string | URL)[] | Blob[] };
+
+/** Options of `loadTextModel`. */
+export interface LoadOptions {
+  /** Called on every change of phase, else at most ten times a second. */
+  onProgress?: (progress: LoadProgress) => void;
+  /** Cancels loading; the promise rejects with an `AbortError` and nothing is left behind. */
+  signal?: AbortSignal;
+  /** Capacity of the KV cache in tokens. Default: chosen by the engine for the model. */
+  contextLength?: number;
+}

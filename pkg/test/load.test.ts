@@ -1,0 +1,115 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { openTextModel } from "../src/load.js";
+import { progressMeter } from "../src/progress.js";
+import { toWireSource } from "../src/source.js";
+import type { LoadProgress } from "../src/types.js";
+import { FakeWorker } from "./fake-engine.js";
+import { load, rejects, settle } from "./harness.js";
+
+const never = () => new Promise<never>(() => {});
+
+test("loading resolves with the model's info and reports the wasm heap", async () => {
+  const { model } = await load();
+  assert.equal(model.info.name, "fake");
+  assert.equal(model.info.wasmHeapBytes, 1 << 20);
+});
+
+test("an engine error arrives as the class, with code and message", async () => {
+  const failing = load({
+    load: async () => {
+      throw { code: "not-gguf", message: "m.gguf is not a GGUF file" };
+    },
+  });
+  const error = await rejects(failing, "not-gguf");
+  assert.equal(error.message, "m.gguf is not a GGUF file");
+  assert.equal(error.name, "EmberglassError");
+});
+
+test("a failed load ends the worker", async () => {
+  const worker = new FakeWorker({ load: () => Promise.reject({ code: "network", message: "x" }) });
+  await rejects(openTextModel("https://e.test/m", {}, () => worker), "network");
+  await settle();
+  assert.equal(worker.terminated, true);
+});
+
+test("wasm that does not start is worker-failed", async () => {
+  const error = await rejects(load({ start: () => Promise.reject(new Error("404")) }), "worker-failed");
+  assert.match(error.message, /404/);
+});
+
+test("a worker that cannot be made is worker-failed", async () => {
+  const loading = openTextModel("https://e.test/m", {}, () => {
+    throw new Error("blocked");
+  });
+  await rejects(loading, "worker-failed");
+});
+
+test("a missing worker script is worker-failed", async () => {
+  const worker = new FakeWorker({ load: never });
+  const loading = openTextModel("https://e.test/m", {}, () => worker);
+  worker.crash();
+  await rejects(loading, "worker-failed");
+});
+
+test("aborting while loading rejects at once, tells the engine, and ends a worker that does not answer", async () => {
+  let stopped = false;
+  const worker = new FakeWorker({
+    load: async (_source, _progress, signal) => {
+      signal.addEventListener("abort", () => (stopped = true));
+      await never();
+    },
+  });
+  const controller = new AbortController();
+  const loading = openTextModel("https://e.test/m", { signal: controller.signal }, () => worker);
+  await settle();
+  controller.abort();
+  const error = await rejects(loading, "aborted");
+  assert.equal(error.name, "AbortError");
+  await settle();
+  assert.equal(stopped, true);
+  assert.equal(worker.terminated, false);
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  assert.equal(worker.terminated, true);
+});
+
+test("a signal that has fired already starts no worker", async () => {
+  const loading = openTextModel("https://e.test/m", { signal: AbortSignal.abort() }, () => {
+    throw new Error("must not be made");
+  });
+  await rejects(loading, "aborted");
+});
+
+test("sources become addresses or files", () => {
+  const file = new Blob(["x"]);
+  assert.deepEqual(toWireSource(new URL("https://e.test/a")), { urls: ["https://e.test/a"] });
+  assert.deepEqual(toWireSource({ shards: ["https://e.test/1", "https://e.test/2"] }), {
+    urls: ["https://e.test/1", "https://e.test/2"],
+  });
+  assert.deepEqual(toWireSource(file), { blobs: [file], names: ["the given Blob"] });
+  assert.throws(() => toWireSource({ shards: [] }), { code: "invalid-option" });
+  assert.throws(() => toWireSource("not an address"), { code: "invalid-option" });
+});
+
+test("relative addresses are resolved against the document", (t) => {
+  Object.assign(globalThis, { document: { baseURI: "https://e.test/app/index.html" } });
+  t.after(() => Reflect.deleteProperty(globalThis, "document"));
+  assert.deepEqual(toWireSource("models/m.gguf"), { urls: ["https://e.test/app/models/m.gguf"] });
+});
+
+test("progress: phases pass at once, the rest is throttled, rate and time left are in seconds", () => {
+  let now = 0;
+  const reports: LoadProgress[] = [];
+  const meter = progressMeter((report) => reports.push(report), () => now);
+  meter({ phase: "header", loadedBytes: 0, totalBytes: 0 });
+  meter({ phase: "weights", loadedBytes: 0, totalBytes: 1000 });
+  for (now = 10; now <= 500; now += 10) meter({ phase: "weights", loadedBytes: now, totalBytes: 1000 });
+  assert.deepEqual(reports.slice(0, 2).map((r) => [r.phase, r.secondsLeft]), [["header", null], ["weights", null]]);
+  assert.equal(reports.length, 2 + 5);
+  const last = reports.at(-1)!;
+  assert.equal(last.loadedBytes, 500);
+  assert.equal(Math.round(last.bytesPerSecond), 1000);
+  assert.equal(last.secondsLeft, 0.5);
+  meter({ phase: "weights", loadedBytes: 1000, totalBytes: 1000 });
+  assert.equal(reports.at(-1)!.loadedBytes, 1000);
+});

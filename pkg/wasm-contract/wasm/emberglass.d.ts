@@ -1,0 +1,12 @@
+// Stands in for the generated file of the same name; see ../README.md.
+export default function init(input?: { module_or_path: URL }): Promise<{ memory: WebAssembly.Memory }>;
+
+export class WasmTextModel {
+  private constructor();
+  static load(source: any, options: any, onProgress: Function, signal: AbortSignal): Promise<WasmTextModel>;
+  info(): any;
+  generate(request: any, onPiece: Function, signal: AbortSignal): Promise<any>;
+  tokenize(text: string, special: boolean): Uint32Array;
+  detokenize(ids: Uint32Array): string;
+  free(): void;
+}

@@ -1,0 +1,149 @@
+// Second half of sampling, one workgroup of 256: picks the top k candidates in order, cuts them by
+// top-p and min-p, applies the temperature and draws one (llama.cpp's order of samplers).
+//
+// Each round takes the best of all groups' best, then looks for the next best inside that group,
+// so the cost is k rounds over `groups` values and one group; the logits are not sorted.
+#import shared/sampling.wgsl
+#import shared/step.wgsl
+#import shared/random.wgsl
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> logits: array<f32>;
+@group(0) @binding(3) var<storage, read_write> best: array<vec2<u32>>;
+@group(0) @binding(4) var<storage, read_write> tokens: array<u32>; // the drawn id goes to tokens[0]
+#ifdef ADJUST
+@group(0) @binding(5) var<storage, read_write> counts: array<u32>;
+@group(0) @binding(6) var<storage, read_write> history: array<u32>; // ring of the last `window` ids
+#endif
+
+const WORKGROUP: u32 = 256u;
+const MAX_TOP_K: u32 = 128u;
+
+var<workgroup> values: array<f32, WORKGROUP>;
+var<workgroup> ids: array<u32, WORKGROUP>;
+var<workgroup> top_values: array<f32, MAX_TOP_K>;
+var<workgroup> top_ids: array<u32, MAX_TOP_K>;
+
+// Leaves the best candidate of all threads in values[0], ids[0].
+fn reduce_best(local: u32, value: f32, id: u32) {
+  workgroupBarrier();
+  values[local] = value;
+  ids[local] = id;
+  for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (local < half && beats(values[local + half], ids[local + half], values[local], ids[local])) {
+      values[local] = values[local + half];
+      ids[local] = ids[local + half];
+    }
+  }
+  workgroupBarrier();
+}
+
+// top-p, min-p, temperature and the draw; one thread, at most 128 candidates.
+fn draw() -> u32 {
+  let highest = top_values[0];
+  var count = 0u;
+  var total = 0.0;
+  for (var i = 0u; i < params.top_k; i++) {
+    if (top_ids[i] == NO_ID) {
+      break;
+    }
+    total += exp(top_values[i] - highest);
+    count++;
+  }
+  var kept = count;
+  if (params.top_p < 1.0) {
+    var sum = 0.0;
+    for (var i = 0u; i < count; i++) {
+      sum += exp(top_values[i] - highest);
+      if (sum >= params.top_p * total) {
+        kept = i + 1u;
+        break;
+      }
+    }
+  }
+  if (params.min_p > 0.0) {
+    let floor = highest + log(params.min_p);
+    for (var i = 1u; i < kept; i++) {
+      if (top_values[i] < floor) {
+        kept = i;
+        break;
+      }
+    }
+  }
+  var weights = 0.0;
+  for (var i = 0u; i < kept; i++) {
+    weights += exp((top_values[i] - highest) / params.temperature);
+  }
+  let target_weight = uniform_random(params.seed_low, params.seed_high, step.counter) * weights;
+  var sum = 0.0;
+  for (var i = 0u; i < kept; i++) {
+    sum += exp((top_values[i] - highest) / params.temperature);
+    if (target_weight < sum) {
+      return top_ids[i];
+    }
+  }
+  return top_ids[max(kept, 1u) - 1u];
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(local_invocation_index) local: u32) {
+  let greedy = params.top_k == 1u || params.temperature <= 0.0;
+  let rounds = select(params.top_k, 1u, greedy);
+  for (var round = 0u; round < rounds; round++) {
+    var value = LOWEST;
+    var id = NO_ID;
+    for (var g = local; g < params.groups; g += WORKGROUP) {
+      let candidate = best[g];
+      if (beats(bitcast<f32>(candidate.x), candidate.y, value, id)) {
+        value = bitcast<f32>(candidate.x);
+        id = candidate.y;
+      }
+    }
+    reduce_best(local, value, id);
+    let won_value = values[0];
+    let won_id = ids[0];
+    if (local == 0u) {
+      top_values[round] = won_value;
+      top_ids[round] = won_id;
+    }
+    if (round + 1u < rounds) {
+      // The winner's group: its best among those after the winner in the order.
+      let group = min(won_id, params.vocab - 1u) / params.group_size;
+      let end = min((group + 1u) * params.group_size, params.vocab);
+      value = LOWEST;
+      id = NO_ID;
+      for (var i = group * params.group_size + local; i < end; i += WORKGROUP) {
+        let candidate = logits[i];
+        if (beats(won_value, won_id, candidate, i) && beats(candidate, i, value, id)) {
+          value = candidate;
+          id = i;
+        }
+      }
+      reduce_best(local, value, id);
+      if (local == 0u) {
+        best[group] = vec2<u32>(bitcast<u32>(values[0]), ids[0]);
+      }
+      storageBarrier();
+    }
+  }
+  if (local == 0u) {
+    var id = top_ids[0];
+    if (!greedy) {
+      id = draw();
+    }
+    tokens[0] = min(id, params.vocab - 1u);
+#ifdef ADJUST
+    if (params.window > 0u) {
+      let slot = step.counter % params.window;
+      let old = history[slot];
+      if (old < params.vocab) {
+        counts[old] -= 1u;
+      }
+      history[slot] = tokens[0];
+      counts[tokens[0]] += 1u;
+    }
+#endif
+  }
+}

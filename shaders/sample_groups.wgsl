@@ -1,0 +1,58 @@
+// First half of sampling: the best logit of every group of neighbouring logits, one group a
+// workgroup of 64. With ADJUST, logit bias and penalties (llama.cpp's formulas, bias first) are
+// applied to the logits in place on the way.
+#import shared/sampling.wgsl
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(2) var<storage, read_write> best: array<vec2<u32>>; // (bits of the logit, id)
+#ifdef ADJUST
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> counts: array<u32>; // occurrences in the penalty window
+#endif
+
+var<workgroup> values: array<f32, 64>;
+var<workgroup> ids: array<u32, 64>;
+
+#ifdef ADJUST
+fn adjusted(id: u32) -> f32 {
+  var value = logits[id] + bias[id];
+  let count = f32(counts[id]);
+  if (count > 0.0) {
+    value = select(value / params.repetition, value * params.repetition, value <= 0.0);
+    value -= count * params.frequency + params.presence;
+  }
+  logits[id] = value;
+  return value;
+}
+#else
+fn adjusted(id: u32) -> f32 {
+  return logits[id];
+}
+#endif
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let end = min((group.x + 1u) * params.group_size, params.vocab);
+  var value = LOWEST;
+  var id = NO_ID;
+  for (var i = group.x * params.group_size + local; i < end; i += 64u) {
+    let candidate = adjusted(i);
+    if (beats(candidate, i, value, id)) {
+      value = candidate;
+      id = i;
+    }
+  }
+  values[local] = value;
+  ids[local] = id;
+  for (var half = 32u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (local < half && beats(values[local + half], ids[local + half], values[local], ids[local])) {
+      values[local] = values[local + half];
+      ids[local] = ids[local + half];
+    }
+  }
+  if (local == 0u) {
+    best[group.x] = vec2<u32>(bitcast<u32>(values[0]), ids[0]);
+  }
+}

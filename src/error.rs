@@ -1,0 +1,288 @@
+//! The one error type. Every variant carries its operands and has a stable [`Error::code`], which
+//! is the same string in Rust, in the worker and in the page.
+
+/// Everything that can go wrong, from the first byte of a file to the last token.
+///
+/// The message says what happened and, where the user can act, what to do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    // === Device ===
+    /// The browser has no WebGPU at all.
+    #[error(
+        "this browser has no WebGPU (navigator.gpu is missing): use a current Chrome, Edge, Firefox or Safari, and open the page over https or on localhost"
+    )]
+    NoWebGpu,
+    /// WebGPU or Vulkan exists, but no adapter was offered.
+    #[error(
+        "no graphics adapter was offered ({reason}): turn hardware acceleration on in the browser's settings, or update the graphics driver"
+    )]
+    NoAdapter {
+        /// What the API said.
+        reason: String,
+    },
+    /// The adapter refused to make a device.
+    #[error("the graphics adapter {adapter} refused a device: {reason}")]
+    DeviceRequest {
+        /// Adapter name.
+        adapter: String,
+        /// What the API said.
+        reason: String,
+    },
+    /// The device went away (driver reset, tab in the background, out of memory).
+    #[error("the graphics device was lost ({reason}): load the model again to go on")]
+    DeviceLost {
+        /// What the API said.
+        reason: String,
+    },
+    /// A GPU buffer could not be allocated.
+    #[error(
+        "out of GPU memory while allocating {bytes} bytes for {what}: choose a shorter context or a smaller model, or close other tabs"
+    )]
+    OutOfMemory {
+        /// What the buffer was for.
+        what: String,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// Something needs more than the device's limit.
+    #[error("{what} needs {needed} of {limit}, the device allows {allowed}")]
+    DeviceLimit {
+        /// Which tensor or kernel.
+        what: String,
+        /// WebGPU's name of the limit.
+        limit: &'static str,
+        /// How much is needed.
+        needed: u64,
+        /// How much there is.
+        allowed: u64,
+    },
+    /// A shader failed to expand or to compile, or a command was refused by validation.
+    #[error("GPU program {label} is invalid: {reason}")]
+    Gpu {
+        /// Pipeline or operation.
+        label: String,
+        /// What the compiler or the validation said.
+        reason: String,
+    },
+
+    // === Bytes ===
+    /// The network failed and retrying did not help.
+    #[error("the download of {url} failed at byte {offset}: {reason}; check the connection and try again")]
+    Network {
+        /// Address of the file.
+        url: String,
+        /// How many bytes had arrived.
+        offset: u64,
+        /// What the browser said.
+        reason: String,
+    },
+    /// The server answered with an error status.
+    #[error("the server answered {status} for {url}")]
+    HttpStatus {
+        /// Address of the file.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+    },
+    /// A local file or Blob could not be read.
+    #[error("reading {name} failed at byte {offset}: {reason}")]
+    Io {
+        /// File name.
+        name: String,
+        /// Where.
+        offset: u64,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file ends before the data it announces.
+    #[error("{name} is truncated: it needs {needed} bytes and has {actual}; download it again")]
+    Truncated {
+        /// File name or address.
+        name: String,
+        /// Bytes announced.
+        needed: u64,
+        /// Bytes there are.
+        actual: u64,
+    },
+
+    // === File format ===
+    /// The first four bytes are not `GGUF`.
+    #[error("{name} is not a GGUF file (it begins with {magic:02x?})")]
+    NotGguf {
+        /// File name or address.
+        name: String,
+        /// First four bytes.
+        magic: [u8; 4],
+    },
+    /// GGUF version outside 2 and 3.
+    #[error("GGUF version {version} is not supported (2 and 3 are)")]
+    UnsupportedVersion {
+        /// Version in the file.
+        version: u32,
+    },
+    /// A length, count, offset or value in the file makes no sense.
+    #[error("malformed file: {what}")]
+    Malformed {
+        /// What is wrong and where.
+        what: String,
+    },
+    /// A tensor type that has no kernel.
+    #[error("tensor {tensor} has type {found}, which is not supported (supported: {supported})")]
+    UnsupportedType {
+        /// Tensor name.
+        tensor: String,
+        /// GGML type name or number.
+        found: String,
+        /// What is supported.
+        supported: String,
+    },
+    /// An architecture that has no model file.
+    #[error("architecture {found} is not supported (supported: {supported})")]
+    UnsupportedArchitecture {
+        /// `general.architecture` of the file.
+        found: String,
+        /// What is supported.
+        supported: String,
+    },
+    /// A variant of a supported architecture that this build cannot compute.
+    #[error("the model uses {what}, which is not supported")]
+    UnsupportedModel {
+        /// Which feature.
+        what: String,
+    },
+    /// A tensor the architecture needs is not in the file.
+    #[error("tensor {tensor} is missing from the file")]
+    MissingTensor {
+        /// Tensor name.
+        tensor: String,
+    },
+    /// A metadata key the architecture needs is not in the file, or has the wrong type.
+    #[error("metadata {key} is missing or is not {expected}")]
+    MissingMetadata {
+        /// Metadata key.
+        key: String,
+        /// Expected type.
+        expected: &'static str,
+    },
+    /// A tensor's shape is not what the metadata says.
+    #[error("{what}: shape {found:?} does not match {expected:?}")]
+    ShapeMismatch {
+        /// Tensor or operation.
+        what: String,
+        /// Shape found, GGUF order (fastest dimension first).
+        found: Vec<u64>,
+        /// Shape expected.
+        expected: Vec<u64>,
+    },
+    /// The shards given are not the shards of one model.
+    #[error("split model: {what}")]
+    SplitMismatch {
+        /// What does not fit.
+        what: String,
+    },
+
+    // === Text ===
+    /// A tokenizer model or pre-tokenizer that is not known.
+    #[error("tokenizer {found} is not supported (supported: {supported})")]
+    UnsupportedTokenizer {
+        /// `tokenizer.ggml.model` or `tokenizer.ggml.pre`.
+        found: String,
+        /// What is supported.
+        supported: String,
+    },
+    /// Tokenizing failed.
+    #[error("tokenizing failed: {reason}")]
+    Tokenizer {
+        /// What the library said.
+        reason: String,
+    },
+    /// The chat template did not compile or render.
+    #[error("the model's chat template failed: {reason}")]
+    Template {
+        /// What the library said.
+        reason: String,
+    },
+    /// Chat messages were given to a model without a chat template.
+    #[error("this model has no chat template: give a plain prompt instead of messages")]
+    NoChatTemplate,
+
+    // === Generation ===
+    /// The prompt does not fit the context.
+    #[error(
+        "the prompt has {prompt_tokens} tokens, the context holds {context_length}: shorten it, start a new chat, or load with a larger contextLength"
+    )]
+    ContextOverflow {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Capacity of the KV cache in tokens.
+        context_length: usize,
+    },
+    /// The prompt has no token at all.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// An option is out of its range.
+    #[error("option {option} = {value} is out of range ({range})")]
+    InvalidOption {
+        /// Name of the option.
+        option: &'static str,
+        /// Value given.
+        value: String,
+        /// Values allowed.
+        range: &'static str,
+    },
+    /// The caller cancelled.
+    #[error("cancelled by the caller")]
+    Aborted,
+    /// The model is already generating.
+    #[error("the model is busy with another request: await it or stop it first")]
+    Busy,
+    /// Something that cannot happen did; please report it.
+    #[error("internal error: {what}")]
+    Internal {
+        /// What was violated.
+        what: String,
+    },
+}
+
+impl Error {
+    /// A short stable identifier, the same in Rust and JavaScript. Never reworded.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::NoWebGpu => "no-webgpu",
+            Error::NoAdapter { .. } => "no-adapter",
+            Error::DeviceRequest { .. } => "device-request",
+            Error::DeviceLost { .. } => "device-lost",
+            Error::OutOfMemory { .. } => "out-of-memory",
+            Error::DeviceLimit { .. } => "device-limit",
+            Error::Gpu { .. } => "gpu",
+            Error::Network { .. } => "network",
+            Error::HttpStatus { .. } => "http-status",
+            Error::Io { .. } => "io",
+            Error::Truncated { .. } => "truncated",
+            Error::NotGguf { .. } => "not-gguf",
+            Error::UnsupportedVersion { .. } => "unsupported-version",
+            Error::Malformed { .. } => "malformed",
+            Error::UnsupportedType { .. } => "unsupported-type",
+            Error::UnsupportedArchitecture { .. } => "unsupported-architecture",
+            Error::UnsupportedModel { .. } => "unsupported-model",
+            Error::MissingTensor { .. } => "missing-tensor",
+            Error::MissingMetadata { .. } => "missing-metadata",
+            Error::ShapeMismatch { .. } => "shape-mismatch",
+            Error::SplitMismatch { .. } => "split-mismatch",
+            Error::UnsupportedTokenizer { .. } => "unsupported-tokenizer",
+            Error::Tokenizer { .. } => "tokenizer",
+            Error::Template { .. } => "template",
+            Error::NoChatTemplate => "no-chat-template",
+            Error::ContextOverflow { .. } => "context-overflow",
+            Error::EmptyPrompt => "empty-prompt",
+            Error::InvalidOption { .. } => "invalid-option",
+            Error::Aborted => "aborted",
+            Error::Busy => "busy",
+            Error::Internal { .. } => "internal",
+        }
+    }
+}
+
+/// Result with the crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

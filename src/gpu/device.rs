@@ -1,0 +1,261 @@
+//! Adapter and device: what they can do, what has been allocated, whether they are still there.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+
+use super::pipeline::PipelineCache;
+use super::tensor::GpuBuffer;
+
+/// Wishes for the device.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GpuOptions {
+    /// Pretend that a storage binding holds no more than this many bytes. Tests use it to split
+    /// tensors that would fit.
+    pub max_binding_bytes: Option<u64>,
+}
+
+/// What the chosen adapter is.
+#[derive(Debug, Clone)]
+pub struct AdapterReport {
+    /// Vendor's name, as far as the browser tells.
+    pub name: String,
+    /// `webgpu` in a browser, else the native API (`vulkan`, `metal`, `dx12`).
+    pub backend: String,
+    /// A software adapter: correct, slow.
+    pub is_fallback: bool,
+    /// Optional WebGPU features that kernels really use.
+    pub features: Vec<String>,
+}
+
+/// What the device's callbacks report. They may come from any thread.
+#[derive(Debug, Default)]
+struct Health {
+    lost: Option<String>,
+    errors: Vec<wgpu::Error>,
+}
+
+/// The device, its queue and its caches. Shared by everything of one model.
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) pipelines: PipelineCache,
+    adapter: AdapterReport,
+    max_binding_bytes: u64,
+    health: Arc<Mutex<Health>>,
+    allocated: Rc<Cell<u64>>,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu").field("adapter", &self.adapter).finish_non_exhaustive()
+    }
+}
+
+impl Gpu {
+    /// Asks for the fastest adapter and a device with the adapter's own buffer limits.
+    ///
+    /// # Errors
+    /// [`Error::NoWebGpu`], [`Error::NoAdapter`], [`Error::DeviceRequest`].
+    pub async fn new(options: GpuOptions) -> Result<Rc<Self>> {
+        #[cfg(target_arch = "wasm32")]
+        if !wgpu::util::is_browser_webgpu_supported().await && !has_navigator_gpu() {
+            return Err(Error::NoWebGpu);
+        }
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::VULKAN
+            | wgpu::Backends::METAL
+            | wgpu::Backends::DX12
+            | wgpu::Backends::BROWSER_WEBGPU;
+        let instance = wgpu::Instance::new(descriptor);
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::NoAdapter { reason: e.to_string() })?;
+        let info = adapter.get_info();
+        let offered = adapter.limits();
+        // The default limits, but the buffer sizes the adapter really has: a large vocabulary
+        // otherwise needs splitting where the hardware could bind it whole.
+        let required_limits = wgpu::Limits {
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            max_buffer_size: offered.max_buffer_size,
+            ..wgpu::Limits::default()
+        };
+        let name = adapter_name(&info);
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("emberglass"),
+                required_features: wgpu::Features::empty(),
+                required_limits,
+                memory_hints: wgpu::MemoryHints::Performance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::DeviceRequest { adapter: name.clone(), reason: e.to_string() })?;
+
+        let health = Arc::new(Mutex::new(Health::default()));
+        let on_lost = health.clone();
+        device.set_device_lost_callback(move |_, reason| {
+            if let Ok(mut health) = on_lost.lock() {
+                health.lost = Some(reason);
+            }
+        });
+        let on_error = health.clone();
+        device.on_uncaptured_error(Arc::new(move |error| {
+            if let Ok(mut health) = on_error.lock() {
+                health.errors.push(error);
+            }
+        }));
+
+        let limits = device.limits();
+        let max_binding_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        Ok(Rc::new(Gpu {
+            adapter: AdapterReport {
+                name,
+                backend: if cfg!(target_arch = "wasm32") {
+                    "webgpu".to_owned()
+                } else {
+                    info.backend.to_string()
+                },
+                is_fallback: info.device_type == wgpu::DeviceType::Cpu,
+                features: Vec::new(),
+            },
+            max_binding_bytes: options
+                .max_binding_bytes
+                .map_or(max_binding_bytes, |wish| wish.min(max_binding_bytes)),
+            pipelines: PipelineCache::default(),
+            device,
+            queue,
+            health,
+            allocated: Rc::new(Cell::new(0)),
+        }))
+    }
+
+    /// What the adapter is.
+    pub fn adapter(&self) -> &AdapterReport {
+        &self.adapter
+    }
+
+    /// Bytes that one storage binding may hold.
+    pub fn max_binding_bytes(&self) -> u64 {
+        self.max_binding_bytes
+    }
+
+    /// Bytes in live buffers.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.allocated.get()
+    }
+
+    /// A zeroed storage buffer of at least `bytes` bytes (rounded up to 16).
+    ///
+    /// # Errors
+    /// [`Error::DeviceLimit`] if no binding can hold it. Running out of memory is reported by the
+    /// next [`Gpu::check`], since WebGPU tells it later.
+    pub fn storage(&self, label: &str, bytes: u64) -> Result<GpuBuffer> {
+        if bytes > self.max_binding_bytes {
+            return Err(Error::DeviceLimit {
+                what: label.to_owned(),
+                limit: "maxStorageBufferBindingSize",
+                needed: bytes,
+                allowed: self.max_binding_bytes,
+            });
+        }
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::COPY_SRC;
+        Ok(self.buffer(label, bytes, usage))
+    }
+
+    /// A uniform buffer.
+    pub fn uniform(&self, label: &str, bytes: u64) -> GpuBuffer {
+        self.buffer(label, bytes, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// A buffer that the CPU can map for reading.
+    pub fn staging(&self, label: &str, bytes: u64) -> GpuBuffer {
+        self.buffer(label, bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+    }
+
+    fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> GpuBuffer {
+        let size = bytes.max(1).next_multiple_of(16);
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        });
+        GpuBuffer::new(raw, self.allocated.clone())
+    }
+
+    /// Writes `data` at `offset` (both multiples of 4 bytes); ordered before the next submit.
+    pub fn write(&self, buffer: &GpuBuffer, offset: u64, data: &[u8]) {
+        self.queue.write_buffer(buffer.raw(), offset, data);
+    }
+
+    /// Reports what went wrong since the last call, if anything did.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Gpu`].
+    pub fn check(&self, doing: &str) -> Result<()> {
+        let Ok(mut health) = self.health.lock() else {
+            return Ok(());
+        };
+        if let Some(reason) = &health.lost {
+            return Err(Error::DeviceLost { reason: reason.clone() });
+        }
+        match health.errors.drain(..).next() {
+            None => Ok(()),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                Err(Error::OutOfMemory { what: doing.to_owned(), bytes: self.allocated.get() })
+            }
+            Some(error) => Err(Error::Gpu { label: doing.to_owned(), reason: error.to_string() }),
+        }
+    }
+
+    /// Lets native callbacks run. Browsers do that by themselves.
+    pub(super) fn wait_native(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| Error::DeviceLost { reason: e.to_string() })?;
+        Ok(())
+    }
+
+    /// Waits until everything written and submitted so far has been done, so that staging memory
+    /// does not pile up, and reports errors.
+    ///
+    /// # Errors
+    /// As [`Gpu::check`].
+    pub async fn settle(&self, doing: &str) -> Result<()> {
+        let (tell, told) = super::tensor::signal();
+        self.queue.submit(std::iter::empty());
+        self.queue.on_submitted_work_done(move || tell.set(Ok(())));
+        self.wait_native()?;
+        told.await?;
+        self.check(doing)
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // Frees every buffer at once, also those that JavaScript's collector has not looked at yet.
+        self.device.destroy();
+    }
+}
+
+fn adapter_name(info: &wgpu::AdapterInfo) -> String {
+    if info.name.is_empty() { "unnamed adapter".to_owned() } else { info.name.clone() }
+}
+
+#[cfg(target_arch = "wasm32")]
+fn has_navigator_gpu() -> bool {
+    let get = |of: &wasm_bindgen::JsValue, key: &str| js_sys::Reflect::get(of, &key.into()).ok();
+    get(&js_sys::global(), "navigator")
+        .and_then(|navigator| get(&navigator, "gpu"))
+        .is_some_and(|gpu| !gpu.is_undefined() && !gpu.is_null())
+}

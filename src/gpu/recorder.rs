@@ -1,0 +1,216 @@
+//! Recorder: a list of dispatches, made once; replayed as one compute pass in one submit.
+//!
+//! Bind groups and parameters are made when a dispatch is recorded. What changes from run to run is
+//! the small [`Step`](crate::ops::Step) uniform and the number of tokens, which sets some grids.
+
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+
+use super::device::Gpu;
+use super::pipeline::PipelineKey;
+use super::tensor::GpuBuffer;
+
+/// Parameter slots are this far apart: `minUniformBufferOffsetAlignment` of every adapter divides it.
+const SLOT: u64 = 256;
+const ARENA_SLOTS: u64 = 64;
+/// WebGPU's default `maxComputeWorkgroupsPerDimension`.
+const MAX_GROUPS: u32 = 65535;
+
+/// How many workgroups a dispatch has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grid {
+    /// The same on every run.
+    Fixed(u32, u32),
+    /// `x` fixed; `y` = tokens × `rows` / `tile`, rounded up.
+    Tokens {
+        /// Workgroups along x.
+        x: u32,
+        /// Rows a token has.
+        rows: u32,
+        /// Rows a workgroup takes.
+        tile: u32,
+    },
+    /// `x` = tokens × `items` / `tile`, rounded up.
+    Items {
+        /// Items a token has.
+        items: u32,
+        /// Items a workgroup takes.
+        tile: u32,
+    },
+}
+
+impl Grid {
+    /// `groups` workgroups, folded into two dimensions when one is too short; the kernel computes
+    /// `y * width + x` and ignores what is too much.
+    #[must_use]
+    pub fn folded(groups: u32) -> Self {
+        let y = groups.div_ceil(MAX_GROUPS).max(1);
+        Grid::Fixed(groups.div_ceil(y), y)
+    }
+
+    fn groups(self, tokens: u32) -> (u32, u32) {
+        match self {
+            Grid::Fixed(x, y) => (x, y),
+            Grid::Tokens { x, rows, tile } => (x, (tokens * rows).div_ceil(tile)),
+            Grid::Items { items, tile } => ((tokens * items).div_ceil(tile), 1),
+        }
+    }
+}
+
+/// A buffer at a binding number.
+#[derive(Debug, Clone)]
+pub struct Binding<'a>(pub u32, pub &'a GpuBuffer);
+
+/// Counts of what was recorded or run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Kernel launches.
+    pub dispatches: u64,
+    /// Command buffers given to the queue.
+    pub submits: u64,
+    /// Buffers mapped for reading.
+    pub readbacks: u64,
+    /// Weight bytes read.
+    pub weight_bytes: u64,
+}
+
+struct Dispatch {
+    pipeline: Rc<wgpu::ComputePipeline>,
+    bind_group: wgpu::BindGroup,
+    grid: Grid,
+}
+
+/// Dispatches in order, ready to run.
+#[derive(Default)]
+pub struct Plan {
+    dispatches: Vec<Dispatch>,
+    weight_bytes: u64,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plan({} dispatches)", self.dispatches.len())
+    }
+}
+
+impl Plan {
+    /// What one run of it costs.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            dispatches: self.dispatches.len() as u64,
+            weight_bytes: self.weight_bytes,
+            ..Default::default()
+        }
+    }
+}
+
+/// Records plans and runs them.
+pub struct Recorder {
+    gpu: Rc<Gpu>,
+    arenas: Vec<GpuBuffer>,
+    used: u64,
+    plan: Plan,
+}
+
+impl Recorder {
+    /// An empty recorder.
+    #[must_use]
+    pub fn new(gpu: Rc<Gpu>) -> Self {
+        Recorder { gpu, arenas: Vec::new(), used: 0, plan: Plan::default() }
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn gpu(&self) -> &Rc<Gpu> {
+        &self.gpu
+    }
+
+    /// Adds a dispatch. `params` go to uniform binding `params_at`; `weight_bytes` is for the count.
+    ///
+    /// # Errors
+    /// Shader expansion errors, and [`Error::DeviceLimit`] for a grid that is too large.
+    pub fn dispatch<P: bytemuck::NoUninit>(
+        &mut self,
+        key: &PipelineKey,
+        (params_at, params): (u32, &P),
+        bindings: &[Binding<'_>],
+        grid: Grid,
+        weight_bytes: u64,
+    ) -> Result<()> {
+        if let Grid::Fixed(x, y) | Grid::Tokens { x, rows: y, .. } = grid
+            && x.max(y) > MAX_GROUPS
+        {
+            return Err(Error::DeviceLimit {
+                what: key.label(),
+                limit: "maxComputeWorkgroupsPerDimension",
+                needed: u64::from(x.max(y)),
+                allowed: u64::from(MAX_GROUPS),
+            });
+        }
+        let pipeline = self.gpu.pipeline(key)?;
+        let bytes = bytemuck::bytes_of(params);
+        if bytes.len() as u64 > SLOT {
+            return Err(Error::Internal { what: format!("{}: parameters too large", key.label()) });
+        }
+        let (arena, offset) = self.slot();
+        self.gpu.write(&arena, offset, bytes);
+        let mut entries: Vec<_> = bindings
+            .iter()
+            .map(|Binding(at, buffer)| wgpu::BindGroupEntry {
+                binding: *at,
+                resource: buffer.raw().as_entire_binding(),
+            })
+            .collect();
+        entries.push(wgpu::BindGroupEntry {
+            binding: params_at,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: arena.raw(),
+                offset,
+                size: wgpu::BufferSize::new(bytes.len() as u64),
+            }),
+        });
+        let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&key.label()),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        });
+        self.plan.dispatches.push(Dispatch { pipeline, bind_group, grid });
+        self.plan.weight_bytes += weight_bytes;
+        Ok(())
+    }
+
+    fn slot(&mut self) -> (GpuBuffer, u64) {
+        if self.arenas.is_empty() || self.used == ARENA_SLOTS {
+            self.arenas.push(self.gpu.uniform("parameters", ARENA_SLOTS * SLOT));
+            self.used = 0;
+        }
+        let at = self.used * SLOT;
+        self.used += 1;
+        (self.arenas[self.arenas.len() - 1].clone(), at)
+    }
+
+    /// Takes what was recorded since the last call.
+    pub fn finish(&mut self) -> Plan {
+        std::mem::take(&mut self.plan)
+    }
+
+    /// Runs plans one after the other: one pass, one submit, then copies `copy` = (from, to, bytes).
+    pub fn run(&self, plans: &[&Plan], tokens: u32, copy: Option<(&GpuBuffer, &GpuBuffer, u64)>) {
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for dispatch in plans.iter().flat_map(|plan| &plan.dispatches) {
+                let (x, y) = dispatch.grid.groups(tokens);
+                pass.set_pipeline(&dispatch.pipeline);
+                pass.set_bind_group(0, &dispatch.bind_group, &[]);
+                pass.dispatch_workgroups(x, y, 1);
+            }
+        }
+        if let Some((from, to, bytes)) = copy {
+            encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), 0, bytes);
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+    }
+}

@@ -1,0 +1,44 @@
+// Streams one generation into its view, the status line and the announcer.
+import type { EmberglassError, GenerateResult, Generation } from "emberglass";
+import { announce } from "./announcer.js";
+import { coded } from "./coded.js";
+import type { AnswerView } from "./message-view.js";
+import type { StatusLine } from "./status-line.js";
+
+const NOTES: Partial<Record<GenerateResult["finishReason"], string>> = {
+  aborted: "Stopped",
+  length: "Cut off at the longest answer allowed in Settings",
+  "context-full": "The context is full: start a new chat, or load with a longer context",
+};
+
+/** Resolves with the error if there was one. Never rejects. */
+export async function streamAnswer(generation: Generation, view: AnswerView, status: StatusLine): Promise<EmberglassError | undefined> {
+  const sentAt = performance.now();
+  let firstAt = 0;
+  let pieces = 0;
+  try {
+    for await (const _piece of generation) {
+      const now = performance.now();
+      firstAt ||= now;
+      pieces++;
+      view.setText(generation.text);
+      if (pieces % 8 === 0) status.setLive(firstAt - sentAt, ((pieces - 1) * 1000) / Math.max(1, now - firstAt));
+    }
+    const result = await generation.result;
+    view.setText(result.text);
+    // After New chat these figures are of a conversation that is gone.
+    if (view.element.isConnected) status.setResult(result);
+    const note = NOTES[result.finishReason] ?? "";
+    view.setState(result.finishReason === "aborted" ? "stopped" : "done", note);
+    if (view.element.isConnected) announce([result.text, note].filter(Boolean).join(" — "));
+    return undefined;
+  } catch (thrown) {
+    const error = coded(thrown);
+    if (error.code === "aborted") {
+      view.setState("stopped", "Stopped");
+      return undefined;
+    }
+    view.setState("error", "The answer failed");
+    return error;
+  }
+}

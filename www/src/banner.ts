@@ -1,0 +1,57 @@
+// The error banner above the message box. The conversation below it is never touched.
+import type { EmberglassError } from "emberglass";
+import { button, el, need } from "./dom.js";
+import { sentence } from "./format.js";
+
+export interface Action {
+  label: string;
+  run: () => void;
+}
+
+const TITLES: Record<string, string> = {
+  "no-webgpu": "No WebGPU",
+  "no-adapter": "No graphics adapter",
+  "device-lost": "The graphics device went away",
+  "out-of-memory": "Out of GPU memory",
+  network: "The download broke off",
+  "http-status": "The model was not found",
+  truncated: "The file is incomplete",
+  "not-gguf": "Not a GGUF model",
+  "unsupported-type": "This weight format is not supported",
+  "unsupported-architecture": "This kind of model is not supported",
+  "context-overflow": "The conversation no longer fits",
+  "invalid-option": "A setting is out of range",
+  "no-chat-template": "This model does not chat",
+  "worker-failed": "The engine did not start",
+  "wasm-trap": "The engine stopped",
+};
+
+export function showError({ message, code }: Pick<EmberglassError, "message" | "code">, actions: Action[] = []): void {
+  const banner = el(
+    "div",
+    { class: "banner", "data-testid": "error", "data-code": code },
+    el(
+      "div",
+      { class: "banner-text" },
+      el("strong", {}, TITLES[code] ?? "Something went wrong"),
+      el("p", {}, sentence(message)),
+      el("code", {}, code),
+    ),
+  );
+  const buttons = el("div", { class: "banner-actions" });
+  for (const { label, run } of actions) {
+    buttons.append(
+      button(label, () => {
+        clearError();
+        run();
+      }),
+    );
+  }
+  buttons.append(button("Dismiss", clearError, { class: "button quiet" }));
+  banner.append(buttons);
+  need("banner").replaceChildren(banner);
+}
+
+export function clearError(): void {
+  need("banner").replaceChildren();
+}

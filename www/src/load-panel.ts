@@ -1,0 +1,105 @@
+// Offers a model and shows how far loading is. It sits in the middle of the empty page, and above the
+// message box once there is a conversation.
+import type { LoadPhase, LoadProgress } from "emberglass";
+import { button, el, need } from "./dom.js";
+import { bytes, seconds } from "./format.js";
+import type { Offer } from "./model-choice.js";
+
+const PHASES: Record<LoadPhase, string> = {
+  starting: "Starting the engine",
+  header: "Reading the model’s header",
+  device: "Opening the graphics device",
+  weights: "Loading weights",
+  kernels: "Preparing GPU programs",
+  ready: "Ready",
+};
+
+export interface LoadPanelActions {
+  onLoad: (offer: Offer) => void;
+  onOpenFile: () => void;
+  onCancel: () => void;
+  /** The visitor declines the model that a link asks for. */
+  onDecline: () => void;
+}
+
+export class LoadPanel {
+  readonly #root = el("div", { class: "loader" });
+  readonly #actions: LoadPanelActions;
+  #bar: { fill: HTMLElement; bar: HTMLElement; phase: HTMLElement; detail: HTMLElement } | undefined;
+
+  constructor(actions: LoadPanelActions) {
+    this.#actions = actions;
+  }
+
+  place(where: "welcome" | "dock"): void {
+    need(`${where}-loader`).append(this.#root);
+  }
+
+  hide(): void {
+    this.#bar = undefined;
+    this.#root.replaceChildren();
+  }
+
+  offer(offer: Offer | undefined): void {
+    this.#bar = undefined;
+    const open = button("Open a .gguf file…", this.#actions.onOpenFile, { class: "button" });
+    if (!offer) {
+      this.#root.replaceChildren(
+        el("p", {}, "There is no default model here. Open one from this device, or drop it onto the page."),
+        el("div", { class: "row" }, open),
+      );
+      return;
+    }
+    const size = offer.bytes > 0 ? ` · ${bytes(offer.bytes)}` : "";
+    const load = (label: string) =>
+      button(label, () => this.#actions.onLoad(offer), { class: "button primary", "data-testid": "load-button" });
+    if (offer.askedHost === undefined) {
+      this.#root.replaceChildren(el("div", { class: "row" }, load(`Load ${offer.name}${size}`), open));
+      return;
+    }
+    this.#root.replaceChildren(
+      el("p", { class: "asked" }, "This link asks to load ", el("strong", {}, offer.name), " from ", el("strong", {}, offer.askedHost), "."),
+      el(
+        "div",
+        { class: "row" },
+        load(`Load from ${offer.askedHost}`),
+        button("Use the default model", this.#actions.onDecline, { "data-testid": "decline-model" }),
+      ),
+    );
+  }
+
+  loading(name: string): void {
+    const fill = el("div", { class: "fill" });
+    const bar = el("div", { class: "track", role: "progressbar", "aria-label": `Loading ${name}`, "aria-valuemin": 0, "aria-valuemax": 100 }, fill);
+    const phase = el("span", { class: "phase" }, PHASES.starting);
+    const detail = el("span", { class: "detail" });
+    this.#bar = { fill, bar, phase, detail };
+    this.#root.replaceChildren(
+      el(
+        "div",
+        { class: "progress", "data-testid": "progress" },
+        el("div", { class: "progress-name" }, name),
+        bar,
+        el("div", { class: "progress-text" }, phase, detail),
+      ),
+      el("div", { class: "row" }, button("Cancel", this.#actions.onCancel, { "data-testid": "cancel-load" })),
+    );
+    bar.classList.add("unknown");
+  }
+
+  progress({ phase, loadedBytes, totalBytes, bytesPerSecond, secondsLeft }: LoadProgress): void {
+    if (!this.#bar) return;
+    const { fill, bar } = this.#bar;
+    const known = totalBytes > 0;
+    const percent = known ? Math.min(100, (100 * loadedBytes) / totalBytes) : 0;
+    bar.classList.toggle("unknown", !known || phase === "kernels");
+    fill.style.transform = `scaleX(${percent / 100})`;
+    const parts = known ? [`${bytes(loadedBytes)} of ${bytes(totalBytes)}`] : [];
+    if (phase === "weights" && bytesPerSecond > 0) parts.push(`${bytes(bytesPerSecond)}/s`);
+    if (phase === "weights" && secondsLeft !== null) parts.push(`${seconds(secondsLeft)} left`);
+    this.#bar.phase.textContent = PHASES[phase];
+    this.#bar.detail.textContent = parts.join(" · ");
+    if (known) bar.setAttribute("aria-valuenow", String(Math.round(percent)));
+    bar.setAttribute("aria-valuetext", [PHASES[phase], ...parts].join(", "));
+  }
+}

@@ -1,0 +1,222 @@
+// Wires the parts of the page together; what each part does is in its own file.
+import { type EmberglassError, type Generation, supported } from "emberglass";
+import { announce } from "./announcer.js";
+import { streamAnswer } from "./answer.js";
+import { AutoScroll } from "./auto-scroll.js";
+import { type Action, clearError, showError } from "./banner.js";
+import { coded, isFatal } from "./coded.js";
+import { Composer } from "./composer.js";
+import { Conversation } from "./conversation.js";
+import { need } from "./dom.js";
+import { modelFiles } from "./file-drop.js";
+import { LoadPanel } from "./load-panel.js";
+import { MessageList } from "./message-list.js";
+import { defaultOffer, type Offer, requestedOffer } from "./model-choice.js";
+import type { AnswerView } from "./message-view.js";
+import { type ModelRequest, ModelSession } from "./model-session.js";
+import { hideNoWebGpu, showNoWebGpu } from "./no-webgpu.js";
+import { generateOptions, loadSettings } from "./settings.js";
+import { settingsPanel } from "./settings-panel.js";
+import { StatusLine } from "./status-line.js";
+import { suggestions } from "./suggestions.js";
+
+const settings = loadSettings();
+const conversation = new Conversation();
+const session = new ModelSession();
+const status = new StatusLine();
+const messages = new MessageList(new AutoScroll(need("scroll"), need("to-latest")), () => void regenerate());
+const composer = new Composer((text) => void send(text), () => generation?.abort());
+const files = modelFiles((list) => void load({ source: { shards: list }, name: list[0]?.name ?? "" }));
+const panel = new LoadPanel({
+  onLoad: (offer) => void load({ source: offer.url, name: offer.name }),
+  onOpenFile: files.open,
+  onCancel: () => session.cancel(),
+  onDecline: () => void decline(),
+});
+
+let usable = false;
+let offer: Offer | undefined;
+let generation: Generation | undefined;
+
+void begin();
+
+async function begin(): Promise<void> {
+  suggestions((text) => void send(text));
+  settingsPanel(settings, {
+    onChange: () => {},
+    onOpenFile: files.open,
+    onReload: () => session.last && void load(session.last),
+    canReload: () => session.last !== undefined && !session.isLoading,
+  });
+  need("new-chat").addEventListener("click", newChat);
+  messages.show(conversation.turns);
+  status.setModel(undefined);
+  arrange();
+  const asked = requestedOffer(location.search);
+  offer = typeof asked === "object" ? asked : await defaultOffer();
+  if (typeof asked === "string") showError({ code: "invalid-option", message: asked });
+  await checkSupport();
+}
+
+async function checkSupport(): Promise<void> {
+  const support = await supported();
+  usable = support.webgpu;
+  composer.enabled = usable;
+  if (!usable) {
+    showNoWebGpu(support, () => void checkSupport());
+    arrange();
+    return;
+  }
+  hideNoWebGpu();
+  arrange();
+  if (!session.model && !session.isLoading) panel.offer(offer);
+}
+
+/** The welcome shows while nothing has been said; the load panel moves out of its way afterwards. */
+function arrange(): void {
+  const empty = need("messages").childElementCount === 0;
+  need("welcome").hidden = !empty || !need("no-webgpu").hidden;
+  need<HTMLButtonElement>("new-chat").disabled = empty;
+  panel.place(empty ? "welcome" : "dock");
+}
+
+async function load(request: ModelRequest): Promise<void> {
+  if (!usable) return;
+  clearError();
+  panel.loading(request.name);
+  await stopAnswer();
+  conversation.detach();
+  status.setModel(undefined);
+  need("model-name").textContent = "";
+  try {
+    const model = await session.load(request, settings.contextLength, (progress) => panel.progress(progress));
+    if (!model) {
+      // Cancelled; if by loading another model, that one's progress stays.
+      if (!session.isLoading) abandonLoad();
+      return;
+    }
+    conversation.attach(model);
+    panel.hide();
+    status.setModel(model.info);
+    need("model-name").textContent = model.info.name || request.name;
+    announce("The model is ready.");
+    composer.modelReady();
+  } catch (thrown) {
+    abandonLoad();
+    showError(coded(thrown), [{ label: "Try again", run: () => void load(request) }]);
+  }
+}
+
+function abandonLoad(): void {
+  panel.offer(offer);
+  composer.waiting = false;
+}
+
+/** Stops the answer under way and waits for what it leaves behind, but not for an engine that hangs. */
+async function stopAnswer(): Promise<void> {
+  generation?.abort();
+  const late = new Promise((resolve) => setTimeout(resolve, 1000));
+  await Promise.race([generation?.result.catch(() => {}), late]);
+}
+
+async function decline(): Promise<void> {
+  offer = await defaultOffer();
+  panel.offer(offer);
+}
+
+async function send(text: string): Promise<void> {
+  if (generation) return;
+  if (!session.model) {
+    // A link's model is never loaded as a side effect of typing: it has to be accepted first.
+    const canLoad = !session.isLoading && offer && offer.askedHost === undefined;
+    if (!session.isLoading && !canLoad) {
+      composer.text = text;
+      announce("Load a model first.");
+      document.querySelector<HTMLElement>(".loader button")?.focus();
+      return;
+    }
+    composer.text = text;
+    composer.waiting = true;
+    if (canLoad && offer) await load({ source: offer.url, name: offer.name });
+    return;
+  }
+  composer.text = "";
+  messages.addUser(text);
+  await answer(() => conversation.send(text, settings.system, generateOptions(settings)));
+}
+
+async function regenerate(): Promise<void> {
+  if (generation) return;
+  if (!session.model) {
+    document.querySelector<HTMLElement>(".loader button")?.focus();
+    return;
+  }
+  messages.removeLastAnswer();
+  const view = await answer(() => conversation.regenerate(settings.system, generateOptions(settings)));
+  // When nothing better came, the conversation has kept the old answer: show that again.
+  const last = conversation.turns.at(-1);
+  if (last?.role === "assistant" && last.content !== view.text) messages.show(conversation.turns);
+}
+
+async function answer(start: () => Generation): Promise<AnswerView> {
+  clearError();
+  const view = messages.addAnswer();
+  arrange();
+  const running = start();
+  generation = running;
+  composer.busy = true;
+  announce("Answering…");
+  conversation.save();
+  const error = await streamAnswer(running, view, status);
+  // A new chat or another model may have begun meanwhile.
+  if (generation !== running) return view;
+  generation = undefined;
+  composer.busy = false;
+  conversation.save();
+  if (error) failed(error);
+  return view;
+}
+
+function failed(error: EmberglassError): void {
+  const actions: Action[] = [];
+  if (isFatal(error)) {
+    const { last } = session;
+    conversation.detach();
+    void session.release();
+    status.setModel(undefined);
+    need("model-name").textContent = "";
+    panel.offer(offer);
+    if (last) actions.push({ label: "Load again", run: () => void load(last).then(answerPending) });
+  } else if (error.code === "context-overflow") {
+    actions.push({ label: "Edit the message", run: editLast }, { label: "New chat", run: newChat });
+  } else {
+    actions.push({ label: "Try again", run: () => void regenerate() });
+  }
+  showError(error, actions);
+}
+
+/** The message that the lost model did not answer. */
+function answerPending(): void {
+  if (session.model && conversation.turns.at(-1)?.role === "user") void regenerate();
+}
+
+function editLast(): void {
+  const text = conversation.undo();
+  messages.show(conversation.turns);
+  arrange();
+  if (text !== undefined) composer.text = text;
+  composer.focus();
+}
+
+function newChat(): void {
+  generation?.abort();
+  generation = undefined;
+  composer.busy = false;
+  clearError();
+  conversation.reset();
+  messages.show([]);
+  status.resetContext();
+  arrange();
+  announce("New chat.");
+  composer.focus();
+}

@@ -1,0 +1,55 @@
+// Which model the page offers: the default of models/manifest.json, or the one named by `?model=`.
+// The query comes from whoever made the link, so it is checked, and never loaded without asking.
+import { count } from "./format.js";
+
+export interface Offer {
+  url: string;
+  name: string;
+  /** 0 if unknown. */
+  bytes: number;
+  /** Set when a link, not this site, asks for the model: the host to show before loading. */
+  askedHost?: string;
+}
+
+export async function defaultOffer(): Promise<Offer | undefined> {
+  try {
+    const response = await fetch("models/manifest.json", { cache: "no-cache" });
+    if (!response.ok) return undefined;
+    const entry = ((await response.json()) as { default?: Record<string, unknown> }).default;
+    if (typeof entry?.["url"] !== "string") return undefined;
+    const { url, name, bytes } = entry;
+    return {
+      url: new URL(url as string, document.baseURI).href,
+      name: typeof name === "string" ? name : fileName(new URL(url as string, document.baseURI)),
+      bytes: typeof bytes === "number" ? bytes : 0,
+    };
+  } catch {
+    // No manifest, or none that can be read: the visitor can still open a file.
+    return undefined;
+  }
+}
+
+/** The model a link asks for; undefined when it asks for none, a string when it is refused. */
+export function requestedOffer(query: string): Offer | string | undefined {
+  const asked = new URLSearchParams(query).get("model");
+  if (asked === null || asked.trim() === "") return undefined;
+  if (asked.length > 2000) return `the link's model address is too long (${count(asked.length)} characters)`;
+  let url: URL;
+  try {
+    url = new URL(asked, document.baseURI);
+  } catch {
+    return "the link's model address cannot be read";
+  }
+  if (url.protocol !== "https:" && url.protocol !== "http:") return `the link's model address has the scheme ${url.protocol} (only http and https are allowed)`;
+  if (url.username || url.password) return "the link's model address holds a user name or password";
+  return { url: url.href, name: fileName(url), bytes: 0, askedHost: url.host };
+}
+
+function fileName(url: URL): string {
+  const last = url.pathname.split("/").at(-1) ?? "";
+  try {
+    return decodeURIComponent(last) || url.host;
+  } catch {
+    return last;
+  }
+}

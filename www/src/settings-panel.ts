@@ -1,0 +1,120 @@
+// The settings drawer. Values apply to the next message; the context length to the next load.
+import { button, el, need } from "./dom.js";
+import { NUMBER_FIELDS, saveSettings, type Settings } from "./settings.js";
+
+export interface SettingsActions {
+  onChange: () => void;
+  onOpenFile: () => void;
+  onReload: () => void;
+  /** Whether there is a model whose context length a reload would change. */
+  canReload: () => boolean;
+}
+
+export function settingsPanel(settings: Settings, actions: SettingsActions): void {
+  const dialog = need<HTMLDialogElement>("settings");
+  const reload = button("Reload the model", () => (dialog.close(), actions.onReload()), { "data-testid": "reload-model" });
+
+  const changed = () => {
+    saveSettings(settings);
+    actions.onChange();
+  };
+
+  const number = (
+    key: Exclude<keyof Settings, "system" | "stop">,
+    field: { label: string; hint: string; placeholder: string; min: number; max: number; step: number },
+  ) => {
+    const input = el("input", {
+      type: "number",
+      id: `setting-${key}`,
+      "data-testid": `setting-${key}`,
+      inputmode: "decimal",
+      min: field.min,
+      max: field.max,
+      step: field.step,
+      placeholder: field.placeholder,
+      "aria-describedby": `hint-${key}`,
+    });
+    const show = () => (input.value = settings[key] === undefined ? "" : String(settings[key]));
+    input.addEventListener("input", () => {
+      // A value out of range is marked by the browser and not taken.
+      if (input.value === "" && input.validity.valid) delete settings[key];
+      else if (input.validity.valid) settings[key] = input.valueAsNumber;
+      changed();
+    });
+    return { row: labelled(input, field.label, field.hint, `hint-${key}`), show };
+  };
+
+  const text = (key: "system" | "stop", label: string, hint: string, placeholder: string, rows: number) => {
+    const input = el("textarea", { id: `setting-${key}`, "data-testid": `setting-${key}`, rows, placeholder, "aria-describedby": `hint-${key}` });
+    const show = () => (input.value = settings[key]);
+    input.addEventListener("input", () => {
+      settings[key] = input.value;
+      changed();
+    });
+    return { row: labelled(input, label, hint, `hint-${key}`), show };
+  };
+
+  const system = text("system", "System prompt", "Who the model is and how it answers", "You are a helpful assistant.", 3);
+  const numbers = NUMBER_FIELDS.map((field) => number(field.key, field));
+  const stop = text("stop", "Stop strings", "One per line; \\n is a line break", "", 2);
+  const context = number("contextLength", {
+    label: "Context length",
+    hint: "Tokens; more needs more GPU memory. Takes effect when a model is loaded",
+    placeholder: "chosen for the model",
+    min: 128,
+    max: 131072,
+    step: 1,
+  });
+
+  const fields = [system, ...numbers, stop, context];
+  const reset = button(
+    "Reset to defaults",
+    () => {
+      for (const key of Object.keys(settings)) delete settings[key as keyof Settings];
+      Object.assign(settings, { system: "", stop: "" });
+      for (const { show } of fields) show();
+      changed();
+    },
+    { class: "button quiet" },
+  );
+
+  dialog.replaceChildren(
+    el(
+      "div",
+      { class: "settings-bar" },
+      el("h2", { id: "settings-title" }, "Settings"),
+      button("Done", () => dialog.close(), { "data-testid": "settings-close", autofocus: true }),
+    ),
+    el(
+      "div",
+      { class: "settings-body" },
+      system.row,
+      el("h3", {}, "Sampling"),
+      el("div", { class: "grid" }, ...numbers.map(({ row }) => row)),
+      stop.row,
+      reset,
+      el("h3", {}, "Model"),
+      context.row,
+      el("div", { class: "row" }, button("Open a .gguf file…", () => (dialog.close(), actions.onOpenFile())), reload),
+    ),
+  );
+  // A click on the backdrop has the dialog itself as its target.
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  need("open-settings").addEventListener("click", () => {
+    for (const { show } of fields) show();
+    reload.disabled = !actions.canReload();
+    dialog.showModal();
+  });
+}
+
+function labelled(input: HTMLElement, label: string, hint: string, hintId: string): HTMLElement {
+  return el(
+    "div",
+    { class: "field" },
+    el("label", { for: input.id }, label),
+    input,
+    el("small", { id: hintId }, hint),
+  );
+}

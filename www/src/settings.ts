@@ -1,0 +1,63 @@
+// What the visitor has set. Anything left empty takes the engine's default.
+import type { GenerateOptions } from "emberglass";
+
+/** Every numeric setting, in the order the panel shows them. */
+export const NUMBER_FIELDS = [
+  { key: "temperature", label: "Temperature", hint: "0 always takes the likeliest token", placeholder: "0.8", min: 0, max: 5, step: 0.05 },
+  { key: "topK", label: "Top-k", hint: "Keep the k likeliest; 0 keeps all", placeholder: "40", min: 0, max: 1000, step: 1 },
+  { key: "topP", label: "Top-p", hint: "Keep this share of probability", placeholder: "0.95", min: 0, max: 1, step: 0.01 },
+  { key: "minP", label: "Min-p", hint: "Drop below this share of the best", placeholder: "0.05", min: 0, max: 1, step: 0.01 },
+  { key: "repetitionPenalty", label: "Repetition penalty", hint: "1 is off", placeholder: "1", min: 0.1, max: 4, step: 0.05 },
+  { key: "presencePenalty", label: "Presence penalty", hint: "0 is off", placeholder: "0", min: -2, max: 2, step: 0.1 },
+  { key: "frequencyPenalty", label: "Frequency penalty", hint: "0 is off", placeholder: "0", min: -2, max: 2, step: 0.1 },
+  { key: "maxTokens", label: "Longest answer", hint: "Tokens", placeholder: "1024", min: 1, max: 131072, step: 1 },
+  { key: "seed", label: "Seed", hint: "The same seed, the same text", placeholder: "random", min: 0, max: 4294967295, step: 1 },
+] as const;
+
+export type NumberKey = (typeof NUMBER_FIELDS)[number]["key"];
+
+export type Settings = { [K in NumberKey]?: number } & {
+  system: string;
+  /** One stop string per line; `\n` stands for a line break. */
+  stop: string;
+  /** Tokens. Takes effect when a model is loaded. */
+  contextLength?: number;
+};
+
+const STORAGE_KEY = "emberglass.settings";
+/** Small models can ramble on for ever. */
+const DEFAULT_MAX_TOKENS = 1024;
+
+export function loadSettings(): Settings {
+  const settings: Settings = { system: "", stop: "" };
+  let stored: Record<string, unknown> = {};
+  try {
+    stored = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "{}") as Record<string, unknown>;
+  } catch {
+    // Storage may be forbidden or hold something else: the defaults do.
+  }
+  for (const key of ["system", "stop"] as const) {
+    if (typeof stored?.[key] === "string") settings[key] = stored[key];
+  }
+  for (const key of [...NUMBER_FIELDS.map((field) => field.key), "contextLength"] as const) {
+    const value = stored?.[key];
+    if (typeof value === "number" && Number.isFinite(value)) settings[key] = value;
+  }
+  return settings;
+}
+
+export function saveSettings(settings: Settings): void {
+  try {
+    localStorage.setItem(STORAGE_KEY, JSON.stringify(settings));
+  } catch {
+    // Private windows may refuse: the settings then last as long as the page.
+  }
+}
+
+export function generateOptions({ system: _system, contextLength: _context, stop, ...numbers }: Settings): GenerateOptions {
+  const stops = stop
+    .split("\n")
+    .map((line) => line.replaceAll("\\n", "\n"))
+    .filter((line) => line !== "");
+  return { maxTokens: DEFAULT_MAX_TOKENS, ...numbers, ...(stops.length > 0 ? { stop: stops } : {}) };
+}

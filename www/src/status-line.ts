@@ -1,0 +1,62 @@
+// The line below the message box: what runs, and how fast.
+import type { GenerateResult, ModelInfo } from "emberglass";
+import { el, need } from "./dom.js";
+import { count, milliseconds, rate } from "./format.js";
+
+export class StatusLine {
+  readonly #root = need("status");
+  #info: ModelInfo | undefined;
+  #run = { tokensPerSecond: 0, firstTokenMs: 0, dispatches: 0, context: 0 };
+
+  setModel(info: ModelInfo | undefined): void {
+    this.#info = info;
+    this.#run = { tokensPerSecond: 0, firstTokenMs: 0, dispatches: info?.dispatchesPerToken ?? 0, context: 0 };
+    this.#render();
+  }
+
+  /** While text streams in; pieces stand for tokens until the engine has counted. */
+  setLive(firstTokenMs: number, tokensPerSecond: number): void {
+    this.#run = { ...this.#run, firstTokenMs, tokensPerSecond };
+    this.#render();
+  }
+
+  setResult({ stats, promptTokens, generatedTokens }: GenerateResult): void {
+    this.#run = {
+      tokensPerSecond: stats.decodeTokensPerSecond,
+      firstTokenMs: stats.timeToFirstTokenMs,
+      dispatches: stats.dispatchesPerToken,
+      context: promptTokens + generatedTokens,
+    };
+    this.#render();
+  }
+
+  resetContext(): void {
+    this.#run.context = 0;
+    this.#render();
+  }
+
+  #render(): void {
+    const info = this.#info;
+    if (!info) {
+      this.#root.replaceChildren(el("span", { class: "item" }, "No model loaded"));
+      return;
+    }
+    const { tokensPerSecond, firstTokenMs, dispatches, context } = this.#run;
+    const { adapter, isFallbackAdapter, features } = info.device;
+    this.#root.replaceChildren(
+      ...[
+        tokensPerSecond > 0 && item("speed", `${rate(tokensPerSecond)} tokens/s`, "Speed of the latest answer"),
+        firstTokenMs > 0 && item("first", `first token ${milliseconds(firstTokenMs)}`, "From sending to the first token"),
+        item("context", `context ${count(context)} / ${count(info.contextLength)}`, "Tokens of the conversation, and how many fit"),
+        dispatches > 0 && item("dispatches", `${rate(dispatches)} dispatches/token`, "GPU dispatches for one token"),
+        item("adapter", `WebGPU · ${adapter || "unnamed adapter"}`, "The adapter that computes"),
+        isFallbackAdapter && item("fallback", "software adapter (slow)", "This adapter computes on the CPU"),
+        item("features", features.length > 0 ? features.join(", ") : "no optional features", "Device features in use"),
+      ].filter((part) => part !== false),
+    );
+  }
+}
+
+function item(name: string, text: string, title: string): HTMLElement {
+  return el("span", { class: "item", "data-item": name, title }, text);
+}

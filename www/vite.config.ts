@@ -1,0 +1,24 @@
+import { defineConfig, type Plugin } from "vite";
+
+/** The dev server injects styles and a web socket, which the page's own policy rightly refuses. */
+const devPolicy: Plugin = {
+  name: "dev-content-security-policy",
+  apply: "serve",
+  transformIndexHtml: (html) =>
+    html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace("connect-src 'self'", "connect-src 'self' ws:"),
+};
+
+export default defineConfig({
+  // Relative addresses, so that the built folder works on any static host and in any subfolder.
+  base: "./",
+  plugins: [devPolicy],
+  build: {
+    // Inlined assets are data: addresses, which the page's policy refuses.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+  },
+  worker: { format: "es" },
+  // Pre-bundling would tear the package's worker away from its wasm.
+  optimizeDeps: { exclude: ["emberglass"] },
+  server: { fs: { allow: [".."] } },
+});
