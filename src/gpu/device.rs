@@ -165,9 +165,7 @@ impl Gpu {
                 allowed: self.max_binding_bytes,
             });
         }
-        let usage = wgpu::BufferUsages::STORAGE
-            | wgpu::BufferUsages::COPY_DST
-            | wgpu::BufferUsages::COPY_SRC;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         Ok(self.buffer(label, bytes, usage))
     }
 

@@ -11,4 +11,4 @@ pub use device::{AdapterReport, Gpu, GpuOptions};
 pub use pipeline::{PipelineKey, Value};
 pub use recorder::{Binding, Grid, Plan, Recorder, Traffic};
 pub use shader::{SOURCES, expand};
-pub use tensor::GpuBuffer;
+pub use tensor::{GpuBuffer, Mapping};

@@ -139,6 +139,39 @@ impl Recorder {
         grid: Grid,
         weight_bytes: u64,
     ) -> Result<()> {
+        let bytes = bytemuck::bytes_of(params);
+        if bytes.len() as u64 > SLOT {
+            return Err(Error::Internal { what: format!("{}: parameters too large", key.label()) });
+        }
+        let (arena, offset) = self.slot();
+        self.gpu.write(&arena, offset, bytes);
+        let params = wgpu::BindGroupEntry {
+            binding: params_at,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: arena.raw(),
+                offset,
+                size: wgpu::BufferSize::new(bytes.len() as u64),
+            }),
+        };
+        self.plan.weight_bytes += weight_bytes;
+        self.push(key, Some(params), bindings, grid)
+    }
+
+    /// Adds a dispatch whose parameters are in a buffer of its own, because they change.
+    ///
+    /// # Errors
+    /// As for [`Recorder::dispatch`].
+    pub fn dispatch_bound(&mut self, key: &PipelineKey, bindings: &[Binding<'_>], grid: Grid) -> Result<()> {
+        self.push(key, None, bindings, grid)
+    }
+
+    fn push(
+        &mut self,
+        key: &PipelineKey,
+        params: Option<wgpu::BindGroupEntry<'_>>,
+        bindings: &[Binding<'_>],
+        grid: Grid,
+    ) -> Result<()> {
         if let Grid::Fixed(x, y) | Grid::Tokens { x, rows: y, .. } = grid
             && x.max(y) > MAX_GROUPS
         {
@@ -150,34 +183,20 @@ impl Recorder {
             });
         }
         let pipeline = self.gpu.pipeline(key)?;
-        let bytes = bytemuck::bytes_of(params);
-        if bytes.len() as u64 > SLOT {
-            return Err(Error::Internal { what: format!("{}: parameters too large", key.label()) });
-        }
-        let (arena, offset) = self.slot();
-        self.gpu.write(&arena, offset, bytes);
-        let mut entries: Vec<_> = bindings
+        let entries: Vec<_> = bindings
             .iter()
             .map(|Binding(at, buffer)| wgpu::BindGroupEntry {
                 binding: *at,
                 resource: buffer.raw().as_entire_binding(),
             })
+            .chain(params)
             .collect();
-        entries.push(wgpu::BindGroupEntry {
-            binding: params_at,
-            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer: arena.raw(),
-                offset,
-                size: wgpu::BufferSize::new(bytes.len() as u64),
-            }),
-        });
         let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&key.label()),
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
         self.plan.dispatches.push(Dispatch { pipeline, bind_group, grid });
-        self.plan.weight_bytes += weight_bytes;
         Ok(())
     }
 

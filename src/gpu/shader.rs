@@ -66,10 +66,7 @@ fn expand_into(
         label: format!("{name}:{}", line + 1),
         reason: reason.to_owned(),
     };
-    let (_, text) = SOURCES
-        .iter()
-        .find(|(n, _)| *n == name)
-        .ok_or_else(|| fail(0, "no such shader file"))?;
+    let (_, text) = SOURCES.iter().find(|(n, _)| *n == name).ok_or_else(|| fail(0, "no such shader file"))?;
     // One entry per open condition: whether its current branch is taken.
     let mut open: Vec<bool> = Vec::new();
     for (number, line) in text.lines().enumerate() {

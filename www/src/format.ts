@@ -25,8 +25,8 @@ export function count(n: number): string {
   return n.toLocaleString("en");
 }
 
-/** The engine's messages begin small, since they may stand behind a prefix. */
+/** The engine's messages begin small, since they may stand behind a prefix; file names stay as they are. */
 export function sentence(message: string): string {
-  const text = message.charAt(0).toUpperCase() + message.slice(1);
+  const text = message.replace(/^[a-z](?=[a-z']*[ ,:])/, (first) => first.toUpperCase());
   return /[.!?)]$/.test(text) ? text : `${text}.`;
 }

@@ -1,2 +1,85 @@
-//! Build, demo and test driver.
-fn main() {}
+//! The two commands of the repository, `cargo xtask demo` and `cargo xtask test`, and the parts
+//! they are made of. Both work on a fresh machine: what is missing is installed, or named.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test panics"))]
+
+mod demo;
+mod model;
+mod notices;
+mod paths;
+mod reference;
+mod serve;
+mod setup;
+mod shaders;
+mod shell;
+mod test;
+mod wasm;
+mod web;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, shows and tests Emberglass.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything, get the default model and serve the page on localhost.
+    Demo {
+        /// Model to offer instead of the default one.
+        #[arg(long, value_name = "FILE.gguf")]
+        model: Option<PathBuf>,
+        /// Port to serve on; the next free one is taken if it is in use.
+        #[arg(long, default_value_t = serve::DEFAULT_PORT)]
+        port: u16,
+        /// Only build the folder of static files, target/site.
+        #[arg(long)]
+        no_serve: bool,
+    },
+    /// Run everything that CI runs.
+    Test {
+        /// Run only these steps, in the usual order.
+        #[arg(long, value_name = "STEP", value_delimiter = ',')]
+        only: Vec<String>,
+        /// List the steps.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Serve target/site as it is, without building.
+    Serve {
+        /// Port to serve on; the next free one is taken if it is in use.
+        #[arg(long, default_value_t = serve::DEFAULT_PORT)]
+        port: u16,
+    },
+    /// Build the wasm into pkg/wasm and print its size.
+    Wasm,
+    /// Get the default model into .cache/models and print its path.
+    Model,
+    /// Write NOTICE.md anew.
+    Notices,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo { model, port, no_serve } => demo::run(model.as_deref(), port, !no_serve),
+        Command::Test { only, list } => test::run_command(&only, list),
+        Command::Serve { port } => demo::serve_site(port),
+        Command::Wasm => wasm::build(),
+        Command::Model => model::default_model().map(|path| println!("{}", path.display())),
+        Command::Notices => notices::write(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

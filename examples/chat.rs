@@ -1,0 +1,181 @@
+//! Chat in a terminal with the same engine that runs in the browser.
+//!
+//! `cargo run --release --example chat -- --model FILE "prompt"`
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use emberglass::{
+    ByteSource, Error, FileSource, Finish, GenerateOptions, Gpu, GpuBackend, GpuOptions, Message, Prompt,
+    Sampling, TextEngine, engine, read_directory,
+};
+
+#[derive(Parser)]
+#[command(about = "Chat with a GGUF model on the GPU")]
+struct Arguments {
+    /// What to say.
+    prompt: String,
+    /// The GGUF file; for a split model every shard in order.
+    #[arg(long, required = true, num_args = 1..)]
+    model: Vec<PathBuf>,
+    /// System prompt; without it the chat template's own default applies.
+    #[arg(long)]
+    system: Option<String>,
+    /// Take the prompt as it is, without the chat template.
+    #[arg(long)]
+    raw: bool,
+    /// Tokens the KV cache holds.
+    #[arg(long)]
+    context_length: Option<u32>,
+    /// Most tokens to generate.
+    #[arg(long)]
+    max_tokens: Option<usize>,
+    /// A string that ends the text; may be given more than once.
+    #[arg(long)]
+    stop: Vec<String>,
+    /// 0 is greedy.
+    #[arg(long, default_value_t = 0.8)]
+    temperature: f32,
+    /// 0 keeps all tokens.
+    #[arg(long, default_value_t = 40)]
+    top_k: u32,
+    /// 1 keeps all tokens.
+    #[arg(long, default_value_t = 0.95)]
+    top_p: f32,
+    /// 0 keeps all tokens.
+    #[arg(long, default_value_t = 0.05)]
+    min_p: f32,
+    /// 1 is off.
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f32,
+    /// 0 is off.
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    presence_penalty: f32,
+    /// 0 is off.
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    frequency_penalty: f32,
+    /// Tokens that penalties look back.
+    #[arg(long, default_value_t = 64)]
+    penalty_window: u32,
+    /// ID=BIAS, added to that token's logit; may be given more than once.
+    #[arg(long, value_parser = parse_bias, allow_hyphen_values = true)]
+    logit_bias: Vec<(u32, f32)>,
+    /// The same seed gives the same text; without it every run differs.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print one JSON object (prompt ids, output ids, text, timings) instead of the text.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_bias(text: &str) -> Result<(u32, f32), String> {
+    let (id, bias) = text.split_once('=').ok_or("expected ID=BIAS")?;
+    Ok((id.parse().map_err(|e| format!("{id}: {e}"))?, bias.parse().map_err(|e| format!("{bias}: {e}"))?))
+}
+
+fn main() -> ExitCode {
+    match pollster::block_on(run(Arguments::parse())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error [{}]: {error}", error.code());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Error> {
+    let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
+    for path in &arguments.model {
+        sources.push(Box::new(FileSource::open(path)?));
+    }
+    let directory = read_directory(&mut sources).await?;
+    let context = engine::context_length(&directory, arguments.context_length)?;
+    let gpu = Gpu::new(GpuOptions::default()).await?;
+    let adapter = gpu.adapter().clone();
+    let backend = GpuBackend::new(gpu, engine::MAX_BATCH, context)?;
+    let mut model = TextEngine::load(backend, directory, &mut sources, context, &mut |_| Ok(())).await?;
+
+    let prompt = if arguments.raw {
+        Prompt::Text(arguments.prompt)
+    } else {
+        let system = arguments.system.map(|text| Message::new("system", text));
+        Prompt::Messages(system.into_iter().chain([Message::new("user", arguments.prompt)]).collect())
+    };
+    let seed = arguments.seed.unwrap_or_else(random_seed);
+    let options = GenerateOptions {
+        sampling: Sampling {
+            temperature: arguments.temperature,
+            top_k: arguments.top_k,
+            top_p: arguments.top_p,
+            min_p: arguments.min_p,
+            repetition_penalty: arguments.repetition_penalty,
+            presence_penalty: arguments.presence_penalty,
+            frequency_penalty: arguments.frequency_penalty,
+            penalty_window: arguments.penalty_window,
+            logit_bias: arguments.logit_bias,
+            seed,
+        },
+        max_tokens: arguments.max_tokens,
+        stop: arguments.stop,
+        ignore_end: false,
+    };
+    let json = arguments.json;
+    let mut show = |piece: &str| {
+        if !json {
+            print!("{piece}");
+            let _ = std::io::stdout().flush();
+        }
+    };
+    let done = model.generate(&prompt, &options, &mut show, &|| false).await?;
+    let prefill = per_second(done.prompt.len() - done.reused, done.prefill_ms);
+    let decode = per_second(done.tokens.len().saturating_sub(1), done.decode_ms);
+    let steps = done.decode_steps.max(1);
+    if json {
+        let finish = match &done.finish {
+            Finish::Stop => "stop",
+            Finish::StopString(_) => "stop-string",
+            Finish::Length => "length",
+            Finish::ContextFull => "context-full",
+            Finish::Aborted => "aborted",
+        };
+        let report = serde_json::json!({
+            "adapter": adapter.name,
+            "promptIds": done.prompt,
+            "outputIds": done.tokens,
+            "text": done.text,
+            "finishReason": finish,
+            "seed": seed,
+            "prefillMs": done.prefill_ms,
+            "timeToFirstTokenMs": done.first_token_ms,
+            "decodeMs": done.decode_ms,
+            "prefillTokensPerSecond": prefill,
+            "decodeTokensPerSecond": decode,
+            "dispatchesPerToken": done.decode_traffic.dispatches / steps,
+            "submitsPerToken": done.decode_traffic.submits / steps,
+            "readbacksPerToken": done.decode_traffic.readbacks / steps,
+            "weightBytesPerToken": done.decode_traffic.weight_bytes / steps,
+        });
+        println!("{report}");
+    } else {
+        println!();
+        eprintln!(
+            "[{}: prefill {} tokens at {prefill:.1}/s, decode {} at {decode:.1}/s, {} dispatches a token, seed {seed}]",
+            adapter.name,
+            done.prompt.len(),
+            done.tokens.len(),
+            done.decode_traffic.dispatches / steps,
+        );
+    }
+    Ok(())
+}
+
+fn per_second(tokens: usize, ms: f64) -> f64 {
+    if ms > 0.0 { tokens as f64 / ms * 1e3 } else { 0.0 }
+}
+
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

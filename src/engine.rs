@@ -1,0 +1,481 @@
+//! The loops: load, prefill, decode → TOKENS. Cancelling, KV prefix reuse, statistics.
+
+use std::collections::VecDeque;
+
+use crate::clock::now_ms;
+use crate::error::{Error, Result};
+use crate::gpu::Traffic;
+use crate::model::{self, Facts, LanguageModel, Progress, Sizes};
+use crate::ops::{Backend, Step};
+use crate::text::{ChatTemplate, Message, Sampling, Special, StopFilter, Tokenizer};
+use crate::weights::{ByteSource, Directory};
+
+/// Most tokens of one prefill submit.
+pub const MAX_BATCH: u32 = 128;
+/// Prefill batches grow and shrink towards this time, far below what makes a browser take the
+/// device away.
+const BATCH_MS: f64 = 200.0;
+/// Context when the caller does not ask for one: KV memory grows with it.
+const DEFAULT_CONTEXT: u32 = 2048;
+/// Decode steps in flight: the GPU starts the next tokens while the CPU still waits for this one.
+const STEPS_AHEAD: usize = 3;
+
+/// What to continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// A conversation, rendered with the file's chat template.
+    Messages(Vec<Message>),
+    /// Raw text; control tokens in it are control tokens.
+    Text(String),
+    /// Token ids.
+    Tokens(Vec<u32>),
+}
+
+/// How to continue it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GenerateOptions {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most tokens to generate; `None` is until the context is full.
+    pub max_tokens: Option<usize>,
+    /// Strings that end the text, not shown themselves.
+    pub stop: Vec<String>,
+    /// Go on past end-of-text tokens (for tests and benches).
+    pub ignore_end: bool,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended its text.
+    Stop,
+    /// A stop string appeared.
+    StopString(String),
+    /// `max_tokens` reached.
+    Length,
+    /// The KV cache is full.
+    ContextFull,
+    /// The caller cancelled; the text so far stands.
+    Aborted,
+}
+
+/// The result of a generation. Times in milliseconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// All text.
+    pub text: String,
+    /// The prompt's token ids.
+    pub prompt: Vec<u32>,
+    /// Generated token ids, without the end token.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Prompt tokens that were in the KV cache already.
+    pub reused: usize,
+    /// From the call to the last prompt token computed and the first token drawn.
+    pub prefill_ms: f64,
+    /// From the call to the first piece of text.
+    pub first_token_ms: f64,
+    /// From the first token to the last.
+    pub decode_ms: f64,
+    /// What decoding cost, all steps together.
+    pub decode_traffic: Traffic,
+    /// Decode steps run, those that ran ahead included.
+    pub decode_steps: u64,
+}
+
+/// A language model ready to generate.
+pub struct TextEngine<B: Backend> {
+    backend: B,
+    model: LanguageModel<B>,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    /// Tokens whose K and V are in the cache.
+    cached: Vec<u32>,
+    batch: u32,
+}
+
+/// The context a load will use.
+///
+/// # Errors
+/// [`Error::InvalidOption`] for 0 or more than the model knows.
+pub fn context_length(directory: &Directory, wish: Option<u32>) -> Result<u32> {
+    let trained = model::trained_context_length(directory)?;
+    match wish {
+        None => Ok(DEFAULT_CONTEXT.min(trained)),
+        Some(n) if (1..=trained).contains(&n) => Ok(n),
+        Some(n) => Err(Error::InvalidOption {
+            option: "contextLength",
+            value: n.to_string(),
+            range: "1 to the model's trained context length",
+        }),
+    }
+}
+
+impl<B: Backend + 'static> TextEngine<B> {
+    /// Loads the model that `directory` describes. `progress` may return [`Error::Aborted`].
+    ///
+    /// # Errors
+    /// Whatever is wrong with the file, the source or the device.
+    pub async fn load(
+        mut backend: B,
+        directory: Directory,
+        sources: &mut [Box<dyn ByteSource>],
+        context_length: u32,
+        progress: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<Self> {
+        // Before the weights: a file whose text cannot be handled should not be downloaded first.
+        let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;
+        let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
+        let sizes = Sizes { context_length, max_batch: MAX_BATCH.min(context_length) };
+        let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
+        Ok(TextEngine { backend, model, tokenizer, template, cached: Vec::new(), batch: 32 })
+    }
+
+    /// Runs every kernel once, so that none is compiled while the user waits for the first token.
+    ///
+    /// # Errors
+    /// A kernel that does not compile or run.
+    pub async fn warm_up(&mut self) -> Result<()> {
+        self.cached.clear();
+        self.backend.set_tokens(&[0]);
+        self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
+        let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
+        let LanguageModel { prefill, decode, head, sample, sample_adjusted, .. } = &self.model;
+        self.backend.run(&[prefill, decode, head, sample_adjusted, sample], step)?;
+        self.backend.settle("warming up").await
+    }
+
+    /// What the model is.
+    pub fn facts(&self) -> &Facts {
+        &self.model.facts
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Token ids of a prompt, as [`TextEngine::generate`] would compute them.
+    ///
+    /// # Errors
+    /// Template and tokenizer errors; [`Error::EmptyPrompt`].
+    pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        let tokens = match prompt {
+            Prompt::Messages(messages) => {
+                let segments = self.template.render(messages, true)?;
+                self.tokenizer.encode_segments(&segments)?
+            }
+            Prompt::Text(text) => {
+                let mut tokens = self.tokenizer.encode(text, Special::Parse)?;
+                if self.tokenizer.add_bos()
+                    && let Some(bos) = self.tokenizer.bos()
+                    && tokens.first() != Some(&bos)
+                {
+                    tokens.insert(0, bos);
+                }
+                tokens
+            }
+            Prompt::Tokens(tokens) => {
+                let vocab = self.model.facts.vocab_size;
+                if let Some(id) = tokens.iter().find(|&&id| id >= vocab) {
+                    return Err(Error::InvalidOption {
+                        option: "tokens",
+                        value: id.to_string(),
+                        range: "ids below the vocabulary size",
+                    });
+                }
+                tokens.clone()
+            }
+        };
+        if tokens.is_empty() { Err(Error::EmptyPrompt) } else { Ok(tokens) }
+    }
+
+    /// Continues a prompt. `piece` gets every piece of text as soon as it is whole; `cancelled` is
+    /// asked between steps.
+    ///
+    /// # Errors
+    /// Bad options, a prompt that does not fit, a lost device. What was generated before and the
+    /// loaded model stay usable, except after [`Error::DeviceLost`].
+    pub async fn generate(
+        &mut self,
+        prompt: &Prompt,
+        options: &GenerateOptions,
+        piece: &mut dyn FnMut(&str),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Generation> {
+        let started = now_ms();
+        options.sampling.validate()?;
+        let prompt = self.encode(prompt)?;
+        let context = self.model.facts.context_length as usize;
+        if prompt.len() >= context {
+            return Err(Error::ContextOverflow { prompt_tokens: prompt.len(), context_length: context });
+        }
+        let mut run = Run {
+            decoder: self.tokenizer.stream_decoder(),
+            filter: StopFilter::new(&options.stop),
+            text: String::new(),
+            tokens: Vec::new(),
+        };
+        let result = self.run(&prompt, options, &mut run, piece, cancelled, started).await;
+        if result.is_err() {
+            self.cached.clear();
+        }
+        result
+    }
+
+    async fn run(
+        &mut self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        run: &mut Run,
+        piece: &mut dyn FnMut(&str),
+        cancelled: &dyn Fn() -> bool,
+        started: f64,
+    ) -> Result<Generation> {
+        let sampling = &options.sampling;
+        let context = self.model.facts.context_length;
+        let on_cpu = sampling.needs_all_logits();
+        let limit = options.max_tokens.unwrap_or(usize::MAX);
+        self.backend.set_sampling(&sampling.params(context), &sampling.logit_bias, prompt)?;
+
+        let mut generation = Generation {
+            text: String::new(),
+            prompt: prompt.to_vec(),
+            tokens: Vec::new(),
+            finish: Finish::Length,
+            reused: self.reuse(prompt),
+            prefill_ms: 0.0,
+            first_token_ms: 0.0,
+            decode_ms: 0.0,
+            decode_traffic: Traffic::default(),
+            decode_steps: 0,
+        };
+        if limit == 0 {
+            return Ok(generation);
+        }
+        let Some(last) = self.prefill(prompt, cancelled).await? else {
+            generation.finish = Finish::Aborted;
+            return Ok(generation);
+        };
+
+        // Token 0 is drawn at the end of the prompt's last batch, token n by decode step n, which
+        // also puts token n - 1 into the cache.
+        let mut in_flight = VecDeque::new();
+        in_flight.push_back(self.draw(last, 0, sampling, on_cpu)?);
+        let ahead = if on_cpu { 1 } else { STEPS_AHEAD };
+        let mut issued = 1;
+        let mut pos = prompt.len() as u32;
+        let mut before = self.backend.traffic();
+        let mut first = 0.0;
+        while let Some(draw) = in_flight.pop_front() {
+            let token = match draw {
+                Draw::Gpu(ticket) => self.backend.token(ticket).await?,
+                Draw::Cpu { counter } => {
+                    let mut logits = self.backend.read(&self.model.logits, 0).await?;
+                    let recent = [prompt, &run.tokens].concat();
+                    let token = sampling.draw(&mut logits, &recent, counter);
+                    self.backend.set_tokens(&[token]);
+                    token
+                }
+            };
+            let now = now_ms();
+            if run.tokens.is_empty() {
+                first = now;
+                generation.prefill_ms = now - started;
+                before = self.backend.traffic();
+            }
+            generation.decode_ms = now - first;
+            if self.tokenizer.is_end(token) && !options.ignore_end {
+                generation.finish = Finish::Stop;
+                break;
+            }
+            let stop = run.push(token, piece);
+            if generation.first_token_ms == 0.0 && !run.text.is_empty() {
+                generation.first_token_ms = now_ms() - started;
+            }
+            if let Some(stop) = stop {
+                generation.finish = Finish::StopString(stop);
+                break;
+            }
+            if run.tokens.len() >= limit {
+                break;
+            }
+            if cancelled() {
+                generation.finish = Finish::Aborted;
+                break;
+            }
+            while in_flight.len() < ahead && issued < limit && pos < context {
+                let step = Step { pos, count: 1, row: 0, counter: issued as u32 };
+                in_flight.push_back(self.draw(
+                    Last { prefill: false, step },
+                    issued as u32,
+                    sampling,
+                    on_cpu,
+                )?);
+                issued += 1;
+                pos += 1;
+                generation.decode_steps += 1;
+            }
+            if in_flight.is_empty() {
+                generation.finish = Finish::ContextFull;
+            }
+        }
+        // Steps that ran ahead are waited for and forgotten: their cache entries lie past `cached`.
+        for draw in in_flight {
+            if let Draw::Gpu(ticket) = draw {
+                self.backend.token(ticket).await?;
+            }
+        }
+        let after = self.backend.traffic();
+        generation.decode_traffic = Traffic {
+            dispatches: after.dispatches - before.dispatches,
+            submits: after.submits - before.submits,
+            readbacks: after.readbacks - before.readbacks,
+            weight_bytes: after.weight_bytes - before.weight_bytes,
+        };
+        let written = (generation.decode_steps as usize).min(run.tokens.len());
+        self.cached.extend_from_slice(&run.tokens[..written]);
+        if !matches!(generation.finish, Finish::StopString(_)) {
+            run.finish(piece);
+        }
+        generation.text = std::mem::take(&mut run.text);
+        generation.tokens = std::mem::take(&mut run.tokens);
+        Ok(generation)
+    }
+
+    /// Rolls the cache back to the longest prefix shared with `prompt`, at most all but one token
+    /// (the last one must be computed for its logits).
+    fn reuse(&mut self, prompt: &[u32]) -> usize {
+        let same = self.cached.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        self.cached.truncate(same.min(prompt.len() - 1));
+        self.cached.len()
+    }
+
+    /// Computes all of `prompt` that is not cached, up to its last batch, which is returned
+    /// unsubmitted. `None` if cancelled.
+    async fn prefill(&mut self, prompt: &[u32], cancelled: &dyn Fn() -> bool) -> Result<Option<Last>> {
+        loop {
+            if cancelled() {
+                return Ok(None);
+            }
+            let pos = self.cached.len();
+            let count = (prompt.len() - pos).min(self.batch.min(MAX_BATCH) as usize);
+            let tokens = &prompt[pos..pos + count];
+            self.backend.set_tokens(tokens);
+            let step = Step { pos: pos as u32, count: count as u32, row: count as u32 - 1, counter: 0 };
+            self.cached.extend_from_slice(tokens);
+            if pos + count == prompt.len() {
+                return Ok(Some(Last { prefill: count > 1, step }));
+            }
+            let begun = now_ms();
+            self.backend.run(&[&self.model.prefill], step)?;
+            self.backend.settle("prefill").await?;
+            self.pace(count, now_ms() - begun);
+        }
+    }
+
+    /// Sets the size of the next batches from the time this one took.
+    fn pace(&mut self, tokens: usize, ms: f64) {
+        let most = self.model.facts.context_length.min(MAX_BATCH);
+        let fits = BATCH_MS / ms.max(1e-3) * tokens as f64;
+        // Whole tiles of the matmul.
+        self.batch = ((fits / 32.0) as u32 * 32).clamp(32.min(most), most);
+    }
+
+    /// Submits a batch with head and draw.
+    fn draw(&mut self, last: Last, counter: u32, sampling: &Sampling, on_cpu: bool) -> Result<Draw<B>> {
+        let model = &self.model;
+        let body = if last.prefill { &model.prefill } else { &model.decode };
+        if on_cpu {
+            self.backend.run(&[body, &model.head], last.step)?;
+            return Ok(Draw::Cpu { counter });
+        }
+        let sample = if sampling.adjusts() { &model.sample_adjusted } else { &model.sample };
+        Ok(Draw::Gpu(self.backend.run_and_fetch(&[body, &model.head, sample], last.step)?))
+    }
+
+    /// Logits after every token of `tokens`, (T, V), from position 0. `batch` tokens are computed at
+    /// a time; 1 takes the decode path. For tests and perplexity.
+    ///
+    /// # Errors
+    /// As [`TextEngine::generate`].
+    pub async fn logits(&mut self, tokens: &[u32], batch: u32, reuse: bool) -> Result<Vec<Vec<f32>>> {
+        let tokens = self.encode(&Prompt::Tokens(tokens.to_vec()))?;
+        let context = self.model.facts.context_length as usize;
+        if tokens.len() > context {
+            return Err(Error::ContextOverflow { prompt_tokens: tokens.len(), context_length: context });
+        }
+        let skip = if reuse { self.reuse(&tokens) } else { 0 };
+        self.cached.truncate(skip);
+        let mut rows = Vec::new();
+        for chunk in tokens[skip..].chunks(batch.clamp(1, MAX_BATCH) as usize) {
+            self.backend.set_tokens(chunk);
+            let mut step =
+                Step { pos: self.cached.len() as u32, count: chunk.len() as u32, row: 0, counter: 0 };
+            let body = if batch > 1 { &self.model.prefill } else { &self.model.decode };
+            self.backend.run(&[body], step)?;
+            for row in 0..chunk.len() as u32 {
+                step.row = row;
+                self.backend.run(&[&self.model.head], step)?;
+                rows.push(self.backend.read(&self.model.logits, 0).await?);
+            }
+            self.cached.extend_from_slice(chunk);
+        }
+        Ok(rows)
+    }
+}
+
+/// The last batch of a prompt, or a decode step.
+struct Last {
+    prefill: bool,
+    step: Step,
+}
+
+/// A token being drawn.
+enum Draw<B: Backend> {
+    Gpu(B::Ticket),
+    Cpu { counter: u32 },
+}
+
+/// Tokens into text.
+struct Run {
+    decoder: crate::text::StreamDecoder,
+    filter: StopFilter,
+    text: String,
+    tokens: Vec<u32>,
+}
+
+impl Run {
+    fn push(&mut self, token: u32, piece: &mut dyn FnMut(&str)) -> Option<String> {
+        self.tokens.push(token);
+        let decoded = self.decoder.push(token);
+        let passed = self.filter.push(&decoded);
+        self.emit(&passed.text, piece);
+        passed.stop
+    }
+
+    fn finish(&mut self, piece: &mut dyn FnMut(&str)) {
+        let rest = self.decoder.finish();
+        let mut text = self.filter.push(&rest).text;
+        text.push_str(&self.filter.finish());
+        self.emit(&text, piece);
+    }
+
+    fn emit(&mut self, text: &str, piece: &mut dyn FnMut(&str)) {
+        if !text.is_empty() {
+            self.text.push_str(text);
+            piece(text);
+        }
+    }
+}

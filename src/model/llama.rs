@@ -1,0 +1,304 @@
+//! The Llama architecture: RMSNorm, RoPE, grouped-query attention, SwiGLU, tied or separate head.
+//! Touvron et al., "LLaMA", 2023; grouped queries: Ainslie et al., 2023. Tensor names are GGUF's.
+
+use crate::error::{Error, Result};
+use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, Segment};
+use crate::weights::{ByteSource, Directory, Metadata, TensorInfo};
+
+use super::loader::{Loader, Progress, read_vector};
+use super::{LanguageModel, Sizes, facts, rope};
+
+/// Upper bounds for what a file may ask for; far above any model that fits a browser.
+const MAX_LAYERS: u32 = 512;
+const MAX_WIDTH: u32 = 1 << 16;
+
+/// The blueprint.
+struct Config {
+    layers: u32,
+    width: u32, // C
+    ffn: u32,   // F
+    vocab: u32, // V
+    eps: f32,
+    heads: HeadShape,
+    rope_base: f32,
+    rope_scale: f32,
+}
+
+/// One layer's tensors and cache. Shapes as (rows, columns).
+struct Layer<B: Backend> {
+    attn_norm: B::Vector,   // (C), then the QKV bias if there is one
+    attn_qkv: B::Weight,    // (H·D + 2·G·D, C)
+    attn_output: B::Weight, // (C, H·D)
+    ffn_norm: B::Vector,    // (C)
+    ffn_gate_up: B::Weight, // (2·F, C)
+    ffn_down: B::Weight,    // (C, F)
+    bias_at: Option<u32>,
+    cache: B::Cache, // (G, capacity, D) twice
+}
+
+struct Weights<B: Backend> {
+    token_embd: B::Weight,     // (V, C)
+    output: Option<B::Weight>, // (V, C); none when tied to token_embd
+    output_norm: B::Vector,    // (C)
+    rope: B::Vector,           // (capacity, D/2) of (cos, sin)
+    layers: Vec<Layer<B>>,
+}
+
+/// Activations of the current batch of T tokens.
+struct State<B: Backend> {
+    x: B::Tensor, // (T, C) residual stream
+    q: B::Tensor, // (T, H·D)
+    h: B::Tensor, // (T, F)
+}
+
+/// The forward pass, top to bottom.
+fn forward<B: Backend>(
+    backend: &mut B,
+    config: &Config,
+    weights: &Weights<B>,
+    state: &State<B>,
+    batch: Batch,
+) -> Result<()> {
+    let State { x, q, h } = state;
+    backend.embed(&weights.token_embd, x, batch)?;
+    for layer in &weights.layers {
+        let norm = Norm { gain: &layer.attn_norm, eps: config.eps, bias_at: layer.bias_at };
+        backend.qkv(x, &norm, &layer.attn_qkv, &weights.rope, q, &layer.cache, batch)?;
+        backend.attend(q, &layer.cache, &layer.attn_output, x, batch)?;
+        let norm = Norm { gain: &layer.ffn_norm, eps: config.eps, bias_at: None };
+        backend.gate_up(x, &norm, &layer.ffn_gate_up, h, batch)?;
+        backend.project_add(h, &layer.ffn_down, x, batch)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn load<B: Backend + 'static>(
+    backend: &mut B,
+    directory: &Directory,
+    sources: &mut [Box<dyn ByteSource>],
+    sizes: Sizes,
+    progress: &mut dyn FnMut(Progress) -> Result<()>,
+) -> Result<LanguageModel<B>> {
+    let config = Config::read(directory, sizes)?;
+    let weights = allocate(backend, directory, &config)?;
+    let state = State {
+        x: backend.tensor("x", sizes.max_batch, config.width)?,
+        q: backend.tensor("q", sizes.max_batch, config.heads.heads * config.heads.head_dim)?,
+        h: backend.tensor("h", sizes.max_batch, config.ffn)?,
+    };
+    let logits = backend.tensor("logits", 1, config.vocab)?;
+    // Memory that is not there shows here, before the download.
+    backend.settle("weights and KV cache").await?;
+
+    // Recording compiles the kernels; the GPU process does that while the weights arrive.
+    forward(backend, &config, &weights, &state, Batch::One)?;
+    let decode = backend.finish();
+    forward(backend, &config, &weights, &state, Batch::Many)?;
+    let prefill = backend.finish();
+    let norm = Norm { gain: &weights.output_norm, eps: config.eps, bias_at: None };
+    backend.head(&state.x, &norm, weights.output.as_ref().unwrap_or(&weights.token_embd), &logits)?;
+    let head = backend.finish();
+    backend.sample(&logits, false)?;
+    let sample = backend.finish();
+    backend.sample(&logits, true)?;
+    let sample_adjusted = backend.finish();
+
+    let divisors = match directory.find("rope_freqs.weight") {
+        Some(tensor) => match sources.get_mut(tensor.shard) {
+            Some(source) => Some(read_vector(source.as_mut(), tensor).await?),
+            None => None,
+        },
+        None => None,
+    };
+    let heads = config.heads;
+    let table =
+        rope::table(heads.capacity, heads.rope_dim, config.rope_base, config.rope_scale, divisors.as_deref());
+    backend.upload_vector(&weights.rope, 0, &table);
+    drop(table);
+    places(directory, &config, &weights)?.run(backend, sources, progress).await?;
+
+    let facts = facts(directory, sizes, config.layers, config.vocab)?;
+    let owned = Box::new((weights, state));
+    Ok(LanguageModel { decode, prefill, head, sample, sample_adjusted, logits, facts, _owned: owned })
+}
+
+impl Config {
+    fn read(directory: &Directory, sizes: Sizes) -> Result<Self> {
+        let meta = &directory.metadata;
+        let heads = bounded(meta, "llama.attention.head_count", 1, 1024)?;
+        let kv_heads = meta.u32_or("llama.attention.head_count_kv", heads)?;
+        let width = bounded(meta, "llama.embedding_length", 32, MAX_WIDTH)?;
+        let head_dim = meta.u32_or("llama.attention.key_length", width / heads)?;
+        let rope_dim = meta.u32_or("llama.rope.dimension_count", head_dim)?;
+        if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim > 256 {
+            return Err(Error::UnsupportedModel {
+                what: format!("{heads} query heads, {kv_heads} KV heads of size {head_dim}"),
+            });
+        }
+        if rope_dim > head_dim || rope_dim % 2 != 0 {
+            return Err(Error::Malformed { what: format!("llama.rope.dimension_count {rope_dim}") });
+        }
+        if meta.u32_or("llama.attention.value_length", head_dim)? != head_dim {
+            return Err(Error::UnsupportedModel { what: "V heads of another size than K heads".to_owned() });
+        }
+        if meta.u32_or("llama.expert_count", 0)? != 0 {
+            return Err(Error::UnsupportedModel { what: "a mixture of experts".to_owned() });
+        }
+        let scaling = meta.str_or("llama.rope.scaling.type", "none")?;
+        let rope_scale = match scaling {
+            "none" | "llama3" => 1.0,
+            "linear" => meta.f32("llama.rope.scaling.factor")?,
+            other => return Err(Error::UnsupportedModel { what: format!("RoPE scaling {other}") }),
+        };
+        let embedding = directory.tensor("token_embd.weight")?;
+        let vocab = embedding.dims.get(1).copied().unwrap_or(0);
+        let vocab = u32::try_from(vocab)
+            .ok()
+            .filter(|v| (1..=1 << 22).contains(v))
+            .ok_or_else(|| Error::Malformed { what: format!("token_embd.weight has {vocab} rows") })?;
+        Ok(Config {
+            layers: bounded(meta, "llama.block_count", 1, MAX_LAYERS)?,
+            width,
+            ffn: bounded(meta, "llama.feed_forward_length", 1, MAX_WIDTH * 4)?,
+            vocab,
+            eps: meta.f32("llama.attention.layer_norm_rms_epsilon")?,
+            heads: HeadShape {
+                heads,
+                kv_heads,
+                head_dim,
+                rope_dim,
+                pairs: RopePairs::Adjacent,
+                capacity: sizes.context_length,
+            },
+            rope_base: meta.f32_or("llama.rope.freq_base", 10_000.0)?,
+            rope_scale,
+        })
+    }
+
+    fn q_rows(&self) -> u64 {
+        u64::from(self.heads.heads * self.heads.head_dim)
+    }
+
+    fn kv_rows(&self) -> u64 {
+        u64::from(self.heads.kv_heads * self.heads.head_dim)
+    }
+}
+
+fn bounded(meta: &Metadata, key: &str, least: u32, most: u32) -> Result<u32> {
+    let value = meta.u32(key)?;
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(Error::Malformed { what: format!("{key} is {value}, expected {least} to {most}") })
+}
+
+/// A tensor of layer `i`.
+fn name(i: u32, tensor: &str) -> String {
+    format!("blk.{i}.{tensor}")
+}
+
+/// The tensor, if it has exactly these dimensions (GGUF order: columns first).
+fn tensor<'a>(directory: &'a Directory, name: &str, dims: &[u64]) -> Result<&'a TensorInfo> {
+    let tensor = directory.tensor(name)?;
+    if tensor.dims != dims {
+        return Err(Error::ShapeMismatch {
+            what: name.to_owned(),
+            found: tensor.dims.clone(),
+            expected: dims.to_vec(),
+        });
+    }
+    Ok(tensor)
+}
+
+fn has_qkv_bias(directory: &Directory, layer: u32) -> bool {
+    directory.find(&name(layer, "attn_q.bias")).is_some()
+}
+
+/// Makes every buffer, empty.
+fn allocate<B: Backend>(backend: &mut B, directory: &Directory, config: &Config) -> Result<Weights<B>> {
+    let c = u64::from(config.width);
+    let segment = |name: &str, cols: u64, rows: u64| -> Result<Segment> {
+        Ok(Segment { dtype: tensor(directory, name, &[cols, rows])?.dtype()?, rows })
+    };
+    let (q, kv, f) = (config.q_rows(), config.kv_rows(), u64::from(config.ffn));
+    let mut layers = Vec::new();
+    for i in 0..config.layers {
+        let bias = has_qkv_bias(directory, i);
+        let label = |tensor: &str| name(i, tensor);
+        let qkv = [
+            segment(&label("attn_q.weight"), c, q)?,
+            segment(&label("attn_k.weight"), c, kv)?,
+            segment(&label("attn_v.weight"), c, kv)?,
+        ];
+        let gate_up = [segment(&label("ffn_gate.weight"), c, f)?, segment(&label("ffn_up.weight"), c, f)?];
+        if gate_up[0].dtype != gate_up[1].dtype {
+            return Err(Error::UnsupportedModel {
+                what: format!("{} of another type than ffn_up.weight", label("ffn_gate.weight")),
+            });
+        }
+        let output = segment(&label("attn_output.weight"), q, c)?;
+        let down = segment(&label("ffn_down.weight"), f, c)?;
+        let bias_len = if bias { (q + 2 * kv) as u32 } else { 0 };
+        layers.push(Layer {
+            attn_norm: backend.vector(&label("attn_norm.weight"), config.width + bias_len)?,
+            attn_qkv: backend.weight(&label("attn_qkv"), c, &qkv, 1)?,
+            attn_output: backend.weight(&label("attn_output.weight"), q, &[output], 1)?,
+            ffn_norm: backend.vector(&label("ffn_norm.weight"), config.width)?,
+            ffn_gate_up: backend.weight(&label("ffn_gate_up"), c, &gate_up, config.ffn)?,
+            ffn_down: backend.weight(&label("ffn_down.weight"), f, &[down], 1)?,
+            bias_at: bias.then_some(config.width),
+            cache: backend.cache(&label("cache"), config.heads)?,
+        });
+    }
+    let embedding = segment("token_embd.weight", c, u64::from(config.vocab))?;
+    let output = match directory.find("output.weight") {
+        Some(_) => {
+            let segment = segment("output.weight", c, u64::from(config.vocab))?;
+            Some(backend.weight("output.weight", c, &[segment], 1)?)
+        }
+        None => None,
+    };
+    Ok(Weights {
+        token_embd: backend.weight("token_embd.weight", c, &[embedding], 1)?,
+        output,
+        output_norm: backend.vector("output_norm.weight", config.width)?,
+        rope: backend.vector("rope", config.heads.capacity * config.heads.rope_dim)?,
+        layers,
+    })
+}
+
+/// Says which tensor goes where.
+fn places<'a, B: Backend>(
+    directory: &'a Directory,
+    config: &Config,
+    weights: &'a Weights<B>,
+) -> Result<Loader<'a, B>> {
+    let c = u64::from(config.width);
+    let (q, kv, f) = (config.q_rows(), config.kv_rows(), u64::from(config.ffn));
+    let mut loader = Loader::new();
+    loader.rows(directory.tensor("token_embd.weight")?, &weights.token_embd, 0);
+    if let Some(output) = &weights.output {
+        loader.rows(directory.tensor("output.weight")?, output, 0);
+    }
+    loader.vector(tensor(directory, "output_norm.weight", &[c])?, &weights.output_norm, 0);
+    for (i, layer) in (0..).zip(&weights.layers) {
+        let get = |tensor: &str| directory.tensor(&name(i, tensor));
+        loader.vector(tensor(directory, &name(i, "attn_norm.weight"), &[c])?, &layer.attn_norm, 0);
+        loader.rows(get("attn_q.weight")?, &layer.attn_qkv, 0);
+        loader.rows(get("attn_k.weight")?, &layer.attn_qkv, q);
+        loader.rows(get("attn_v.weight")?, &layer.attn_qkv, q + kv);
+        if let Some(at) = layer.bias_at {
+            let biases = [("attn_q.bias", q, 0), ("attn_k.bias", kv, q), ("attn_v.bias", kv, q + kv)];
+            for (bias, len, row) in biases {
+                let info = tensor(directory, &name(i, bias), &[len])?;
+                loader.vector(info, &layer.attn_norm, at + row as u32);
+            }
+        }
+        loader.rows(get("attn_output.weight")?, &layer.attn_output, 0);
+        loader.vector(tensor(directory, &name(i, "ffn_norm.weight"), &[c])?, &layer.ffn_norm, 0);
+        loader.rows(get("ffn_gate.weight")?, &layer.ffn_gate_up, 0);
+        loader.rows(get("ffn_up.weight")?, &layer.ffn_gate_up, f);
+        loader.rows(get("ffn_down.weight")?, &layer.ffn_down, 0);
+    }
+    Ok(loader)
+}

@@ -1,0 +1,113 @@
+//! Streams tensors from the sources into the backend, in file order, a few MiB at a time: a plain
+//! sequential download needs one request, and the file never sits in memory.
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::ops::Backend;
+use crate::weights::{ByteSource, TensorInfo};
+
+/// How far loading has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Tensor bytes uploaded.
+    pub loaded_bytes: u64,
+    /// Tensor bytes in all.
+    pub total_bytes: u64,
+}
+
+/// One read: small enough for a phone, large enough to keep the pipe full.
+const STAGING: u64 = 2 << 20;
+/// After this many bytes, wait for the device to take them over.
+const SETTLE: u64 = 16 << 20;
+
+enum Destination<'a, B: Backend> {
+    Rows { weight: &'a B::Weight, row: u64 },
+    Vector { vector: &'a B::Vector, at: u32 },
+}
+
+/// Collects where each tensor goes, then reads them all in file order.
+pub(super) struct Loader<'a, B: Backend> {
+    places: Vec<(&'a TensorInfo, Destination<'a, B>)>,
+}
+
+impl<'a, B: Backend> Loader<'a, B> {
+    pub(super) fn new() -> Self {
+        Loader { places: Vec::new() }
+    }
+
+    /// A matrix (or a block of its rows) of `cols` columns goes to rows `row…` of `weight`.
+    pub(super) fn rows(&mut self, tensor: &'a TensorInfo, weight: &'a B::Weight, row: u64) {
+        self.places.push((tensor, Destination::Rows { weight, row }));
+    }
+
+    /// A vector of F32 goes to `at…` of `vector`.
+    pub(super) fn vector(&mut self, tensor: &'a TensorInfo, vector: &'a B::Vector, at: u32) {
+        self.places.push((tensor, Destination::Vector { vector, at }));
+    }
+
+    pub(super) async fn run(
+        mut self,
+        backend: &mut B,
+        sources: &mut [Box<dyn ByteSource>],
+        progress: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<()> {
+        self.places.sort_by_key(|(tensor, _)| (tensor.shard, tensor.offset));
+        let total_bytes = self.places.iter().map(|(t, _)| t.bytes).sum();
+        let mut loaded_bytes = 0;
+        let mut settled_at = 0;
+        let mut staging = Vec::new();
+        progress(Progress { loaded_bytes, total_bytes })?;
+        for (tensor, destination) in &self.places {
+            let source = sources
+                .get_mut(tensor.shard)
+                .ok_or_else(|| Error::SplitMismatch { what: format!("no shard {}", tensor.shard) })?;
+            match destination {
+                Destination::Vector { vector, at } => {
+                    let values = read_vector(source.as_mut(), tensor).await?;
+                    backend.upload_vector(vector, *at, &values);
+                    loaded_bytes += tensor.bytes;
+                }
+                Destination::Rows { weight, row } => {
+                    let rows = tensor.dims.get(1).copied().unwrap_or(1);
+                    let row_bytes = tensor.bytes / rows.max(1);
+                    let at_once = (STAGING / row_bytes.max(1)).max(1);
+                    let mut done = 0;
+                    while done < rows {
+                        let count = at_once.min(rows - done);
+                        staging.resize((count * row_bytes) as usize, 0);
+                        source.read_at(tensor.offset + done * row_bytes, &mut staging).await?;
+                        backend.upload_rows(weight, row + done, &staging)?;
+                        done += count;
+                        loaded_bytes += count * row_bytes;
+                        if loaded_bytes - settled_at >= SETTLE {
+                            backend.settle("uploading weights").await?;
+                            settled_at = loaded_bytes;
+                        }
+                        progress(Progress { loaded_bytes, total_bytes })?;
+                    }
+                }
+            }
+        }
+        backend.settle("uploading weights").await?;
+        progress(Progress { loaded_bytes, total_bytes })
+    }
+}
+
+/// Reads a small float tensor to the CPU.
+pub(super) async fn read_vector(source: &mut dyn ByteSource, tensor: &TensorInfo) -> Result<Vec<f32>> {
+    let dtype = tensor.dtype()?;
+    let mut bytes = vec![0; tensor.bytes as usize];
+    source.read_at(tensor.offset, &mut bytes).await?;
+    Ok(match dtype {
+        DType::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        DType::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
+        DType::BF16 => bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+        _ => {
+            return Err(Error::UnsupportedType {
+                tensor: tensor.name.clone(),
+                found: dtype.name().to_owned(),
+                supported: "F32, F16, BF16 for a vector".to_owned(),
+            });
+        }
+    })
+}

@@ -1,0 +1,344 @@
+//! The GPU backend: what each operation works on, and how plans run.
+
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuBuffer, Mapping, Plan, Recorder, Traffic};
+
+use super::project::{Aux, Epilogue, Input, Projection};
+use super::sample::{SampleParams, Sampler};
+use super::weight::GpuWeight;
+use super::{Backend, Batch, HeadShape, Norm, RopePairs, Segment, Step, attention, embed};
+
+/// Activations (rows, cols) f32. Rows lie `stride` floats apart, a multiple of 32; the padding is zero
+/// and stays zero, so that kernels may read whole blocks.
+#[derive(Debug)]
+pub struct GpuTensor {
+    pub(super) buffer: GpuBuffer,
+    pub(super) rows: u32,
+    pub(super) cols: u32,
+    pub(super) stride: u32,
+}
+
+/// K and V of one layer, each (kv_heads, capacity, head_dim) f32.
+#[derive(Debug)]
+pub struct GpuCache {
+    pub(super) k: GpuBuffer,
+    pub(super) v: GpuBuffer,
+    pub(super) shape: HeadShape,
+}
+
+/// Staging buffers for tokens on their way to the CPU, used again and again.
+#[derive(Default)]
+struct TokenRing {
+    free: Vec<GpuBuffer>,
+}
+
+/// A drawn token on its way.
+pub struct GpuTicket {
+    mapping: Mapping,
+    staging: GpuBuffer,
+}
+
+/// The op set as WGSL.
+pub struct GpuBackend {
+    gpu: Rc<Gpu>,
+    recorder: Recorder,
+    step: GpuBuffer,
+    tokens: GpuBuffer,
+    max_tokens: u32,
+    longest_window: u32,
+    ring: TokenRing,
+    /// Attention output when decoding: partial sums, or with one split the output.
+    partials: Option<GpuBuffer>,
+    /// Attention output in prefill.
+    attended: Option<Rc<GpuTensor>>,
+    sampler: Option<Sampler>,
+    traffic: Traffic,
+}
+
+impl GpuBackend {
+    /// A backend on a device, for batches of at most `max_tokens` tokens and penalties that look back
+    /// at most `longest_window` tokens.
+    ///
+    /// # Errors
+    /// As for [`Gpu::storage`].
+    pub fn new(gpu: Rc<Gpu>, max_tokens: u32, longest_window: u32) -> Result<Self> {
+        Ok(GpuBackend {
+            recorder: Recorder::new(gpu.clone()),
+            step: gpu.uniform("step", size_of::<Step>() as u64),
+            tokens: gpu.storage("tokens", u64::from(max_tokens) * 4)?,
+            max_tokens,
+            longest_window,
+            ring: TokenRing::default(),
+            partials: None,
+            attended: None,
+            sampler: None,
+            traffic: Traffic::default(),
+            gpu,
+        })
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn gpu(&self) -> &Rc<Gpu> {
+        &self.gpu
+    }
+
+    fn aux<'a>(norm: &Norm<'a, Self>) -> Aux<'a> {
+        Aux { vector: norm.gain, eps: norm.eps, bias_at: norm.bias_at }
+    }
+
+    fn count(&mut self, plans: &[&Plan], step: Step) {
+        self.gpu.write(&self.step, 0, bytemuck::bytes_of(&step));
+        self.traffic.submits += 1;
+        for plan in plans {
+            let traffic = plan.traffic();
+            self.traffic.dispatches += traffic.dispatches;
+            self.traffic.weight_bytes += traffic.weight_bytes;
+        }
+    }
+}
+
+impl Backend for GpuBackend {
+    type Tensor = GpuTensor;
+    type Weight = GpuWeight;
+    type Vector = GpuBuffer;
+    type Cache = GpuCache;
+    type Plan = Plan;
+    type Ticket = GpuTicket;
+
+    fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<GpuTensor> {
+        let stride = cols.next_multiple_of(32);
+        let buffer = self.gpu.storage(label, u64::from(rows) * u64::from(stride) * 4)?;
+        Ok(GpuTensor { buffer, rows, cols, stride })
+    }
+
+    fn weight(
+        &mut self,
+        label: &str,
+        cols: u64,
+        segments: &[Segment],
+        pair_stride: u32,
+    ) -> Result<GpuWeight> {
+        GpuWeight::new(&self.gpu, label, cols, segments, pair_stride)
+    }
+
+    fn upload_rows(&mut self, weight: &GpuWeight, row: u64, bytes: &[u8]) -> Result<()> {
+        weight.upload(&self.gpu, row, bytes)
+    }
+
+    fn vector(&mut self, label: &str, len: u32) -> Result<GpuBuffer> {
+        self.gpu.storage(label, u64::from(len) * 4)
+    }
+
+    fn upload_vector(&mut self, vector: &GpuBuffer, at: u32, values: &[f32]) {
+        self.gpu.write(vector, u64::from(at) * 4, bytemuck::cast_slice(values));
+    }
+
+    fn cache(&mut self, label: &str, shape: HeadShape) -> Result<GpuCache> {
+        let whole_blocks = shape.head_dim.is_multiple_of(32);
+        if !whole_blocks || shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
+            return Err(Error::UnsupportedModel {
+                what: format!(
+                    "{} query and {} KV heads of size {} (the size must be a multiple of 32)",
+                    shape.heads, shape.kv_heads, shape.head_dim
+                ),
+            });
+        }
+        let bytes = u64::from(shape.kv_heads) * u64::from(shape.capacity) * u64::from(shape.head_dim) * 4;
+        Ok(GpuCache {
+            k: self.gpu.storage(&format!("{label} K"), bytes)?,
+            v: self.gpu.storage(&format!("{label} V"), bytes)?,
+            shape,
+        })
+    }
+
+    async fn settle(&mut self, doing: &str) -> Result<()> {
+        self.gpu.settle(doing).await
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.gpu.allocated_bytes()
+    }
+
+    fn embed(&mut self, weight: &GpuWeight, x: &GpuTensor, _batch: Batch) -> Result<()> {
+        embed::record(&mut self.recorder, &self.step, &self.tokens, weight, x)
+    }
+
+    fn qkv(
+        &mut self,
+        x: &GpuTensor,
+        norm: &Norm<'_, Self>,
+        weight: &GpuWeight,
+        rope: &GpuBuffer,
+        q: &GpuTensor,
+        cache: &GpuCache,
+        batch: Batch,
+    ) -> Result<()> {
+        let stride = match cache.shape.pairs {
+            RopePairs::Adjacent => 1,
+            RopePairs::Halves => cache.shape.head_dim / 2,
+        };
+        if weight.pair_stride != stride {
+            return Err(Error::Internal { what: format!("{}: RoPE pairs", weight.label) });
+        }
+        Projection {
+            weight,
+            input: Input::Tensor(x),
+            norm: Some(Self::aux(norm)),
+            out: q,
+            epilogue: Epilogue::Qkv { cache, rope },
+            batch,
+        }
+        .record(&mut self.recorder, &self.step)
+    }
+
+    fn attend(
+        &mut self,
+        q: &GpuTensor,
+        cache: &GpuCache,
+        weight: &GpuWeight,
+        x: &GpuTensor,
+        batch: Batch,
+    ) -> Result<()> {
+        let shape = cache.shape;
+        match batch {
+            Batch::One => {
+                let partials = match &self.partials {
+                    Some(buffer) => buffer.clone(),
+                    None => {
+                        let buffer =
+                            self.gpu.storage("attention partials", attention::partial_floats(shape) * 4)?;
+                        self.partials.insert(buffer).clone()
+                    }
+                };
+                attention::record_decode(&mut self.recorder, &self.step, q, cache, &partials)?;
+                let direct;
+                let splits = attention::splits(shape);
+                let input = if splits > 1 {
+                    Input::Partials { buffer: &partials, splits, shape }
+                } else {
+                    let cols = shape.heads * shape.head_dim;
+                    direct = GpuTensor { buffer: partials.clone(), rows: 1, cols, stride: cols };
+                    Input::Tensor(&direct)
+                };
+                Projection { weight, input, norm: None, out: x, epilogue: Epilogue::Add, batch }
+                    .record(&mut self.recorder, &self.step)
+            }
+            Batch::Many => {
+                let attended = match &self.attended {
+                    Some(tensor) => tensor.clone(),
+                    None => {
+                        let tensor = Rc::new(self.tensor("attention output", q.rows, q.cols)?);
+                        self.attended.insert(tensor).clone()
+                    }
+                };
+                attention::record_prefill(&mut self.recorder, &self.step, q, cache, &attended)?;
+                self.project_add(&attended, weight, x, batch)
+            }
+        }
+    }
+
+    fn gate_up(
+        &mut self,
+        x: &GpuTensor,
+        norm: &Norm<'_, Self>,
+        weight: &GpuWeight,
+        h: &GpuTensor,
+        batch: Batch,
+    ) -> Result<()> {
+        Projection {
+            weight,
+            input: Input::Tensor(x),
+            norm: Some(Self::aux(norm)),
+            out: h,
+            epilogue: Epilogue::SwiGlu,
+            batch,
+        }
+        .record(&mut self.recorder, &self.step)
+    }
+
+    fn project_add(&mut self, h: &GpuTensor, weight: &GpuWeight, x: &GpuTensor, batch: Batch) -> Result<()> {
+        Projection { weight, input: Input::Tensor(h), norm: None, out: x, epilogue: Epilogue::Add, batch }
+            .record(&mut self.recorder, &self.step)
+    }
+
+    fn head(
+        &mut self,
+        x: &GpuTensor,
+        norm: &Norm<'_, Self>,
+        weight: &GpuWeight,
+        logits: &GpuTensor,
+    ) -> Result<()> {
+        Projection {
+            weight,
+            input: Input::Tensor(x),
+            norm: Some(Self::aux(norm)),
+            out: logits,
+            epilogue: Epilogue::Store,
+            batch: Batch::One,
+        }
+        .record(&mut self.recorder, &self.step)
+    }
+
+    fn sample(&mut self, logits: &GpuTensor, adjust: bool) -> Result<()> {
+        if self.sampler.is_none() {
+            self.sampler = Some(Sampler::new(&self.gpu, logits.cols, self.longest_window)?);
+        }
+        match &self.sampler {
+            Some(sampler) => sampler.record(&mut self.recorder, &self.step, logits, &self.tokens, adjust),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self) -> Plan {
+        self.recorder.finish()
+    }
+
+    fn set_tokens(&mut self, tokens: &[u32]) {
+        let most = tokens.len().min(self.max_tokens as usize);
+        self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(&tokens[..most]));
+    }
+
+    fn set_sampling(&mut self, params: &SampleParams, bias: &[(u32, f32)], recent: &[u32]) -> Result<()> {
+        if let Some(sampler) = &self.sampler {
+            sampler.set(&self.gpu, params, bias, recent);
+        }
+        self.gpu.check("sampling")
+    }
+
+    fn run(&mut self, plans: &[&Plan], step: Step) -> Result<()> {
+        self.count(plans, step);
+        self.recorder.run(plans, step.count, None);
+        self.gpu.check("running kernels")
+    }
+
+    fn run_and_fetch(&mut self, plans: &[&Plan], step: Step) -> Result<GpuTicket> {
+        self.count(plans, step);
+        let staging = self.ring.free.pop().unwrap_or_else(|| self.gpu.staging("token", 4));
+        self.recorder.run(plans, step.count, Some((&self.tokens, &staging, 4)));
+        self.traffic.readbacks += 1;
+        let mapping = self.gpu.start_map(&staging, 4);
+        self.gpu.check("running kernels")?;
+        Ok(GpuTicket { mapping, staging })
+    }
+
+    async fn token(&mut self, ticket: GpuTicket) -> Result<u32> {
+        let bytes = self.gpu.finish_map(ticket.mapping).await?;
+        self.ring.free.push(ticket.staging);
+        Ok(bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b)))
+    }
+
+    async fn read(&mut self, tensor: &GpuTensor, row: u32) -> Result<Vec<f32>> {
+        let offset = u64::from(row) * u64::from(tensor.stride) * 4;
+        let bytes = self.gpu.read(&tensor.buffer, offset, u64::from(tensor.cols) * 4).await?;
+        self.traffic.readbacks += 1;
+        self.traffic.submits += 1;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+}

@@ -1,0 +1,263 @@
+//! The op set of a language model: about a dozen fused operations, one file each. A model is written
+//! once over the trait [`Backend`] and never asks which backend it has.
+//!
+//! Recording and running are separate: a model records its operations into plans when it is loaded;
+//! a step of generation runs plans, with [`Step`] as the only thing that changes.
+//!
+//! Letters in shapes: `T` tokens of a batch, `C` model width, `H` query heads, `G` KV heads,
+//! `D` head size, `F` feed-forward width, `V` vocabulary.
+
+mod attention;
+mod embed;
+mod gpu_backend;
+mod project;
+mod sample;
+mod weight;
+
+use crate::dtype::DType;
+use crate::error::Result;
+
+pub use gpu_backend::{GpuBackend, GpuCache, GpuTensor};
+pub use sample::{MAX_TOP_K, SampleParams};
+pub use weight::{GpuWeight, repack};
+
+/// What changes from one run to the next. Mirrors `shaders/shared/step.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Step {
+    /// Position of the batch's first token in the KV cache.
+    pub pos: u32,
+    /// Tokens in the batch.
+    pub count: u32,
+    /// Row of the activations that the head reads.
+    pub row: u32,
+    /// Index of the token to be drawn; the counter of the random generator.
+    pub counter: u32,
+}
+
+/// How many tokens a plan is recorded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batch {
+    /// Decode: one token.
+    One,
+    /// Prefill: up to the tensors' number of rows.
+    Many,
+}
+
+/// Rows of one dtype inside a weight matrix that is put together from several tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Type of the tensor in the file.
+    pub dtype: DType,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// RMSNorm in front of a projection.
+pub struct Norm<'a, B: Backend> {
+    /// Gain at 0 (`C` floats); a bias of the projection may follow.
+    pub gain: &'a B::Vector,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// Where the projection's bias begins in `gain`, if it has one.
+    pub bias_at: Option<u32>,
+}
+
+/// Which elements of a head RoPE rotates with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairs {
+    /// (2i, 2i + 1): Llama files, whose Q and K rows are permuted for it.
+    Adjacent,
+    /// (i, i + D/2): NeoX.
+    Halves,
+}
+
+/// Shape of an attention layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadShape {
+    /// Query heads `H`.
+    pub heads: u32,
+    /// KV heads `G`; divides `H`.
+    pub kv_heads: u32,
+    /// Head size `D`.
+    pub head_dim: u32,
+    /// Elements of a head that are rotated.
+    pub rope_dim: u32,
+    /// How they pair up.
+    pub pairs: RopePairs,
+    /// Positions in the cache.
+    pub capacity: u32,
+}
+
+/// The operations and what they work on. Everything a backend hands out is freed when dropped.
+#[allow(async_fn_in_trait)] // one thread, in the browser's worker and natively alike
+pub trait Backend: Sized {
+    /// Activations, (rows, columns) f32.
+    type Tensor;
+    /// A matrix in its quantized form.
+    type Weight;
+    /// A vector of f32.
+    type Vector;
+    /// K and V of one layer.
+    type Cache;
+    /// Operations recorded, ready to run.
+    type Plan;
+    /// A drawn token on its way to the CPU.
+    type Ticket;
+
+    // --- memory ---
+
+    /// Zeroed activations.
+    ///
+    /// # Errors
+    /// Out of memory, or over a limit of the device.
+    fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<Self::Tensor>;
+    /// A zeroed matrix whose rows are the segments one after the other, `cols` wide. `pair_stride` is
+    /// the distance of rows that one operation needs together; a matrix of stride 1 may be split
+    /// when it is larger than the device can bind.
+    ///
+    /// # Errors
+    /// As for [`Backend::tensor`].
+    fn weight(
+        &mut self,
+        label: &str,
+        cols: u64,
+        segments: &[Segment],
+        pair_stride: u32,
+    ) -> Result<Self::Weight>;
+    /// Fills whole rows from `row` on with bytes as they stand in the file.
+    ///
+    /// # Errors
+    /// Bytes that are not whole rows of one segment.
+    fn upload_rows(&mut self, weight: &Self::Weight, row: u64, bytes: &[u8]) -> Result<()>;
+    /// A zeroed vector.
+    ///
+    /// # Errors
+    /// As for [`Backend::tensor`].
+    fn vector(&mut self, label: &str, len: u32) -> Result<Self::Vector>;
+    /// Fills a vector from `at` on.
+    fn upload_vector(&mut self, vector: &Self::Vector, at: u32, values: &[f32]);
+    /// An empty KV cache of one layer.
+    ///
+    /// # Errors
+    /// As for [`Backend::tensor`].
+    fn cache(&mut self, label: &str, shape: HeadShape) -> Result<Self::Cache>;
+    /// Waits until uploads have been taken over, so that staging memory stays bounded.
+    ///
+    /// # Errors
+    /// What went wrong since the last call: out of memory, device lost.
+    async fn settle(&mut self, doing: &str) -> Result<()>;
+    /// Bytes held.
+    fn allocated_bytes(&self) -> u64;
+
+    // --- operations; each is recorded, nothing runs yet ---
+
+    /// `x[t] = row tokens[t] of weight`, (T, C). The tokens are [`Backend::set_tokens`]'s, or the one
+    /// drawn last.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; so for all operations.
+    fn embed(&mut self, weight: &Self::Weight, x: &Self::Tensor, batch: Batch) -> Result<()>;
+    /// Q, K, V = W · rmsnorm(x) (+ bias), RoPE on Q and K; K and V go into the cache, Q (T, H·D) to `q`.
+    ///
+    /// # Errors
+    /// See [`Backend::embed`].
+    #[allow(clippy::too_many_arguments)]
+    fn qkv(
+        &mut self,
+        x: &Self::Tensor,
+        norm: &Norm<'_, Self>,
+        weight: &Self::Weight,
+        rope: &Self::Vector,
+        q: &Self::Tensor,
+        cache: &Self::Cache,
+        batch: Batch,
+    ) -> Result<()>;
+    /// x += W · softmax(q Kᵀ / √D) V, causal, grouped heads.
+    ///
+    /// # Errors
+    /// See [`Backend::embed`].
+    fn attend(
+        &mut self,
+        q: &Self::Tensor,
+        cache: &Self::Cache,
+        weight: &Self::Weight,
+        x: &Self::Tensor,
+        batch: Batch,
+    ) -> Result<()>;
+    /// h = silu(gate · rmsnorm(x)) ⊙ (up · rmsnorm(x)); `weight` is gate's rows, then up's.
+    ///
+    /// # Errors
+    /// See [`Backend::embed`].
+    fn gate_up(
+        &mut self,
+        x: &Self::Tensor,
+        norm: &Norm<'_, Self>,
+        weight: &Self::Weight,
+        h: &Self::Tensor,
+        batch: Batch,
+    ) -> Result<()>;
+    /// x += W · h.
+    ///
+    /// # Errors
+    /// See [`Backend::embed`].
+    fn project_add(
+        &mut self,
+        h: &Self::Tensor,
+        weight: &Self::Weight,
+        x: &Self::Tensor,
+        batch: Batch,
+    ) -> Result<()>;
+    /// logits (1, V) = W · rmsnorm(x\[`step.row`\]).
+    ///
+    /// # Errors
+    /// See [`Backend::embed`].
+    fn head(
+        &mut self,
+        x: &Self::Tensor,
+        norm: &Norm<'_, Self>,
+        weight: &Self::Weight,
+        logits: &Self::Tensor,
+    ) -> Result<()>;
+    /// Draws a token from the logits as [`Backend::set_sampling`] said. With `adjust`, logit bias and
+    /// penalties are applied to the logits first, in place.
+    ///
+    /// # Errors
+    /// See [`Backend::embed`].
+    fn sample(&mut self, logits: &Self::Tensor, adjust: bool) -> Result<()>;
+    /// Takes what was recorded since the last call.
+    fn finish(&mut self) -> Self::Plan;
+
+    // --- running ---
+
+    /// Sets the tokens of the next batch (at most the rows of the prefill tensors).
+    fn set_tokens(&mut self, tokens: &[u32]);
+    /// Sets how tokens are drawn. `bias` and the penalty window (`recent`, oldest first) matter only
+    /// for plans recorded with `adjust`.
+    ///
+    /// # Errors
+    /// Device lost.
+    fn set_sampling(&mut self, params: &SampleParams, bias: &[(u32, f32)], recent: &[u32]) -> Result<()>;
+    /// Runs plans in order, as one submit.
+    ///
+    /// # Errors
+    /// Device lost.
+    fn run(&mut self, plans: &[&Self::Plan], step: Step) -> Result<()>;
+    /// Runs plans that end in a draw, and starts to bring the token to the CPU.
+    ///
+    /// # Errors
+    /// Device lost.
+    fn run_and_fetch(&mut self, plans: &[&Self::Plan], step: Step) -> Result<Self::Ticket>;
+    /// Waits for a drawn token.
+    ///
+    /// # Errors
+    /// Device lost, out of memory.
+    async fn token(&mut self, ticket: Self::Ticket) -> Result<u32>;
+    /// Copies one row of activations to the CPU.
+    ///
+    /// # Errors
+    /// Device lost, out of memory.
+    async fn read(&mut self, tensor: &Self::Tensor, row: u32) -> Result<Vec<f32>>;
+    /// Dispatches, submits, readbacks and weight bytes since the backend was made.
+    fn traffic(&self) -> crate::gpu::Traffic;
+}

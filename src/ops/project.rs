@@ -1,0 +1,176 @@
+//! Projections: y = epilogue(W · norm(x)), by `matvec` for one token and `matmul` for many.
+//! QKV with RoPE and cache write, residual add, SwiGLU and the head are epilogues of the same kernels.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
+
+use super::gpu_backend::{GpuCache, GpuTensor};
+use super::weight::{BLOCK, GpuWeight};
+use super::{Batch, HeadShape};
+
+/// Mirrors `Params` of `shaders/shared/project.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    pairs: u32,
+    blocks: u32,
+    pair_stride: u32,
+    out_base: u32,
+    x_stride: u32,
+    out_stride: u32,
+    gain_at: u32,
+    bias_at: u32,
+    width: u32,
+    eps: f32,
+    scale: f32,
+    q_rows: u32,
+    kv_rows: u32,
+    head_dim: u32,
+    rope_dim: u32,
+    capacity: u32,
+    splits: u32,
+    pad: [u32; 3],
+}
+
+/// What happens to the finished dot products.
+pub(super) enum Epilogue<'a> {
+    /// out += y.
+    Add,
+    /// out = y.
+    Store,
+    /// out = silu(first half of y) ⊙ second half.
+    SwiGlu,
+    /// RoPE, and K and V into the cache.
+    Qkv { cache: &'a GpuCache, rope: &'a GpuBuffer },
+}
+
+/// Where x comes from.
+pub(super) enum Input<'a> {
+    /// Activations.
+    Tensor(&'a GpuTensor),
+    /// Partial sums of `attention_decode`, merged on the way in.
+    Partials { buffer: &'a GpuBuffer, splits: u32, shape: HeadShape },
+}
+
+/// RMSNorm and bias, in one vector.
+pub(super) struct Aux<'a> {
+    pub vector: &'a GpuBuffer,
+    pub eps: f32,
+    pub bias_at: Option<u32>,
+}
+
+pub(super) struct Projection<'a> {
+    pub weight: &'a GpuWeight,
+    pub input: Input<'a>,
+    pub norm: Option<Aux<'a>>,
+    pub out: &'a GpuTensor,
+    pub epilogue: Epilogue<'a>,
+    pub batch: Batch,
+}
+
+impl Projection<'_> {
+    /// Checks shapes and records one dispatch for each part of the weight.
+    pub(super) fn record(&self, recorder: &mut Recorder, step: &GpuBuffer) -> Result<()> {
+        let weight = self.weight;
+        self.check()?;
+        let blocks = weight.cols.div_ceil(BLOCK) as u32;
+        for part in &weight.parts {
+            let pairs = part.rows.div_ceil(2) as u32;
+            let mut params = Params {
+                pairs,
+                blocks,
+                pair_stride: weight.pair_stride,
+                out_base: part.row_base as u32,
+                out_stride: self.out.stride,
+                width: weight.cols as u32,
+                scale: 1.0,
+                ..bytemuck::Zeroable::zeroed()
+            };
+            let (name, lanes) = match self.batch {
+                Batch::One => ("matvec", lanes(blocks)),
+                Batch::Many => ("matmul", 0),
+            };
+            let mut key =
+                PipelineKey::new(name).define(part.define()).define_if(part.scales.is_some(), "HAS_SCALES");
+            let mut bindings = vec![Binding(0, &part.quants), Binding(3, step), Binding(6, &self.out.buffer)];
+            if let Some(scales) = &part.scales {
+                bindings.push(Binding(1, scales));
+            }
+            match &self.input {
+                Input::Tensor(x) => {
+                    params.x_stride = x.stride / 4;
+                    bindings.push(Binding(4, &x.buffer));
+                }
+                Input::Partials { buffer, splits, shape } => {
+                    params.splits = *splits;
+                    params.head_dim = shape.head_dim;
+                    key = key.define("MERGE").constant("INPUT_VEC4", shape.heads * shape.head_dim / 4);
+                    bindings.push(Binding(4, buffer));
+                }
+            }
+            if let Some(aux) = &self.norm {
+                params.eps = aux.eps;
+                params.bias_at = aux.bias_at.unwrap_or(0);
+                key = key.define("NORM").define("HAS_AUX").define_if(aux.bias_at.is_some(), "BIAS");
+                bindings.push(Binding(5, aux.vector));
+            }
+            key = match &self.epilogue {
+                Epilogue::Add => key.define("EPILOGUE_ADD"),
+                Epilogue::Store => key.define("EPILOGUE_STORE"),
+                Epilogue::SwiGlu => key.define("EPILOGUE_SWIGLU"),
+                Epilogue::Qkv { cache, rope } => {
+                    let shape = cache.shape;
+                    params.q_rows = shape.heads * shape.head_dim;
+                    params.kv_rows = shape.kv_heads * shape.head_dim;
+                    params.head_dim = shape.head_dim;
+                    params.rope_dim = shape.rope_dim;
+                    params.capacity = shape.capacity;
+                    bindings.extend([Binding(7, &cache.k), Binding(8, &cache.v), Binding(9, rope)]);
+                    key.define("EPILOGUE_QKV")
+                }
+            };
+            let grid = match self.batch {
+                Batch::One => {
+                    key = key.constant("LANES", lanes);
+                    Grid::folded(pairs.div_ceil(64 / lanes))
+                }
+                Batch::Many => Grid::Tokens { x: pairs.div_ceil(32), rows: 1, tile: 32 },
+            };
+            recorder.dispatch(&key, (2, &params), &bindings, grid, part.bytes)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let weight = self.weight;
+        let x_cols = match &self.input {
+            Input::Tensor(x) => u64::from(x.cols),
+            Input::Partials { shape, .. } => u64::from(shape.heads * shape.head_dim),
+        };
+        let out_rows = match &self.epilogue {
+            Epilogue::Add | Epilogue::Store => u64::from(self.out.cols),
+            Epilogue::SwiGlu => 2 * u64::from(self.out.cols),
+            Epilogue::Qkv { cache, .. } => {
+                u64::from((cache.shape.heads + 2 * cache.shape.kv_heads) * cache.shape.head_dim)
+            }
+        };
+        // Rows of a pair must lie in the same part; only a plain output may end in half a pair.
+        let stride = u64::from(weight.pair_stride);
+        let odd_ok = stride == 1 && matches!(self.epilogue, Epilogue::Add | Epilogue::Store);
+        let whole = weight.parts.iter().all(|p| p.rows % (2 * stride) == 0 || odd_ok);
+        if x_cols == weight.cols && out_rows == weight.rows && whole {
+            return Ok(());
+        }
+        Err(Error::ShapeMismatch {
+            what: format!("projection {}", weight.label),
+            found: vec![weight.cols, weight.rows],
+            expected: vec![x_cols, out_rows],
+        })
+    }
+}
+
+/// Threads that share a row pair: enough to read side by side, no more than there are blocks to do.
+fn lanes(blocks: u32) -> u32 {
+    let half = blocks.div_ceil(2).max(1);
+    (1 << half.ilog2()).min(16)
+}

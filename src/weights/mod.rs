@@ -1,0 +1,25 @@
+//! File bytes → tensors: where the bytes come from, and what a GGUF header says about them.
+//!
+//! In: one or more [`ByteSource`]s (memory, file, `Blob`, HTTP). Out: a [`Directory`] with the typed
+//! [`Metadata`] and, for every tensor, the byte range to upload. No tensor data passes through here
+//! and no GPU type is named here.
+
+pub mod gguf;
+mod http;
+pub mod metadata;
+mod reader;
+pub mod source;
+mod value;
+
+#[cfg(target_arch = "wasm32")]
+mod fetch;
+
+pub use gguf::{Directory, TensorInfo, read_directory};
+pub use http::{Failure, Head, StreamSource, Transport};
+pub use metadata::{Metadata, StringArray};
+#[cfg(not(target_arch = "wasm32"))]
+pub use source::FileSource;
+pub use source::{ByteSource, LocalFuture, SliceSource};
+
+#[cfg(target_arch = "wasm32")]
+pub use fetch::{BlobSource, FetchTransport, HttpSource};

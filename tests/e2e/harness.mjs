@@ -1,0 +1,165 @@
+// Opens the built page in Chromium and reads it the way a visitor would.
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+/** Where `cargo xtask test` serves target/site, without a slash at the end. */
+export const SITE = required("EMBERGLASS_URL").replace(/\/$/, "");
+/** A software adapter is slow, and slower still while another program computes. */
+export const PATIENCE = 120_000;
+
+const SCREENSHOTS = required("EMBERGLASS_SCREENSHOTS");
+// As for wasm-bindgen-test: see webdriver.json.
+const FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+export const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+
+function required(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: run these tests with \`cargo xtask test --only e2e\``);
+  return value;
+}
+
+/** A Chromium of its own, with an empty profile. */
+export async function launch(flags = WEBGPU) {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
+}
+
+/** The page, opened at `site`. Everything it asks for and complains about is kept. */
+export async function openPage(browser, { site = SITE, path = "/" } = {}) {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 800 } });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  const requests = [];
+  const complaints = [];
+  context.on("request", (request) => requests.push(request.url()));
+  page.on("console", (message) => {
+    if (message.type() === "error") complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(String(error.stack ?? error)));
+  await page.goto(site + path);
+  return new ChatPage(page, { site, requests, complaints });
+}
+
+export class ChatPage {
+  constructor(page, { site, requests, complaints }) {
+    this.page = page;
+    this.requests = requests;
+    this.complaints = complaints;
+    this.site = site;
+  }
+
+  get(testId) {
+    return this.page.getByTestId(testId);
+  }
+
+  async close() {
+    await this.page.context().close();
+  }
+
+  /** Presses Load and waits for the model. */
+  async load() {
+    await this.get("load-button").click();
+    await this.ready();
+  }
+
+  /** The model is loaded: the status line names the adapter. An error shown first fails at once. */
+  async ready() {
+    const error = this.get("error");
+    await this.get("status").getByText("WebGPU").or(error).first().waitFor();
+    if (await error.isVisible()) assert.fail(`loading failed: ${await error.innerText()}`);
+  }
+
+  /** Sets numbers in the settings panel. */
+  async set(values) {
+    await this.get("settings").click();
+    for (const [key, value] of Object.entries(values)) await this.get(`setting-${key}`).fill(String(value));
+    await this.get("settings-close").click();
+  }
+
+  async send(text) {
+    await this.get("composer").fill(text);
+    await this.get("send").click();
+  }
+
+  /** The newest answer. */
+  get answer() {
+    return this.get("message-assistant").last();
+  }
+
+  async answerText() {
+    return (await this.answer.locator(".body").innerText()).trim();
+  }
+
+  /** Waits until the newest answer is in this state, and returns its text. */
+  async answered(state = "done") {
+    const settled = this.page.locator('[data-testid="message-assistant"]').last();
+    await settled.and(this.page.locator('[data-state="done"], [data-state="stopped"], [data-state="error"]')).waitFor();
+    const found = await settled.getAttribute("data-state");
+    const shown = found === state ? "" : await this.shownError();
+    assert.equal(found, state, shown);
+    return this.answerText();
+  }
+
+  async ask(text) {
+    const before = await this.get("message-assistant").count();
+    await this.send(text);
+    await this.get("message-assistant").nth(before).waitFor();
+    return this.answered();
+  }
+
+  async shownError() {
+    const error = this.get("error");
+    return (await error.isVisible()) ? error.innerText() : "no error is shown";
+  }
+
+  /** The code of the error that is shown, waiting for one. */
+  async errorCode() {
+    await this.get("error").waitFor();
+    return this.get("error").getAttribute("data-code");
+  }
+
+  /** The texts of the conversation, in order. */
+  async conversation() {
+    const messages = this.page.locator('[data-testid="message-user"], [data-testid="message-assistant"]');
+    return messages.locator(".body").allInnerTexts();
+  }
+
+  /** Every request went to the site itself. */
+  assertNoStrangers() {
+    const strangers = this.requests.filter((url) => !url.startsWith(`${this.site}/`) && !/^(blob|data):/.test(url));
+    assert.deepEqual(strangers, []);
+  }
+
+  async screenshot(name) {
+    mkdirSync(SCREENSHOTS, { recursive: true });
+    await this.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+  }
+}
+
+/** Watches the newest answer and the frames; runs inside the page. */
+export async function watch(page) {
+  await page.evaluate(() => {
+    const seen = { lengths: [], gaps: [], stop: false };
+    window.__watch = seen;
+    let last = performance.now();
+    const frame = (now) => {
+      seen.gaps.push(now - last);
+      last = now;
+      const text = [...document.querySelectorAll('[data-testid="message-assistant"] .body')].at(-1)?.textContent ?? "";
+      if (text.length !== (seen.lengths.at(-1) ?? 0)) seen.lengths.push(text.length);
+      if (!seen.stop) requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+  });
+}
+
+/** What was seen: how the text grew, and the gaps between frames in milliseconds. */
+export async function watched(page) {
+  const { lengths, gaps } = await page.evaluate(() => {
+    window.__watch.stop = true;
+    return window.__watch;
+  });
+  const sorted = gaps.slice(1).sort((a, b) => a - b);
+  return { lengths, frames: sorted.length, median: sorted[sorted.length >> 1], worst: sorted.at(-1) };
+}

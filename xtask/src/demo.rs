@@ -1,0 +1,148 @@
+//! `cargo xtask demo`: everything from the sources to a page that runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::headline;
+use crate::{model, paths, serve, wasm, web};
+
+/// Builds the site and serves it.
+pub fn run(chosen: Option<&Path>, port: u16, then_serve: bool) -> Result<()> {
+    // A mistyped name should not show only after the build.
+    let model = chosen.map(Model::of).transpose()?;
+    wasm::build()?;
+    web::build()?;
+    let model = match model {
+        Some(model) => model,
+        None => Model { file: model::default_model()?, name: model::NAME.to_owned() },
+    };
+    assemble(&model)?;
+    if then_serve { serve_site(port) } else { Ok(()) }
+}
+
+/// Serves the site that is there, until stopped.
+pub fn serve_site(port: u16) -> Result<()> {
+    let site = paths::site();
+    if !site.join("index.html").is_file() {
+        bail!("{} has no page yet: run `cargo xtask demo`", site.display());
+    }
+    let server = serve::Server::bind(&site, port)?;
+    println!("\nEmberglass is at {}", server.url());
+    println!("Press Ctrl+C to stop.");
+    server.run();
+    Ok(())
+}
+
+/// The model that the page offers.
+pub struct Model {
+    file: PathBuf,
+    name: String,
+}
+
+impl Model {
+    fn of(file: &Path) -> Result<Self> {
+        // Relative to where the user is.
+        let file =
+            fs::canonicalize(file).with_context(|| format!("could not open the model {}", file.display()))?;
+        let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        if is_shard(&name) {
+            bail!(
+                "{} is one part of a split model; start the demo without --model and open all \
+                 parts together with “Open a .gguf file…” on the page",
+                file.display()
+            );
+        }
+        Ok(Self { file, name })
+    }
+}
+
+/// Whether a name ends like `-00001-of-00003`.
+fn is_shard(stem: &str) -> bool {
+    let mut parts = stem.rsplitn(4, '-');
+    let number = |part: Option<&str>| {
+        part.is_some_and(|part| part.len() == 5 && part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    number(parts.next()) && parts.next() == Some("of") && number(parts.next())
+}
+
+/// Puts page, model, manifest and notices into one folder of static files.
+fn assemble(model: &Model) -> Result<()> {
+    let site = paths::site();
+    headline(&format!("Putting the site together in {}", site.display()));
+    if site.exists() {
+        fs::remove_dir_all(&site)?;
+    }
+    copy_folder(&paths::root().join("www/dist"), &site)?;
+    for notice in ["NOTICE.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+        fs::copy(paths::root().join(notice), site.join(notice))
+            .with_context(|| format!("could not copy {notice}"))?;
+    }
+
+    let models = site.join("models");
+    fs::create_dir_all(&models)?;
+    let name = model.file.file_name().unwrap_or_default();
+    // A hard link to a symbolic link would be another symbolic link.
+    let file = fs::canonicalize(&model.file)?;
+    let to = models.join(name);
+    // A second name for the same file where the disk allows it, otherwise a copy.
+    if fs::hard_link(&file, &to).is_err() {
+        fs::copy(&file, &to).with_context(|| format!("could not copy {}", file.display()))?;
+    }
+    let manifest = serde_json::json!({
+        "default": {
+            "url": format!("models/{}", encode(&name.to_string_lossy())),
+            "name": model.name,
+            "bytes": fs::metadata(&to)?.len(),
+        }
+    });
+    fs::write(models.join("manifest.json"), format!("{manifest:#}\n"))?;
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let entries = fs::read_dir(from).with_context(|| format!("could not read {}", from.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// A file name as a part of a URL.
+fn encode(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut url, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            url += &format!("%{byte:02X}");
+        }
+        url
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_url_parts() {
+        assert_eq!(encode("SmolLM2-135M.Q4_1.gguf"), "SmolLM2-135M.Q4_1.gguf");
+        assert_eq!(encode("a b#c?é%.gguf"), "a%20b%23c%3F%C3%A9%25.gguf");
+    }
+
+    #[test]
+    fn shards_are_told_from_whole_files() {
+        assert!(is_shard("model-q4-00001-of-00003"));
+        assert!(!is_shard("model-00001"));
+        assert!(!is_shard("SmolLM2-135M-Instruct.Q4_1"));
+        assert!(!is_shard("one-of-a-kind"));
+    }
+}

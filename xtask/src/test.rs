@@ -1,0 +1,179 @@
+//! `cargo xtask test`: what CI runs, step by step, stopping at the first failure.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::{capture, cargo, run};
+use crate::{demo, model, notices, paths, reference, serve, setup, shaders, wasm, web};
+
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    step("packages", "Chromium, ChromeDriver, a Vulkan driver", setup::system_packages),
+    step("format", "rustfmt", format),
+    step("tools", "wasm32 target, wasm-bindgen", tools),
+    step("clippy", "clippy for this machine, warnings denied", clippy),
+    step("clippy-wasm", "clippy for wasm32, warnings denied", clippy_wasm),
+    step("docs", "rustdoc, warnings denied", docs),
+    step("typescript", "type checks, and the npm package's tests", web::check),
+    step("notices", "NOTICE.md is up to date", notices::check),
+    step("model", "the default model", default_model),
+    step("reference", "reference logits from the independent implementation", reference::dump),
+    step("native", "tests on the Vulkan adapter", native),
+    step("shaders", "every shader variant, by the compilers on PATH", shaders::check),
+    step("browser", "wasm tests in headless Chromium", browser),
+    step("site", "the site, as for the demo", site),
+    step("e2e", "the page, driven in headless Chromium", end_to_end),
+];
+
+const fn step(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Step {
+    Step { name, about, run }
+}
+
+/// Runs the steps, or those named.
+pub fn run_steps(only: &[String]) -> Result<()> {
+    let known = |name: &String| STEPS.iter().any(|step| step.name == name.as_str());
+    if let Some(unknown) = only.iter().find(|name| !known(name)) {
+        bail!("there is no step {unknown:?}: see `cargo xtask test --list`");
+    }
+    let chosen = |step: &&Step| only.is_empty() || only.iter().any(|name| name == step.name);
+    let steps: Vec<&Step> = STEPS.iter().filter(chosen).collect();
+    let start = Instant::now();
+    let mut times = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        println!("\n=== [{}/{}] {}: {}", index + 1, steps.len(), step.name, step.about);
+        let begun = Instant::now();
+        let outcome = (step.run)();
+        let took = begun.elapsed();
+        times.push((step.name, took));
+        if let Err(error) = outcome {
+            summary(&times, start.elapsed());
+            return Err(error.context(format!("step {:?} failed", step.name)));
+        }
+        println!("--- {}: ok in {}", step.name, seconds(took));
+    }
+    summary(&times, start.elapsed());
+    println!("All {} steps passed.", steps.len());
+    Ok(())
+}
+
+/// The command: lists the steps or runs them.
+pub fn run_command(only: &[String], list: bool) -> Result<()> {
+    if !list {
+        return run_steps(only);
+    }
+    for step in STEPS {
+        println!("{:<12} {}", step.name, step.about);
+    }
+    Ok(())
+}
+
+fn summary(times: &[(&str, Duration)], total: Duration) {
+    println!("\n=== time by step");
+    for (name, took) in times {
+        println!("{name:<12} {:>9}", seconds(*took));
+    }
+    println!("{:<12} {:>9}", "total", seconds(total));
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn format() -> Result<()> {
+    run(cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn tools() -> Result<()> {
+    setup::wasm_target()?;
+    setup::wasm_bindgen().map(|_| ())
+}
+
+fn clippy() -> Result<()> {
+    run(cargo().args(["clippy", "--workspace", "--all-targets"]).args(["--", "-D", "warnings"]))
+}
+
+fn clippy_wasm() -> Result<()> {
+    let mut command = cargo();
+    command.args(["clippy", "--target", wasm::TARGET, "--lib"]);
+    for test in browser_tests()? {
+        command.args(["--test", &test]);
+    }
+    run(command.args(["--", "-D", "warnings"]))
+}
+
+fn docs() -> Result<()> {
+    run(cargo()
+        .args(["doc", "--workspace", "--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn default_model() -> Result<()> {
+    let file = model::default_model()?;
+    println!("  {}", file.display());
+    Ok(())
+}
+
+fn native() -> Result<()> {
+    run(cargo().args(["test", "--workspace"]))
+}
+
+/// The test targets that run in a browser: those that Cargo.toml names `web_…`.
+fn browser_tests() -> Result<BTreeSet<String>> {
+    let metadata = capture(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
+    Ok(packages
+        .iter()
+        .flat_map(|package| package["targets"].as_array().into_iter().flatten())
+        .filter_map(|target| target["name"].as_str())
+        .filter(|name| name.starts_with("web_"))
+        .map(str::to_owned)
+        .collect())
+}
+
+fn browser() -> Result<()> {
+    let tests = browser_tests()?;
+    if tests.is_empty() {
+        bail!("Cargo.toml has no test target named web_…: nothing would run in the browser");
+    }
+    let tools = setup::wasm_bindgen()?;
+    let mut command = cargo();
+    command.args(["test", "--target", wasm::TARGET]);
+    for test in &tests {
+        command.args(["--test", test]);
+    }
+    run(command
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", tools.test_runner)
+        // Given one, the runner does not look for any other.
+        .env("CHROMEDRIVER", setup::driver()?)
+        // A software adapter takes its time; the default is 20 seconds.
+        .env("WASM_BINDGEN_TEST_TIMEOUT", "900"))
+}
+
+fn site() -> Result<()> {
+    demo::run(None, serve::DEFAULT_PORT, false)
+}
+
+fn end_to_end() -> Result<()> {
+    web::install("tests/e2e")?;
+    let site = paths::site();
+    let server = serve::Server::bind(&site, 0)?;
+    let url = server.url();
+    server.start();
+    let pictures: PathBuf = paths::target().join("screenshots");
+    run(web::npm("tests/e2e")
+        .arg("test")
+        .env("EMBERGLASS_URL", url)
+        .env("EMBERGLASS_SCREENSHOTS", &pictures)
+        .env("CHROMIUM", setup::browser()?))?;
+    println!("  screenshots are in {}", pictures.display());
+    Ok(())
+}
