@@ -92,14 +92,14 @@ impl Projection<'_> {
             };
             let mut key =
                 PipelineKey::new(name).define(part.define()).define_if(part.scales.is_some(), "HAS_SCALES");
-            let mut bindings = vec![Binding(0, &part.quants), Binding(3, step), Binding(6, &self.out.buffer)];
+            let mut bindings = vec![Binding(0, &part.quants), Binding(6, &self.out.buffer)];
             if let Some(scales) = &part.scales {
                 bindings.push(Binding(1, scales));
             }
             match &self.input {
                 Input::Tensor(x) => {
                     params.x_stride = x.stride / 4;
-                    bindings.push(Binding(4, &x.buffer));
+                    bindings.extend([Binding(3, step), Binding(4, &x.buffer)]);
                 }
                 Input::Partials { buffer, splits, shape } => {
                     params.splits = *splits;
