@@ -151,6 +151,12 @@ impl<B: Backend + 'static> TextEngine<B> {
         &self.model.facts
     }
 
+    /// Kernel launches of one decode step.
+    pub fn dispatches_per_token(&self) -> u64 {
+        let LanguageModel { decode, head, sample, .. } = &self.model;
+        [decode, head, sample].iter().map(|plan| B::dispatches(plan)).sum()
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer

@@ -51,10 +51,7 @@ fn file(keys: &[Vec<u8>], tensors: &[Vec<u8>], data: usize) -> Vec<u8> {
 }
 
 fn small() -> Vec<u8> {
-    let strings: Vec<u8> = ["a", "", "bcd"]
-        .iter()
-        .flat_map(|text| string(text))
-        .collect();
+    let strings: Vec<u8> = ["a", "", "bcd"].iter().flat_map(|text| string(text)).collect();
     file(
         &[
             key("name", 8, &string("tiny")),
@@ -102,21 +99,11 @@ fn a_small_file_reads_back() {
         assert_eq!(tokens, [&b"a"[..], b"", b"bcd"]);
 
         // In file order, whatever the order of the directory.
-        let names: Vec<_> = directory
-            .tensors()
-            .iter()
-            .map(|t| t.name.as_str())
-            .collect();
+        let names: Vec<_> = directory.tensors().iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
         let b = directory.tensor("b").unwrap();
-        assert_eq!(
-            (b.dims.as_slice(), b.offset, b.bytes),
-            (&[32, 2][..], data + 64, 36)
-        );
-        assert_eq!(
-            (b.dtype().unwrap(), b.shard, b.elements()),
-            (DType::Q4_0, 0, 64)
-        );
+        assert_eq!((b.dims.as_slice(), b.offset, b.bytes), (&[32, 2][..], data + 64, 36));
+        assert_eq!((b.dtype().unwrap(), b.shard, b.elements()), (DType::Q4_0, 0, 64));
         assert_eq!(directory.total_bytes(), 32 + 36);
         let error = directory.tensor("c").unwrap_err();
         assert_eq!(error.code(), "missing-tensor");
@@ -126,20 +113,11 @@ fn a_small_file_reads_back() {
 #[test]
 fn wrong_keys_and_types_name_themselves() {
     let metadata = read(small()).unwrap().metadata;
-    for error in [
-        metadata.f32("name").unwrap_err(),
-        metadata.f32("absent").unwrap_err(),
-    ] {
+    for error in [metadata.f32("name").unwrap_err(), metadata.f32("absent").unwrap_err()] {
         assert_eq!(error.code(), "missing-metadata");
-        assert!(
-            error.to_string().contains("is missing or is not a number"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("is missing or is not a number"), "{error}");
     }
-    assert_eq!(
-        metadata.u32_or("name", 1).unwrap_err().code(),
-        "missing-metadata"
-    );
+    assert_eq!(metadata.u32_or("name", 1).unwrap_err().code(), "missing-metadata");
 }
 
 #[test]
@@ -187,12 +165,7 @@ fn a_file_cut_anywhere_is_truncated() {
     let bytes = small();
     for length in 0..bytes.len() {
         let error = read(bytes[..length].to_vec()).unwrap_err();
-        let Error::Truncated {
-            needed,
-            actual,
-            ref name,
-        } = error
-        else {
+        let Error::Truncated { needed, actual, ref name } = error else {
             panic!("{length} bytes: {error}");
         };
         assert_eq!((actual, name.as_str()), (length as u64, "0.gguf"));
@@ -204,9 +177,8 @@ fn a_file_cut_anywhere_is_truncated() {
 fn a_source_of_unknown_size_reads_the_same() {
     let bytes = small();
     let known = read(bytes.clone()).unwrap();
-    let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(
-        SliceSource::new("x", bytes.clone()).without_size(),
-    )];
+    let mut sources: Vec<Box<dyn ByteSource>> =
+        vec![Box::new(SliceSource::new("x", bytes.clone()).without_size())];
     let unknown = pollster::block_on(read_directory(&mut sources)).unwrap();
     assert_eq!(known.tensors(), unknown.tensors());
     assert_eq!(known.metadata, unknown.metadata);
@@ -221,21 +193,9 @@ fn a_source_of_unknown_size_reads_the_same() {
 
 #[test]
 fn wrong_magic_version_and_byte_order() {
-    refused(
-        b"<!DOCTYPE html>, page not found".to_vec(),
-        "not-gguf",
-        "0.gguf is not a GGUF file",
-    );
-    refused(
-        raw(1, 0, 0, &[]),
-        "unsupported-version",
-        "GGUF version 1 is not supported",
-    );
-    refused(
-        raw(4, 0, 0, &[]),
-        "unsupported-version",
-        "GGUF version 4 is not supported",
-    );
+    refused(b"<!DOCTYPE html>, page not found".to_vec(), "not-gguf", "0.gguf is not a GGUF file");
+    refused(raw(1, 0, 0, &[]), "unsupported-version", "GGUF version 1 is not supported");
+    refused(raw(4, 0, 0, &[]), "unsupported-version", "GGUF version 4 is not supported");
     refused(raw(3u32.swap_bytes(), 0, 0, &[]), "malformed", "big-endian");
 }
 
@@ -243,52 +203,20 @@ fn wrong_magic_version_and_byte_order() {
 fn huge_counts_are_refused_before_anything_is_allocated() {
     let huge = [1 << 20, 1 << 40, u64::MAX];
     for count in huge {
-        refused(
-            raw(3, count, 0, &[]),
-            "malformed",
-            "the number of tensors is",
-        );
-        refused(
-            raw(3, 0, count, &[]),
-            "malformed",
-            "the number of metadata keys is",
-        );
+        refused(raw(3, count, 0, &[]), "malformed", "the number of tensors is");
+        refused(raw(3, 0, count, &[]), "malformed", "the number of metadata keys is");
     }
     // Below the caps, but more than the file can hold.
-    refused(
-        raw(3, 0, 60_000, &[0; 100]),
-        "truncated",
-        "needs 780024 bytes and has 124",
-    );
-    refused(
-        raw(3, 60_000, 0, &[0; 100]),
-        "truncated",
-        "needs 1440024 bytes and has 124",
-    );
+    refused(raw(3, 0, 60_000, &[0; 100]), "truncated", "needs 780024 bytes and has 124");
+    refused(raw(3, 60_000, 0, &[0; 100]), "truncated", "needs 1440024 bytes and has 124");
 
     for length in [1 << 25, 1 << 40, u64::MAX] {
         let length = length.to_le_bytes();
         let strings = array(8, 1, &length);
-        refused(
-            raw(3, 0, 1, &[&length[..], &[0; 9]].concat()),
-            "malformed",
-            "the length of a metadata key",
-        );
-        refused(
-            file(&[key("k", 8, &length)], &[], 0),
-            "malformed",
-            "the length of the string k",
-        );
-        refused(
-            file(&[key("k", 9, &strings)], &[], 0),
-            "malformed",
-            "a string in the array k",
-        );
-        refused(
-            raw(3, 1, 0, &[&length[..], &[0; 16]].concat()),
-            "malformed",
-            "the length of a tensor name",
-        );
+        refused(raw(3, 0, 1, &[&length[..], &[0; 9]].concat()), "malformed", "the length of a metadata key");
+        refused(file(&[key("k", 8, &length)], &[], 0), "malformed", "the length of the string k");
+        refused(file(&[key("k", 9, &strings)], &[], 0), "malformed", "a string in the array k");
+        refused(raw(3, 1, 0, &[&length[..], &[0; 16]].concat()), "malformed", "the length of a tensor name");
     }
     for count in [1 << 25, 1 << 61, u64::MAX] {
         for kind in [0, 5, 8, 10] {
@@ -309,107 +237,41 @@ fn huge_counts_are_refused_before_anything_is_allocated() {
 #[test]
 fn malformed_values_are_refused() {
     let nested = array(9, 1, &array(4, 1, &[0; 4]));
-    refused(
-        file(&[key("k", 9, &nested)], &[], 0),
-        "malformed",
-        "metadata k is an array of arrays",
-    );
-    refused(
-        file(&[key("k", 9, &array(99, 1, &[0; 8]))], &[], 0),
-        "malformed",
-        "an array of unknown type 99",
-    );
-    refused(
-        file(&[key("k", 13, &[0; 8])], &[], 0),
-        "malformed",
-        "metadata k has unknown type 13",
-    );
-    refused(
-        file(&[key("k", 7, &[2])], &[], 0),
-        "malformed",
-        "the boolean k is 2",
-    );
+    refused(file(&[key("k", 9, &nested)], &[], 0), "malformed", "metadata k is an array of arrays");
+    refused(file(&[key("k", 9, &array(99, 1, &[0; 8]))], &[], 0), "malformed", "an array of unknown type 99");
+    refused(file(&[key("k", 13, &[0; 8])], &[], 0), "malformed", "metadata k has unknown type 13");
+    refused(file(&[key("k", 7, &[2])], &[], 0), "malformed", "the boolean k is 2");
     let latin1 = [&2u64.to_le_bytes()[..], &[0xE9, 0x20]].concat();
-    refused(
-        file(&[key("k", 8, &latin1)], &[], 0),
-        "malformed",
-        "a string is not UTF-8",
-    );
+    refused(file(&[key("k", 8, &latin1)], &[], 0), "malformed", "a string is not UTF-8");
     refused(
         file(&[key("k", 0, &[1]), key("k", 0, &[1])], &[], 0),
         "malformed",
         "metadata key k occurs twice",
     );
     let wide = array(10, 1, &u64::MAX.to_le_bytes());
-    refused(
-        file(&[key("k", 9, &wide)], &[], 0),
-        "malformed",
-        "a number in the array k is over 2^63",
-    );
+    refused(file(&[key("k", 9, &wide)], &[], 0), "malformed", "a number in the array k is over 2^63");
 }
 
 #[test]
 fn malformed_tensors_are_refused() {
     let one = |dims: &[u64], kind, offset| file(&[], &[tensor("t", dims, kind, offset)], 64);
-    refused(
-        one(&[1; 5], 0, 0),
-        "malformed",
-        "the number of dimensions of tensor t is 5, more than 4",
-    );
-    refused(
-        one(&[8, 0], 0, 0),
-        "malformed",
-        "tensor t has a dimension of 0",
-    );
-    refused(
-        one(&[1 << 32, 1 << 32], 0, 0),
-        "malformed",
-        "the dimensions of tensor t overflow",
-    );
-    refused(
-        one(&[u64::MAX], 0, 0),
-        "malformed",
-        "the dimensions of tensor t overflow",
-    );
-    refused(
-        one(&[1 << 62], 0, 0),
-        "malformed",
-        "the size of tensor t overflows",
-    );
-    refused(
-        one(&[33], 2, 0),
-        "malformed",
-        "rows of 33 elements, not a multiple of 32 (Q4_0)",
-    );
-    refused(
-        one(&[1], 0, 8),
-        "malformed",
-        "tensor t is not aligned to 32 bytes",
-    );
-    refused(
-        one(&[1], 0, u64::MAX - 31),
-        "malformed",
-        "the offset of tensor t overflows",
-    );
+    refused(one(&[1; 5], 0, 0), "malformed", "the number of dimensions of tensor t is 5, more than 4");
+    refused(one(&[8, 0], 0, 0), "malformed", "tensor t has a dimension of 0");
+    refused(one(&[1 << 32, 1 << 32], 0, 0), "malformed", "the dimensions of tensor t overflow");
+    refused(one(&[u64::MAX], 0, 0), "malformed", "the dimensions of tensor t overflow");
+    refused(one(&[1 << 62], 0, 0), "malformed", "the size of tensor t overflows");
+    refused(one(&[33], 2, 0), "malformed", "rows of 33 elements, not a multiple of 32 (Q4_0)");
+    refused(one(&[1], 0, 8), "malformed", "tensor t is not aligned to 32 bytes");
+    refused(one(&[1], 0, u64::MAX - 31), "malformed", "the offset of tensor t overflows");
     refused(one(&[1], 0, 1 << 50), "truncated", "download it again");
-    refused(
-        one(&[17], 0, 0),
-        "truncated",
-        "is truncated: it needs 132 bytes and has 128",
-    );
+    refused(one(&[17], 0, 0), "truncated", "is truncated: it needs 132 bytes and has 128");
     let name = "n".repeat(64);
     refused(
         file(&[], &[tensor(&name, &[1], 0, 0)], 4),
         "malformed",
         "the length of a tensor name is 64, more than 63",
     );
-    let two = |offset, name| {
-        file(
-            &[],
-            &[tensor("t", &[16], 0, 0), tensor(name, &[8], 0, offset)],
-            96,
-        )
-    };
+    let two = |offset, name| file(&[], &[tensor("t", &[16], 0, 0), tensor(name, &[8], 0, offset)], 96);
     refused(two(64, "t"), "malformed", "tensor t occurs twice");
     refused(two(32, "u"), "malformed", "tensors t and u overlap");
     assert!(read(two(64, "u")).is_ok());
@@ -434,12 +296,7 @@ fn alignment_is_honoured_and_checked() {
 
 #[test]
 fn an_unsupported_tensor_type_is_an_error_only_when_used() {
-    let directory = read(file(
-        &[],
-        &[tensor("k", &[256], 12, 0), tensor("z", &[1], 77, 160)],
-        192,
-    ))
-    .unwrap();
+    let directory = read(file(&[], &[tensor("k", &[256], 12, 0), tensor("z", &[1], 77, 160)], 192)).unwrap();
     let error = directory.tensor("k").unwrap().dtype().unwrap_err();
     assert_eq!(error.code(), "unsupported-type");
     assert_eq!(
@@ -463,23 +320,12 @@ fn shard(no: u16, count: u16, total: i32, name: &str) -> Vec<u8> {
 
 #[test]
 fn shards_are_merged() {
-    let shards = vec![
-        shard(0, 3, 3, "a"),
-        shard(1, 3, 3, "b"),
-        shard(2, 3, 3, "c"),
-    ];
+    let shards = vec![shard(0, 3, 3, "a"), shard(1, 3, 3, "b"), shard(2, 3, 3, "c")];
     let directory = read_all(shards.clone()).unwrap();
     assert_eq!(directory.metadata.str("which").unwrap(), "a");
-    let places: Vec<_> = directory
-        .tensors()
-        .iter()
-        .map(|t| (t.name.as_str(), t.shard))
-        .collect();
+    let places: Vec<_> = directory.tensors().iter().map(|t| (t.name.as_str(), t.shard)).collect();
     assert_eq!(places, [("a", 0), ("b", 1), ("c", 2)]);
-    assert_eq!(
-        directory.tensor("c").unwrap().offset,
-        shards[2].len() as u64 - 16
-    );
+    assert_eq!(directory.tensor("c").unwrap().offset, shards[2].len() as u64 - 16);
     // llama.cpp's converter writes a count of 0 into a file that is not split.
     assert!(read(shard(0, 0, 1, "a")).is_ok());
 }
@@ -494,24 +340,12 @@ fn shards_that_do_not_fit_are_refused() {
     let (a, b) = (|| shard(0, 2, 2, "a"), || shard(1, 2, 2, "b"));
     refused(vec![], "no file was given");
     refused(vec![a()], "file 1 belongs to a model of 2 files, 1 given");
-    refused(
-        vec![a(), b(), b()],
-        "file 1 belongs to a model of 2 files, 3 given",
-    );
-    refused(
-        vec![b(), a()],
-        "file 1 is shard 2 of 2: give the shards in order",
-    );
+    refused(vec![a(), b(), b()], "file 1 belongs to a model of 2 files, 3 given");
+    refused(vec![b(), a()], "file 1 is shard 2 of 2: give the shards in order");
     refused(vec![a(), a()], "file 2 is shard 1 of 2");
-    refused(
-        vec![a(), small()],
-        "file 2 of 2 is not part of a split model",
-    );
+    refused(vec![a(), small()], "file 2 of 2 is not part of a split model");
     refused(vec![a(), shard(1, 2, 2, "a")], "tensor a is in two shards");
-    refused(
-        vec![shard(0, 2, 3, "a"), shard(1, 2, 3, "b")],
-        "the shards hold 2 tensors instead of 3",
-    );
+    refused(vec![shard(0, 2, 3, "a"), shard(1, 2, 3, "b")], "the shards hold 2 tensors instead of 3");
     // A truncated second shard names itself.
     let error = read_all(vec![a(), b()[..b().len() - 1].to_vec()]).unwrap_err();
     assert!(error.to_string().contains("1.gguf is truncated"), "{error}");
@@ -540,53 +374,31 @@ fn damaged_headers_never_panic() {
             Err(_) => errors += 1,
         }
     }
-    assert!(
-        errors > 1000 && reads > 1000,
-        "{errors} errors, {reads} read"
-    );
+    assert!(errors > 1000 && reads > 1000, "{errors} errors, {reads} read");
 }
 
 #[test]
 fn the_real_file_reads() {
     let path = std::env::var("EMBERGLASS_MODEL")
         .unwrap_or_else(|_| ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf".to_owned());
-    let file = FileSource::open(&path).unwrap_or_else(|e| {
-        panic!("the model file is needed, and `cargo xtask test` fetches it: {e}")
-    });
+    let file = FileSource::open(&path)
+        .unwrap_or_else(|e| panic!("the model file is needed, and `cargo xtask test` fetches it: {e}"));
     let directory = pollster::block_on(read_directory(&mut [Box::new(file)])).unwrap();
     assert_eq!(directory.tensors().len(), 272);
     assert_eq!(directory.metadata.u32("llama.block_count").unwrap(), 30);
     let embedding = directory.tensor("token_embd.weight").unwrap();
-    assert_eq!(
-        (embedding.dims.as_slice(), embedding.dtype().unwrap()),
-        (&[576, 49_152][..], DType::Q8_0)
-    );
+    assert_eq!((embedding.dims.as_slice(), embedding.dtype().unwrap()), (&[576, 49_152][..], DType::Q8_0));
     let last = directory.tensors().last().unwrap();
-    assert_eq!(
-        last.offset + last.bytes,
-        std::fs::metadata(&path).unwrap().len()
-    );
+    assert_eq!(last.offset + last.bytes, std::fs::metadata(&path).unwrap().len());
 }
 
 #[test]
 fn file_sources_say_what_is_wrong() {
     let error = FileSource::open("no/such/file.gguf").unwrap_err();
     assert_eq!(error.code(), "io");
-    assert!(
-        error
-            .to_string()
-            .contains("reading no/such/file.gguf failed"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("reading no/such/file.gguf failed"), "{error}");
     let mut file = FileSource::open("Cargo.toml").unwrap();
     let size = pollster::block_on(file.size()).unwrap().unwrap();
     let error = pollster::block_on(file.read_at(size - 1, &mut [0; 2])).unwrap_err();
-    assert_eq!(
-        error,
-        Error::Truncated {
-            name: "Cargo.toml".into(),
-            needed: size + 1,
-            actual: size
-        }
-    );
+    assert_eq!(error, Error::Truncated { name: "Cargo.toml".into(), needed: size + 1, actual: size });
 }

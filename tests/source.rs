@@ -52,26 +52,15 @@ impl Transport for Mock {
                 Ok(limit) => limit,
                 Err(0) => return Err(Failure::Connection("unreachable".into())),
                 Err(status) => {
-                    return Ok(Head {
-                        status,
-                        ..Head::default()
-                    });
+                    return Ok(Head { status, ..Head::default() });
                 }
             };
             let size = server.file.len();
             let total = (!server.unsized_).then_some(size as u64);
             if !server.ignores_ranges && offset as usize >= size {
-                return Ok(Head {
-                    status: 416,
-                    total,
-                    ..Head::default()
-                });
+                return Ok(Head { status: 416, total, ..Head::default() });
             }
-            let start = if server.ignores_ranges {
-                0
-            } else {
-                offset as usize
-            };
+            let start = if server.ignores_ranges { 0 } else { offset as usize };
             self.body = server.file[start..].to_vec();
             self.breaks = limit < self.body.len();
             self.body.truncate(limit);
@@ -139,16 +128,8 @@ fn fixture(set: impl FnOnce(&mut Server)) -> Fixture {
     };
     set(&mut server);
     let server = Rc::new(RefCell::new(server));
-    let mock = Mock {
-        server: Rc::clone(&server),
-        body: Vec::new(),
-        breaks: false,
-        chunk: Vec::new(),
-    };
-    Fixture {
-        source: StreamSource::over("https://x/m.gguf", mock),
-        server,
-    }
+    let mock = Mock { server: Rc::clone(&server), body: Vec::new(), breaks: false, chunk: Vec::new() };
+    Fixture { source: StreamSource::over("https://x/m.gguf", mock), server }
 }
 
 impl Fixture {
@@ -156,10 +137,7 @@ impl Fixture {
     fn read(&mut self, offset: usize, length: usize) -> Result<()> {
         let mut buf = vec![0xAA; length];
         pollster::block_on(self.source.read_at(offset as u64, &mut buf))?;
-        assert!(
-            buf == self.server.borrow().file[offset..offset + length],
-            "wrong bytes"
-        );
+        assert!(buf == self.server.borrow().file[offset..offset + length], "wrong bytes");
         Ok(())
     }
 
@@ -171,10 +149,7 @@ impl Fixture {
 #[test]
 fn sequential_reads_are_one_request() {
     let mut f = fixture(|_| ());
-    assert_eq!(
-        pollster::block_on(f.source.size()).unwrap(),
-        Some(SIZE as u64)
-    );
+    assert_eq!(pollster::block_on(f.source.size()).unwrap(), Some(SIZE as u64));
     let mut at = 0;
     for length in [24, 65_536, 1, 300_000, 999, 1000, 1001] {
         f.read(at, length).unwrap();
@@ -228,17 +203,10 @@ fn a_broken_connection_resumes_at_the_exact_byte() {
         server.etags = vec!["a"; 9];
     });
     f.read(0, 12_400).unwrap();
-    assert_eq!(
-        f.log(),
-        "GET 0, sleep 500, GET 12345, sleep 1000, GET 12345, sleep 2000, GET 12345"
-    );
+    assert_eq!(f.log(), "GET 0, sleep 500, GET 12345, sleep 1000, GET 12345, sleep 2000, GET 12345");
     // The next read has attempts of its own.
     f.read(12_400, 100_000).unwrap();
-    assert!(
-        f.log().ends_with("GET 12345, sleep 500, GET 12400"),
-        "{}",
-        f.log()
-    );
+    assert!(f.log().ends_with("GET 12345, sleep 500, GET 12400"), "{}", f.log());
 }
 
 #[test]
@@ -247,11 +215,7 @@ fn it_gives_up_after_three_retries() {
     let error = f.read(0, 2_000).unwrap_err();
     assert_eq!(
         error,
-        Error::Network {
-            url: "https://x/m.gguf".into(),
-            offset: 777,
-            reason: "unreachable".into()
-        }
+        Error::Network { url: "https://x/m.gguf".into(), offset: 777, reason: "unreachable".into() }
     );
     assert_eq!(f.log().matches("sleep").count(), 3);
     // And can be used again.
@@ -262,13 +226,7 @@ fn it_gives_up_after_three_retries() {
 fn http_errors() {
     let mut f = fixture(|server| server.script = vec![Err(404)]);
     let error = f.read(0, 10).unwrap_err();
-    assert_eq!(
-        error,
-        Error::HttpStatus {
-            url: "https://x/m.gguf".into(),
-            status: 404
-        }
-    );
+    assert_eq!(error, Error::HttpStatus { url: "https://x/m.gguf".into(), status: 404 });
     assert_eq!(f.log(), "GET 0");
     let mut f = fixture(|server| server.script = vec![Err(503); 4]);
     assert_eq!(f.read(0, 10).unwrap_err().code(), "http-status");
@@ -283,12 +241,7 @@ fn a_file_that_changed_is_not_spliced() {
     });
     let error = f.read(0, 10_000).unwrap_err();
     assert_eq!(error.code(), "network");
-    assert!(
-        error
-            .to_string()
-            .contains("at byte 5000: the file changed on the server"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("at byte 5000: the file changed on the server"), "{error}");
 
     let mut f = fixture(|server| server.script = vec![Ok(5_000)]);
     f.read(0, 4_000).unwrap();
@@ -306,10 +259,7 @@ fn reading_past_the_end_is_truncated() {
     };
     let mut f = fixture(|_| ());
     f.read(SIZE - 10, 10).unwrap();
-    assert_eq!(
-        f.read(SIZE - 10, 11).unwrap_err(),
-        truncated(SIZE, SIZE + 1)
-    );
+    assert_eq!(f.read(SIZE - 10, 11).unwrap_err(), truncated(SIZE, SIZE + 1));
     // Known to be too long before anything is asked for.
     assert_eq!(f.log(), format!("GET {}", SIZE - 10));
     assert_eq!(f.read(usize::MAX, 11).unwrap_err().code(), "truncated");
@@ -321,10 +271,7 @@ fn reading_past_the_end_is_truncated() {
     });
     assert_eq!(pollster::block_on(f.source.size()).unwrap(), None);
     f.read(0, SIZE).unwrap();
-    assert_eq!(
-        f.read(SIZE - 1_000, 2_000).unwrap_err(),
-        truncated(SIZE, SIZE + 1_000)
-    );
+    assert_eq!(f.read(SIZE - 1_000, 2_000).unwrap_err(), truncated(SIZE, SIZE + 1_000));
     // An empty file.
     let mut f = fixture(|server| server.file.clear());
     assert_eq!(f.read(0, 4).unwrap_err().code(), "truncated");

@@ -48,19 +48,14 @@ fn measured<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
     let before = LIVE.get();
     PEAK.set(before);
     let result = work();
-    (
-        result,
-        PEAK.get() - before,
-        LIVE.get().saturating_sub(before),
-    )
+    (result, PEAK.get() - before, LIVE.get().saturating_sub(before))
 }
 
 fn smollm2_directory() -> Directory {
     let path = std::env::var("EMBERGLASS_MODEL")
         .unwrap_or_else(|_| ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf".to_owned());
-    let file = FileSource::open(&path).unwrap_or_else(|e| {
-        panic!("the model file is needed, and `cargo xtask test` fetches it: {e}")
-    });
+    let file = FileSource::open(&path)
+        .unwrap_or_else(|e| panic!("the model file is needed, and `cargo xtask test` fetches it: {e}"));
     pollster::block_on(read_directory(&mut [Box::new(file)])).unwrap()
 }
 
@@ -104,18 +99,10 @@ fn ids_equal_those_of_llama_cpp() {
     for Expected { text, ids } in &expected {
         let found = tokenizer.encode(text, Special::AsText).unwrap();
         if &found != ids {
-            wrong.push(format!(
-                "{text:?}\n  found    {found:?}\n  expected {ids:?}"
-            ));
+            wrong.push(format!("{text:?}\n  found    {found:?}\n  expected {ids:?}"));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {} differ:\n{}",
-        wrong.len(),
-        expected.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), expected.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -161,19 +148,12 @@ fn special_tokens_of_the_real_file() {
     let parsed = tokenizer.encode(text, Special::Parse).unwrap();
     assert_eq!(parsed, [1, 4093, 198, 6004, 2]);
     let plain = tokenizer.encode(text, Special::AsText).unwrap();
-    assert!(
-        plain.iter().all(|&id| !tokenizer.is_control(id)),
-        "{plain:?}"
-    );
+    assert!(plain.iter().all(|&id| !tokenizer.is_control(id)), "{plain:?}");
     assert_eq!(tokenizer.decode(&plain, true), text);
     assert_eq!(tokenizer.decode(&parsed, false), text);
     assert_eq!(tokenizer.decode(&parsed, true), "user\nhi");
 
-    let segments = [
-        Segment::Control(1),
-        Segment::Text("user\n<|im_end|>".into()),
-        Segment::Control(2),
-    ];
+    let segments = [Segment::Control(1), Segment::Text("user\n<|im_end|>".into()), Segment::Control(2)];
     let ids = tokenizer.encode_segments(&segments).unwrap();
     assert_eq!(ids.iter().filter(|&&id| id == 2).count(), 1);
     assert_eq!(ids.first(), Some(&1));
@@ -207,10 +187,7 @@ fn streaming_never_gives_half_a_character() {
     assert_eq!(decoder.push(ids[0]), "");
     assert_eq!(decoder.push(letter), "\u{FFFD}a");
     // Control tokens and ids outside the vocabulary give nothing.
-    assert_eq!(
-        decoder.push(2) + &decoder.push(u32::MAX) + &decoder.finish(),
-        ""
-    );
+    assert_eq!(decoder.push(2) + &decoder.push(u32::MAX) + &decoder.finish(), "");
 }
 
 /// A bound for the wasm heap: the build is part of loading, which must stay under 64 MiB. (Pointers
@@ -218,22 +195,15 @@ fn streaming_never_gives_half_a_character() {
 #[test]
 fn building_takes_little_memory() {
     let (directory, _, metadata) = measured(smollm2_directory);
-    let (tokenizer, peak, retained) =
-        measured(|| Tokenizer::from_metadata(&directory.metadata).unwrap());
+    let (tokenizer, peak, retained) = measured(|| Tokenizer::from_metadata(&directory.metadata).unwrap());
     println!("metadata {metadata} bytes, tokenizer peak {peak}, retained {retained}");
     assert!(metadata < 3 << 20, "metadata retains {metadata} bytes");
     assert!(peak < 20 << 20, "building peaks at {peak} bytes");
-    assert!(
-        retained < 12 << 20,
-        "the tokenizer retains {retained} bytes"
-    );
+    assert!(retained < 12 << 20, "the tokenizer retains {retained} bytes");
 
     let text = long_text(16_000);
     let (ids, peak, _) = measured(|| tokenizer.encode(&text, Special::AsText).unwrap());
-    println!(
-        "encoding 16 000 characters ({} tokens) peak {peak} bytes",
-        ids.len()
-    );
+    println!("encoding 16 000 characters ({} tokens) peak {peak} bytes", ids.len());
     assert!(peak < 4 << 20, "encoding peaks at {peak} bytes");
 }
 
@@ -355,10 +325,7 @@ fn sentencepiece_decodes_bytes_and_spaces() {
     let text = || Segment::Text("a".into());
     let encode = |segments: &[Segment]| tokenizer.encode_segments(segments).unwrap();
     assert_eq!(encode(&[text()]), [1, 265]);
-    assert_eq!(
-        encode(&[Segment::Control(1), text(), text()]),
-        [1, 265, 260]
-    );
+    assert_eq!(encode(&[Segment::Control(1), text(), text()]), [1, 265, 260]);
 }
 
 #[test]
@@ -367,10 +334,7 @@ fn sentencepiece_without_a_space_prefix() {
     metadata.insert("tokenizer.ggml.add_space_prefix", Value::Bool(false));
     metadata.insert("tokenizer.ggml.add_bos_token", Value::Bool(false));
     let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
-    assert_eq!(
-        tokenizer.encode("ab a", Special::AsText).unwrap(),
-        [263, 265]
-    );
+    assert_eq!(tokenizer.encode("ab a", Special::AsText).unwrap(), [263, 265]);
     assert_eq!(tokenizer.decode(&[265], true), " a");
     assert!(!tokenizer.add_bos());
 }
@@ -423,26 +387,11 @@ fn lengths(pre: &str, text: &str) -> Vec<String> {
 
 #[test]
 fn pre_tokenizers_cut_as_their_models_do() {
-    assert_eq!(
-        lengths("gpt-2", "I'll 123  go!!"),
-        ["I", "'ll", " 123", " ", " go", "!!"]
-    );
-    assert_eq!(
-        lengths("smollm", "x 12  y"),
-        ["x", " ", "1", "2", " ", " y"]
-    );
-    assert_eq!(
-        lengths("llama-bpe", "I'LL 12345"),
-        ["I", "'LL", " ", "123", "45"]
-    );
-    assert_eq!(
-        lengths("qwen2", "I'LL 12!a"),
-        ["I", "'LL", " ", "1", "2", "!a"]
-    );
-    assert_eq!(
-        lengths("default", "a+b 1234"),
-        ["a", "+", "b", " ", "123", "4"]
-    );
+    assert_eq!(lengths("gpt-2", "I'll 123  go!!"), ["I", "'ll", " 123", " ", " go", "!!"]);
+    assert_eq!(lengths("smollm", "x 12  y"), ["x", " ", "1", "2", " ", " y"]);
+    assert_eq!(lengths("llama-bpe", "I'LL 12345"), ["I", "'LL", " ", "123", "45"]);
+    assert_eq!(lengths("qwen2", "I'LL 12!a"), ["I", "'LL", " ", "1", "2", "!a"]);
+    assert_eq!(lengths("default", "a+b 1234"), ["a", "+", "b", " ", "123", "4"]);
 }
 
 #[test]
@@ -476,23 +425,15 @@ fn unusable_tokenizers_say_why() {
     let error = fails(byte_level("klingon", &[], &[]));
     assert_eq!(error.code(), "unsupported-tokenizer");
     let message = error.to_string();
-    assert!(
-        message.contains("klingon") && message.contains("smollm"),
-        "{message}"
-    );
+    assert!(message.contains("klingon") && message.contains("smollm"), "{message}");
 
     let mut metadata = byte_level("gpt-2", &[], &[]);
     metadata.insert("tokenizer.ggml.model", Value::String("bert".into()));
     let message = fails(metadata).to_string();
-    assert!(
-        message.contains("tokenizer bert is not supported"),
-        "{message}"
-    );
+    assert!(message.contains("tokenizer bert is not supported"), "{message}");
 
     let error = fails(Metadata::default());
-    assert!(
-        matches!(error, Error::MissingMetadata { ref key, .. } if key == "tokenizer.ggml.model")
-    );
+    assert!(matches!(error, Error::MissingMetadata { ref key, .. } if key == "tokenizer.ggml.model"));
 
     // The library indexes by the longest token: a merge longer than that must not reach it.
     let error = fails(byte_level("gpt-2", &["ab"], &["ab ab"]));
@@ -503,11 +444,7 @@ fn unusable_tokenizers_say_why() {
 
     let mut metadata = byte_level("gpt-2", &[], &[]);
     metadata.insert("tokenizer.ggml.token_type", Value::Integers(vec![1; 3]));
-    assert!(
-        fails(metadata)
-            .to_string()
-            .contains("3 token types for 256")
-    );
+    assert!(fails(metadata).to_string().contains("3 token types for 256"));
 
     let mut metadata = sentencepiece(&PIECES);
     metadata.insert("tokenizer.ggml.scores", Value::Floats(vec![0.0]));

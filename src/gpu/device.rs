@@ -30,11 +30,18 @@ pub struct AdapterReport {
     pub features: Vec<String>,
 }
 
+/// An error that no scope caught.
+#[derive(Debug)]
+enum Fault {
+    OutOfMemory,
+    Invalid(String),
+}
+
 /// What the device's callbacks report. They may come from any thread.
 #[derive(Debug, Default)]
 struct Health {
     lost: Option<String>,
-    errors: Vec<wgpu::Error>,
+    errors: Vec<Fault>,
 }
 
 /// The device, its queue and its caches. Shared by everything of one model.
@@ -108,7 +115,10 @@ impl Gpu {
         let on_error = health.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
             if let Ok(mut health) = on_error.lock() {
-                health.errors.push(error);
+                health.errors.push(match error {
+                    wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory,
+                    other => Fault::Invalid(other.to_string()),
+                });
             }
         }));
 
@@ -208,10 +218,10 @@ impl Gpu {
         }
         match health.errors.drain(..).next() {
             None => Ok(()),
-            Some(wgpu::Error::OutOfMemory { .. }) => {
+            Some(Fault::OutOfMemory) => {
                 Err(Error::OutOfMemory { what: doing.to_owned(), bytes: self.allocated.get() })
             }
-            Some(error) => Err(Error::Gpu { label: doing.to_owned(), reason: error.to_string() }),
+            Some(Fault::Invalid(reason)) => Err(Error::Gpu { label: doing.to_owned(), reason }),
         }
     }
 

@@ -296,6 +296,10 @@ impl Backend for GpuBackend {
         self.recorder.finish()
     }
 
+    fn dispatches(plan: &Plan) -> u64 {
+        plan.traffic().dispatches
+    }
+
     fn set_tokens(&mut self, tokens: &[u32]) {
         let most = tokens.len().min(self.max_tokens as usize);
         self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(&tokens[..most]));

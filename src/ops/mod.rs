@@ -228,6 +228,9 @@ pub trait Backend: Sized {
     /// Takes what was recorded since the last call.
     fn finish(&mut self) -> Self::Plan;
 
+    /// Kernel launches of a plan.
+    fn dispatches(plan: &Self::Plan) -> u64;
+
     // --- running ---
 
     /// Sets the tokens of the next batch (at most the rows of the prefill tensors).

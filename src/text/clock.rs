@@ -25,15 +25,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// The visitor's local time.
 #[cfg(target_arch = "wasm32")]
@@ -72,19 +64,7 @@ fn civil(seconds: u64) -> Civil {
         year += 1;
     }
     let mut month = 0;
-    for length in [
-        31,
-        if leap(year) { 29 } else { 28 },
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-    ] {
+    for length in [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
         if left < length {
             break;
         }
@@ -149,22 +129,10 @@ mod tests {
     #[test]
     fn dates() {
         let at = |seconds| strftime("%a %d %b %Y|%A %B %y|%H:%M:%S|%I%p|%Q%%", &civil(seconds));
-        assert_eq!(
-            at(0),
-            "Thu 01 Jan 1970|Thursday January 70|00:00:00|12AM|%Q%"
-        );
+        assert_eq!(at(0), "Thu 01 Jan 1970|Thursday January 70|00:00:00|12AM|%Q%");
         // date -u -d @951868799 and @1709210096
-        assert_eq!(
-            at(951_868_799),
-            "Tue 29 Feb 2000|Tuesday February 00|23:59:59|11PM|%Q%"
-        );
-        assert_eq!(
-            at(1_709_210_096),
-            "Thu 29 Feb 2024|Thursday February 24|12:34:56|12PM|%Q%"
-        );
-        assert_eq!(
-            at(1_735_689_599),
-            "Tue 31 Dec 2024|Tuesday December 24|23:59:59|11PM|%Q%"
-        );
+        assert_eq!(at(951_868_799), "Tue 29 Feb 2000|Tuesday February 00|23:59:59|11PM|%Q%");
+        assert_eq!(at(1_709_210_096), "Thu 29 Feb 2024|Thursday February 24|12:34:56|12PM|%Q%");
+        assert_eq!(at(1_735_689_599), "Tue 31 Dec 2024|Tuesday December 24|23:59:59|11PM|%Q%");
     }
 }

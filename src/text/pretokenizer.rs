@@ -40,16 +40,14 @@ impl PreTokenizer {
     pub(crate) fn named(name: &str) -> Result<Self> {
         let (digits, regexes): (bool, &[&str]) = match name {
             "default" => (false, &DEFAULT),
-            "gpt-2" | "mpt" | "olmo" | "jais" | "trillion" | "granite-docling" | "exaone4"
-            | "phi-2" | "gigachat" | "a.x-4.0" | "mellum" => (false, &[GPT2]),
-            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone"
-            | "minerva-7b" | "mellum2" => (true, &[GPT2]),
-            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral"
-            | "midm-2.0" | "lfm2" | "dbrx" | "smaug-bpe" | "glm4" | "chatglm-bpe" => {
-                (false, &[LLAMA3])
-            }
-            "qwen2" | "stablelm2" | "hunyuan" | "solar-open" | "megrez" | "deepseek-r1-qwen"
-            | "kormo" | "grok-2" => (false, &[QWEN2]),
+            "gpt-2" | "mpt" | "olmo" | "jais" | "trillion" | "granite-docling" | "exaone4" | "phi-2"
+            | "gigachat" | "a.x-4.0" | "mellum" => (false, &[GPT2]),
+            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b"
+            | "mellum2" => (true, &[GPT2]),
+            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0"
+            | "lfm2" | "dbrx" | "smaug-bpe" | "glm4" | "chatglm-bpe" => (false, &[LLAMA3]),
+            "qwen2" | "stablelm2" | "hunyuan" | "solar-open" | "megrez" | "deepseek-r1-qwen" | "kormo"
+            | "grok-2" => (false, &[QWEN2]),
             "qwen35" => (false, &[QWEN35]),
             _ => {
                 return Err(Error::UnsupportedTokenizer {
@@ -63,27 +61,15 @@ impl PreTokenizer {
             steps.push(Step::Digits);
         }
         for regex in regexes {
-            let regex = SysRegex::new(regex).map_err(|e| Error::Tokenizer {
-                reason: format!("pre-tokenizer {name}: {e}"),
-            })?;
+            let regex = SysRegex::new(regex)
+                .map_err(|e| Error::Tokenizer { reason: format!("pre-tokenizer {name}: {e}") })?;
             steps.push(Step::Regex(regex));
         }
         let llama3 = matches!(
             name,
-            "llama-bpe"
-                | "llama3"
-                | "llama-v3"
-                | "falcon3"
-                | "falcon-h1"
-                | "pixtral"
-                | "midm-2.0"
-                | "lfm2"
+            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2"
         );
-        Ok(PreTokenizer {
-            steps,
-            ignore_merges: llama3,
-            add_bos: llama3,
-        })
+        Ok(PreTokenizer { steps, ignore_merges: llama3, add_bos: llama3 })
     }
 
     /// Calls `each` with every word of `text`, in order.

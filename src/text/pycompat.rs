@@ -4,12 +4,7 @@ use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 
 /// Called for a method minijinja does not know.
-pub(crate) fn call(
-    state: &mut State,
-    value: &Value,
-    method: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
+pub(crate) fn call(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::String => match value.as_str() {
             Some(text) => string(text, method, args),
@@ -34,8 +29,7 @@ fn map(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result
         }
         "values" => {
             let () = from_args(args)?;
-            let values: Result<Vec<Value>, Error> =
-                keys()?.iter().map(|key| value.get_item(key)).collect();
+            let values: Result<Vec<Value>, Error> = keys()?.iter().map(|key| value.get_item(key)).collect();
             Value::from(values?)
         }
         "get" => {
@@ -72,9 +66,7 @@ fn string(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
             Value::from(match affix.as_str() {
                 Some(affix) => test(affix),
                 // A tuple: any of them.
-                None => affix
-                    .try_iter()?
-                    .any(|affix| affix.as_str().is_some_and(test)),
+                None => affix.try_iter()?.any(|affix| affix.as_str().is_some_and(test)),
             })
         }
         "removeprefix" | "removesuffix" => {
@@ -99,10 +91,7 @@ fn string(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
             let limit = limit.and_then(|limit| usize::try_from(limit).ok());
             // An empty pattern matches between all characters, and the result is that much longer.
             if text.len().saturating_mul(to.len().max(1)) > 1 << 24 {
-                return Err(Error::new(
-                    ErrorKind::InvalidOperation,
-                    "replace gives too long a text",
-                ));
+                return Err(Error::new(ErrorKind::InvalidOperation, "replace gives too long a text"));
             }
             Value::from(text.replacen(from, to, limit.unwrap_or(usize::MAX)))
         }
@@ -162,10 +151,7 @@ fn split(
     let count = limit.map_or(usize::MAX, |limit| limit.saturating_add(1));
     let parts: Vec<&str> = match separator {
         Some("") => {
-            return Err(Error::new(
-                ErrorKind::InvalidOperation,
-                "split: empty separator",
-            ));
+            return Err(Error::new(ErrorKind::InvalidOperation, "split: empty separator"));
         }
         Some(separator) if from_right => {
             let mut parts: Vec<&str> = text.rsplitn(count, separator).collect();

@@ -53,9 +53,7 @@ struct Pair {
 
 impl Ord for Pair {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.score
-            .total_cmp(&other.score)
-            .then(other.left.cmp(&self.left))
+        self.score.total_cmp(&other.score).then(other.left.cmp(&self.left))
     }
 }
 
@@ -74,11 +72,7 @@ impl PartialEq for Pair {
 impl Eq for Pair {}
 
 impl Spm {
-    pub(crate) fn from_metadata(
-        metadata: &Metadata,
-        vocab: &Vocab,
-        unknown: Option<u32>,
-    ) -> Result<Self> {
+    pub(crate) fn from_metadata(metadata: &Metadata, vocab: &Vocab, unknown: Option<u32>) -> Result<Self> {
         let texts = metadata.strings("tokenizer.ggml.tokens")?.clone();
         let scores = match metadata.contains("tokenizer.ggml.scores") {
             true => metadata.floats("tokenizer.ggml.scores")?.to_vec(),
@@ -146,20 +140,11 @@ impl Spm {
     /// Appends the tokens of `text`, which has no special tokens in it. `first`: it begins the text
     /// or follows a special token, so the space prefix applies.
     pub(crate) fn encode(&self, text: &str, first: bool, ids: &mut Vec<u32>) {
-        let prefix = if first && self.add_space_prefix {
-            "▁"
-        } else {
-            ""
-        };
+        let prefix = if first && self.add_space_prefix { "▁" } else { "" };
         let text = format!("{prefix}{}", text.replace(' ', "▁"));
         let mut symbols: Vec<Symbol> = Vec::with_capacity(text.len());
         for (index, (start, c)) in text.char_indices().enumerate() {
-            symbols.push(Symbol {
-                start,
-                len: c.len_utf8(),
-                prev: index.wrapping_sub(1),
-                next: index + 1,
-            });
+            symbols.push(Symbol { start, len: c.len_utf8(), prev: index.wrapping_sub(1), next: index + 1 });
         }
         if let Some(last) = symbols.last_mut() {
             last.next = END;
@@ -205,11 +190,6 @@ impl Spm {
         let (a, b) = (symbols.get(left)?, symbols.get(right)?);
         let len = a.len + b.len;
         let id = self.id(&text[a.start..a.start + len])?;
-        Some(Pair {
-            score: self.scores[id as usize],
-            left,
-            right,
-            len,
-        })
+        Some(Pair { score: self.scores[id as usize], left, right, len })
     }
 }

@@ -43,10 +43,7 @@ impl Message {
     /// A message with this role and content.
     #[must_use]
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Message {
-            role: role.into(),
-            content: content.into(),
-        }
+        Message { role: role.into(), content: content.into() }
     }
 }
 
@@ -100,16 +97,9 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::NoChatTemplate`] if the file has none; [`Error::Template`] if it does not compile,
     /// raises an exception (for example for roles in the wrong order), or runs too long.
-    pub fn render(
-        &self,
-        messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<Vec<Segment>> {
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<Segment>> {
         let mut environment = self.environment.clone()?;
-        let size = messages
-            .iter()
-            .map(|m| m.role.len() + m.content.len())
-            .sum::<usize>();
+        let size = messages.iter().map(|m| m.role.len() + m.content.len()).sum::<usize>();
         let turns = messages.len() as u64 * FUEL_PER_MESSAGE;
         environment.set_fuel(Some(FUEL + turns + size as u64));
 
@@ -129,28 +119,20 @@ impl ChatTemplate {
             tools => (),
             documents => (),
         };
-        let mut output = Bounded {
-            text: Vec::new(),
-            room: size.saturating_mul(8).saturating_add(MAX_EXTRA_OUTPUT),
-        };
+        let mut output =
+            Bounded { text: Vec::new(), room: size.saturating_mul(8).saturating_add(MAX_EXTRA_OUTPUT) };
         let template = environment.get_template(NAME).map_err(template_error)?;
-        template
-            .render_captured_to(context, &mut output)
-            .map_err(template_error)?;
-        let text = String::from_utf8(output.text).map_err(|e| Error::Template {
-            reason: e.to_string(),
-        })?;
+        template.render_captured_to(context, &mut output).map_err(template_error)?;
+        let text = String::from_utf8(output.text).map_err(|e| Error::Template { reason: e.to_string() })?;
 
         let mut segments = Vec::new();
-        self.vocab
-            .special
-            .split(&text, Match::Control, &mut |piece| {
-                segments.push(match piece {
-                    Piece::Token(id) => Segment::Control(id),
-                    Piece::Text(text) => Segment::Text(shield.restore(text)),
-                });
-                Ok(())
-            })?;
+        self.vocab.special.split(&text, Match::Control, &mut |piece| {
+            segments.push(match piece {
+                Piece::Token(id) => Segment::Control(id),
+                Piece::Text(text) => Segment::Text(shield.restore(text)),
+            });
+            Ok(())
+        })?;
         Ok(segments)
     }
 }
@@ -172,33 +154,20 @@ fn template_error(error: minijinja::Error) -> Error {
 fn compile(source: &str) -> Result<Environment<'static>> {
     if source.len() > MAX_TEMPLATE {
         return Err(Error::Template {
-            reason: format!(
-                "it is {} bytes long, more than {MAX_TEMPLATE}",
-                source.len()
-            ),
+            reason: format!("it is {} bytes long, more than {MAX_TEMPLATE}", source.len()),
         });
     }
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.map_err(template_error)?);
     environment.set_unknown_method_callback(pycompat::call);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.add_function(
-        "raise_exception",
-        |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        },
-    );
-    environment.add_function("strftime_now", |format: String| {
-        clock::strftime_now(&format)
+    environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
+    environment.add_function("strftime_now", |format: String| clock::strftime_now(&format));
     environment.add_filter("tojson", tojson);
-    environment
-        .add_template_owned(NAME, without_generation_tags(source))
-        .map_err(template_error)?;
+    environment.add_template_owned(NAME, without_generation_tags(source)).map_err(template_error)?;
     Ok(environment)
 }
 
@@ -208,15 +177,9 @@ fn tojson(value: &Value, indent: Option<Value>, args: Kwargs) -> Result<Value, m
         None => args.get("indent")?,
         given => given,
     };
-    let json =
-        minijinja::filters::tojson(value, indent, Kwargs::from_iter::<[(&str, Value); 0]>([]))?;
+    let json = minijinja::filters::tojson(value, indent, Kwargs::from_iter::<[(&str, Value); 0]>([]))?;
     let mut json = json.to_string();
-    for (escape, plain) in [
-        ("\\u003c", "<"),
-        ("\\u003e", ">"),
-        ("\\u0026", "&"),
-        ("\\u0027", "'"),
-    ] {
+    for (escape, plain) in [("\\u003c", "<"), ("\\u003e", ">"), ("\\u0026", "&"), ("\\u0027", "'")] {
         json = json.replace(escape, plain);
     }
     Ok(Value::from_safe_string(json))
@@ -276,19 +239,11 @@ struct Shield<'v> {
 
 impl<'v> Shield<'v> {
     fn new(vocab: &'v Vocab, source: &str, messages: &[Message]) -> Result<Self> {
-        let firsts: HashSet<char> = vocab
-            .special
-            .control_texts()
-            .filter_map(|text| text.chars().next())
-            .collect();
-        let texts = messages
-            .iter()
-            .flat_map(|m| [m.role.as_str(), m.content.as_str()]);
-        let taken: HashSet<char> = texts
-            .chain([source])
-            .flat_map(str::chars)
-            .filter(|&c| c >= '\u{FDD0}')
-            .collect();
+        let firsts: HashSet<char> =
+            vocab.special.control_texts().filter_map(|text| text.chars().next()).collect();
+        let texts = messages.iter().flat_map(|m| [m.role.as_str(), m.content.as_str()]);
+        let taken: HashSet<char> =
+            texts.chain([source]).flat_map(str::chars).filter(|&c| c >= '\u{FDD0}').collect();
         // Noncharacters first; text that has them all leaves two planes of private characters.
         let mut free = ('\u{FDD0}'..='\u{FDEF}')
             .chain('\u{F0000}'..='\u{10FFFF}')
@@ -300,17 +255,8 @@ impl<'v> Shield<'v> {
             })?;
             marks.push((*first, mark));
         }
-        let longest = vocab
-            .special
-            .control_texts()
-            .map(str::len)
-            .max()
-            .unwrap_or(0);
-        Ok(Shield {
-            vocab,
-            marks,
-            longest,
-        })
+        let longest = vocab.special.control_texts().map(str::len).max().unwrap_or(0);
+        Ok(Shield { vocab, marks, longest })
     }
 
     /// `text` with a mark where a control token begins, or may begin once something follows.
@@ -323,13 +269,9 @@ impl<'v> Shield<'v> {
             let begins = || {
                 let special = &self.vocab.special;
                 let rest = trimmed.get(at..).unwrap_or_default();
-                special
-                    .at_start(&text.as_bytes()[at..], Match::Control)
-                    .is_some()
+                special.at_start(&text.as_bytes()[at..], Match::Control).is_some()
                     || (rest.len() < self.longest
-                        && special
-                            .control_texts()
-                            .any(|control| control.starts_with(rest)))
+                        && special.control_texts().any(|control| control.starts_with(rest)))
             };
             result.push(match mark {
                 Some((_, mark)) if begins() => *mark,

@@ -85,20 +85,11 @@ impl Tokenizer {
             }
             Spelling::SentencePiece => {
                 let unknown = special("unknown", Some(0))?;
-                (
-                    Merger::SentencePiece(Box::new(Spm::from_metadata(metadata, &vocab, unknown)?)),
-                    true,
-                )
+                (Merger::SentencePiece(Box::new(Spm::from_metadata(metadata, &vocab, unknown)?)), true)
             }
         };
         let add_bos = metadata.bool_or("tokenizer.ggml.add_bos_token", add_bos)?;
-        Ok(Tokenizer {
-            vocab: Arc::new(vocab),
-            merger,
-            bos,
-            eos,
-            add_bos: add_bos && bos.is_some(),
-        })
+        Ok(Tokenizer { vocab: Arc::new(vocab), merger, bos, eos, add_bos: add_bos && bos.is_some() })
     }
 
     /// Token ids of `text`, without any token before or after it.
@@ -132,9 +123,7 @@ impl Tokenizer {
         for segment in segments {
             match segment {
                 Segment::Control(id) => ids.push(*id),
-                Segment::Text(text) => {
-                    self.encode_into(text, Match::UserDefined, first, &mut ids)?
-                }
+                Segment::Text(text) => self.encode_into(text, Match::UserDefined, first, &mut ids)?,
             }
             first = matches!(segment, Segment::Control(_));
         }
@@ -154,9 +143,9 @@ impl Tokenizer {
                         cut.split(text, &mut |part| {
                             word.clear();
                             word.extend(part.bytes().map(bytes::byte_level_char));
-                            let tokens = bpe.tokenize(&word).map_err(|e| Error::Tokenizer {
-                                reason: e.to_string(),
-                            })?;
+                            let tokens = bpe
+                                .tokenize(&word)
+                                .map_err(|e| Error::Tokenizer { reason: e.to_string() })?;
                             ids.extend(tokens.iter().map(|token| token.id));
                             Ok(())
                         })?;
@@ -198,10 +187,7 @@ impl Tokenizer {
     /// A decoder for ids that come one at a time. Control tokens give no text.
     #[must_use]
     pub fn stream_decoder(&self) -> StreamDecoder {
-        StreamDecoder {
-            vocab: Arc::clone(&self.vocab),
-            stream: Utf8Stream::default(),
-        }
+        StreamDecoder { vocab: Arc::clone(&self.vocab), stream: Utf8Stream::default() }
     }
 
     /// The bytes a token stands for; empty for an id outside the vocabulary.
@@ -220,9 +206,7 @@ impl Tokenizer {
     #[must_use]
     pub fn control_id(&self, text: &str) -> Option<u32> {
         let found = self.vocab.special.at_start(text.as_bytes(), Match::Control);
-        found
-            .filter(|&(_, length)| length == text.len())
-            .map(|(id, _)| id)
+        found.filter(|&(_, length)| length == text.len()).map(|(id, _)| id)
     }
 
     /// Tokens that end a generation, ascending: the file's eos, eot and eom, and those that
@@ -285,11 +269,8 @@ fn byte_level_bpe(metadata: &Metadata, vocab: &Vocab, ignore_merges: bool) -> Re
     let mut merges = Merges::with_capacity(lines.len());
     let mut merged = String::new();
     for (rank, line) in lines.iter().enumerate() {
-        let pair = std::str::from_utf8(line)
-            .ok()
-            .and_then(|l| l.split_once(' '));
-        let (left, right) =
-            pair.ok_or_else(|| malformed(format!("merge {rank} is not two tokens")))?;
+        let pair = std::str::from_utf8(line).ok().and_then(|l| l.split_once(' '));
+        let (left, right) = pair.ok_or_else(|| malformed(format!("merge {rank} is not two tokens")))?;
         merged.clear();
         merged.push_str(left);
         merged.push_str(right);

@@ -150,12 +150,7 @@ impl Vocab {
         }
         decoded.shrink();
         special.finish();
-        Ok(Vocab {
-            bytes: decoded,
-            kinds,
-            special,
-            end_of_generation,
-        })
+        Ok(Vocab { bytes: decoded, kinds, special, end_of_generation })
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -34,20 +34,11 @@ pub struct FetchTransport {
 
 impl FetchTransport {
     fn new(url: &str, signal: Option<AbortSignal>) -> Self {
-        FetchTransport {
-            url: url.to_owned(),
-            signal,
-            reader: None,
-            chunk: Uint8Array::new_with_length(0),
-        }
+        FetchTransport { url: url.to_owned(), signal, reader: None, chunk: Uint8Array::new_with_length(0) }
     }
 
     fn failure(&self, reason: &JsValue) -> Failure {
-        if aborted(self.signal.as_ref()) {
-            Failure::Aborted
-        } else {
-            Failure::Connection(js_message(reason))
-        }
+        if aborted(self.signal.as_ref()) { Failure::Aborted } else { Failure::Connection(js_message(reason)) }
     }
 
     async fn request(&mut self, offset: u64) -> Result<Head, JsValue> {
@@ -60,9 +51,7 @@ impl FetchTransport {
         init.set_signal(self.signal.as_ref());
         let global = js_sys::global();
         let fetch: Function = Reflect::get(&global, &"fetch".into())?.dyn_into()?;
-        let promise: Promise = fetch
-            .call2(&global, &self.url.as_str().into(), &init)?
-            .dyn_into()?;
+        let promise: Promise = fetch.call2(&global, &self.url.as_str().into(), &init)?.dyn_into()?;
         let response: Response = JsFuture::from(promise).await?.dyn_into()?;
         let head = head_of(&response)?;
         if let Some(body) = response.body() {
@@ -81,23 +70,13 @@ fn head_of(response: &Response) -> Result<Head, JsValue> {
         // `bytes 100-199/1000`, `bytes 100-199/*` or `bytes */1000`.
         let range = range.trim_start_matches("bytes").trim();
         let (span, size) = range.split_once('/').unwrap_or((range, "*"));
-        start = span
-            .split_once('-')
-            .and_then(|(from, _)| from.trim().parse().ok());
+        start = span.split_once('-').and_then(|(from, _)| from.trim().parse().ok());
         total = size.trim().parse().ok();
     }
     if status == 200 && headers.get("Content-Encoding")?.is_none() {
-        total = headers
-            .get("Content-Length")?
-            .and_then(|length| length.trim().parse().ok());
+        total = headers.get("Content-Length")?.and_then(|length| length.trim().parse().ok());
     }
-    Ok(Head {
-        status,
-        start,
-        total,
-        etag: headers.get("ETag")?,
-        modified: headers.get("Last-Modified")?,
-    })
+    Ok(Head { status, start, total, etag: headers.get("ETag")?, modified: headers.get("Last-Modified")? })
 }
 
 impl Transport for FetchTransport {
@@ -140,9 +119,7 @@ impl Transport for FetchTransport {
 
     fn copy(&self, from: usize, to: &mut [u8]) {
         let from = from as u32;
-        self.chunk
-            .subarray(from, from + to.len() as u32)
-            .copy_to(to);
+        self.chunk.subarray(from, from + to.len() as u32).copy_to(to);
     }
 
     fn close(&mut self) {
@@ -214,11 +191,7 @@ impl BlobSource {
     /// A source over `blob`, called `name` in messages. `signal` gives [`Error::Aborted`].
     #[must_use]
     pub fn new(name: impl Into<String>, blob: Blob, signal: Option<AbortSignal>) -> Self {
-        BlobSource {
-            name: name.into(),
-            blob,
-            signal,
-        }
+        BlobSource { name: name.into(), blob, signal }
     }
 
     fn length(&self) -> u64 {
@@ -228,24 +201,13 @@ impl BlobSource {
     async fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let end = offset.saturating_add(buf.len() as u64);
         if end > self.length() {
-            return Err(Error::Truncated {
-                name: self.name.clone(),
-                needed: end,
-                actual: self.length(),
-            });
+            return Err(Error::Truncated { name: self.name.clone(), needed: end, actual: self.length() });
         }
         if aborted(self.signal.as_ref()) {
             return Err(Error::Aborted);
         }
-        let io = |reason: JsValue| Error::Io {
-            name: self.name.clone(),
-            offset,
-            reason: js_message(&reason),
-        };
-        let part = self
-            .blob
-            .slice_with_f64_and_f64(offset as f64, end as f64)
-            .map_err(io)?;
+        let io = |reason: JsValue| Error::Io { name: self.name.clone(), offset, reason: js_message(&reason) };
+        let part = self.blob.slice_with_f64_and_f64(offset as f64, end as f64).map_err(io)?;
         let bytes = JsFuture::from(part.array_buffer()).await.map_err(io)?;
         let bytes = Uint8Array::new(&bytes);
         if aborted(self.signal.as_ref()) {

@@ -96,9 +96,7 @@ impl Directory {
     /// # Errors
     /// [`Error::MissingTensor`].
     pub fn tensor(&self, name: &str) -> Result<&TensorInfo> {
-        self.find(name).ok_or_else(|| Error::MissingTensor {
-            tensor: name.to_owned(),
-        })
+        self.find(name).ok_or_else(|| Error::MissingTensor { tensor: name.to_owned() })
     }
 
     /// Bytes of all tensors of supported types.
@@ -157,9 +155,7 @@ fn check_split(metadata: &Metadata, shard: usize, shards: usize) -> Result<()> {
         true => metadata.u64("split.count")?.max(1),
         false if shards == 1 => 1,
         false => {
-            return mismatch(format!(
-                "file {given} of {shards} is not part of a split model"
-            ));
+            return mismatch(format!("file {given} of {shards} is not part of a split model"));
         }
     };
     if count != shards as u64 {
@@ -179,10 +175,7 @@ fn check_split(metadata: &Metadata, shard: usize, shards: usize) -> Result<()> {
     Ok(())
 }
 
-async fn read_header(
-    source: &mut dyn ByteSource,
-    shard: usize,
-) -> Result<(Metadata, Vec<TensorInfo>)> {
+async fn read_header(source: &mut dyn ByteSource, shard: usize) -> Result<(Metadata, Vec<TensorInfo>)> {
     let mut reader = Reader::new(source).await?;
     let magic: [u8; 4] = reader.array().await?;
     if magic != *b"GGUF" {
@@ -192,26 +185,17 @@ async fn read_header(
     let version = reader.u32().await?;
     if !(2..=3).contains(&version) {
         if (2..=3).contains(&version.swap_bytes()) {
-            return malformed(
-                "the file is big-endian GGUF; only little-endian is supported".into(),
-            );
+            return malformed("the file is big-endian GGUF; only little-endian is supported".into());
         }
         return Err(Error::UnsupportedVersion { version });
     }
-    let tensor_count = capped(reader.u64().await?, MAX_TENSORS, || {
-        "the number of tensors".into()
-    })?;
-    let key_count = capped(reader.u64().await?, MAX_KEYS, || {
-        "the number of metadata keys".into()
-    })?;
+    let tensor_count = capped(reader.u64().await?, MAX_TENSORS, || "the number of tensors".into())?;
+    let key_count = capped(reader.u64().await?, MAX_KEYS, || "the number of metadata keys".into())?;
     reader.require(key_count * MIN_KEY_BYTES + tensor_count * MIN_TENSOR_BYTES)?;
 
     let mut metadata = Metadata::default();
     for _ in 0..key_count {
-        let key = read_string(&mut reader, MAX_KEY, || {
-            "the length of a metadata key".into()
-        })
-        .await?;
+        let key = read_string(&mut reader, MAX_KEY, || "the length of a metadata key".into()).await?;
         let value = read_value(&mut reader, &key).await?;
         if metadata.contains(&key) {
             return malformed(format!("metadata key {key} occurs twice"));
@@ -236,9 +220,7 @@ async fn read_tensor(reader: &mut Reader<'_>, shard: usize) -> Result<TensorInfo
     let what = || "the length of a tensor name".to_owned();
     let name = read_string(reader, MAX_TENSOR_NAME, what).await?;
     let rank = reader.u32().await?;
-    capped(rank.into(), MAX_DIMS.into(), || {
-        format!("the number of dimensions of tensor {name}")
-    })?;
+    capped(rank.into(), MAX_DIMS.into(), || format!("the number of dimensions of tensor {name}"))?;
     let mut dims = Vec::new();
     let mut elements: u64 = 1;
     for _ in 0..rank {
@@ -270,14 +252,7 @@ async fn read_tensor(reader: &mut Reader<'_>, shard: usize) -> Result<TensorInfo
             }
         }
     };
-    Ok(TensorInfo {
-        name,
-        dims,
-        ggml_type,
-        shard,
-        offset,
-        bytes,
-    })
+    Ok(TensorInfo { name, dims, ggml_type, shard, offset, bytes })
 }
 
 /// Makes offsets absolute and checks that every tensor is aligned, in the file and apart.
@@ -297,8 +272,7 @@ fn place(metadata: &Metadata, reader: &Reader<'_>, tensors: &mut [TensorInfo]) -
             return malformed(format!("tensor {name} is not aligned to {alignment} bytes"));
         }
         let start = data.checked_add(tensor.offset);
-        let Some((start, end)) =
-            start.and_then(|start| Some((start, start.checked_add(tensor.bytes)?)))
+        let Some((start, end)) = start.and_then(|start| Some((start, start.checked_add(tensor.bytes)?)))
         else {
             return malformed(format!("the offset of tensor {name} overflows"));
         };
@@ -307,11 +281,7 @@ fn place(metadata: &Metadata, reader: &Reader<'_>, tensors: &mut [TensorInfo]) -
     }
     if let Some(actual) = reader.size().filter(|&size| needed > size) {
         let name = reader.name().to_owned();
-        return Err(Error::Truncated {
-            name,
-            needed,
-            actual,
-        });
+        return Err(Error::Truncated { name, needed, actual });
     }
     let mut order: Vec<&TensorInfo> = tensors.iter().collect();
     order.sort_by_key(|tensor| tensor.offset);

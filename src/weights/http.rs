@@ -114,19 +114,11 @@ impl<T: Transport> StreamSource<T> {
     }
 
     fn network(&self, offset: u64, reason: impl Into<String>) -> Error {
-        Error::Network {
-            url: self.url.clone(),
-            offset,
-            reason: reason.into(),
-        }
+        Error::Network { url: self.url.clone(), offset, reason: reason.into() }
     }
 
     fn truncated(&self, needed: u64, actual: u64) -> Error {
-        Error::Truncated {
-            name: self.url.clone(),
-            needed,
-            actual,
-        }
+        Error::Truncated { name: self.url.clone(), needed, actual }
     }
 
     fn failure(&self, offset: u64, failure: Failure) -> Stop {
@@ -172,7 +164,8 @@ impl<T: Transport> StreamSource<T> {
         match &mut self.head {
             None => self.head = Some(head.clone()),
             Some(first) => {
-                let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
+                let differ =
+                    |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
                 if differ(&first.etag, &head.etag)
                     || differ(&first.modified, &head.modified)
                     || matches!((first.total, head.total), (Some(a), Some(b)) if a != b)

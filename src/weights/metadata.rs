@@ -47,9 +47,8 @@ impl StringArray {
     /// [`Error::Malformed`] past 4 GiB in total.
     pub fn push(&mut self, string: &[u8]) -> Result<()> {
         self.bytes.extend_from_slice(string);
-        let end = u32::try_from(self.bytes.len()).map_err(|_| Error::Malformed {
-            what: "an array of strings is larger than 4 GiB".to_owned(),
-        })?;
+        let end = u32::try_from(self.bytes.len())
+            .map_err(|_| Error::Malformed { what: "an array of strings is larger than 4 GiB".to_owned() })?;
         self.ends.push(end);
         Ok(())
     }
@@ -139,10 +138,7 @@ impl Metadata {
     ) -> Result<T> {
         self.get(key)
             .and_then(convert)
-            .ok_or_else(|| Error::MissingMetadata {
-                key: key.to_owned(),
-                expected,
-            })
+            .ok_or_else(|| Error::MissingMetadata { key: key.to_owned(), expected })
     }
 
     /// An unsigned integer; a non-negative signed one counts too.
@@ -174,11 +170,7 @@ impl Metadata {
     /// # Errors
     /// [`Error::MissingMetadata`] if the key has another type.
     pub fn u32_or(&self, key: &str, default: u32) -> Result<u32> {
-        if self.contains(key) {
-            self.u32(key)
-        } else {
-            Ok(default)
-        }
+        if self.contains(key) { self.u32(key) } else { Ok(default) }
     }
 
     /// A number as `f32`.
@@ -199,11 +191,7 @@ impl Metadata {
     /// # Errors
     /// [`Error::MissingMetadata`] if the key has another type.
     pub fn f32_or(&self, key: &str, default: f32) -> Result<f32> {
-        if self.contains(key) {
-            self.f32(key)
-        } else {
-            Ok(default)
-        }
+        if self.contains(key) { self.f32(key) } else { Ok(default) }
     }
 
     /// A boolean.
@@ -222,11 +210,7 @@ impl Metadata {
     /// # Errors
     /// [`Error::MissingMetadata`] if the key has another type.
     pub fn bool_or(&self, key: &str, default: bool) -> Result<bool> {
-        if self.contains(key) {
-            self.bool(key)
-        } else {
-            Ok(default)
-        }
+        if self.contains(key) { self.bool(key) } else { Ok(default) }
     }
 
     /// A string.
@@ -245,11 +229,7 @@ impl Metadata {
     /// # Errors
     /// [`Error::MissingMetadata`] if the key has another type.
     pub fn str_or<'a>(&'a self, key: &str, default: &'a str) -> Result<&'a str> {
-        if self.contains(key) {
-            self.str(key)
-        } else {
-            Ok(default)
-        }
+        if self.contains(key) { self.str(key) } else { Ok(default) }
     }
 
     /// An array of strings.

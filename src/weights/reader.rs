@@ -21,13 +21,7 @@ pub(super) struct Reader<'s> {
 impl<'s> Reader<'s> {
     pub(super) async fn new(source: &'s mut dyn ByteSource) -> Result<Self> {
         let size = source.size().await?;
-        Ok(Reader {
-            source,
-            size,
-            buffer: Vec::new(),
-            next: 0,
-            fetched: 0,
-        })
+        Ok(Reader { source, size, buffer: Vec::new(), next: 0, fetched: 0 })
     }
 
     /// Offset in the file of the next byte to be read.
@@ -48,11 +42,9 @@ impl<'s> Reader<'s> {
     pub(super) fn require(&self, bytes: u64) -> Result<()> {
         let needed = self.position().saturating_add(bytes);
         match self.size {
-            Some(size) if needed > size => Err(Error::Truncated {
-                name: self.name().to_owned(),
-                needed,
-                actual: size,
-            }),
+            Some(size) if needed > size => {
+                Err(Error::Truncated { name: self.name().to_owned(), needed, actual: size })
+            }
             _ => Ok(()),
         }
     }
@@ -72,9 +64,7 @@ impl<'s> Reader<'s> {
         self.buffer.drain(..self.next);
         self.next = 0;
         self.buffer.resize(have + fetch, 0);
-        self.source
-            .read_at(self.fetched, &mut self.buffer[have..])
-            .await?;
+        self.source.read_at(self.fetched, &mut self.buffer[have..]).await?;
         self.fetched += fetch as u64;
         Ok(())
     }

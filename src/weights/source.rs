@@ -42,11 +42,7 @@ impl SliceSource {
     /// A source over `bytes`, called `name` in messages.
     #[must_use]
     pub fn new(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        SliceSource {
-            name: name.into(),
-            bytes: bytes.into(),
-            sized: true,
-        }
+        SliceSource { name: name.into(), bytes: bytes.into(), sized: true }
     }
 
     /// The same bytes, but [`ByteSource::size`] says `None`, as a server without `Content-Length`.
@@ -103,11 +99,7 @@ impl FileSource {
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let io = |e: std::io::Error| Error::Io {
-            name: name.clone(),
-            offset: 0,
-            reason: e.to_string(),
-        };
+        let io = |e: std::io::Error| Error::Io { name: name.clone(), offset: 0, reason: e.to_string() };
         let file = std::fs::File::open(path).map_err(io)?;
         let meta = file.metadata().map_err(io)?;
         if meta.is_dir() {
@@ -119,21 +111,14 @@ impl FileSource {
 
     fn read_now(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         use std::io::{ErrorKind, Read, Seek, SeekFrom};
-        let read = self
-            .file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.file.read_exact(buf));
+        let read = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.read_exact(buf));
         read.map_err(|e| match e.kind() {
             ErrorKind::UnexpectedEof => Error::Truncated {
                 name: self.name.clone(),
                 needed: offset.saturating_add(buf.len() as u64),
                 actual: self.file.metadata().map_or(self.size, |meta| meta.len()),
             },
-            _ => Error::Io {
-                name: self.name.clone(),
-                offset,
-                reason: e.to_string(),
-            },
+            _ => Error::Io { name: self.name.clone(), offset, reason: e.to_string() },
         })
     }
 }

@@ -84,9 +84,7 @@ fn sign_extend(value: u64, bytes: u64) -> i64 {
 
 async fn read_array(reader: &mut Reader<'_>, key: &str) -> Result<Value> {
     let kind = reader.u32().await?;
-    let count = capped(reader.u64().await?, MAX_ARRAY, || {
-        format!("the length of the array {key}")
-    })?;
+    let count = capped(reader.u64().await?, MAX_ARRAY, || format!("the length of the array {key}"))?;
     if kind == 8 {
         reader.require(count * 8)?;
         let mut strings = StringArray::default();
@@ -123,10 +121,8 @@ async fn read_array(reader: &mut Reader<'_>, key: &str) -> Result<Value> {
                 true => sign_extend(word, bytes),
                 false => i64::try_from(word).unwrap_or(i64::MAX),
             };
-            let narrow: Option<Vec<i32>> = words
-                .clone()
-                .map(|word| i32::try_from(number(word)).ok())
-                .collect();
+            let narrow: Option<Vec<i32>> =
+                words.clone().map(|word| i32::try_from(number(word)).ok()).collect();
             match narrow {
                 Some(narrow) => Value::Integers(narrow),
                 None if !signed && words.clone().any(|word| i64::try_from(word).is_err()) => {

@@ -52,9 +52,9 @@ test("an answer streams in, and it is right", { timeout: PATIENCE }, async () =>
 });
 
 test("a second turn knows the first", { timeout: PATIENCE }, async () => {
-  const text = await chat.ask("What was my previous question?");
+  const text = await chat.ask("Name a river in that city.");
   console.log(`answer: ${JSON.stringify(text)}`);
-  assert.match(text, /France/);
+  assert.match(text, /Paris|Seine/);
   assert.equal(await chat.get("message-user").count(), 2);
   assert.equal(await chat.get("message-assistant").count(), 2);
   await picture("conversation");

@@ -75,8 +75,8 @@ test("a server that dies in the middle of the file", { timeout: 2 * PATIENCE }, 
 test("afterwards the conversation goes on", { timeout: 2 * PATIENCE }, async () => {
   server.line.breakAfter = Infinity;
   await chat.load();
-  const text = await chat.ask("What was my previous question?");
-  assert.match(text, /France/);
+  const text = await chat.ask("Name a river in that city.");
+  assert.match(text, /Paris|Seine/);
   assert.equal((await chat.conversation()).length, 4);
   chat.assertNoStrangers();
 });

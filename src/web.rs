@@ -1,0 +1,410 @@
+//! TOKENS → JavaScript: the only `#[wasm_bindgen]` surface, used by `pkg/src/worker.ts` alone. Thin:
+//! it turns plain objects into options and results into plain objects.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use js_sys::{Array, Function, Reflect, Uint32Array};
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+use web_sys::{AbortSignal, Blob};
+
+use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, Prompt, TextEngine};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuOptions};
+use crate::model::Progress;
+use crate::ops::{Backend, GpuBackend};
+use crate::text::{Message, Sampling, Special};
+use crate::weights::{BlobSource, ByteSource, HttpSource, read_directory};
+
+#[wasm_bindgen(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// Rejections are plain objects, so that they survive the hop out of the worker.
+fn js_error(error: &Error) -> JsValue {
+    to_js(&ErrorReport { code: error.code(), message: error.to_string() })
+        .unwrap_or_else(|_| error.code().into())
+}
+
+#[derive(Serialize)]
+struct ErrorReport {
+    code: &'static str,
+    message: String,
+}
+
+fn to_js<T: Serialize>(value: &T) -> Result<JsValue> {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|e| Error::Internal { what: e.to_string() })
+}
+
+fn from_js<T: for<'de> Deserialize<'de>>(what: &'static str, value: JsValue) -> Result<T> {
+    serde_wasm_bindgen::from_value(value).map_err(|e| Error::InvalidOption {
+        option: what,
+        value: e.to_string(),
+        range: "an object as in the type declarations",
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct LoadOptions {
+    context_length: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    messages: Option<Vec<Message>>,
+    prompt: Option<String>,
+    max_tokens: Option<f64>,
+    #[serde(default)]
+    stop: Vec<String>,
+    seed: Option<f64>,
+    temperature: Option<f32>,
+    top_k: Option<f64>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    penalty_window: Option<f64>,
+    #[serde(default)]
+    logit_bias: HashMap<String, f32>,
+}
+
+/// A JavaScript number that has to be a whole one of at least 0.
+fn whole(option: &'static str, value: f64, most: f64) -> Result<u64> {
+    if value.fract() == 0.0 && (0.0..=most).contains(&value) {
+        return Ok(value as u64);
+    }
+    Err(Error::InvalidOption { option, value: value.to_string(), range: "a whole number of at least 0" })
+}
+
+/// `Number.MAX_SAFE_INTEGER`.
+const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+
+impl Request {
+    fn into_parts(self) -> Result<(Prompt, GenerateOptions)> {
+        let prompt = match (self.messages, self.prompt) {
+            (Some(messages), None) => Prompt::Messages(messages),
+            (None, Some(text)) => Prompt::Text(text),
+            _ => {
+                return Err(Error::InvalidOption {
+                    option: "prompt",
+                    value: "both or neither".to_owned(),
+                    range: "either messages or prompt",
+                });
+            }
+        };
+        let usual = Sampling::default();
+        let count = |option, value: Option<f64>, usual: u32| match value {
+            Some(value) => whole(option, value, f64::from(u32::MAX)).map(|v| v as u32),
+            None => Ok(usual),
+        };
+        let mut logit_bias = Vec::new();
+        for (id, bias) in self.logit_bias {
+            let id = id.parse().map_err(|_| Error::InvalidOption {
+                option: "logitBias",
+                value: id.clone(),
+                range: "token ids as keys",
+            })?;
+            logit_bias.push((id, bias));
+        }
+        logit_bias.sort_by_key(|(id, _)| *id);
+        let sampling = Sampling {
+            temperature: self.temperature.unwrap_or(usual.temperature),
+            top_k: count("topK", self.top_k, usual.top_k)?,
+            top_p: self.top_p.unwrap_or(usual.top_p),
+            min_p: self.min_p.unwrap_or(usual.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(usual.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(usual.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(usual.frequency_penalty),
+            penalty_window: count("penaltyWindow", self.penalty_window, usual.penalty_window)?,
+            logit_bias,
+            seed: match self.seed {
+                Some(seed) => whole("seed", seed, MAX_SAFE)?,
+                None => (js_sys::Math::random() * 4_294_967_296.0) as u64,
+            },
+        };
+        let max_tokens = match self.max_tokens {
+            Some(n) => Some(whole("maxTokens", n, MAX_SAFE)? as usize),
+            None => None,
+        };
+        Ok((prompt, GenerateOptions { sampling, max_tokens, stop: self.stop, ignore_end: false }))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProgressReport {
+    phase: &'static str,
+    loaded_bytes: u64,
+    total_bytes: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeviceReport {
+    backend: String,
+    adapter: String,
+    is_fallback_adapter: bool,
+    features: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    architecture: String,
+    name: String,
+    parameters: u64,
+    weight_bytes: u64,
+    weight_types: Vec<String>,
+    context_length: u32,
+    trained_context_length: u32,
+    layers: u32,
+    vocabulary_size: u32,
+    has_chat_template: bool,
+    device: DeviceReport,
+    gpu_bytes: u64,
+    dispatches_per_token: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    prefill_ms: f64,
+    time_to_first_token_ms: f64,
+    decode_ms: f64,
+    prefill_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+    dispatches_per_token: f64,
+    submits_per_token: f64,
+    readbacks_per_token: f64,
+    weight_bytes_per_token: f64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GenerationReport {
+    text: String,
+    finish_reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_string: Option<String>,
+    prompt_tokens: usize,
+    reused_tokens: usize,
+    generated_tokens: usize,
+    seed: u64,
+    stats: Stats,
+}
+
+fn report(done: Generation, seed: u64) -> GenerationReport {
+    let per_second = |tokens: usize, ms: f64| if ms > 0.0 { tokens as f64 / ms * 1e3 } else { 0.0 };
+    let steps = done.decode_steps.max(1) as f64;
+    let traffic = done.decode_traffic;
+    let (finish_reason, stop_string) = match done.finish {
+        Finish::Stop => ("stop", None),
+        Finish::StopString(stop) => ("stop-string", Some(stop)),
+        Finish::Length => ("length", None),
+        Finish::ContextFull => ("context-full", None),
+        Finish::Aborted => ("aborted", None),
+    };
+    GenerationReport {
+        text: done.text,
+        finish_reason,
+        stop_string,
+        prompt_tokens: done.prompt.len(),
+        reused_tokens: done.reused,
+        generated_tokens: done.tokens.len(),
+        seed,
+        stats: Stats {
+            prefill_ms: done.prefill_ms,
+            time_to_first_token_ms: done.first_token_ms,
+            decode_ms: done.decode_ms,
+            prefill_tokens_per_second: per_second(done.prompt.len() - done.reused, done.prefill_ms),
+            decode_tokens_per_second: per_second(done.tokens.len().saturating_sub(1), done.decode_ms),
+            dispatches_per_token: traffic.dispatches as f64 / steps,
+            submits_per_token: traffic.submits as f64 / steps,
+            readbacks_per_token: traffic.readbacks as f64 / steps,
+            weight_bytes_per_token: traffic.weight_bytes as f64 / steps,
+        },
+    }
+}
+
+/// A language model on the GPU. One request at a time.
+#[wasm_bindgen]
+pub struct WasmTextModel {
+    engine: RefCell<TextEngine<GpuBackend>>,
+}
+
+#[wasm_bindgen]
+impl WasmTextModel {
+    /// Loads `{urls}` or `{blobs, names?}`, one file or the shards of one model in order.
+    ///
+    /// # Errors
+    /// `{code, message}`; nothing stays allocated.
+    pub async fn load(
+        source: JsValue,
+        options: JsValue,
+        on_progress: Function,
+        signal: AbortSignal,
+    ) -> std::result::Result<WasmTextModel, JsValue> {
+        load(source, options, &on_progress, &signal).await.map_err(|e| js_error(&e))
+    }
+
+    /// What the model and the device are.
+    ///
+    /// # Errors
+    /// `busy` while a generation runs.
+    pub fn info(&self) -> std::result::Result<JsValue, JsValue> {
+        self.try_info().map_err(|e| js_error(&e))
+    }
+
+    /// Generates text; resolves also when the signal fires.
+    ///
+    /// # Errors
+    /// `{code, message}`.
+    pub async fn generate(
+        &self,
+        request: JsValue,
+        on_piece: Function,
+        signal: AbortSignal,
+    ) -> std::result::Result<JsValue, JsValue> {
+        self.try_generate(request, &on_piece, &signal).await.map_err(|e| js_error(&e))
+    }
+
+    /// Token ids of a text; with `special`, control tokens in it are control tokens.
+    ///
+    /// # Errors
+    /// `{code, message}`.
+    pub fn tokenize(&self, text: &str, special: bool) -> std::result::Result<Uint32Array, JsValue> {
+        let special = if special { Special::Parse } else { Special::AsText };
+        let ids = self
+            .engine
+            .try_borrow()
+            .map_err(|_| Error::Busy)
+            .and_then(|engine| engine.tokenizer().encode(text, special))
+            .map_err(|e| js_error(&e))?;
+        Ok(Uint32Array::from(ids.as_slice()))
+    }
+
+    /// Text of token ids, control tokens included.
+    ///
+    /// # Errors
+    /// `busy` while a generation runs.
+    pub fn detokenize(&self, ids: &[u32]) -> std::result::Result<String, JsValue> {
+        let engine = self.engine.try_borrow().map_err(|_| js_error(&Error::Busy))?;
+        Ok(engine.tokenizer().decode(ids, false))
+    }
+}
+
+async fn load(
+    source: JsValue,
+    options: JsValue,
+    on_progress: &Function,
+    signal: &AbortSignal,
+) -> Result<WasmTextModel> {
+    let options: LoadOptions =
+        if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
+    let mut sources = open_sources(&source, signal)?;
+    let tell = |phase: &'static str, loaded_bytes: u64, total_bytes: u64| -> Result<()> {
+        if signal.aborted() {
+            return Err(Error::Aborted);
+        }
+        let report = to_js(&ProgressReport { phase, loaded_bytes, total_bytes })?;
+        on_progress
+            .call1(&JsValue::NULL, &report)
+            .map(drop)
+            .map_err(|_| Error::Internal { what: "the progress callback threw".to_owned() })
+    };
+    tell("header", 0, 0)?;
+    let directory = read_directory(&mut sources).await?;
+    let context = engine::context_length(&directory, options.context_length)?;
+    tell("device", 0, directory.total_bytes())?;
+    let gpu = Gpu::new(GpuOptions::default()).await?;
+    let backend = GpuBackend::new(gpu, MAX_BATCH, context)?;
+    let mut total = 0;
+    let mut on_weights = |progress: Progress| {
+        total = progress.total_bytes;
+        tell("weights", progress.loaded_bytes, progress.total_bytes)
+    };
+    let mut engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;
+    tell("kernels", total, total)?;
+    engine.warm_up().await?;
+    tell("ready", total, total)?;
+    Ok(WasmTextModel { engine: RefCell::new(engine) })
+}
+
+fn open_sources(source: &JsValue, signal: &AbortSignal) -> Result<Vec<Box<dyn ByteSource>>> {
+    let list = |key: &str| {
+        Reflect::get(source, &key.into()).ok().filter(|v| Array::is_array(v)).map(|v| Array::from(&v))
+    };
+    let bad = |value: &str| Error::InvalidOption {
+        option: "source",
+        value: value.to_owned(),
+        range: "{urls: string[]} or {blobs: Blob[]}",
+    };
+    let names = list("names").unwrap_or_default();
+    let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
+    if let Some(urls) = list("urls") {
+        for url in urls {
+            let url = url.as_string().ok_or_else(|| bad("a URL that is not a string"))?;
+            sources.push(Box::new(HttpSource::new(&url, Some(signal.clone()))));
+        }
+    } else if let Some(blobs) = list("blobs") {
+        for (i, blob) in (0..).zip(blobs) {
+            let name = names.get(i).as_string().unwrap_or_else(|| "the file".to_owned());
+            let blob: Blob = blob.dyn_into().map_err(|_| bad("a value that is not a Blob"))?;
+            sources.push(Box::new(BlobSource::new(name, blob, Some(signal.clone()))));
+        }
+    }
+    if sources.is_empty() { Err(bad("nothing")) } else { Ok(sources) }
+}
+
+impl WasmTextModel {
+    fn try_info(&self) -> Result<JsValue> {
+        let engine = self.engine.try_borrow().map_err(|_| Error::Busy)?;
+        let facts = engine.facts().clone();
+        let adapter = engine.backend().gpu().adapter().clone();
+        to_js(&Info {
+            architecture: facts.architecture,
+            name: facts.name,
+            parameters: facts.parameters,
+            weight_bytes: facts.weight_bytes,
+            weight_types: facts.weight_types,
+            context_length: facts.context_length,
+            trained_context_length: facts.trained_context_length,
+            layers: facts.layers,
+            vocabulary_size: facts.vocab_size,
+            has_chat_template: engine.template().is_available(),
+            device: DeviceReport {
+                backend: adapter.backend,
+                adapter: adapter.name,
+                is_fallback_adapter: adapter.is_fallback,
+                features: adapter.features,
+            },
+            gpu_bytes: engine.backend().allocated_bytes(),
+            dispatches_per_token: engine.dispatches_per_token(),
+        })
+    }
+
+    async fn try_generate(
+        &self,
+        request: JsValue,
+        on_piece: &Function,
+        signal: &AbortSignal,
+    ) -> Result<JsValue> {
+        let (prompt, options) = from_js::<Request>("request", request)?.into_parts()?;
+        // Held across awaits on purpose: it is what makes a second request `busy`.
+        let mut engine = self.engine.try_borrow_mut().map_err(|_| Error::Busy)?;
+        let mut failed = false;
+        let mut piece = |text: &str| failed |= on_piece.call1(&JsValue::NULL, &text.into()).is_err();
+        let done = engine.generate(&prompt, &options, &mut piece, &|| signal.aborted()).await?;
+        if failed {
+            return Err(Error::Internal { what: "the text callback threw".to_owned() });
+        }
+        to_js(&report(done, options.sampling.seed))
+    }
+}
