@@ -32,8 +32,8 @@ pub fn build() -> Result<()> {
     let wasm_opt = web::wasm_opt()?;
 
     headline("Building the wasm");
-    run(cargo().args(["build", "--release", "--lib", "--target", TARGET]))?;
-    let built = paths::target().join(TARGET).join("release/emberglass.wasm");
+    run(cargo().args(["build", "--profile", "wasm", "--lib", "--target", TARGET]))?;
+    let built = paths::target().join(TARGET).join("wasm/emberglass.wasm");
     // Next to where it goes: pkg/wasm appears whole or not at all.
     let folder = paths::root().join("pkg/wasm");
     let fresh = paths::target().join("wasm-bindgen");
@@ -47,7 +47,7 @@ pub fn build() -> Result<()> {
     headline("Optimizing the wasm");
     let module = fresh.join("emberglass_bg.wasm");
     let before = size(&fs::read(&module)?)?;
-    run(program(wasm_opt).arg("-O3").args(WASM_FEATURES).arg(&module).arg("-o").arg(&module))?;
+    run(program(wasm_opt).arg("-Os").args(WASM_FEATURES).arg(&module).arg("-o").arg(&module))?;
     let after = size(&fs::read(&module)?)?;
     println!("  wasm before wasm-opt: {before}");
     println!("  wasm as shipped:      {after}");
