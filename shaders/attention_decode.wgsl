@@ -2,15 +2,20 @@
 //
 // Workgroup (split, kv head): all GROUP query heads that share this K and V, over one part of the
 // positions, 64 at a time. First thread = position: each computes the scores of its position; then
-// thread = output elements: each sums p · V. With one split the result is final; with more, what is
+// thread = output element: each sums p · V. With one split the result is final; with more, what is
 // left (sum of V, maximum, sum of exponentials) is merged by the output projection (shared/merge.wgsl).
 #import shared/attention.wgsl
+@group(0) @binding(4) var<storage, read> v_cache: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
 const WORKGROUP: u32 = 64u;
 
-var<workgroup> q_tile: array<vec4<f32>, Q_VEC4>;     // GROUP * HEAD_VEC4
-var<workgroup> scores: array<f32, SCORES>;           // GROUP * WORKGROUP
+var<workgroup> q_tile: array<vec4<f32>, Q_VEC4>;  // (GROUP, HEAD_VEC4)
+var<workgroup> scores: array<f32, SCORES>;        // (GROUP, WORKGROUP)
+var<workgroup> sums: array<f32, OUTPUTS>;         // (GROUP, HEAD_DIM), unnormalized output
+var<workgroup> tops: array<f32, GROUP>;
+var<workgroup> totals: array<f32, GROUP>;
+var<workgroup> shrinks: array<f32, GROUP>;        // what the last tile's new maximum makes of older sums
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -25,86 +30,77 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var i = local; i < Q_VEC4; i += WORKGROUP) {
     q_tile[i] = q[kv_head * Q_VEC4 + i] * params.scale;
   }
-  var top: array<f32, GROUP>;
-  var total: array<f32, GROUP>;
-  var acc: array<f32, OWNED>; // GROUP * OUT_PER_THREAD
-  for (var g = 0u; g < GROUP; g++) {
-    top[g] = LOWEST;
+  for (var i = local; i < OUTPUTS; i += WORKGROUP) {
+    sums[i] = 0.0;
+  }
+  for (var g = local; g < GROUP; g += WORKGROUP) {
+    tops[g] = LOWEST;
+    totals[g] = 0.0;
   }
 
   for (var tile = first; tile < end; tile += WORKGROUP) {
     workgroupBarrier();
-    let pos = tile + local;
-    var s: array<f32, GROUP>;
-    if (pos < end) {
-      for (var d = 0u; d < HEAD_VEC4; d++) {
-        let k = k_cache[(cache + pos) * HEAD_VEC4 + d];
-        for (var g = 0u; g < GROUP; g++) {
-          s[g] += dot(q_tile[g * HEAD_VEC4 + d], k);
-        }
-      }
-    }
-    for (var g = 0u; g < GROUP; g++) {
-      scores[g * WORKGROUP + local] = select(LOWEST, s[g], pos < end);
-    }
-    workgroupBarrier();
     let count = min(WORKGROUP, end - tile);
-    var shrink: array<f32, GROUP>;
-    for (var g = 0u; g < GROUP; g++) {
-      var tile_top = top[g];
-      for (var j = 0u; j < count; j++) {
-        tile_top = max(tile_top, scores[g * WORKGROUP + j]);
-      }
-      shrink[g] = exp(top[g] - tile_top);
-      top[g] = tile_top;
-    }
-    workgroupBarrier();
-    for (var g = 0u; g < GROUP; g++) {
-      scores[g * WORKGROUP + local] = exp(scores[g * WORKGROUP + local] - top[g]);
-    }
-    workgroupBarrier();
-    for (var g = 0u; g < GROUP; g++) {
-      var sum = 0.0;
-      for (var j = 0u; j < count; j++) {
-        sum += scores[g * WORKGROUP + j];
-      }
-      total[g] = total[g] * shrink[g] + sum;
-      for (var e = 0u; e < OUT_PER_THREAD; e++) {
-        acc[g * OUT_PER_THREAD + e] *= shrink[g];
-      }
-    }
-    for (var e = 0u; e < OUT_PER_THREAD; e++) {
-      let d = local + e * WORKGROUP;
-      if (d < HEAD_DIM) {
-        for (var j = 0u; j < count; j++) {
-          let v = v_cache[(cache + tile + j) * HEAD_VEC4 + d / 4u][d % 4u];
-          for (var g = 0u; g < GROUP; g++) {
-            acc[g * OUT_PER_THREAD + e] += scores[g * WORKGROUP + j] * v;
-          }
+    if (local < count) {
+      let k_at = (cache + tile + local) * HEAD_VEC4;
+      for (var g = 0u; g < GROUP; g++) {
+        var score = 0.0;
+        for (var d = 0u; d < HEAD_VEC4; d++) {
+          score += dot(q_tile[g * HEAD_VEC4 + d], k_cache[k_at + d]);
         }
+        scores[g * WORKGROUP + local] = score;
       }
+    }
+    workgroupBarrier();
+    for (var g = local; g < GROUP; g += WORKGROUP) {
+      var top = tops[g];
+      for (var j = 0u; j < count; j++) {
+        top = max(top, scores[g * WORKGROUP + j]);
+      }
+      shrinks[g] = exp(tops[g] - top);
+      tops[g] = top;
+    }
+    workgroupBarrier();
+    if (local < count) {
+      for (var g = 0u; g < GROUP; g++) {
+        scores[g * WORKGROUP + local] = exp(scores[g * WORKGROUP + local] - tops[g]);
+      }
+    }
+    workgroupBarrier();
+    for (var g = local; g < GROUP; g += WORKGROUP) {
+      var total = totals[g] * shrinks[g];
+      for (var j = 0u; j < count; j++) {
+        total += scores[g * WORKGROUP + j];
+      }
+      totals[g] = total;
+    }
+    for (var i = local; i < OUTPUTS; i += WORKGROUP) {
+      let g = i / HEAD_DIM;
+      let d = i % HEAD_DIM;
+      var sum = sums[i] * shrinks[g];
+      for (var j = 0u; j < count; j++) {
+        sum += scores[g * WORKGROUP + j] * v_cache[(cache + tile + j) * HEAD_DIM + d];
+      }
+      sums[i] = sum;
     }
   }
 
-  for (var g = 0u; g < GROUP; g++) {
-    let head = kv_head * GROUP + g;
-    for (var e = 0u; e < OUT_PER_THREAD; e++) {
-      let d = local + e * WORKGROUP;
-      if (d < HEAD_DIM) {
+  workgroupBarrier();
+  for (var i = local; i < OUTPUTS; i += WORKGROUP) {
+    let head = kv_head * GROUP + i / HEAD_DIM;
+    let d = i % HEAD_DIM;
 #ifdef SPLIT
-        out[(head * params.splits + split) * HEAD_DIM + d] = acc[g * OUT_PER_THREAD + e];
+    out[(head * params.splits + split) * HEAD_DIM + d] = sums[i];
 #else
-        out[head * HEAD_DIM + d] = acc[g * OUT_PER_THREAD + e] / total[g];
-#endif
-      }
-    }
-#ifdef SPLIT
-    if (local == 0u) {
-      let heads = params.kv_heads * GROUP;
-      let at = heads * params.splits * HEAD_DIM + 2u * (head * params.splits + split);
-      out[at] = top[g];
-      out[at + 1u] = total[g];
-    }
+    out[head * HEAD_DIM + d] = sums[i] / totals[i / HEAD_DIM];
 #endif
   }
+#ifdef SPLIT
+  for (var g = local; g < GROUP; g += WORKGROUP) {
+    let heads = params.kv_heads * GROUP;
+    let at = heads * params.splits * HEAD_DIM + 2u * ((kv_head * GROUP + g) * params.splits + split);
+    out[at] = tops[g];
+    out[at + 1u] = totals[g];
+  }
+#endif
 }

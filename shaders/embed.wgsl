@@ -31,7 +31,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     return;
   }
   let w = load_block(row, block, params.blocks);
-  for (var j = 0u; j < 8u; j++) {
-    out[token * params.out_stride + block * 8u + j] = params.scale * w[j];
-  }
+  let at = token * params.out_stride + block * 8u;
+  out[at + 0u] = params.scale * w.w0;
+  out[at + 1u] = params.scale * w.w1;
+  out[at + 2u] = params.scale * w.w2;
+  out[at + 3u] = params.scale * w.w3;
+  out[at + 4u] = params.scale * w.w4;
+  out[at + 5u] = params.scale * w.w5;
+  out[at + 6u] = params.scale * w.w6;
+  out[at + 7u] = params.scale * w.w7;
 }

@@ -16,70 +16,122 @@ var<workgroup> x_tile: array<vec4<f32>, 288>; // TILE_TOKENS * ROW
 var<workgroup> square_sums: array<f32, 256>;  // (token, k4)
 #endif
 
+// One vec4 of a token's input into the tile; returns its sum of squares.
+fn load_x(token: u32, first_token: u32, k4: u32, at: u32) -> f32 {
+  let value = x[min(first_token + token, step.count - 1u) * params.x_stride + k4];
+  x_tile[token * ROW + at] = gained(value, k4);
+  return dot(value, value);
+}
+
+// One row's dot products with four tokens.
+fn dots(w: vec4<f32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> vec4<f32> {
+  return vec4<f32>(dot(w, x0), dot(w, x1), dot(w, x2), dot(w, x3));
+}
+
+#ifdef NORM
+fn token_factor(token: u32) -> f32 {
+  var sum = 0.0;
+  for (var k = 0u; k < 8u; k++) {
+    sum += square_sums[token * 8u + k];
+  }
+  return rms_factor(sum);
+}
+#endif
+
+// Four tokens of one row pair.
+fn store_four(pair: u32, token: u32, a: vec4<f32>, b: vec4<f32>) {
+  if (pair >= params.pairs) {
+    return;
+  }
+  let row = pair_row(pair);
+  if (token < step.count) {
+    store_pair(row, token, a.x, b.x);
+  }
+  if (token + 8u < step.count) {
+    store_pair(row, token + 8u, a.y, b.y);
+  }
+  if (token + 16u < step.count) {
+    store_pair(row, token + 16u, a.z, b.z);
+  }
+  if (token + 24u < step.count) {
+    store_pair(row, token + 24u, a.w, b.w);
+  }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let first_pair = group.x * TILE_PAIRS;
   let first_token = group.y * TILE_TOKENS;
-  let pair_lane = local % 8u;
-  let token_lane = local / 8u;
-
+  let pair_lane = local % 8u;  // pairs pair_lane + 8 i, and k4 when loading x
+  let token_lane = local / 8u; // tokens token_lane + 8 i
   let my_row = pair_row(min(first_pair + local / 2u, params.pairs - 1u)) + (local % 2u) * params.pair_stride;
-  var acc: array<vec4<f32>, 8>; // [pair i, side] -> 4 tokens
+
+  // Row a and row b of pair i; one component a token.
+  var a0 = vec4<f32>();
+  var b0 = vec4<f32>();
+  var a1 = vec4<f32>();
+  var b1 = vec4<f32>();
+  var a2 = vec4<f32>();
+  var b2 = vec4<f32>();
+  var a3 = vec4<f32>();
+  var b3 = vec4<f32>();
   var squares = vec4<f32>();
 
   for (var block = 0u; block < params.blocks; block++) {
     let w = load_block(my_row, block, params.blocks);
-    for (var j = 0u; j < 8u; j++) {
-      w_tile[local * ROW + j] = w[j];
-    }
-    for (var i = 0u; i < 4u; i++) {
-      let token = token_lane + 8u * i;
-      let k4 = block * 8u + pair_lane;
-      let value = x[min(first_token + token, step.count - 1u) * params.x_stride + k4];
-      squares[i] += dot(value, value);
-      x_tile[token * ROW + pair_lane] = gained(value, k4);
-    }
+    let w_at = local * ROW;
+    w_tile[w_at + 0u] = w.w0;
+    w_tile[w_at + 1u] = w.w1;
+    w_tile[w_at + 2u] = w.w2;
+    w_tile[w_at + 3u] = w.w3;
+    w_tile[w_at + 4u] = w.w4;
+    w_tile[w_at + 5u] = w.w5;
+    w_tile[w_at + 6u] = w.w6;
+    w_tile[w_at + 7u] = w.w7;
+    let k4 = block * 8u + pair_lane;
+    squares += vec4<f32>(
+      load_x(token_lane, first_token, k4, pair_lane),
+      load_x(token_lane + 8u, first_token, k4, pair_lane),
+      load_x(token_lane + 16u, first_token, k4, pair_lane),
+      load_x(token_lane + 24u, first_token, k4, pair_lane),
+    );
     workgroupBarrier();
     for (var k = 0u; k < 8u; k++) {
       let x0 = x_tile[token_lane * ROW + k];
       let x1 = x_tile[(token_lane + 8u) * ROW + k];
       let x2 = x_tile[(token_lane + 16u) * ROW + k];
       let x3 = x_tile[(token_lane + 24u) * ROW + k];
-      for (var i = 0u; i < 4u; i++) {
-        let at = 2u * (pair_lane + 8u * i) * ROW + k;
-        let a = w_tile[at];
-        let b = w_tile[at + ROW];
-        acc[2u * i] += vec4<f32>(dot(a, x0), dot(a, x1), dot(a, x2), dot(a, x3));
-        acc[2u * i + 1u] += vec4<f32>(dot(b, x0), dot(b, x1), dot(b, x2), dot(b, x3));
-      }
+      let at = 2u * pair_lane * ROW + k;
+      a0 += dots(w_tile[at + 0u * ROW], x0, x1, x2, x3);
+      b0 += dots(w_tile[at + 1u * ROW], x0, x1, x2, x3);
+      a1 += dots(w_tile[at + 16u * ROW], x0, x1, x2, x3);
+      b1 += dots(w_tile[at + 17u * ROW], x0, x1, x2, x3);
+      a2 += dots(w_tile[at + 32u * ROW], x0, x1, x2, x3);
+      b2 += dots(w_tile[at + 33u * ROW], x0, x1, x2, x3);
+      a3 += dots(w_tile[at + 48u * ROW], x0, x1, x2, x3);
+      b3 += dots(w_tile[at + 49u * ROW], x0, x1, x2, x3);
     }
     workgroupBarrier();
   }
 
   var factors = vec4<f32>(1.0);
 #ifdef NORM
-  for (var i = 0u; i < 4u; i++) {
-    square_sums[(token_lane + 8u * i) * 8u + pair_lane] = squares[i];
-  }
+  square_sums[token_lane * 8u + pair_lane] = squares.x;
+  square_sums[(token_lane + 8u) * 8u + pair_lane] = squares.y;
+  square_sums[(token_lane + 16u) * 8u + pair_lane] = squares.z;
+  square_sums[(token_lane + 24u) * 8u + pair_lane] = squares.w;
   workgroupBarrier();
-  for (var i = 0u; i < 4u; i++) {
-    var sum = 0.0;
-    for (var k = 0u; k < 8u; k++) {
-      sum += square_sums[(token_lane + 8u * i) * 8u + k];
-    }
-    factors[i] = rms_factor(sum);
-  }
+  factors = vec4<f32>(
+    token_factor(token_lane),
+    token_factor(token_lane + 8u),
+    token_factor(token_lane + 16u),
+    token_factor(token_lane + 24u),
+  );
 #endif
-  for (var i = 0u; i < 4u; i++) {
-    let pair = first_pair + pair_lane + 8u * i;
-    if (pair < params.pairs) {
-      let row = pair_row(pair);
-      for (var t = 0u; t < 4u; t++) {
-        let token = first_token + token_lane + 8u * t;
-        if (token < step.count) {
-          store_pair(row, token, acc[2u * i][t] * factors[t], acc[2u * i + 1u][t] * factors[t]);
-        }
-      }
-    }
-  }
+  let token = first_token + token_lane;
+  let pair = first_pair + pair_lane;
+  store_four(pair + 0u, token, a0 * factors, b0 * factors);
+  store_four(pair + 8u, token, a1 * factors, b1 * factors);
+  store_four(pair + 16u, token, a2 * factors, b2 * factors);
+  store_four(pair + 24u, token, a3 * factors, b3 * factors);
 }

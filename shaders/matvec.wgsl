@@ -12,7 +12,25 @@ var<workgroup> partial: array<vec4<f32>, WORKGROUP>; // (dot a, dot b, sum of sq
 
 #ifdef MERGE
 #import shared/merge.wgsl
+fn input_at(k4: u32) -> vec4<f32> {
+  return merged[k4];
+}
+#else
+fn input_at(k4: u32) -> vec4<f32> {
+  return x[step.row * params.x_stride + k4];
+}
 #endif
+
+// Four elements of K: their share of both dot products and of the sum of squares.
+fn term(a: vec4<f32>, b: vec4<f32>, k4: u32) -> vec4<f32> {
+  let value = input_at(k4);
+  let input = gained(value, k4);
+#ifdef NORM
+  return vec4<f32>(dot(a, input), dot(b, input), dot(value, value), 0.0);
+#else
+  return vec4<f32>(dot(a, input), dot(b, input), 0.0, 0.0);
+#endif
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -22,31 +40,27 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let lane = local % LANES;
   let pair = (group.y * groups.x + group.x) * (WORKGROUP / LANES) + local / LANES;
   let row = pair_row(min(pair, params.pairs - 1u));
-  var dots = vec2<f32>();
-  var squares = 0.0;
+  var sums = vec4<f32>();
   for (var block = lane; block < params.blocks; block += LANES) {
     let a = load_block(row, block, params.blocks);
     let b = load_block(row + params.pair_stride, block, params.blocks);
-    for (var j = 0u; j < 8u; j++) {
-      let k4 = block * 8u + j;
-#ifdef MERGE
-      let value = merged[k4];
-#else
-      let value = x[step.row * params.x_stride + k4];
-#endif
-      let input = gained(value, k4);
-      dots += vec2<f32>(dot(a[j], input), dot(b[j], input));
-      squares += dot(value, value);
-    }
+    let k4 = block * 8u;
+    sums += term(a.w0, b.w0, k4 + 0u);
+    sums += term(a.w1, b.w1, k4 + 1u);
+    sums += term(a.w2, b.w2, k4 + 2u);
+    sums += term(a.w3, b.w3, k4 + 3u);
+    sums += term(a.w4, b.w4, k4 + 4u);
+    sums += term(a.w5, b.w5, k4 + 5u);
+    sums += term(a.w6, b.w6, k4 + 6u);
+    sums += term(a.w7, b.w7, k4 + 7u);
   }
-  partial[local] = vec4<f32>(dots, squares, 0.0);
+  partial[local] = sums;
   workgroupBarrier();
   if (lane == 0u && pair < params.pairs) {
-    var sum = partial[local];
     for (var i = 1u; i < LANES; i++) {
-      sum += partial[local + i];
+      sums += partial[local + i];
     }
-    let factor = rms_factor(sum.z);
-    store_pair(row, 0u, sum.x * factor, sum.y * factor);
+    let factor = rms_factor(sums.z);
+    store_pair(row, 0u, sums.x * factor, sums.y * factor);
   }
 }

@@ -25,7 +25,7 @@ struct Params {
   rope_dim: u32,    // elements of a head that are rotated
   capacity: u32,    // positions in the KV cache
   splits: u32,      // attention partials to merge
-  pad0: u32,
+  rows: u32,        // rows in this part; an odd last one has no partner
   pad1: u32,
   pad2: u32,
 }
@@ -46,7 +46,9 @@ struct Params {
 fn store_pair(row: u32, token: u32, a: f32, b: f32) {
   let at = token * params.out_stride + params.out_base + row;
   out[at] += a * params.scale;
-  out[at + params.pair_stride] += b * params.scale;
+  if (row + params.pair_stride < params.rows) {
+    out[at + params.pair_stride] += b * params.scale;
+  }
 }
 #endif
 #ifdef EPILOGUE_STORE
@@ -54,7 +56,9 @@ fn store_pair(row: u32, token: u32, a: f32, b: f32) {
 fn store_pair(row: u32, token: u32, a: f32, b: f32) {
   let at = token * params.out_stride + params.out_base + row;
   out[at] = a * params.scale;
-  out[at + params.pair_stride] = b * params.scale;
+  if (row + params.pair_stride < params.rows) {
+    out[at + params.pair_stride] = b * params.scale;
+  }
 }
 #endif
 #ifdef EPILOGUE_SWIGLU

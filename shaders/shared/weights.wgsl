@@ -1,5 +1,17 @@
 // A weight matrix of 32-element blocks, and its one unpack function:
-//   load_block(row, block, blocks per row) -> 32 weights as eight vec4.
+//   load_block(row, block, blocks per row) -> 32 weights.
+// Named fields, not an array: an array that is indexed in a loop ends in memory on compilers that do
+// not unroll, and the kernels spell their eight steps out for the same reason.
+struct Block {
+  w0: vec4<f32>,
+  w1: vec4<f32>,
+  w2: vec4<f32>,
+  w3: vec4<f32>,
+  w4: vec4<f32>,
+  w5: vec4<f32>,
+  w6: vec4<f32>,
+  w7: vec4<f32>,
+}
 @group(0) @binding(0) var<storage, read> quants: array<vec4<u32>>;
 #ifdef HAS_SCALES
 @group(0) @binding(1) var<storage, read> scales: array<u32>;

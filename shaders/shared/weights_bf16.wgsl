@@ -4,13 +4,20 @@ fn brain_pair(word: u32) -> vec2<f32> {
   return bitcast<vec2<f32>>(vec2<u32>(word << 16u, word & 0xffff0000u));
 }
 
-fn load_block(row: u32, block: u32, blocks: u32) -> array<vec4<f32>, 8> {
+fn load_block(row: u32, block: u32, blocks: u32) -> Block {
   let at = 4u * (row * blocks + block);
-  var w: array<vec4<f32>, 8>;
-  for (var j = 0u; j < 4u; j++) {
-    let q = quants[at + j];
-    w[2u * j] = vec4<f32>(brain_pair(q.x), brain_pair(q.y));
-    w[2u * j + 1u] = vec4<f32>(brain_pair(q.z), brain_pair(q.w));
-  }
-  return w;
+  let q0 = quants[at + 0u];
+  let q1 = quants[at + 1u];
+  let q2 = quants[at + 2u];
+  let q3 = quants[at + 3u];
+  return Block(
+    vec4<f32>(brain_pair(q0.x), brain_pair(q0.y)),
+    vec4<f32>(brain_pair(q0.z), brain_pair(q0.w)),
+    vec4<f32>(brain_pair(q1.x), brain_pair(q1.y)),
+    vec4<f32>(brain_pair(q1.z), brain_pair(q1.w)),
+    vec4<f32>(brain_pair(q2.x), brain_pair(q2.y)),
+    vec4<f32>(brain_pair(q2.z), brain_pair(q2.w)),
+    vec4<f32>(brain_pair(q3.x), brain_pair(q3.y)),
+    vec4<f32>(brain_pair(q3.z), brain_pair(q3.w)),
+  );
 }

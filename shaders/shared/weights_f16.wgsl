@@ -1,11 +1,18 @@
 // F16: four vec4 a block, two values a word, rows padded with zeros to whole blocks. No scales.
-fn load_block(row: u32, block: u32, blocks: u32) -> array<vec4<f32>, 8> {
+fn load_block(row: u32, block: u32, blocks: u32) -> Block {
   let at = 4u * (row * blocks + block);
-  var w: array<vec4<f32>, 8>;
-  for (var j = 0u; j < 4u; j++) {
-    let q = quants[at + j];
-    w[2u * j] = vec4<f32>(unpack2x16float(q.x), unpack2x16float(q.y));
-    w[2u * j + 1u] = vec4<f32>(unpack2x16float(q.z), unpack2x16float(q.w));
-  }
-  return w;
+  let q0 = quants[at + 0u];
+  let q1 = quants[at + 1u];
+  let q2 = quants[at + 2u];
+  let q3 = quants[at + 3u];
+  return Block(
+    vec4<f32>(unpack2x16float(q0.x), unpack2x16float(q0.y)),
+    vec4<f32>(unpack2x16float(q0.z), unpack2x16float(q0.w)),
+    vec4<f32>(unpack2x16float(q1.x), unpack2x16float(q1.y)),
+    vec4<f32>(unpack2x16float(q1.z), unpack2x16float(q1.w)),
+    vec4<f32>(unpack2x16float(q2.x), unpack2x16float(q2.y)),
+    vec4<f32>(unpack2x16float(q2.z), unpack2x16float(q2.w)),
+    vec4<f32>(unpack2x16float(q3.x), unpack2x16float(q3.y)),
+    vec4<f32>(unpack2x16float(q3.z), unpack2x16float(q3.w)),
+  );
 }

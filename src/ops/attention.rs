@@ -64,13 +64,11 @@ pub(super) fn record_decode(
 ) -> Result<()> {
     let shape = cache.shape;
     let group = shape.heads / shape.kv_heads;
-    let per_thread = shape.head_dim.div_ceil(64);
     let splits = splits(shape);
     let key = key("attention_decode", shape)
         .constant("Q_VEC4", group * shape.head_dim / 4)
         .constant("SCORES", group * 64)
-        .constant("OUT_PER_THREAD", per_thread)
-        .constant("OWNED", group * per_thread)
+        .constant("OUTPUTS", group * shape.head_dim)
         .define_if(splits > 1, "SPLIT");
     let bindings = [
         Binding(1, step),
@@ -91,9 +89,12 @@ pub(super) fn record_prefill(
     out: &GpuTensor,
 ) -> Result<()> {
     let shape = cache.shape;
+    // Q and output of these rows fill half of the 16 KiB of workgroup memory that WebGPU promises.
+    let rows = (1024 / shape.head_dim).clamp(4, 16).next_power_of_two();
     let key = key("attention_prefill", shape)
-        .constant("Q_VEC4", 16 * shape.head_dim / 4)
-        .constant("OWNED", shape.head_dim / 16);
+        .constant("ROWS", rows)
+        .constant("Q_VEC4", rows * shape.head_dim / 4)
+        .constant("SCORES", rows * 33);
     let bindings = [
         Binding(1, step),
         Binding(2, &q.buffer),
@@ -101,6 +102,6 @@ pub(super) fn record_prefill(
         Binding(4, &cache.v),
         Binding(5, &out.buffer),
     ];
-    let grid = Grid::Tokens { x: shape.kv_heads, rows: shape.heads / shape.kv_heads, tile: 16 };
+    let grid = Grid::Tokens { x: shape.kv_heads, rows: shape.heads / shape.kv_heads, tile: rows };
     recorder.dispatch(&key, (0, &params(q, out.stride / 4, shape)), &bindings, grid, 0)
 }

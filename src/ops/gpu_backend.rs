@@ -85,6 +85,44 @@ impl GpuBackend {
         &self.gpu
     }
 
+    /// All floats of a tensor, padding included. For tests.
+    ///
+    /// # Errors
+    /// Device lost.
+    pub async fn read_raw(&self, tensor: &GpuTensor) -> Result<Vec<f32>> {
+        self.read_floats(&tensor.buffer).await
+    }
+
+    /// Overwrites all floats of a tensor, padding included. For tests.
+    pub fn write_raw(&self, tensor: &GpuTensor, values: &[f32]) {
+        self.gpu.write(&tensor.buffer, 0, bytemuck::cast_slice(values));
+    }
+
+    /// Floats from one row of a tensor to the next.
+    #[must_use]
+    pub fn stride(&self, tensor: &GpuTensor) -> usize {
+        tensor.stride as usize
+    }
+
+    /// K and V of a cache, each (kv_heads, capacity, head_dim). For tests.
+    ///
+    /// # Errors
+    /// Device lost.
+    pub async fn read_cache(&self, cache: &GpuCache) -> Result<[Vec<f32>; 2]> {
+        Ok([self.read_floats(&cache.k).await?, self.read_floats(&cache.v).await?])
+    }
+
+    /// Overwrites K and V of a cache. For tests.
+    pub fn write_cache(&self, cache: &GpuCache, k: &[f32], v: &[f32]) {
+        self.gpu.write(&cache.k, 0, bytemuck::cast_slice(k));
+        self.gpu.write(&cache.v, 0, bytemuck::cast_slice(v));
+    }
+
+    async fn read_floats(&self, buffer: &GpuBuffer) -> Result<Vec<f32>> {
+        let bytes = self.gpu.read(buffer, 0, buffer.size()).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
     fn aux<'a>(norm: &Norm<'a, Self>) -> Aux<'a> {
         Aux { vector: norm.gain, eps: norm.eps, bias_at: norm.bias_at }
     }

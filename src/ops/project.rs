@@ -29,7 +29,8 @@ struct Params {
     rope_dim: u32,
     capacity: u32,
     splits: u32,
-    pad: [u32; 3],
+    rows: u32,
+    pad: [u32; 2],
 }
 
 /// What happens to the finished dot products.
@@ -83,6 +84,7 @@ impl Projection<'_> {
                 out_base: part.row_base as u32,
                 out_stride: self.out.stride,
                 width: weight.cols as u32,
+                rows: part.rows as u32,
                 scale: 1.0,
                 ..bytemuck::Zeroable::zeroed()
             };

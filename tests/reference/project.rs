@@ -1,0 +1,38 @@
+//! RMSNorm, matrix products, SwiGLU, RoPE.
+
+use super::Sum;
+
+/// x / rms(x) · gain.
+pub fn rms_norm(x: &[f64], gain: &[f64], eps: f64) -> Vec<f64> {
+    let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
+    let factor = 1.0 / (mean + eps).sqrt();
+    x.iter().zip(gain).map(|(v, g)| v * factor * g).collect()
+}
+
+/// W x, `w` dense with rows of `x.len()`.
+pub fn matvec(w: &[f64], x: &[f64]) -> Vec<Sum> {
+    w.chunks_exact(x.len())
+        .map(|row| {
+            let terms = row.iter().zip(x).map(|(a, b)| a * b);
+            Sum { value: terms.clone().sum(), sum: terms.map(f64::abs).sum() }
+        })
+        .collect()
+}
+
+/// silu(gate) · up. The rounding of both factors carries over: |silu'| <= 1.1, |silu(a)| <= |a|.
+pub fn swiglu(gate: Sum, up: Sum) -> Sum {
+    let silu = gate.value / (1.0 + (-gate.value).exp());
+    Sum { value: silu * up.value, sum: silu.abs() * up.sum + 1.1 * gate.sum * up.value.abs() }
+}
+
+/// Rotates adjacent pairs (2i, 2i + 1) of the first `rope_dim` elements of a head.
+pub fn rope(head: &mut [Sum], rope_dim: usize, pos: usize, base: f64) {
+    for i in 0..rope_dim / 2 {
+        let angle = pos as f64 * base.powf(-2.0 * i as f64 / rope_dim as f64);
+        let (sin, cos) = angle.sin_cos();
+        let (a, b) = (head[2 * i], head[2 * i + 1]);
+        let sum = a.sum + b.sum;
+        head[2 * i] = Sum { value: a.value * cos - b.value * sin, sum };
+        head[2 * i + 1] = Sum { value: a.value * sin + b.value * cos, sum };
+    }
+}
