@@ -26,7 +26,7 @@ pub mod weights;
 mod clock;
 #[cfg(target_arch = "wasm32")]
 mod web;
-#[cfg(target_arch = "wasm32")]
+
 pub use dtype::DType;
 pub use engine::{Finish, GenerateOptions, Generation, Prompt, TextEngine};
 pub use error::{Error, Result};

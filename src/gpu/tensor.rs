@@ -62,18 +62,11 @@ impl Gpu {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer.raw(), offset, staging.raw(), 0, bytes);
         self.queue.submit([encoder.finish()]);
-        self.map(&staging, bytes).await?.collect().await
+        let mapping = self.start_map(&staging, bytes);
+        self.finish_map(mapping).await
     }
 
-    /// Starts mapping the first `bytes` bytes of a staging buffer; await the result later.
-    ///
-    /// # Errors
-    /// As [`Gpu::check`].
-    pub async fn map(&self, staging: &GpuBuffer, bytes: u64) -> Result<Mapping> {
-        self.check("readback")?;
-        Ok(self.start_map(staging, bytes))
-    }
-
+    /// Starts mapping the first `bytes` bytes of a staging buffer; [`Gpu::finish_map`] waits for it.
     pub(crate) fn start_map(&self, staging: &GpuBuffer, bytes: u64) -> Mapping {
         let (tell, told) = signal();
         staging.raw().map_async(wgpu::MapMode::Read, 0..bytes, move |result| {

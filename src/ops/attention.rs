@@ -1,7 +1,7 @@
 //! Fused attention with online softmax: `attention_decode` (one token, the positions split over
 //! workgroups) and `attention_prefill` (many tokens).
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
 
 use super::HeadShape;
@@ -23,6 +23,21 @@ struct Params {
 /// The merged attention output must fit the workgroup memory of the output projection, next to its
 /// own 1 KiB; larger models do without splits.
 const MERGE_BYTES: u32 = 12 * 1024;
+
+/// What WebGPU promises.
+const WORKGROUP_BYTES: u32 = 16 * 1024;
+
+/// Q, output and scores of a group of heads must fit the workgroup memory of `attention_decode`.
+pub(super) fn check(shape: HeadShape) -> Result<()> {
+    let group = shape.heads / shape.kv_heads;
+    let needed = group * (8 * shape.head_dim + 64 * 4 + 12);
+    if needed <= WORKGROUP_BYTES {
+        return Ok(());
+    }
+    Err(Error::UnsupportedModel {
+        what: format!("{group} query heads of size {} sharing one KV head", shape.head_dim),
+    })
+}
 
 /// Over how many workgroups a KV head's positions are split when decoding.
 pub(super) fn splits(shape: HeadShape) -> u32 {

@@ -184,6 +184,7 @@ impl Backend for GpuBackend {
                 ),
             });
         }
+        attention::check(shape)?;
         let bytes = u64::from(shape.kv_heads) * u64::from(shape.capacity) * u64::from(shape.head_dim) * 4;
         Ok(GpuCache {
             k: self.gpu.storage(&format!("{label} K"), bytes)?,

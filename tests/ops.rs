@@ -1,0 +1,22 @@
+//! Kernels on this machine's Vulkan, Metal or DX12 adapter.
+
+mod common;
+mod reference;
+
+use common::cases;
+use emberglass::DType;
+
+macro_rules! native {
+    ($($name:ident),*) => { $(#[test] fn $name() { pollster::block_on(cases::$name()); })* };
+}
+
+macro_rules! per_format {
+    ($($name:ident),*) => {
+        $(#[test] fn $name() {
+            for dtype in DType::ALL { pollster::block_on(cases::$name(dtype)); }
+        })*
+    };
+}
+
+per_format!(project_add, gate_up, head, embed, qkv);
+native!(attention, split_vocabulary, sample_greedy, sample_chain);
