@@ -1,0 +1,247 @@
+//! The real SmolLM2 file against an independent f64 implementation of the same file
+//! (`tools/reference`), and the engine's paths against each other.
+
+#[path = "common/random.rs"]
+mod random;
+
+use random::Random;
+use emberglass::{
+    ByteSource, FileSource, Finish, GenerateOptions, Gpu, GpuBackend, GpuOptions, Message, Prompt, Sampling,
+    TextEngine, engine, read_directory,
+};
+use serde_json::Value;
+
+type Engine = TextEngine<GpuBackend>;
+
+async fn load() -> Engine {
+    let path = std::env::var("EMBERGLASS_MODEL")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf").into());
+    let source = FileSource::open(&path).unwrap_or_else(|e| panic!("{e}: `cargo xtask test` fetches the model"));
+    let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(source)];
+    let directory = read_directory(&mut sources).await.unwrap();
+    let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
+    let backend = GpuBackend::new(gpu, engine::MAX_BATCH, 512).unwrap();
+    TextEngine::load(backend, directory, &mut sources, 512, &mut |_| Ok(())).await.unwrap()
+}
+
+fn reference() -> Value {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/reference.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+}
+
+/// (tokens, logits by position) of the dump; its digest was checked when it was made.
+fn dump() -> (Vec<u32>, Vec<Vec<f32>>) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/reference/logits.bin");
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{path}: {e}: `cargo xtask test` makes it"));
+    let words: Vec<[u8; 4]> = bytes.as_chunks().0.to_vec();
+    assert_eq!(&words[0], b"EGLG");
+    let word = |i: usize| u32::from_le_bytes(words[i]);
+    assert_eq!(word(1), 1, "version");
+    let (positions, vocab) = (word(2) as usize, word(3) as usize);
+    let tokens: Vec<u32> = (4..4 + positions).map(word).collect();
+    let floats: Vec<f32> = words[4 + positions..].iter().map(|b| f32::from_le_bytes(*b)).collect();
+    assert_eq!(floats.len(), positions * vocab);
+    (tokens, floats.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&l| f64::from(l - top).exp()).sum();
+    logits.iter().map(|&l| f64::from(l - top) - sum.ln()).collect()
+}
+
+/// KL(reference ‖ ours) in nats, and whether the most probable token is the same.
+fn divergence(reference: &[f32], ours: &[f32]) -> (f64, bool) {
+    assert_eq!(reference.len(), ours.len());
+    let (p, q) = (log_softmax(reference), log_softmax(ours));
+    let best = |v: &[f64]| (0..v.len()).max_by(|&a, &b| v[a].total_cmp(&v[b]).then(b.cmp(&a)));
+    (p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum(), best(&p) == best(&q))
+}
+
+fn judge(what: &str, reference: &[Vec<f32>], ours: &[Vec<f32>]) {
+    assert_eq!(reference.len(), ours.len(), "{what}");
+    let results: Vec<_> = reference.iter().zip(ours).map(|(r, o)| divergence(r, o)).collect();
+    let n = results.len() as f64;
+    let mean = results.iter().map(|(kl, _)| kl).sum::<f64>() / n;
+    let top1 = results.iter().filter(|(_, same)| *same).count() as f64 / n;
+    println!("{what}: {n} positions, mean KL {mean:.3e}, top-1 agreement {:.2} %", 100.0 * top1);
+    assert!(mean < 1e-4, "{what}: mean KL {mean}");
+    assert!(top1 > 0.995, "{what}: top-1 agreement {top1}");
+}
+
+#[test]
+fn the_measure_can_fail() {
+    let mut random = Random::new(1);
+    let logits = random.floats(1000);
+    let moved: Vec<f32> = logits.iter().map(|l| l + 0.1 * random.float()).collect();
+    assert!(divergence(&logits, &logits).0.abs() < 1e-12);
+    assert!(divergence(&logits, &moved).0 > 1e-4);
+    let mut nan = logits.clone();
+    nan[5] = f32::NAN;
+    assert!(!(divergence(&logits, &nan).0 < 1e-4));
+}
+
+/// One load serves all comparisons: compiling the kernels takes longer than the arithmetic.
+#[test]
+fn the_real_model() {
+    pollster::block_on(async {
+        let mut model = load().await;
+        logits_agree(&mut model).await;
+        greedy_text_agrees(&mut model).await;
+        conversation(&mut model).await;
+        options(&mut model).await;
+        errors_lose_nothing(&mut model).await;
+    });
+}
+
+async fn logits_agree(model: &mut Engine) {
+    let (tokens, wanted) = dump();
+    assert_eq!(tokens, ids(&reference()["tokens"]));
+    assert!(tokens.len() >= 200);
+    let in_chunks = model.logits(&tokens, 96, false).await.unwrap();
+    judge("prefill in chunks of 96", &wanted, &in_chunks);
+    let one_by_one = model.logits(&tokens, 1, false).await.unwrap();
+    judge("one token at a time", &wanted, &one_by_one);
+    // The same sums in another order: f32 noise of 30 layers, far below what changes a probability.
+    let apart = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+        a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let noise = apart(&in_chunks, &one_by_one);
+    println!("prefill against decode: logits at most {noise:.2e} apart");
+    assert!(noise < 5e-3, "{noise}");
+    // Another cut, and a prefix from the cache: bit for bit, since a row's sums do not depend on its
+    // neighbours.
+    let cut = 100;
+    model.logits(&tokens[..cut], 33, false).await.unwrap();
+    let continued = model.logits(&tokens, 64, true).await.unwrap();
+    assert_eq!(continued.len(), tokens.len() - cut);
+    assert_eq!(apart(&in_chunks[cut..], &continued), 0.0, "chunk size or prefix reuse changed the result");
+}
+
+fn greedy(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions {
+        sampling: Sampling { temperature: 0.0, ..Default::default() },
+        max_tokens: Some(max_tokens),
+        ..Default::default()
+    }
+}
+
+async fn generate(model: &mut Engine, prompt: &Prompt, options: &GenerateOptions) -> emberglass::Generation {
+    model.generate(prompt, options, &mut |_| (), &|| false).await.unwrap()
+}
+
+async fn greedy_text_agrees(model: &mut Engine) {
+    for chat in reference()["chats"].as_array().unwrap() {
+        let messages = chat["messages"].as_array().unwrap();
+        let messages: Vec<Message> = messages
+            .iter()
+            .map(|m| Message::new(m["role"].as_str().unwrap(), m["content"].as_str().unwrap()))
+            .collect();
+        let options = GenerateOptions { ignore_end: true, ..greedy(64) };
+        let done = generate(model, &Prompt::Messages(messages), &options).await;
+        assert_eq!(done.prompt, ids(&chat["prompt"]), "{}: prompt", chat["name"]);
+        let wanted = ids(&chat["output"]);
+        let margins: Vec<f64> = chat["margins"].as_array().unwrap().iter().map(|m| m.as_f64().unwrap()).collect();
+        // A near tie may fall either way, and then the texts part.
+        let sure = margins.iter().position(|m| *m <= 0.01).unwrap_or(64);
+        assert_eq!(done.tokens[..sure], wanted[..sure], "{}", chat["name"]);
+        assert_eq!(done.tokens.len(), 64);
+        println!("{}: {sure} of 64 tokens compared, all equal", chat["name"]);
+    }
+}
+
+/// A second turn reuses the first, and says the same as without reuse.
+async fn conversation(model: &mut Engine) {
+    let mut messages = vec![Message::new("user", "What is the capital of France?")];
+    let first = generate(model, &Prompt::Messages(messages.clone()), &greedy(32)).await;
+    assert!(first.text.contains("Paris"), "{}", first.text);
+    assert_eq!(first.finish, Finish::Stop);
+    messages.push(Message::new("assistant", first.text.clone()));
+    messages.push(Message::new("user", "And of Italy?"));
+    let reused = generate(model, &Prompt::Messages(messages.clone()), &greedy(24)).await;
+    assert!(reused.reused >= first.prompt.len() + first.tokens.len() - 1, "{} reused", reused.reused);
+    generate(model, &Prompt::Text("Something else".into()), &greedy(1)).await;
+    let fresh = generate(model, &Prompt::Messages(messages), &greedy(24)).await;
+    assert!(fresh.reused <= 1);
+    assert_eq!(reused.tokens, fresh.tokens);
+    // At most 5 dispatches a layer and 4 a token; one submit and one readback a token.
+    let steps = fresh.decode_steps;
+    assert_eq!(fresh.decode_traffic.dispatches, 154 * steps);
+    assert_eq!((fresh.decode_traffic.submits, fresh.decode_traffic.readbacks), (steps, steps));
+}
+
+async fn options(model: &mut Engine) {
+    let prompt = Prompt::Messages(vec![Message::new("user", "Count from one to ten.")]);
+    let plain = generate(model, &prompt, &greedy(24)).await;
+
+    let sampled = |seed, top_k| GenerateOptions {
+        sampling: Sampling { temperature: 1.5, top_p: 1.0, min_p: 0.0, top_k, seed, ..Default::default() },
+        ..greedy(16)
+    };
+    for top_k in [40, 0] {
+        let one = generate(model, &prompt, &sampled(1, top_k)).await;
+        let same = generate(model, &prompt, &sampled(1, top_k)).await;
+        let other = generate(model, &prompt, &sampled(2, top_k)).await;
+        assert_eq!(one.tokens, same.tokens, "the same seed");
+        assert_ne!(one.tokens, other.tokens, "another seed");
+    }
+
+    // Forbid what was said first; the text must differ from its first token on.
+    let mut forbid = greedy(8);
+    forbid.sampling.logit_bias = vec![(plain.tokens[0], f32::NEG_INFINITY)];
+    let forbidden = generate(model, &prompt, &forbid).await;
+    assert!(!forbidden.tokens.contains(&plain.tokens[0]));
+
+    // A heavy presence penalty over everything generated: no token twice in a row of 16.
+    let mut penalized = greedy(16);
+    penalized.sampling.presence_penalty = 100.0;
+    penalized.sampling.penalty_window = 512;
+    let done = generate(model, &prompt, &penalized).await;
+    let distinct: std::collections::BTreeSet<_> = done.tokens.iter().collect();
+    assert_eq!(distinct.len(), done.tokens.len(), "{:?}", done.tokens);
+
+    // A stop string is not shown, and nothing after it is.
+    let word = plain.text.split_whitespace().nth(2).unwrap().to_owned();
+    let mut shown = String::new();
+    let stopping = GenerateOptions { stop: vec![word.clone()], ..greedy(24) };
+    let done = model.generate(&prompt, &stopping, &mut |p| shown.push_str(p), &|| false).await.unwrap();
+    assert_eq!(done.finish, Finish::StopString(word.clone()));
+    assert_eq!(done.text, plain.text[..plain.text.find(&word).unwrap()]);
+    assert_eq!(shown, done.text);
+
+    // Cancelling keeps the text so far, and the model goes on afterwards.
+    let heard = std::cell::Cell::new(0);
+    let stopped = model
+        .generate(&prompt, &greedy(24), &mut |_| heard.set(heard.get() + 1), &|| heard.get() >= 3)
+        .await
+        .unwrap();
+    assert_eq!(stopped.finish, Finish::Aborted);
+    assert_eq!(stopped.tokens, plain.tokens[..stopped.tokens.len()]);
+    assert!((3..8).contains(&stopped.tokens.len()));
+    assert_eq!(generate(model, &prompt, &greedy(24)).await.tokens, plain.tokens);
+
+    // The context ends the text when nothing else does.
+    let long = GenerateOptions { ignore_end: true, ..greedy(usize::MAX) };
+    let prompt = Prompt::Tokens(vec![500; 500]);
+    let full = generate(model, &prompt, &long).await;
+    assert_eq!(full.finish, Finish::ContextFull);
+    assert_eq!(full.tokens.len(), 13, "12 more cache entries, and one token that needs none");
+}
+
+async fn errors_lose_nothing(model: &mut Engine) {
+    let fail = async |model: &mut Engine, prompt: &Prompt, options: &GenerateOptions| {
+        model.generate(prompt, options, &mut |_| (), &|| false).await.unwrap_err().code()
+    };
+    let text = |s: &str| Prompt::Text(s.to_owned());
+    assert_eq!(fail(model, &Prompt::Tokens(vec![1; 512]), &greedy(1)).await, "context-overflow");
+    assert_eq!(fail(model, &text(""), &greedy(1)).await, "empty-prompt");
+    assert_eq!(fail(model, &Prompt::Tokens(vec![49_152]), &greedy(1)).await, "invalid-option");
+    let hot = GenerateOptions { sampling: Sampling { temperature: f32::NAN, ..Default::default() }, ..greedy(1) };
+    assert_eq!(fail(model, &text("a"), &hot).await, "invalid-option");
+    let after = generate(model, &Prompt::Messages(vec![Message::new("user", "What is the capital of France?")]), &greedy(32)).await;
+    assert!(after.text.contains("Paris"));
+}
