@@ -4,19 +4,21 @@
 #[path = "common/random.rs"]
 mod random;
 
-use random::Random;
 use emberglass::{
     ByteSource, FileSource, Finish, GenerateOptions, Gpu, GpuBackend, GpuOptions, Message, Prompt, Sampling,
     TextEngine, engine, read_directory,
 };
+use random::Random;
 use serde_json::Value;
 
 type Engine = TextEngine<GpuBackend>;
 
 async fn load() -> Engine {
-    let path = std::env::var("EMBERGLASS_MODEL")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf").into());
-    let source = FileSource::open(&path).unwrap_or_else(|e| panic!("{e}: `cargo xtask test` fetches the model"));
+    let path = std::env::var("EMBERGLASS_MODEL").unwrap_or_else(|_| {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf").into()
+    });
+    let source =
+        FileSource::open(&path).unwrap_or_else(|e| panic!("{e}: `cargo xtask test` fetches the model"));
     let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(source)];
     let directory = read_directory(&mut sources).await.unwrap();
     let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
@@ -25,7 +27,8 @@ async fn load() -> Engine {
 }
 
 fn reference() -> Value {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/reference.json")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/reference.json")).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -145,7 +148,8 @@ async fn greedy_text_agrees(model: &mut Engine) {
         let done = generate(model, &Prompt::Messages(messages), &options).await;
         assert_eq!(done.prompt, ids(&chat["prompt"]), "{}: prompt", chat["name"]);
         let wanted = ids(&chat["output"]);
-        let margins: Vec<f64> = chat["margins"].as_array().unwrap().iter().map(|m| m.as_f64().unwrap()).collect();
+        let margins: Vec<f64> =
+            chat["margins"].as_array().unwrap().iter().map(|m| m.as_f64().unwrap()).collect();
         // A near tie may fall either way, and then the texts part.
         let sure = margins.iter().position(|m| *m <= 0.01).unwrap_or(64);
         assert_eq!(done.tokens[..sure], wanted[..sure], "{}", chat["name"]);
@@ -240,8 +244,14 @@ async fn errors_lose_nothing(model: &mut Engine) {
     assert_eq!(fail(model, &Prompt::Tokens(vec![1; 512]), &greedy(1)).await, "context-overflow");
     assert_eq!(fail(model, &text(""), &greedy(1)).await, "empty-prompt");
     assert_eq!(fail(model, &Prompt::Tokens(vec![49_152]), &greedy(1)).await, "invalid-option");
-    let hot = GenerateOptions { sampling: Sampling { temperature: f32::NAN, ..Default::default() }, ..greedy(1) };
+    let hot =
+        GenerateOptions { sampling: Sampling { temperature: f32::NAN, ..Default::default() }, ..greedy(1) };
     assert_eq!(fail(model, &text("a"), &hot).await, "invalid-option");
-    let after = generate(model, &Prompt::Messages(vec![Message::new("user", "What is the capital of France?")]), &greedy(32)).await;
+    let after = generate(
+        model,
+        &Prompt::Messages(vec![Message::new("user", "What is the capital of France?")]),
+        &greedy(32),
+    )
+    .await;
     assert!(after.text.contains("Paris"));
 }

@@ -1,7 +1,7 @@
 //! Recorder: a list of dispatches, made once; replayed as one compute pass in one submit.
 //!
 //! Bind groups and parameters are made when a dispatch is recorded. What changes from run to run is
-//! the small [`Step`](crate::ops::Step) uniform and the number of tokens, which sets some grids.
+//! the small `Step` uniform and the number of tokens, which sets some grids.
 
 use std::rc::Rc;
 

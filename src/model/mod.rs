@@ -106,7 +106,10 @@ pub fn trained_context_length(directory: &Directory) -> Result<u32> {
 fn facts(directory: &Directory, sizes: Sizes, layers: u32, vocab_size: u32) -> Result<Facts> {
     let mut by_type: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     for tensor in directory.tensors() {
-        *by_type.entry(tensor.dtype()?.name().to_owned()).or_default() += tensor.bytes;
+        // A tensor that no layer uses may have any type.
+        if let Ok(dtype) = tensor.dtype() {
+            *by_type.entry(dtype.name().to_owned()).or_default() += tensor.bytes;
+        }
     }
     let mut weight_types: Vec<_> = by_type.into_iter().collect();
     weight_types.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));

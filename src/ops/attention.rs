@@ -120,3 +120,24 @@ pub(super) fn record_prefill(
     let grid = Grid::Tokens { x: shape.kv_heads, rows: shape.heads / shape.kv_heads, tile: rows };
     recorder.dispatch(&key, (0, &params(q, out.stride / 4, shape)), &bindings, grid, 0)
 }
+
+#[cfg(test)]
+layout_test!(
+    layout,
+    key(
+        "attention_decode",
+        HeadShape {
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 32,
+            rope_dim: 32,
+            pairs: super::RopePairs::Adjacent,
+            capacity: 8,
+        }
+    )
+    .constant("Q_VEC4", 16)
+    .constant("SCORES", 128)
+    .constant("OUTPUTS", 64),
+    "params",
+    Params { q_stride, out_stride, kv_heads, capacity, splits, scale }
+);

@@ -54,3 +54,11 @@ pub(super) fn record(
     }
     Ok(())
 }
+
+#[cfg(test)]
+layout_test!(
+    layout,
+    PipelineKey::new("embed").define("W_F32"),
+    "params",
+    Params { blocks, row_base, rows, out_stride, scale }
+);

@@ -7,6 +7,10 @@
 //! Letters in shapes: `T` tokens of a batch, `C` model width, `H` query heads, `G` KV heads,
 //! `D` head size, `F` feed-forward width, `V` vocabulary.
 
+#[cfg(test)]
+#[macro_use]
+mod layout;
+
 mod attention;
 mod embed;
 mod gpu_backend;

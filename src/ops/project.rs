@@ -176,3 +176,38 @@ fn lanes(blocks: u32) -> u32 {
     let half = blocks.div_ceil(2).max(1);
     (1 << half.ilog2()).min(16)
 }
+
+#[cfg(test)]
+layout_test!(
+    layout,
+    PipelineKey::new("matmul").define("W_F32").define("EPILOGUE_STORE"),
+    "params",
+    Params {
+        pairs,
+        blocks,
+        pair_stride,
+        out_base,
+        x_stride,
+        out_stride,
+        gain_at,
+        bias_at,
+        width,
+        eps,
+        scale,
+        q_rows,
+        kv_rows,
+        head_dim,
+        rope_dim,
+        capacity,
+        splits,
+        rows,
+    }
+);
+
+#[cfg(test)]
+layout_test!(
+    step_layout,
+    PipelineKey::new("matmul").define("W_F32").define("EPILOGUE_STORE"),
+    "step",
+    super::Step { pos, count, row, counter }
+);

@@ -154,3 +154,25 @@ impl Sampler {
         recorder.dispatch_bound(&key, &bindings, Grid::Fixed(1, 1))
     }
 }
+
+#[cfg(test)]
+layout_test!(
+    layout,
+    PipelineKey::new("sample_groups"),
+    "params",
+    Params {
+        vocab,
+        group_size,
+        groups,
+        top_k,
+        top_p,
+        min_p,
+        temperature,
+        seed_low,
+        seed_high,
+        repetition,
+        presence,
+        frequency,
+        window,
+    }
+);

@@ -72,8 +72,14 @@ impl Setup {
     }
 
     /// Random rows of one or more dtypes, uploaded in two pieces.
-    fn matrix(&mut self, cols: usize, segments: &[(DType, usize)], stride: u32) -> Matrix<<GpuBackend as Backend>::Weight> {
-        let parts: Vec<_> = segments.iter().map(|&(dtype, rows)| Segment { dtype, rows: rows as u64 }).collect();
+    fn matrix(
+        &mut self,
+        cols: usize,
+        segments: &[(DType, usize)],
+        stride: u32,
+    ) -> Matrix<<GpuBackend as Backend>::Weight> {
+        let parts: Vec<_> =
+            segments.iter().map(|&(dtype, rows)| Segment { dtype, rows: rows as u64 }).collect();
         let weight = self.backend.weight("w", cols as u64, &parts, stride).unwrap();
         let mut values = Vec::new();
         let mut row = 0;
@@ -125,7 +131,14 @@ impl Setup {
         self.backend.settle("test").await.unwrap();
     }
 
-    async fn check(&self, what: &str, tensor: &<GpuBackend as Backend>::Tensor, layout: &Layout, want: &[Sum], terms: usize) {
+    async fn check(
+        &self,
+        what: &str,
+        tensor: &<GpuBackend as Backend>::Tensor,
+        layout: &Layout,
+        want: &[Sum],
+        terms: usize,
+    ) {
         let got = self.backend.read_raw(tensor).await.unwrap();
         let values: Vec<f64> = want.iter().map(|s| s.value).collect();
         let tolerances: Vec<f64> = want.iter().map(|s| tolerance(terms, s.sum)).collect();
@@ -149,7 +162,9 @@ pub async fn project_add(dtype: DType) {
             let mut raw = vec![GUARD; (count + 1) * layout.stride];
             let mut want = Vec::new();
             for t in 0..count {
-                for (i, y) in project::matvec(&w.values, &h_values[t * cols..(t + 1) * cols]).iter().enumerate() {
+                for (i, y) in
+                    project::matvec(&w.values, &h_values[t * cols..(t + 1) * cols]).iter().enumerate()
+                {
                     let residual = s.random.float();
                     raw[t * layout.stride + i] = residual;
                     let residual = f64::from(residual);
@@ -176,7 +191,8 @@ pub async fn gate_up(dtype: DType) {
             let (h, layout) = s.output(count, half);
             let mut want = Vec::new();
             for t in 0..count {
-                let normed = project::rms_norm(&x_values[t * cols..(t + 1) * cols], &gain_values, f64::from(EPS));
+                let normed =
+                    project::rms_norm(&x_values[t * cols..(t + 1) * cols], &gain_values, f64::from(EPS));
                 let y = project::matvec(&w.values, &normed);
                 want.extend((0..half).map(|i| project::swiglu(y[i], y[half + i])));
             }
@@ -198,12 +214,14 @@ pub async fn head(dtype: DType) {
         let (gain, gain_values) = s.gain(cols);
         for row in [0, 3] {
             let (logits, layout) = s.output(1, rows);
-            let normed = project::rms_norm(&x_values[row * cols..(row + 1) * cols], &gain_values, f64::from(EPS));
+            let normed =
+                project::rms_norm(&x_values[row * cols..(row + 1) * cols], &gain_values, f64::from(EPS));
             let want = project::matvec(&w.values, &normed);
             let norm = Norm { gain: &gain, eps: EPS, bias_at: None };
             s.backend.head(&x, &norm, &w.weight, &logits).unwrap();
             s.run(step(0, 4, row)).await;
-            s.check(&format!("head {} {cols}x{rows} row {row}", dtype.name()), &logits, &layout, &want, cols).await;
+            s.check(&format!("head {} {cols}x{rows} row {row}", dtype.name()), &logits, &layout, &want, cols)
+                .await;
         }
     }
 }
@@ -281,9 +299,12 @@ pub async fn qkv(dtype: DType) {
         (HeadShape { rope_dim: 16, ..heads(4, 2, 64, 9) }, true, dtype),
         (heads(2, 2, 32, 9), true, DType::Q8_0),
     ] {
-        for (batch, count, pos) in [(Batch::One, 1, 0), (Batch::One, 1, 8), (Batch::Many, 5, 3), (Batch::Many, 9, 0)] {
+        for (batch, count, pos) in
+            [(Batch::One, 1, 0), (Batch::One, 1, 8), (Batch::Many, 5, 3), (Batch::Many, 9, 0)]
+        {
             let mut s = Setup::new((shape.heads * 100 + count as u32) as u64).await;
-            let (q_rows, kv_rows) = ((shape.heads * shape.head_dim) as usize, (shape.kv_heads * shape.head_dim) as usize);
+            let (q_rows, kv_rows) =
+                ((shape.heads * shape.head_dim) as usize, (shape.kv_heads * shape.head_dim) as usize);
             let all = q_rows + 2 * kv_rows;
             let w = s.matrix(cols, &[(dtype, q_rows), (dtype, kv_rows), (other, kv_rows)], 1);
             let (x, x_values) = s.input(count, cols);
@@ -308,7 +329,11 @@ pub async fn qkv(dtype: DType) {
             let mut want_q = Vec::new();
             let mut want_cache = [vec![None; cells], vec![None; cells]];
             for t in 0..count {
-                let normed = project::rms_norm(&x_values[t * cols..(t + 1) * cols], &aux_values[..cols], f64::from(EPS));
+                let normed = project::rms_norm(
+                    &x_values[t * cols..(t + 1) * cols],
+                    &aux_values[..cols],
+                    f64::from(EPS),
+                );
                 let mut y = project::matvec(&w.values, &normed);
                 if bias {
                     for (y, b) in y.iter_mut().zip(&aux_values[cols..]) {
@@ -333,10 +358,21 @@ pub async fn qkv(dtype: DType) {
             s.run(step(pos, count, 0)).await;
             let what = format!("qkv {} {shape:?} {batch:?} at {pos} of {count}", dtype.name());
             s.check(&what, &q, &layout, &want_q, cols).await;
-            for (name, got, want) in s.backend.read_cache(&cache).await.unwrap().iter().zip(&want_cache).zip(["K", "V"]).map(|((g, w), n)| (n, g, w)) {
+            for (name, got, want) in s
+                .backend
+                .read_cache(&cache)
+                .await
+                .unwrap()
+                .iter()
+                .zip(&want_cache)
+                .zip(["K", "V"])
+                .map(|((g, w), n)| (n, g, w))
+            {
                 // Cells of other positions must still be guards: wanted exactly.
-                let values: Vec<f64> = want.iter().map(|c| c.map_or(f64::from(GUARD), |s: Sum| s.value)).collect();
-                let tolerances: Vec<f64> = want.iter().map(|c| c.map_or(0.0, |s| tolerance(cols, s.sum))).collect();
+                let values: Vec<f64> =
+                    want.iter().map(|c| c.map_or(f64::from(GUARD), |s: Sum| s.value)).collect();
+                let tolerances: Vec<f64> =
+                    want.iter().map(|c| c.map_or(0.0, |s| tolerance(cols, s.sum))).collect();
                 let layout = Layout { rows: 1, cols: cells, stride: cells };
                 assert_close(&format!("{what}: {name}"), &got[..cells], &layout, &values, &tolerances);
             }
@@ -347,11 +383,19 @@ pub async fn qkv(dtype: DType) {
 /// Attention and its projection (an identity, so that its output shows), decode and prefill.
 pub async fn attention() {
     let capacity = 600;
-    for shape in [heads(1, 1, 32, capacity), heads(9, 3, 64, capacity), heads(4, 2, 128, capacity), heads(2, 1, 96, capacity), heads(4, 1, 256, capacity)] {
+    for shape in [
+        heads(1, 1, 32, capacity),
+        heads(9, 3, 64, capacity),
+        heads(4, 2, 128, capacity),
+        heads(2, 1, 96, capacity),
+        heads(4, 1, 256, capacity),
+    ] {
         let (dim, width) = (shape.head_dim as usize, (shape.heads * shape.head_dim) as usize);
         let group = (shape.heads / shape.kv_heads) as usize;
         let mut cases: Vec<_> = [0, 1, 7, 63, 64, 513].map(|pos| (Batch::One, 1, pos)).to_vec();
-        cases.extend([(1, 0), (5, 0), (17, 0), (16, 31), (33, 64), (6, 500)].map(|(n, pos)| (Batch::Many, n, pos)));
+        cases.extend(
+            [(1, 0), (5, 0), (17, 0), (16, 31), (33, 64), (6, 500)].map(|(n, pos)| (Batch::Many, n, pos)),
+        );
         for (batch, count, pos) in cases {
             let mut s = Setup::new(u64::from(shape.head_dim) + pos as u64).await;
             let cells = shape.kv_heads as usize * capacity as usize * dim;
@@ -366,7 +410,10 @@ pub async fn attention() {
             let cache = s.backend.cache("cache", shape).unwrap();
             s.backend.write_cache(&cache, k, v);
             let (q, q_values) = s.input(count, width);
-            let identity = s.backend.weight("identity", width as u64, &[Segment { dtype: DType::F32, rows: width as u64 }], 1).unwrap();
+            let identity = s
+                .backend
+                .weight("identity", width as u64, &[Segment { dtype: DType::F32, rows: width as u64 }], 1)
+                .unwrap();
             for row in 0..width {
                 let mut line = vec![0f32; width];
                 line[row] = 1.0;
@@ -395,7 +442,8 @@ pub async fn attention() {
             // A score is a sum of `dim` products of size <= 100, so its error shifts p by that much
             // relatively; outputs are averages of |v| <= 10.
             let score_error = (dim as f64 + 8.0) * 2f64.powi(-24) * 100.0 * (dim as f64).sqrt();
-            let tolerances = vec![10.0 * (2.0 * score_error + (pos + count + 16) as f64 * 2f64.powi(-23)); want.len()];
+            let tolerances =
+                vec![10.0 * (2.0 * score_error + (pos + count + 16) as f64 * 2f64.powi(-23)); want.len()];
             let what = format!("attention {shape:?} {batch:?} {count} at {pos}");
             assert_close(&what, &got, &layout, &want, &tolerances);
         }
@@ -467,9 +515,14 @@ pub async fn sample_chain() {
     let vocab = 1000;
     let bias = [(3, 2.5f32), (999, f32::NEG_INFINITY), (500, -1.0)];
     let mut compared = 0;
-    for (top_k, top_p, min_p, temperature) in
-        [(40, 0.95, 0.05, 0.8), (128, 1.0, 0.0, 1.5), (2, 1.0, 0.0, 1.0), (40, 0.5, 0.0, 1.0), (100, 1.0, 0.3, 2.0), (64, 0.0, 1.0, 0.1)]
-    {
+    for (top_k, top_p, min_p, temperature) in [
+        (40, 0.95, 0.05, 0.8),
+        (128, 1.0, 0.0, 1.5),
+        (2, 1.0, 0.0, 1.0),
+        (40, 0.5, 0.0, 1.0),
+        (100, 1.0, 0.3, 2.0),
+        (64, 0.0, 1.0, 0.1),
+    ] {
         for adjust in [false, true] {
             let mut s = Sampling::new(vocab, top_k as u64).await;
             let seed = 0x1234_5678_9abc_def0 + top_k as u64;

@@ -14,10 +14,20 @@ pub struct Layout {
 /// Compares got with wanted values (rows × cols, dense) under a tolerance for each value, and
 /// demands that everything outside the matrix still holds `GUARD`. Returns the largest error as a
 /// share of its tolerance.
-pub fn check(what: &str, got: &[f32], layout: &Layout, want: &[f64], tolerance: &[f64]) -> Result<f64, String> {
+pub fn check(
+    what: &str,
+    got: &[f32],
+    layout: &Layout,
+    want: &[f64],
+    tolerance: &[f64],
+) -> Result<f64, String> {
     let Layout { rows, cols, stride } = *layout;
     if want.len() != rows * cols || tolerance.len() != want.len() {
-        return Err(format!("{what}: {} values wanted, {} tolerances, shape {rows}x{cols}", want.len(), tolerance.len()));
+        return Err(format!(
+            "{what}: {} values wanted, {} tolerances, shape {rows}x{cols}",
+            want.len(),
+            tolerance.len()
+        ));
     }
     if rows > 0 && got.len() < (rows - 1) * stride + cols {
         return Err(format!("{what}: only {} values for {rows} rows of {cols}, stride {stride}", got.len()));
@@ -35,7 +45,9 @@ pub fn check(what: &str, got: &[f32], layout: &Layout, want: &[f64], tolerance: 
             let (wanted, tolerance) = (want[row * cols + col], tolerance[row * cols + col]);
             let error = (value - wanted).abs();
             if !(error <= tolerance) {
-                return Err(format!("{what}: row {row}, column {col}: got {value}, wanted {wanted}, error {error:.3e} > {tolerance:.3e}"));
+                return Err(format!(
+                    "{what}: row {row}, column {col}: got {value}, wanted {wanted}, error {error:.3e} > {tolerance:.3e}"
+                ));
             }
             worst = worst.max(error / tolerance);
         }

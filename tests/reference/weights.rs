@@ -31,7 +31,9 @@ pub fn dequantize(dtype: DType, bytes: &[u8]) -> Vec<f64> {
     let mut values = Vec::new();
     for block in bytes.chunks_exact(dtype.block_bytes() as usize) {
         match dtype {
-            DType::F32 => values.push(f64::from(f32::from_le_bytes([block[0], block[1], block[2], block[3]]))),
+            DType::F32 => {
+                values.push(f64::from(f32::from_le_bytes([block[0], block[1], block[2], block[3]])))
+            }
             DType::F16 => values.push(f16(block)),
             DType::BF16 => values.push(half::bf16::from_le_bytes([block[0], block[1]]).to_f64()),
             DType::Q8_0 => {

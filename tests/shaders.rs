@@ -1,0 +1,88 @@
+//! Every shader variant that the op set can ask for: expanded, validated by naga, and written to
+//! `target/shaders` for other compilers (`cargo xtask test` gives them to tint).
+
+use emberglass::ops::{Backend, Batch, GpuBackend, HeadShape, Norm, RopePairs, Segment};
+use emberglass::{DType, Gpu, GpuOptions};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+fn shape(heads: u32, kv_heads: u32, head_dim: u32) -> HeadShape {
+    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs: RopePairs::Adjacent, capacity: 8 }
+}
+
+/// Records every operation for every format, batch and kind of attention.
+fn record_everything(backend: &mut GpuBackend) {
+    // The last is too wide for merging partial sums, so it takes the path without splits.
+    for shape in [shape(9, 3, 64), shape(2, 2, 32), shape(4, 1, 128), shape(32, 16, 128)] {
+        let width = shape.heads * shape.head_dim;
+        let kv = shape.kv_heads * shape.head_dim;
+        for dtype in DType::ALL {
+            let mut weight = |rows: u32, stride: u32| {
+                let segment = Segment { dtype, rows: u64::from(rows) };
+                backend.weight("w", u64::from(width), &[segment], stride).unwrap()
+            };
+            let (square, qkv, gate_up) =
+                (weight(width, 1), weight(width + 2 * kv, 1), weight(2 * width, width));
+            let x = backend.tensor("x", 2, width).unwrap();
+            let y = backend.tensor("y", 2, width).unwrap();
+            let gain = backend.vector("gain", 2 * width + 2 * kv).unwrap();
+            let rope = backend.vector("rope", shape.capacity * shape.rope_dim).unwrap();
+            let cache = backend.cache("cache", shape).unwrap();
+            for batch in [Batch::One, Batch::Many] {
+                for bias_at in [None, Some(width)] {
+                    let norm = Norm { gain: &gain, eps: 1e-5, bias_at };
+                    backend.qkv(&x, &norm, &qkv, &rope, &y, &cache, batch).unwrap();
+                }
+                let norm = Norm { gain: &gain, eps: 1e-5, bias_at: None };
+                backend.embed(&square, &x, batch).unwrap();
+                backend.attend(&x, &cache, &square, &y, batch).unwrap();
+                backend.gate_up(&x, &norm, &gate_up, &y, batch).unwrap();
+                backend.project_add(&x, &square, &y, batch).unwrap();
+                backend.head(&x, &norm, &square, &y).unwrap();
+            }
+        }
+    }
+    let logits = backend.tensor("logits", 1, 100).unwrap();
+    backend.sample(&logits, false).unwrap();
+    backend.sample(&logits, true).unwrap();
+}
+
+#[test]
+fn every_variant_is_valid() {
+    let gpu = pollster::block_on(Gpu::new(GpuOptions::default())).unwrap();
+    let mut backends = Vec::new();
+    let mut backend = GpuBackend::new(gpu.clone(), 8, 8).unwrap();
+    record_everything(&mut backend);
+    backends.push(backend);
+    gpu.check("recording").unwrap();
+
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("../shaders");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let variants = gpu.compiled_sources().unwrap();
+    for (label, source) in &variants {
+        let module = naga::front::wgsl::parse_str(source)
+            .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(source)));
+        // No capability beyond what WebGPU has without any feature.
+        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+        validator.validate(&module).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(source)));
+        let storage = module
+            .global_variables
+            .iter()
+            .filter(|(_, v)| matches!(v.space, naga::AddressSpace::Storage { .. }))
+            .count();
+        assert!(storage <= 8, "{label}: {storage} storage buffers, WebGPU promises 8");
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        let workgroup: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
+            .map(|(_, v)| layouter[v.ty].size)
+            .sum();
+        assert!(workgroup <= 16_384, "{label}: {workgroup} bytes of workgroup memory, WebGPU promises 16384");
+        std::fs::write(folder.join(format!("{label}.wgsl")), source).unwrap();
+    }
+    // 8 formats × (embed + 2 batches × (qkv, qkv with bias, gate_up, add) + head), and attention.
+    println!("{} variants", variants.len());
+    assert!(variants.len() > 80, "{} variants", variants.len());
+}
