@@ -338,9 +338,8 @@ async fn load(
 }
 
 fn open_sources(source: &JsValue, signal: &AbortSignal) -> Result<Vec<Box<dyn ByteSource>>> {
-    let list = |key: &str| {
-        Reflect::get(source, &key.into()).ok().filter(|v| Array::is_array(v)).map(|v| Array::from(&v))
-    };
+    let list =
+        |key: &str| Reflect::get(source, &key.into()).ok().filter(Array::is_array).map(|v| Array::from(&v));
     let bad = |value: &str| Error::InvalidOption {
         option: "source",
         value: value.to_owned(),
@@ -390,6 +389,9 @@ impl WasmTextModel {
         })
     }
 
+    // The borrow is held across awaits on purpose: it is what makes a second request `busy`, and all
+    // other borrows are tried, never assumed.
+    #[allow(clippy::await_holding_refcell_ref)]
     async fn try_generate(
         &self,
         request: JsValue,
@@ -397,7 +399,6 @@ impl WasmTextModel {
         signal: &AbortSignal,
     ) -> Result<JsValue> {
         let (prompt, options) = from_js::<Request>("request", request)?.into_parts()?;
-        // Held across awaits on purpose: it is what makes a second request `busy`.
         let mut engine = self.engine.try_borrow_mut().map_err(|_| Error::Busy)?;
         let mut failed = false;
         let mut piece = |text: &str| failed |= on_piece.call1(&JsValue::NULL, &text.into()).is_err();

@@ -1,5 +1,6 @@
 //! The real SmolLM2 file against an independent f64 implementation of the same file
 //! (`tools/reference`), and the engine's paths against each other.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 #[path = "common/random.rs"]
 mod random;
@@ -85,7 +86,7 @@ fn the_measure_can_fail() {
     assert!(divergence(&logits, &moved).0 > 1e-4);
     let mut nan = logits.clone();
     nan[5] = f32::NAN;
-    assert!(!(divergence(&logits, &nan).0 < 1e-4));
+    assert!(divergence(&logits, &nan).0.is_nan(), "and NaN is below no bound");
 }
 
 /// One load serves all comparisons: compiling the kernels takes longer than the arithmetic.

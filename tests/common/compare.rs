@@ -44,6 +44,7 @@ pub fn check(
             let value = f64::from(got[row * stride + col]);
             let (wanted, tolerance) = (want[row * cols + col], tolerance[row * cols + col]);
             let error = (value - wanted).abs();
+            #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must fail
             if !(error <= tolerance) {
                 return Err(format!(
                     "{what}: row {row}, column {col}: got {value}, wanted {wanted}, error {error:.3e} > {tolerance:.3e}"
