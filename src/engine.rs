@@ -382,7 +382,8 @@ impl<B: Backend + 'static> TextEngine<B> {
             let step = Step { pos: pos as u32, count: count as u32, row: count as u32 - 1, counter: 0 };
             self.cached.extend_from_slice(tokens);
             if pos + count == prompt.len() {
-                return Ok(Some(Last { prefill: count > 1, step }));
+                // Also for a single token: how the pace cut the prompt must not change a bit of its logits.
+                return Ok(Some(Last { prefill: true, step }));
             }
             let begun = now_ms();
             self.backend.run(&[&self.model.prefill], step)?;

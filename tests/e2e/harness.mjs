@@ -7,7 +7,7 @@ import { chromium } from "playwright-core";
 /** Where `cargo xtask test` serves target/site, without a slash at the end. */
 export const SITE = required("EMBERGLASS_URL").replace(/\/$/, "");
 /** A software adapter is slow, and slower still while another program computes. */
-export const PATIENCE = 120_000;
+export const PATIENCE = 240_000;
 
 const SCREENSHOTS = required("EMBERGLASS_SCREENSHOTS");
 // As for wasm-bindgen-test: see webdriver.json.
