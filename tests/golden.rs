@@ -108,13 +108,14 @@ async fn logits_agree(model: &mut Engine) {
     assert!(tokens.len() >= 200);
     let in_chunks = model.logits(&tokens, 96, false).await.unwrap();
     judge("prefill in chunks of 96", &wanted, &in_chunks);
-    let one_by_one = model.logits(&tokens, 1, false).await.unwrap();
-    judge("one token at a time", &wanted, &one_by_one);
+    let some = 200;
+    let one_by_one = model.logits(&tokens[..some], 1, false).await.unwrap();
+    judge("one token at a time", &wanted[..some], &one_by_one);
     // The same sums in another order: f32 noise of 30 layers, far below what changes a probability.
     let apart = |a: &[Vec<f32>], b: &[Vec<f32>]| {
         a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     };
-    let noise = apart(&in_chunks, &one_by_one);
+    let noise = apart(&in_chunks[..some], &one_by_one);
     println!("prefill against decode: logits at most {noise:.2e} apart");
     assert!(noise < 5e-3, "{noise}");
     // Another cut, and a prefix from the cache: bit for bit, since a row's sums do not depend on its
