@@ -15,7 +15,7 @@ pub fn check() -> Result<()> {
     let shaders = variants(&folder)
         .context("no expanded shaders: the native tests write them, run `cargo xtask test --only native`")?;
     let mut refused = 0;
-    for (name, arguments) in [("tint", ["--format", "none"].as_slice()), ("naga", &[])] {
+    for (name, arguments) in [("tint", ["--format", "wgsl"].as_slice()), ("naga", &[])] {
         let Some(tool) = find(name) else {
             println!("  {name} is not on PATH");
             continue;
