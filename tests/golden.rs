@@ -2,6 +2,7 @@
 //! (`tools/reference`), and the engine's paths against each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[allow(dead_code)] // the kernel tests use the rest
 #[path = "common/random.rs"]
 mod random;
 

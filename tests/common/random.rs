@@ -28,4 +28,26 @@ impl Random {
     pub fn floats(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.float()).collect()
     }
+
+    /// Blocks of 32 that int8 with one scale holds exactly: integers up to 127, of which one at least
+    /// is 127 or -127, times a power of two. Now and then a block is all zeros.
+    pub fn int8_blocks(&mut self, n: usize) -> Vec<f32> {
+        let mut values = Vec::with_capacity(n);
+        while values.len() < n {
+            let len = (n - values.len()).min(32);
+            let scale = if self.below(8) == 0 { 0.0 } else { self.power_of_two(-8, -3) };
+            let largest = self.below(len as u64) as usize;
+            values.extend((0..len).map(|i| {
+                let integer = if i == largest { 127 } else { self.below(255) as i32 - 127 };
+                integer as f32 * scale
+            }));
+        }
+        values
+    }
+
+    /// 2^low to 2^high, of either sign.
+    pub fn power_of_two(&mut self, low: i32, high: i32) -> f32 {
+        let size = 2f32.powi(low + self.below((high - low + 1) as u64) as i32);
+        if self.below(2) == 0 { size } else { -size }
+    }
 }

@@ -7,10 +7,19 @@ pub mod project;
 pub mod sample;
 pub mod weights;
 
-/// A value and how much f32 rounding may move it: `sum` is the sum of the absolute terms that were
-/// added up to get it.
+/// A value and how far a kernel may be from it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sum {
     pub value: f64,
+    /// The sum of the absolute terms that were added up to get it: f32 rounding is a share of this.
     pub sum: f64,
+    /// What comes on top where activations are quantized, at most.
+    pub slack: f64,
+}
+
+impl Sum {
+    /// With one term more.
+    pub fn plus(self, term: f64) -> Self {
+        Sum { value: self.value + term, sum: self.sum + term.abs(), ..self }
+    }
 }

@@ -14,15 +14,27 @@ pub fn matvec(w: &[f64], x: &[f64]) -> Vec<Sum> {
     w.chunks_exact(x.len())
         .map(|row| {
             let terms = row.iter().zip(x).map(|(a, b)| a * b);
-            Sum { value: terms.clone().sum(), sum: terms.map(f64::abs).sum() }
+            Sum { value: terms.clone().sum(), sum: terms.map(f64::abs).sum(), slack: 0.0 }
         })
         .collect()
 }
 
-/// silu(gate) · up. The rounding of both factors carries over: |silu'| <= 1.1, |silu(a)| <= |a|.
+/// How far a row of W x can move, at most, when every x moves by the largest |x| in its block of 32.
+pub fn sum_of_largest(row: &[f64], x: &[f64]) -> f64 {
+    let largest = |x: &[f64]| x.iter().fold(0.0, |top: f64, v| top.max(v.abs()));
+    let sum = |w: &[f64]| w.iter().map(|w| w.abs()).sum::<f64>();
+    row.chunks(32).zip(x.chunks(32)).map(|(w, x)| largest(x) * sum(w)).sum()
+}
+
+/// silu(gate) · up. The errors of both factors carry over: |silu'| <= 1.1, |silu(a)| <= |a|. Those of
+/// rounding are small enough to leave out their product.
 pub fn swiglu(gate: Sum, up: Sum) -> Sum {
     let silu = gate.value / (1.0 + (-gate.value).exp());
-    Sum { value: silu * up.value, sum: silu.abs() * up.sum + 1.1 * gate.sum * up.value.abs() }
+    Sum {
+        value: silu * up.value,
+        sum: silu.abs() * up.sum + 1.1 * gate.sum * up.value.abs(),
+        slack: silu.abs() * up.slack + 1.1 * gate.slack * (up.value.abs() + up.slack),
+    }
 }
 
 /// Rotates adjacent pairs (2i, 2i + 1) of the first `rope_dim` elements of a head.
@@ -31,8 +43,8 @@ pub fn rope(head: &mut [Sum], rope_dim: usize, pos: usize, base: f64) {
         let angle = pos as f64 * base.powf(-2.0 * i as f64 / rope_dim as f64);
         let (sin, cos) = angle.sin_cos();
         let (a, b) = (head[2 * i], head[2 * i + 1]);
-        let sum = a.sum + b.sum;
-        head[2 * i] = Sum { value: a.value * cos - b.value * sin, sum };
-        head[2 * i + 1] = Sum { value: a.value * sin + b.value * cos, sum };
+        let (sum, slack) = (a.sum + b.sum, a.slack + b.slack);
+        head[2 * i] = Sum { value: a.value * cos - b.value * sin, sum, slack };
+        head[2 * i + 1] = Sum { value: a.value * sin + b.value * cos, sum, slack };
     }
 }

@@ -8,22 +8,39 @@ mod common;
 mod reference;
 
 use common::cases;
-use emberglass::DType;
+use emberglass::{DType, GpuBackend};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
-macro_rules! browser {
-    ($($name:ident),*) => { $(#[wasm_bindgen_test] async fn $name() { cases::$name().await; })* };
-}
-
-macro_rules! per_format {
-    ($($name:ident),*) => {
-        $(#[wasm_bindgen_test] async fn $name() {
-            for dtype in DType::ALL { cases::$name(dtype).await; }
+/// The cases, once for each backend.
+macro_rules! kernels {
+    ($($module:ident: $rig:ty),*) => {
+        $(mod $module {
+            use super::*;
+            per_format!($rig: project_add, gate_up, head, embed, qkv);
+            once!($rig: attention, sample_greedy, sample_chain);
         })*
     };
 }
 
-per_format!(project_add, gate_up, head, embed, qkv);
-browser!(attention, split_vocabulary, sample_greedy, sample_chain);
+macro_rules! per_format {
+    ($rig:ty: $($name:ident),*) => {
+        $(#[wasm_bindgen_test] async fn $name() {
+            for dtype in DType::ALL { cases::$name::<$rig>(dtype).await; }
+        })*
+    };
+}
+
+macro_rules! once {
+    ($rig:ty: $($name:ident),*) => {
+        $(#[wasm_bindgen_test] async fn $name() { cases::$name::<$rig>().await; })*
+    };
+}
+
+kernels!(gpu: GpuBackend);
+
+#[wasm_bindgen_test]
+async fn split_vocabulary() {
+    cases::split_vocabulary().await;
+}

@@ -1,0 +1,200 @@
+//! Kernel × weight format × edge shape, against the f64 oracles. One body for every machine and
+//! every backend.
+
+mod attention;
+mod embed;
+mod project;
+mod sample;
+
+pub use attention::attention;
+pub use embed::{embed, split_vocabulary};
+pub use project::{gate_up, head, project_add, qkv};
+pub use sample::{sample_chain, sample_greedy};
+
+use emberglass::DType;
+use emberglass::ops::{Batch, HeadShape, RopePairs, Segment, Step};
+
+use super::compare::{GUARD, Layout, assert_close};
+use super::random::Random;
+use super::rig::Rig;
+use crate::reference::{Sum, project as oracle, weights};
+
+/// f32 rounding: a sum of n terms is off by at most n · 2^-24 of the sum of their magnitudes
+/// (Higham, Accuracy and Stability, 2nd ed., 4.2); 64 more roundings for scales, norms and epilogues.
+/// What quantized activations add comes on top.
+fn tolerance(terms: usize, sum: &Sum) -> f64 {
+    (terms as f64 + 64.0) * 2f64.powi(-24) * sum.sum + sum.slack + 1e-30
+}
+
+const EPS: f32 = 1e-5;
+
+/// Widths and heights that end on, before and past every tile: block 32, pairs 32, odd.
+fn shapes(dtype: DType) -> Vec<(usize, usize)> {
+    if dtype.block_len() == 1 {
+        vec![(1, 1), (5, 3), (33, 66), (64, 31)]
+    } else {
+        vec![(32, 1), (96, 65), (576, 66), (160, 7)]
+    }
+}
+
+const BATCHES: [(Batch, usize); 5] =
+    [(Batch::One, 1), (Batch::Many, 1), (Batch::Many, 3), (Batch::Many, 32), (Batch::Many, 33)];
+
+/// What activations look like where they meet the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inputs {
+    /// Any floats. A backend that quantizes them has a wide tolerance, `Sum::slack`, which a small
+    /// mistake could hide in.
+    Floats,
+    /// Blocks of 32 that int8 holds exactly, so that f32 rounding is all that remains and the
+    /// tolerance is the tight one for every backend.
+    Exact,
+}
+
+const INPUTS: [Inputs; 2] = [Inputs::Floats, Inputs::Exact];
+
+/// A backend and a source of numbers.
+struct Setup<R> {
+    backend: R,
+    random: Random,
+}
+
+/// Weights, and what they are.
+struct Matrix<R: Rig> {
+    weight: R::Weight,
+    /// (rows, cols)
+    values: Vec<f64>,
+    /// Of each row, `Rig::activation_error`.
+    errors: Vec<f64>,
+}
+
+impl<R: Rig> Matrix<R> {
+    /// W x.
+    fn times(&self, x: &[f64], inputs: Inputs) -> Vec<Sum> {
+        let mut y = oracle::matvec(&self.values, x);
+        if inputs == Inputs::Floats {
+            for ((y, row), error) in y.iter_mut().zip(self.values.chunks_exact(x.len())).zip(&self.errors) {
+                y.slack = error * oracle::sum_of_largest(row, x);
+            }
+        }
+        y
+    }
+}
+
+/// Activations in front of a norm.
+struct Normed<R: Rig> {
+    x: R::Tensor,
+    gain: R::Vector,
+    /// What the norm makes of each row.
+    rows: Vec<Vec<f64>>,
+    /// What follows the gain in its vector.
+    bias: Vec<f64>,
+}
+
+impl<R: Rig> Setup<R> {
+    async fn new(seed: u64) -> Self {
+        Setup { backend: R::make().await, random: Random::new(seed) }
+    }
+
+    /// Random rows of one or more dtypes, uploaded in two pieces.
+    fn matrix(&mut self, cols: usize, segments: &[(DType, usize)], stride: u32) -> Matrix<R> {
+        let parts: Vec<_> =
+            segments.iter().map(|&(dtype, rows)| Segment { dtype, rows: rows as u64 }).collect();
+        let weight = self.backend.weight("w", cols as u64, &parts, stride).unwrap();
+        let (mut values, mut errors) = (Vec::new(), Vec::new());
+        let mut row = 0;
+        for &(dtype, rows) in segments {
+            let bytes = weights::random_rows(dtype, rows, cols, &mut self.random);
+            let half = rows / 2;
+            let (first, rest) = bytes.split_at(bytes.len() / rows * half);
+            self.backend.upload_rows(&weight, row, first).unwrap();
+            self.backend.upload_rows(&weight, row + half as u64, rest).unwrap();
+            values.extend(weights::dequantize(dtype, &bytes));
+            errors.extend(vec![R::activation_error(dtype); rows]);
+            row += rows as u64;
+        }
+        Matrix { weight, values, errors }
+    }
+
+    fn floats(&mut self, len: usize, inputs: Inputs) -> Vec<f32> {
+        match inputs {
+            Inputs::Floats => self.random.floats(len),
+            Inputs::Exact => self.random.int8_blocks(len),
+        }
+    }
+
+    /// A tensor of these rows; the padding is zero, as kernels may rely on.
+    fn tensor(&mut self, rows: &[Vec<f32>]) -> R::Tensor {
+        let cols = rows[0].len();
+        let tensor = self.backend.tensor("x", rows.len() as u32, cols as u32).unwrap();
+        let stride = self.backend.stride(&tensor);
+        let mut raw = vec![0.0; rows.len() * stride];
+        for (raw, row) in raw.chunks_exact_mut(stride).zip(rows) {
+            raw[..cols].copy_from_slice(row);
+        }
+        self.backend.write_raw(&tensor, &raw);
+        tensor
+    }
+
+    /// Random activations.
+    fn input(&mut self, rows: usize, cols: usize, inputs: Inputs) -> (R::Tensor, Vec<Vec<f64>>) {
+        let rows: Vec<_> = (0..rows).map(|_| self.floats(cols, inputs)).collect();
+        (self.tensor(&rows), rows.iter().map(|row| as_f64(row)).collect())
+    }
+
+    /// Random activations in front of a norm. Exact ones are exact behind it: the gain is made of
+    /// powers of two, and x is divided by them. The norm's common factor changes nothing, as a block's
+    /// largest magnitude stays 127 steps.
+    fn normed(&mut self, rows: usize, cols: usize, bias: usize, inputs: Inputs) -> Normed<R> {
+        let gain = match inputs {
+            Inputs::Floats => self.random.floats(cols),
+            Inputs::Exact => (0..cols).map(|_| self.random.power_of_two(-2, 2)).collect(),
+        };
+        let mut rows: Vec<_> = (0..rows).map(|_| self.floats(cols, inputs)).collect();
+        if inputs == Inputs::Exact {
+            for (x, gain) in rows.iter_mut().flat_map(|row| row.iter_mut().zip(&gain)) {
+                *x /= gain;
+            }
+        }
+        let x = self.tensor(&rows);
+        let bias = self.random.floats(bias);
+        let vector = self.backend.vector("gain", (cols + bias.len()) as u32).unwrap();
+        self.backend.upload_vector(&vector, 0, &[gain.as_slice(), &bias].concat());
+        let gain = as_f64(&gain);
+        let rows = rows.iter().map(|row| oracle::rms_norm(&as_f64(row), &gain, f64::from(EPS))).collect();
+        Normed { x, gain: vector, rows, bias: as_f64(&bias) }
+    }
+
+    /// An output with one row more than is written, all guards.
+    fn output(&mut self, rows: usize, cols: usize) -> (R::Tensor, Layout) {
+        let tensor = self.backend.tensor("y", rows as u32 + 1, cols as u32).unwrap();
+        let stride = self.backend.stride(&tensor);
+        self.backend.write_raw(&tensor, &vec![GUARD; (rows + 1) * stride]);
+        (tensor, Layout { rows, cols, stride })
+    }
+
+    async fn run(&mut self, step: Step) {
+        let plan = self.backend.finish();
+        self.backend.run(&[&plan], step).unwrap();
+        self.backend.settle("test").await.unwrap();
+    }
+
+    async fn check(&self, what: &str, tensor: &R::Tensor, layout: &Layout, want: &[Sum], terms: usize) {
+        let got = self.backend.read_raw(tensor).await;
+        let values: Vec<f64> = want.iter().map(|s| s.value).collect();
+        let tolerances: Vec<f64> = want.iter().map(|s| tolerance(terms, s)).collect();
+        assert_close(what, &got, layout, &values, &tolerances);
+    }
+}
+
+fn as_f64(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn step(pos: usize, count: usize, row: usize) -> Step {
+    Step { pos: pos as u32, count: count as u32, row: row as u32, counter: 0 }
+}
+
+fn heads(heads: u32, kv_heads: u32, head_dim: u32, capacity: u32) -> HeadShape {
+    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs: RopePairs::Adjacent, capacity }
+}

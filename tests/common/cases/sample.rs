@@ -1,0 +1,129 @@
+//! Sampling.
+
+use emberglass::ops::{SampleParams, Step};
+
+use super::{Setup, step};
+use crate::common::rig::Rig;
+use crate::reference::sample as oracle;
+
+fn params() -> SampleParams {
+    SampleParams {
+        top_k: 1,
+        top_p: 1.0,
+        min_p: 0.0,
+        temperature: 0.0,
+        seed: 0,
+        repetition: 1.0,
+        presence: 0.0,
+        frequency: 0.0,
+        window: 0,
+    }
+}
+
+struct Sampling<R: Rig> {
+    setup: Setup<R>,
+    logits: R::Tensor,
+    plans: [R::Plan; 2],
+}
+
+impl<R: Rig> Sampling<R> {
+    async fn new(vocab: usize, seed: u64) -> Self {
+        let mut setup = Setup::<R>::new(seed).await;
+        let logits = setup.backend.tensor("logits", 1, vocab as u32).unwrap();
+        let plans = [false, true].map(|adjust| {
+            setup.backend.sample(&logits, adjust).unwrap();
+            setup.backend.finish()
+        });
+        Sampling { setup, logits, plans }
+    }
+
+    async fn draw(&mut self, values: &[f32], adjust: bool, counter: u32) -> u32 {
+        let mut raw = values.to_vec();
+        raw.resize(self.setup.backend.stride(&self.logits), f32::MAX); // padding must never win
+        self.setup.backend.write_raw(&self.logits, &raw);
+        let step = Step { counter, ..step(0, 1, 0) };
+        let ticket = self.setup.backend.run_and_fetch(&[&self.plans[usize::from(adjust)]], step).unwrap();
+        self.setup.backend.token(ticket).await.unwrap()
+    }
+}
+
+/// Greedy: the highest logit, the lowest id among equals, wherever it lies; NaN never.
+pub async fn sample_greedy<R: Rig>() {
+    for vocab in [1, 2, 63, 65, 1000, 49_152, 262_145] {
+        let mut s = Sampling::<R>::new(vocab, vocab as u64).await;
+        s.setup.backend.set_sampling(&params(), &[], &[]).unwrap();
+        for place in [0, vocab / 2, vocab - 1] {
+            let mut logits = s.setup.random.floats(vocab);
+            logits[place] = 50.0;
+            logits[vocab - 1] = 50.0;
+            if place > 0 {
+                logits[place - 1] = f32::NAN;
+            }
+            assert_eq!(s.draw(&logits, false, 0).await, place as u32, "vocabulary {vocab}");
+        }
+        let negative = vec![-3e30; vocab];
+        assert_eq!(s.draw(&negative, false, 0).await, 0, "all equal");
+    }
+}
+
+/// The whole chain against its definition: same random number, same token.
+pub async fn sample_chain<R: Rig>() {
+    let vocab = 1000;
+    let bias = [(3, 2.5f32), (999, f32::NEG_INFINITY), (500, -1.0)];
+    let mut compared = 0;
+    for (top_k, top_p, min_p, temperature) in [
+        (40, 0.95, 0.05, 0.8),
+        (128, 1.0, 0.0, 1.5),
+        (2, 1.0, 0.0, 1.0),
+        (40, 0.5, 0.0, 1.0),
+        (100, 1.0, 0.3, 2.0),
+        (64, 0.0, 1.0, 0.1),
+    ] {
+        for adjust in [false, true] {
+            let mut s = Sampling::<R>::new(vocab, top_k as u64).await;
+            let seed = 0x1234_5678_9abc_def0 + top_k as u64;
+            let mut recent: Vec<u32> = (0..11).map(|_| s.setup.random.below(40) as u32).collect();
+            let params = SampleParams {
+                top_k: top_k as u32,
+                top_p: top_p as f32,
+                min_p: min_p as f32,
+                temperature: temperature as f32,
+                seed,
+                repetition: 1.3,
+                presence: 0.25,
+                frequency: 0.5,
+                window: 8,
+            };
+            s.setup.backend.set_sampling(&params, &bias, &recent).unwrap();
+            for counter in 0..24 {
+                // Close logits, so that the cuts and the draw matter.
+                let logits: Vec<f32> = s.setup.random.floats(vocab).iter().map(|v| v * 0.3).collect();
+                let drawn = s.draw(&logits, adjust, counter).await;
+                let chain = oracle::Chain {
+                    bias: if adjust { &bias } else { &[] },
+                    repetition: 1.3f32.into(),
+                    presence: 0.25,
+                    frequency: 0.5,
+                    recent: if adjust { &recent[recent.len() - 8..] } else { &[] },
+                    top_k,
+                    top_p: f64::from(top_p as f32),
+                    min_p: f64::from(min_p as f32),
+                    temperature: f64::from(temperature as f32),
+                };
+                let candidates = oracle::candidates(&logits, &chain);
+                let (wanted, margin) = oracle::draw(&candidates, oracle::uniform(seed, counter));
+                // Within the rounding of up to 128 additions in f32 either neighbour is right.
+                if margin > 1e-4 {
+                    assert_eq!(drawn, wanted, "top_k {top_k}, adjust {adjust}, draw {counter}");
+                    compared += 1;
+                } else {
+                    assert!(candidates.iter().any(|(id, _)| *id == drawn));
+                }
+                if adjust {
+                    recent.push(drawn);
+                }
+            }
+        }
+    }
+    assert!(compared > 250, "only {compared} draws were far enough from a border");
+}

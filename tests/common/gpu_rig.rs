@@ -1,0 +1,68 @@
+//! The GPU under test.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use emberglass::ops::{GpuBackend, GpuCache, GpuTensor};
+use emberglass::{DType, Gpu, GpuOptions};
+
+use super::rig::Rig;
+
+thread_local! {
+    /// One device for all cases of a test: kernels are compiled once.
+    static DEVICE: RefCell<Option<Rc<Gpu>>> = const { RefCell::new(None) };
+}
+
+async fn device(options: GpuOptions) -> Rc<Gpu> {
+    Gpu::new(options).await.expect("a WebGPU or Vulkan adapter")
+}
+
+async fn shared() -> Rc<Gpu> {
+    if let Some(gpu) = DEVICE.with_borrow(Clone::clone) {
+        return gpu;
+    }
+    let gpu = device(GpuOptions::default()).await;
+    // Never dropped: wgpu cannot be taken down while the thread's other locals are.
+    std::mem::forget(gpu.clone());
+    DEVICE.set(Some(gpu.clone()));
+    gpu
+}
+
+fn backend(gpu: Rc<Gpu>) -> GpuBackend {
+    GpuBackend::new(gpu, 128, 256).unwrap()
+}
+
+/// One on a device of its own.
+pub async fn with_options(options: GpuOptions) -> GpuBackend {
+    backend(device(options).await)
+}
+
+impl Rig for GpuBackend {
+    async fn make() -> Self {
+        backend(shared().await)
+    }
+
+    async fn read_raw(&self, tensor: &GpuTensor) -> Vec<f32> {
+        GpuBackend::read_raw(self, tensor).await.unwrap()
+    }
+
+    fn write_raw(&self, tensor: &GpuTensor, values: &[f32]) {
+        GpuBackend::write_raw(self, tensor, values);
+    }
+
+    fn stride(&self, tensor: &GpuTensor) -> usize {
+        GpuBackend::stride(self, tensor)
+    }
+
+    async fn read_cache(&self, cache: &GpuCache) -> [Vec<f32>; 2] {
+        GpuBackend::read_cache(self, cache).await.unwrap()
+    }
+
+    fn write_cache(&self, cache: &GpuCache, k: &[f32], v: &[f32]) {
+        GpuBackend::write_cache(self, cache, k, v);
+    }
+
+    fn activation_error(_: DType) -> f64 {
+        0.0
+    }
+}
