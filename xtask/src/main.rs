@@ -58,7 +58,7 @@ enum Command {
         #[arg(long, default_value_t = serve::DEFAULT_PORT)]
         port: u16,
     },
-    /// Build the wasm into pkg/wasm and print its size.
+    /// Build the wasm into pkg/wasm, once for each SIMD level, and print the sizes.
     Wasm,
     /// Get the default model into .cache/models and print its path.
     Model,

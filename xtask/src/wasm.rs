@@ -1,7 +1,8 @@
-//! Builds the crate for the browser: cargo, wasm-bindgen, wasm-opt.
+//! Builds the crate for the browser, once for each SIMD level: cargo, wasm-bindgen, wasm-opt.
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use flate2::Compression;
@@ -13,7 +14,8 @@ use crate::{paths, setup, web};
 /// The browser's target.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
-/// What rustc may emit for this target by default, and SIMD. Every browser with WebGPU has them.
+/// What rustc may emit for this target by default, and SIMD (.cargo/config.toml). Every browser that
+/// is kept current has them.
 const WASM_FEATURES: [&str; 8] = [
     "--enable-bulk-memory",
     "--enable-bulk-memory-opt",
@@ -25,38 +27,89 @@ const WASM_FEATURES: [&str; 8] = [
     "--enable-simd",
 ];
 
-/// Writes pkg/wasm and prints the size of the module.
+/// One build of the module. The worker takes the highest level that the browser has.
+struct Level {
+    /// The folder in pkg/wasm.
+    name: &'static str,
+    /// How cargo is told.
+    cargo: &'static [&'static str],
+    /// What wasm-opt has to know beyond [`WASM_FEATURES`]. It refuses a module that uses more, so
+    /// the lower level is free of the higher one's instructions.
+    wasm_opt: &'static [&'static str],
+}
+
+const LEVELS: [Level; 2] = [
+    Level { name: "simd128", cargo: &[], wasm_opt: &[] },
+    Level { name: "relaxed", cargo: &["--features", "relaxed-simd"], wasm_opt: &["--enable-relaxed-simd"] },
+];
+
+/// Writes pkg/wasm/simd128 and pkg/wasm/relaxed and prints the sizes of the modules.
 pub fn build() -> Result<()> {
     setup::wasm_target()?;
     let tools = setup::wasm_bindgen()?;
     let wasm_opt = web::wasm_opt()?;
-
-    headline("Building the wasm");
-    run(cargo().args(["build", "--profile", "wasm", "--lib", "--target", TARGET]))?;
-    let built = paths::target().join(TARGET).join("wasm/emberglass.wasm");
-    // Next to where it goes: pkg/wasm appears whole or not at all.
     let folder = paths::root().join("pkg/wasm");
-    let fresh = paths::target().join("wasm-bindgen");
+    // Of a time when there was one build: it would be published along.
+    remove_files(&folder)?;
+    let mut sizes = Vec::new();
+    for level in &LEVELS {
+        let size = build_level(level, &tools.bindgen, &wasm_opt, &folder.join(level.name))?;
+        sizes.push((level.name, size));
+    }
+    for (name, (before, after)) in sizes {
+        println!("  {name:<8} before wasm-opt: {before}");
+        println!("  {name:<8} as shipped:      {after}");
+    }
+    Ok(())
+}
+
+/// Returns the sizes before and after wasm-opt.
+fn build_level(level: &Level, bindgen: &Path, wasm_opt: &Path, folder: &Path) -> Result<(String, String)> {
+    headline(&format!("Building the wasm: {}", level.name));
+    run(cargo()
+        .args(["build", "--profile", "wasm", "--lib", "--target", TARGET])
+        .args(level.cargo)
+        // The two builds of the crate differ only in a feature. Told to, cargo gives them files of
+        // their own; else each would throw away the other and nothing would ever be up to date.
+        .env("__CARGO_DEFAULT_LIB_METADATA", "emberglass-wasm"))?;
+    let built = paths::target().join(TARGET).join("wasm/emberglass.wasm");
+    // Next to where it goes: a level's folder appears whole or not at all.
+    let fresh = paths::target().join("wasm-bindgen").join(level.name);
     if fresh.exists() {
         fs::remove_dir_all(&fresh)?;
     }
-    run(program(&tools.bindgen)
+    run(program(bindgen)
         .args(["--target", "web", "--out-name", "emberglass", "--out-dir"])
         .args([&fresh, &built]))?;
 
-    headline("Optimizing the wasm");
     let module = fresh.join("emberglass_bg.wasm");
     let before = size(&fs::read(&module)?)?;
-    run(program(wasm_opt).arg("-Os").args(WASM_FEATURES).arg(&module).arg("-o").arg(&module))?;
+    run(program(wasm_opt)
+        .arg("-Os")
+        .args(WASM_FEATURES)
+        .args(level.wasm_opt)
+        .arg(&module)
+        .arg("-o")
+        .arg(&module))?;
     let after = size(&fs::read(&module)?)?;
-    println!("  wasm before wasm-opt: {before}");
-    println!("  wasm as shipped:      {after}");
 
-    fs::create_dir_all(&folder)?;
+    fs::create_dir_all(folder)?;
     for entry in fs::read_dir(&fresh)? {
         let entry = entry?;
         let to = folder.join(entry.file_name());
         fs::copy(entry.path(), &to).with_context(|| format!("could not write {}", to.display()))?;
+    }
+    Ok((before, after))
+}
+
+/// Removes the files right in a folder, not its folders.
+fn remove_files(folder: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
 }
