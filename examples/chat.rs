@@ -6,20 +6,36 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use emberglass::cpu::{CpuOptions, Level, Team};
+use emberglass::ops::Backend;
+use emberglass::weights::Directory;
 use emberglass::{
-    ByteSource, Error, FileSource, Finish, GenerateOptions, Gpu, GpuBackend, GpuOptions, Message, Prompt,
-    Sampling, TextEngine, engine, read_directory,
+    ByteSource, CpuBackend, Device, Error, FileSource, Finish, GenerateOptions, GpuBackend, Message, Prompt,
+    Sampling, TextEngine, choose, engine, read_directory,
 };
 
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    Auto,
+    Gpu,
+    Cpu,
+}
+
 #[derive(Parser)]
-#[command(about = "Chat with a GGUF model on the GPU")]
+#[command(about = "Chat with a GGUF model on the GPU or the CPU")]
 struct Arguments {
     /// What to say.
     prompt: String,
     /// The GGUF file; for a split model every shard in order.
     #[arg(long, required = true, num_args = 1..)]
     model: Vec<PathBuf>,
+    /// What computes.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceName,
+    /// Threads of the CPU path; 0 takes all cores.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
     /// System prompt; without it the chat template's own default applies.
     #[arg(long)]
     system: Option<String>,
@@ -92,9 +108,36 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     }
     let directory = read_directory(&mut sources).await?;
     let context = engine::context_length(&directory, arguments.context_length)?;
-    let gpu = Gpu::new(GpuOptions::default()).await?;
-    let adapter = gpu.adapter().clone();
-    let backend = GpuBackend::new(gpu, engine::MAX_BATCH, context)?;
+    let wish = match arguments.device {
+        DeviceName::Auto => Device::Auto,
+        DeviceName::Gpu => Device::WebGpu,
+        DeviceName::Cpu => Device::Cpu,
+    };
+    match choose(wish, &directory).await?.gpu {
+        Some(gpu) => {
+            let name = gpu.adapter().name.clone();
+            let backend = GpuBackend::new(gpu, engine::MAX_BATCH, context)?;
+            answer(backend, &name, directory, sources, context, arguments).await
+        }
+        None => {
+            let all = || std::thread::available_parallelism().map_or(1, usize::from);
+            let threads = if arguments.threads == 0 { all() } else { arguments.threads };
+            let level = Level::best();
+            let name = format!("CPU, {}, {threads} threads", level.name());
+            let backend = CpuBackend::new(CpuOptions { level, team: Team::threads(threads)? });
+            answer(backend, &name, directory, sources, context, arguments).await
+        }
+    }
+}
+
+async fn answer<B: Backend + 'static>(
+    backend: B,
+    device: &str,
+    directory: Directory,
+    mut sources: Vec<Box<dyn ByteSource>>,
+    context: u32,
+    arguments: Arguments,
+) -> Result<(), Error> {
     let mut model = TextEngine::load(backend, directory, &mut sources, context, &mut |_| Ok(())).await?;
 
     let prompt = if arguments.raw {
@@ -141,7 +184,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
             Finish::Aborted => "aborted",
         };
         let report = serde_json::json!({
-            "adapter": adapter.name,
+            "device": device,
             "promptIds": done.prompt,
             "outputIds": done.tokens,
             "text": done.text,
@@ -161,8 +204,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     } else {
         println!();
         eprintln!(
-            "[{}: prefill {} tokens at {prefill:.1}/s, decode {} at {decode:.1}/s, {} dispatches a token, seed {seed}]",
-            adapter.name,
+            "[{device}: prefill {} tokens at {prefill:.1}/s, decode {} at {decode:.1}/s, {} dispatches a token, seed {seed}]",
             done.prompt.len(),
             done.tokens.len(),
             done.decode_traffic.dispatches / steps,

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
-use crate::gpu::Traffic;
 use crate::model::{self, Facts, LanguageModel, Progress, Sizes};
-use crate::ops::{Backend, Step};
+use crate::ops::{Backend, Step, Traffic};
 use crate::text::{ChatTemplate, Message, Sampling, Special, StopFilter, Tokenizer};
 use crate::weights::{ByteSource, Directory};
 
@@ -17,8 +16,6 @@ pub const MAX_BATCH: u32 = 128;
 const BATCH_MS: f64 = 200.0;
 /// Context when the caller does not ask for one: KV memory grows with it.
 const DEFAULT_CONTEXT: u32 = 2048;
-/// Decode steps in flight: the GPU starts the next tokens while the CPU still waits for this one.
-const STEPS_AHEAD: usize = 3;
 
 /// What to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,7 +276,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         // also puts token n - 1 into the cache.
         let mut in_flight = VecDeque::new();
         in_flight.push_back(self.draw(last, 0, sampling, on_cpu)?);
-        let ahead = if on_cpu { 1 } else { STEPS_AHEAD };
+        let ahead = if on_cpu { 1 } else { B::STEPS_AHEAD };
         let mut issued = 1;
         let mut pos = prompt.len() as u32;
         let mut before = self.backend.traffic();

@@ -34,15 +34,21 @@ pub enum Error {
         /// What the API said.
         reason: String,
     },
-    /// A GPU buffer could not be allocated.
+    /// A GPU buffer, or memory of the CPU path, could not be allocated.
     #[error(
-        "out of GPU memory while allocating {bytes} bytes for {what}: choose a shorter context or a smaller model, or close other tabs"
+        "out of memory while allocating {bytes} bytes for {what}: choose a shorter context or a smaller model, or close other tabs"
     )]
     OutOfMemory {
         /// What the buffer was for.
         what: String,
         /// Its size in bytes.
         bytes: u64,
+    },
+    /// A helper worker of the CPU path is gone.
+    #[error("a worker stopped answering ({what}): load the model again to go on")]
+    WorkerFailed {
+        /// Which one, and how it shows.
+        what: String,
     },
     /// Something needs more than the device's limit.
     #[error("{what} needs {needed} of {limit}, the device allows {allowed}")]
@@ -254,6 +260,7 @@ impl Error {
             Error::DeviceRequest { .. } => "device-request",
             Error::DeviceLost { .. } => "device-lost",
             Error::OutOfMemory { .. } => "out-of-memory",
+            Error::WorkerFailed { .. } => "worker-failed",
             Error::DeviceLimit { .. } => "device-limit",
             Error::Gpu { .. } => "gpu",
             Error::Network { .. } => "network",

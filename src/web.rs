@@ -4,14 +4,17 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use js_sys::{Array, Function, Reflect, Uint32Array};
+use js_sys::{Array, Function, Promise, Reflect, SharedArrayBuffer, Uint32Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, Blob};
 
+use crate::choice::{self, Device, Why};
+use crate::cpu::{self, CpuBackend, CpuOptions, Level, Team};
 use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, Prompt, TextEngine};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuOptions};
+use crate::gpu::AdapterReport;
 use crate::model::Progress;
 use crate::ops::{Backend, GpuBackend};
 use crate::text::{Message, Sampling, Special};
@@ -52,6 +55,33 @@ fn from_js<T: for<'de> Deserialize<'de>>(what: &'static str, value: JsValue) -> 
 #[serde(rename_all = "camelCase", default)]
 struct LoadOptions {
     context_length: Option<u32>,
+    device: Option<String>,
+    threads: Option<f64>,
+}
+
+impl LoadOptions {
+    fn device(&self) -> Result<Device> {
+        match self.device.as_deref() {
+            None | Some("auto") => Ok(Device::Auto),
+            Some("webgpu") => Ok(Device::WebGpu),
+            Some("cpu") => Ok(Device::Cpu),
+            Some(other) => Err(Error::InvalidOption {
+                option: "device",
+                value: other.to_owned(),
+                range: "auto, webgpu or cpu",
+            }),
+        }
+    }
+
+    fn threads(&self) -> Result<usize> {
+        match self.threads {
+            None => Ok(1),
+            Some(n) => match whole("threads", n, 33.0)? {
+                0 => Ok(1),
+                n => Ok(n as usize),
+            },
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -145,13 +175,16 @@ struct ProgressReport {
     total_bytes: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DeviceReport {
-    backend: String,
+    kind: &'static str,
     adapter: String,
     is_fallback_adapter: bool,
     features: Vec<String>,
+    threads: usize,
+    choice: &'static str,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -233,10 +266,37 @@ fn report(done: Generation, seed: u64) -> GenerationReport {
     }
 }
 
-/// A language model on the GPU. One request at a time.
+/// An engine on either backend.
+enum Engine {
+    Gpu(Box<TextEngine<GpuBackend>>),
+    Cpu(Box<TextEngine<CpuBackend>>),
+}
+
+/// The same words for either engine.
+macro_rules! either {
+    ($engine:expr, $e:ident => $body:expr) => {
+        match $engine {
+            Engine::Gpu($e) => $body,
+            Engine::Cpu($e) => $body,
+        }
+    };
+}
+
+/// A language model on the GPU or the CPU. One request at a time.
 #[wasm_bindgen]
 pub struct WasmTextModel {
-    engine: RefCell<TextEngine<GpuBackend>>,
+    engine: RefCell<Engine>,
+    device: DeviceReport,
+}
+
+/// The life of a helper worker of the CPU path (`pkg/src/helper.ts`): computes its share of the rows
+/// until the engine tells it to leave. Blocks.
+///
+/// # Errors
+/// `{code, message}`.
+#[wasm_bindgen]
+pub fn run_cpu_helper(shared: &SharedArrayBuffer, index: usize) -> std::result::Result<(), JsValue> {
+    cpu::run_helper(shared, index).map_err(|e| js_error(&e))
 }
 
 #[wasm_bindgen]
@@ -285,7 +345,7 @@ impl WasmTextModel {
             .engine
             .try_borrow()
             .map_err(|_| Error::Busy)
-            .and_then(|engine| engine.tokenizer().encode(text, special))
+            .and_then(|engine| either!(&*engine, e => e.tokenizer().encode(text, special)))
             .map_err(|e| js_error(&e))?;
         Ok(Uint32Array::from(ids.as_slice()))
     }
@@ -296,7 +356,7 @@ impl WasmTextModel {
     /// `busy` while a generation runs.
     pub fn detokenize(&self, ids: &[u32]) -> std::result::Result<String, JsValue> {
         let engine = self.engine.try_borrow().map_err(|_| js_error(&Error::Busy))?;
-        Ok(engine.tokenizer().decode(ids, false))
+        Ok(either!(&*engine, e => e.tokenizer().decode(ids, false)))
     }
 }
 
@@ -306,8 +366,11 @@ async fn load(
     on_progress: &Function,
     signal: &AbortSignal,
 ) -> Result<WasmTextModel> {
+    let spawn_helpers = Reflect::get(&options, &"spawnHelpers".into()).ok();
+    let spawn_helpers = spawn_helpers.and_then(|f| f.dyn_into::<Function>().ok());
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
+    let (wish, threads) = (options.device()?, options.threads()?);
     let mut sources = open_sources(&source, signal)?;
     let tell = |phase: &'static str, loaded_bytes: u64, total_bytes: u64| -> Result<()> {
         if signal.aborted() {
@@ -323,18 +386,76 @@ async fn load(
     let directory = read_directory(&mut sources).await?;
     let context = engine::context_length(&directory, options.context_length)?;
     tell("device", 0, directory.total_bytes())?;
-    let gpu = Gpu::new(GpuOptions::default()).await?;
-    let backend = GpuBackend::new(gpu, MAX_BATCH, context)?;
+    let choice = choice::choose(wish, &directory).await?;
     let mut total = 0;
     let mut on_weights = |progress: Progress| {
         total = progress.total_bytes;
         tell("weights", progress.loaded_bytes, progress.total_bytes)
     };
-    let mut engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;
+    let (mut engine, device) = match choice.gpu {
+        Some(gpu) => {
+            let device = gpu_report(gpu.adapter(), &choice.why);
+            let backend = GpuBackend::new(gpu, MAX_BATCH, context)?;
+            let engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;
+            (Engine::Gpu(Box::new(engine)), device)
+        }
+        None => {
+            let (team, remark) = assemble_team(threads, spawn_helpers.as_ref()).await;
+            let backend = CpuBackend::new(CpuOptions { level: Level::best(), team });
+            let device = cpu_report(&backend, &choice.why, remark);
+            let engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;
+            (Engine::Cpu(Box::new(engine)), device)
+        }
+    };
     tell("kernels", total, total)?;
-    engine.warm_up().await?;
+    either!(&mut engine, e => e.warm_up().await)?;
     tell("ready", total, total)?;
-    Ok(WasmTextModel { engine: RefCell::new(engine) })
+    Ok(WasmTextModel { engine: RefCell::new(engine), device })
+}
+
+fn gpu_report(adapter: &AdapterReport, why: &Why) -> DeviceReport {
+    DeviceReport {
+        kind: "webgpu",
+        adapter: adapter.name.clone(),
+        is_fallback_adapter: adapter.is_fallback,
+        features: adapter.features.clone(),
+        threads: 1,
+        choice: why.code(),
+        reason: why.to_string(),
+    }
+}
+
+fn cpu_report(backend: &CpuBackend, why: &Why, remark: Option<String>) -> DeviceReport {
+    let reason = [Some(why.to_string()), remark].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    DeviceReport {
+        kind: "cpu",
+        adapter: String::new(),
+        is_fallback_adapter: false,
+        features: vec![backend.level().name().to_owned()],
+        threads: backend.threads(),
+        choice: why.code(),
+        reason,
+    }
+}
+
+/// Helpers for all threads but this one. Where they cannot be had the model runs on one thread, and
+/// the remark says so.
+async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (Team, Option<String>) {
+    let (Some(spawn), true) = (spawn, threads > 1) else { return (Team::solo(), None) };
+    let count = threads - 1;
+    match spawned(spawn, count).await {
+        Ok(shared) => (Team::helpers(&shared, count), None),
+        Err(cause) => {
+            let said = Reflect::get(&cause, &"message".into()).ok().and_then(|m| m.as_string());
+            let said = said.unwrap_or_else(|| "no reason given".to_owned());
+            (Team::solo(), Some(format!("One thread only: the helper workers could not start ({said}).")))
+        }
+    }
+}
+
+async fn spawned(spawn: &Function, count: usize) -> std::result::Result<SharedArrayBuffer, JsValue> {
+    let promise = spawn.call2(&JsValue::NULL, &(count as u32).into(), &cpu::SHARED_BYTES.into())?;
+    JsFuture::from(promise.dyn_into::<Promise>()?).await?.dyn_into()
 }
 
 fn open_sources(source: &JsValue, signal: &AbortSignal) -> Result<Vec<Box<dyn ByteSource>>> {
@@ -365,8 +486,11 @@ fn open_sources(source: &JsValue, signal: &AbortSignal) -> Result<Vec<Box<dyn By
 impl WasmTextModel {
     fn try_info(&self) -> Result<JsValue> {
         let engine = self.engine.try_borrow().map_err(|_| Error::Busy)?;
-        let facts = engine.facts().clone();
-        let adapter = engine.backend().gpu().adapter().clone();
+        let facts = either!(&*engine, e => e.facts().clone());
+        let (gpu_bytes, dispatches_per_token) = match &*engine {
+            Engine::Gpu(e) => (e.backend().allocated_bytes(), e.dispatches_per_token()),
+            Engine::Cpu(_) => (0, 0),
+        };
         to_js(&Info {
             architecture: facts.architecture,
             name: facts.name,
@@ -377,15 +501,10 @@ impl WasmTextModel {
             trained_context_length: facts.trained_context_length,
             layers: facts.layers,
             vocabulary_size: facts.vocab_size,
-            has_chat_template: engine.template().is_available(),
-            device: DeviceReport {
-                backend: adapter.backend,
-                adapter: adapter.name,
-                is_fallback_adapter: adapter.is_fallback,
-                features: adapter.features,
-            },
-            gpu_bytes: engine.backend().allocated_bytes(),
-            dispatches_per_token: engine.dispatches_per_token(),
+            has_chat_template: either!(&*engine, e => e.template().is_available()),
+            device: self.device.clone(),
+            gpu_bytes,
+            dispatches_per_token,
         })
     }
 
@@ -402,7 +521,7 @@ impl WasmTextModel {
         let mut engine = self.engine.try_borrow_mut().map_err(|_| Error::Busy)?;
         let mut failed = false;
         let mut piece = |text: &str| failed |= on_piece.call1(&JsValue::NULL, &text.into()).is_err();
-        let done = engine.generate(&prompt, &options, &mut piece, &|| signal.aborted()).await?;
+        let done = either!(&mut *engine, e => e.generate(&prompt, &options, &mut piece, &|| signal.aborted()).await)?;
         if failed {
             return Err(Error::Internal { what: "the text callback threw".to_owned() });
         }

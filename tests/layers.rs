@@ -11,10 +11,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("weights", &[]),
     ("gpu", &[]),
     ("ops", &["gpu"]),
+    ("cpu", &["clock", "ops"]),
     ("text", &["ops", "weights"]),
-    ("model", &["ops", "weights"]),
-    ("engine.rs", &["clock", "gpu", "model", "ops", "text", "weights"]),
-    ("web.rs", &["engine", "gpu", "model", "ops", "text", "weights"]),
+    ("model", &["clock", "ops", "weights"]),
+    ("engine.rs", &["clock", "model", "ops", "text", "weights"]),
+    ("choice.rs", &["cpu", "engine", "gpu", "model", "ops", "weights"]),
+    ("web.rs", &["choice", "cpu", "engine", "gpu", "model", "ops", "text", "weights"]),
 ];
 
 fn sources(path: &Path, found: &mut Vec<std::path::PathBuf>) {

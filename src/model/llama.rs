@@ -1,8 +1,9 @@
 //! The Llama architecture: RMSNorm, RoPE, grouped-query attention, SwiGLU, tied or separate head.
 //! Touvron et al., "LLaMA", 2023; grouped queries: Ainslie et al., 2023. Tensor names are GGUF's.
 
+use crate::clock::now_ms;
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, Segment};
+use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, Segment, Step};
 use crate::weights::{ByteSource, Directory, Metadata, TensorInfo};
 
 use super::loader::{Loader, Progress, read_vector};
@@ -59,11 +60,22 @@ fn forward<B: Backend>(
     state: &State<B>,
     batch: Batch,
 ) -> Result<()> {
+    backend.embed(&weights.token_embd, &state.x, batch)?;
+    layers_forward(backend, config, &weights.layers, &weights.rope, state, batch)
+}
+
+fn layers_forward<B: Backend>(
+    backend: &mut B,
+    config: &Config,
+    layers: &[Layer<B>],
+    rope: &B::Vector,
+    state: &State<B>,
+    batch: Batch,
+) -> Result<()> {
     let State { x, q, h } = state;
-    backend.embed(&weights.token_embd, x, batch)?;
-    for layer in &weights.layers {
+    for layer in layers {
         let norm = Norm { gain: &layer.attn_norm, eps: config.eps, bias_at: layer.bias_at };
-        backend.qkv(x, &norm, &layer.attn_qkv, &weights.rope, q, &layer.cache, batch)?;
+        backend.qkv(x, &norm, &layer.attn_qkv, rope, q, &layer.cache, batch)?;
         backend.attend(q, &layer.cache, &layer.attn_output, x, batch)?;
         let norm = Norm { gain: &layer.ffn_norm, eps: config.eps, bias_at: None };
         backend.gate_up(x, &norm, &layer.ffn_gate_up, h, batch)?;
@@ -120,6 +132,51 @@ pub(super) async fn load<B: Backend + 'static>(
     let facts = facts(directory, sizes, config.layers, config.vocab)?;
     let owned = Box::new((weights, state));
     Ok(LanguageModel { decode, prefill, head, sample, sample_adjusted, logits, facts, _owned: owned })
+}
+
+/// Layers that [`probe`] runs.
+const PROBE_LAYERS: u32 = 2;
+/// Steps that [`probe`] times; the best counts, since the first compile and others may be disturbed.
+const PROBE_STEPS: u32 = 6;
+/// Time after which [`probe`] is content with fewer steps.
+const PROBE_MS: f64 = 150.0;
+
+/// See [`super::probe`]. The head is a product of the same kind: its time goes by its bytes.
+pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> Result<f64> {
+    let sizes = Sizes { context_length: 64, max_batch: 1 };
+    let mut config = Config::read(directory, sizes)?;
+    let layers = config.layers;
+    config.layers = layers.min(PROBE_LAYERS);
+    let head_bytes = directory.tensor("token_embd.weight")?.bytes;
+    let layer_bytes: u64 = (0..config.layers)
+        .flat_map(|i| {
+            let prefix = name(i, "");
+            directory.tensors().iter().filter(move |t| t.name.starts_with(&prefix)).map(|t| t.bytes)
+        })
+        .sum();
+    let weights = allocate_layers(&mut backend, directory, &config)?;
+    let rope = backend.vector("rope", config.heads.capacity * config.heads.rope_dim)?;
+    let state = State {
+        x: backend.tensor("x", 1, config.width)?,
+        q: backend.tensor("q", 1, config.heads.heads * config.heads.head_dim)?,
+        h: backend.tensor("h", 1, config.ffn)?,
+    };
+    layers_forward(&mut backend, &config, &weights, &rope, &state, Batch::One)?;
+    let plan = backend.finish();
+    let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
+    let begun = now_ms();
+    let mut best = f64::INFINITY;
+    for _ in 0..PROBE_STEPS {
+        let before = now_ms();
+        backend.run(&[&plan], step)?;
+        backend.settle("probe").await?;
+        best = best.min(now_ms() - before);
+        if now_ms() - begun > PROBE_MS {
+            break;
+        }
+    }
+    let whole = f64::from(layers) / f64::from(config.layers) + head_bytes as f64 / layer_bytes.max(1) as f64;
+    Ok(best * whole)
 }
 
 impl Config {
@@ -214,12 +271,18 @@ fn has_qkv_bias(directory: &Directory, layer: u32) -> bool {
     directory.find(&name(layer, "attn_q.bias")).is_some()
 }
 
-/// Makes every buffer, empty.
-fn allocate<B: Backend>(backend: &mut B, directory: &Directory, config: &Config) -> Result<Weights<B>> {
+fn segment(directory: &Directory, name: &str, cols: u64, rows: u64) -> Result<Segment> {
+    Ok(Segment { dtype: tensor(directory, name, &[cols, rows])?.dtype()?, rows })
+}
+
+/// Makes the layers' buffers, empty.
+fn allocate_layers<B: Backend>(
+    backend: &mut B,
+    directory: &Directory,
+    config: &Config,
+) -> Result<Vec<Layer<B>>> {
     let c = u64::from(config.width);
-    let segment = |name: &str, cols: u64, rows: u64| -> Result<Segment> {
-        Ok(Segment { dtype: tensor(directory, name, &[cols, rows])?.dtype()?, rows })
-    };
+    let segment = |name: &str, cols, rows| segment(directory, name, cols, rows);
     let (q, kv, f) = (config.q_rows(), config.kv_rows(), u64::from(config.ffn));
     let mut layers = Vec::new();
     for i in 0..config.layers {
@@ -250,10 +313,17 @@ fn allocate<B: Backend>(backend: &mut B, directory: &Directory, config: &Config)
             cache: backend.cache(&label("cache"), config.heads)?,
         });
     }
-    let embedding = segment("token_embd.weight", c, u64::from(config.vocab))?;
+    Ok(layers)
+}
+
+/// Makes every buffer, empty.
+fn allocate<B: Backend>(backend: &mut B, directory: &Directory, config: &Config) -> Result<Weights<B>> {
+    let c = u64::from(config.width);
+    let layers = allocate_layers(backend, directory, config)?;
+    let embedding = segment(directory, "token_embd.weight", c, u64::from(config.vocab))?;
     let output = match directory.find("output.weight") {
         Some(_) => {
-            let segment = segment("output.weight", c, u64::from(config.vocab))?;
+            let segment = segment(directory, "output.weight", c, u64::from(config.vocab))?;
             Some(backend.weight("output.weight", c, &[segment], 1)?)
         }
         None => None,

@@ -88,6 +88,21 @@ pub async fn load<B: Backend + 'static>(
     }
 }
 
+/// Milliseconds that one decode step takes on a backend, extrapolated from a few layers of this
+/// model's shapes with zeros for weights.
+///
+/// # Errors
+/// What is wrong with the file's header or the device.
+pub async fn probe<B: Backend>(backend: B, directory: &Directory) -> Result<f64> {
+    match directory.metadata.str("general.architecture")? {
+        "llama" => llama::probe(backend, directory).await,
+        other => Err(Error::UnsupportedArchitecture {
+            found: other.to_owned(),
+            supported: ARCHITECTURES.join(", "),
+        }),
+    }
+}
+
 /// The context length a file asks for, in tokens.
 ///
 /// # Errors

@@ -145,6 +145,7 @@ impl Backend for GpuBackend {
     type Cache = GpuCache;
     type Plan = Plan;
     type Ticket = GpuTicket;
+    const STEPS_AHEAD: usize = 3;
 
     fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<GpuTensor> {
         let stride = cols.next_multiple_of(32);

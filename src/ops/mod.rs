@@ -18,9 +18,12 @@ mod project;
 mod sample;
 mod weight;
 
+pub mod draw;
+
 use crate::dtype::DType;
 use crate::error::Result;
 
+pub use crate::gpu::Traffic;
 pub use gpu_backend::{GpuBackend, GpuCache, GpuTensor};
 pub use sample::{MAX_TOP_K, SampleParams};
 pub use weight::{GpuWeight, repack};
@@ -108,6 +111,8 @@ pub trait Backend: Sized {
     type Plan;
     /// A drawn token on its way to the CPU.
     type Ticket;
+    /// Decode steps worth having in flight, so that the device does not wait for the CPU.
+    const STEPS_AHEAD: usize;
 
     // --- memory ---
 
@@ -266,5 +271,5 @@ pub trait Backend: Sized {
     /// Device lost, out of memory.
     async fn read(&mut self, tensor: &Self::Tensor, row: u32) -> Result<Vec<f32>>;
     /// Dispatches, submits, readbacks and weight bytes since the backend was made.
-    fn traffic(&self) -> crate::gpu::Traffic;
+    fn traffic(&self) -> Traffic;
 }

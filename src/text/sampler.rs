@@ -1,11 +1,10 @@
-//! Sampling: the options, and the CPU's version of the draw.
+//! Sampling: the options, and what they mean for the draw.
 //!
-//! In ordinary decoding the draw happens on the GPU (`shaders/sample_*.wgsl`). This version is used
-//! when a request wants all of the vocabulary (`top_k` 0 or above [`MAX_TOP_K`]). The order is
-//! llama.cpp's: logit bias, penalties, top-k, top-p, min-p, temperature, draw.
+//! In ordinary decoding the backend draws. A request that wants all of the vocabulary (`top_k` 0 or
+//! above [`MAX_TOP_K`]) has the logits brought to the CPU and drawn from there.
 
 use crate::error::{Error, Result};
-use crate::ops::{MAX_TOP_K, SampleParams};
+use crate::ops::{MAX_TOP_K, SampleParams, draw};
 
 /// How tokens are chosen. The defaults are llama.cpp's.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,93 +120,14 @@ impl Sampling {
         }
     }
 
-    /// Draws token number `counter` of a generation from all logits. `recent` are the tokens so far.
+    /// Draws token number `counter` of a generation from all logits, on the CPU. `recent` are the
+    /// tokens so far.
     #[must_use]
     pub fn draw(&self, logits: &mut [f32], recent: &[u32], counter: u32) -> u32 {
-        self.adjust(logits, recent);
-        // Highest logit first, lowest id first among equals; NaN never wins.
-        let mut order: Vec<u32> =
-            (0..logits.len() as u32).filter(|&i| !logits[i as usize].is_nan()).collect();
-        let by_logit = |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));
-        if self.is_greedy() {
-            return order.into_iter().min_by(by_logit).unwrap_or(0);
-        }
-        order.sort_unstable_by(by_logit);
-        if self.top_k > 0 {
-            order.truncate(self.top_k as usize);
-        }
-        let Some(&best) = order.first() else { return 0 };
-        let highest = logits[best as usize];
-        let weight = |id: u32| f64::from(logits[id as usize] - highest).exp();
-        if self.top_p < 1.0 {
-            let total: f64 = order.iter().map(|&id| weight(id)).sum();
-            let mut sum = 0.0;
-            let kept = order.iter().position(|&id| {
-                sum += weight(id);
-                sum >= f64::from(self.top_p) * total
-            });
-            order.truncate(kept.map_or(order.len(), |k| k + 1));
-        }
-        if self.min_p > 0.0 {
-            let floor = highest + self.min_p.ln();
-            let kept = order.iter().skip(1).position(|&id| logits[id as usize] < floor);
-            order.truncate(kept.map_or(order.len(), |k| k + 1));
-        }
-        let hot = |id: u32| (f64::from(logits[id as usize] - highest) / f64::from(self.temperature)).exp();
-        let total: f64 = order.iter().map(|&id| hot(id)).sum();
-        let target = f64::from(uniform_random(self.seed, counter)) * total;
-        let mut sum = 0.0;
-        for &id in &order {
-            sum += hot(id);
-            if target < sum {
-                return id;
-            }
-        }
-        order.last().copied().unwrap_or(best)
+        let params = SampleParams { top_k: self.top_k, ..self.params(u32::MAX) };
+        draw::adjust(logits, &params, &self.logit_bias, recent);
+        draw::draw(logits, &params, counter)
     }
-
-    fn adjust(&self, logits: &mut [f32], recent: &[u32]) {
-        for &(id, bias) in &self.logit_bias {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                *logit += bias;
-            }
-        }
-        if !self.penalizes() {
-            return;
-        }
-        let window = &recent[recent.len().saturating_sub(self.penalty_window as usize)..];
-        let mut counts = std::collections::BTreeMap::new();
-        for &id in window {
-            *counts.entry(id).or_insert(0u32) += 1;
-        }
-        for (id, count) in counts {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                if *logit <= 0.0 {
-                    *logit *= self.repetition_penalty;
-                } else {
-                    *logit /= self.repetition_penalty;
-                }
-                *logit -= count as f32 * self.frequency_penalty + self.presence_penalty;
-            }
-        }
-    }
-}
-
-/// Uniform in \[0, 1), a hash of seed and counter: PCG3D, Jarzynski and Olano, JCGT 9(3), 2020.
-/// `shaders/shared/random.wgsl` has the same function.
-fn uniform_random(seed: u64, counter: u32) -> f32 {
-    let mix = |v: u32| v.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-    let (mut x, mut y, mut z) = (mix(seed as u32), mix((seed >> 32) as u32), mix(counter));
-    x = x.wrapping_add(y.wrapping_mul(z));
-    y = y.wrapping_add(z.wrapping_mul(x));
-    z = z.wrapping_add(x.wrapping_mul(y));
-    x ^= x >> 16;
-    y ^= y >> 16;
-    z ^= z >> 16;
-    x = x.wrapping_add(y.wrapping_mul(z));
-    y = y.wrapping_add(z.wrapping_mul(x));
-    z = z.wrapping_add(x.wrapping_mul(y));
-    (z >> 8) as f32 / 16_777_216.0
 }
 
 #[cfg(test)]
@@ -264,7 +184,7 @@ mod tests {
         };
         let mut logits = vec![4.0, -4.0, 1.0, 1.0];
         // Window of three: 1, 0, 0; the older 2 is forgotten.
-        s.adjust(&mut logits, &[2, 1, 0, 0]);
+        draw::adjust(&mut logits, &s.params(64), &s.logit_bias, &[2, 1, 0, 0]);
         assert_eq!(logits, [4.0 / 2.0 - 2.0 * 0.5 - 0.25, -8.0 - 0.5 - 0.25, 1.0, 2.0]);
     }
 

@@ -1,0 +1,193 @@
+//! Activations on their way into a matrix product: as floats, and quantized to eight bits.
+//!
+//! A block of 32 columns is `scale · q`, q integers in −127…127, scale = max|x| / 127, as llama.cpp's
+//! Q8_0 and Q8_1: each value is off by at most half a step.
+
+use super::panel::BLOCK;
+use super::simd::{Kernel, Level, Simd};
+
+/// One block of a row. `N` words: eight of four bytes each, in the order of the nibbles of a panel
+/// (columns 0 4 1 5 and 2 6 3 7 of each octet), or sixteen of two i16, in order.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Block<const N: usize> {
+    /// The quantized values.
+    pub q: [i32; N],
+    /// What 1 is worth. NaN if a value is, so that the damage shows.
+    pub scale: f32,
+    /// scale · Σ q.
+    pub sum: f32,
+    /// Σ q.
+    pub count: i32,
+}
+
+/// Rows of activations, quantized when a weight format asks for it.
+#[derive(Default)]
+pub struct Activations {
+    rows: usize,
+    cols: usize,
+    floats: Vec<f32>,
+    bytes: Vec<Block<8>>,
+    words: Vec<Block<16>>,
+}
+
+impl Activations {
+    /// Makes room for (rows, cols), padded with zeros to whole blocks, and gives it to `fill`, row by
+    /// row (with the row's index).
+    pub fn set(&mut self, rows: usize, cols: usize, mut fill: impl FnMut(usize, &mut [f32])) {
+        let stride = cols.next_multiple_of(BLOCK);
+        (self.rows, self.cols) = (rows, cols);
+        self.bytes.clear();
+        self.words.clear();
+        self.floats.clear();
+        self.floats.resize(rows * stride, 0.0);
+        for (t, row) in self.floats.chunks_exact_mut(stride.max(1)).enumerate() {
+            fill(t, &mut row[..cols]);
+        }
+    }
+
+    /// Rows held.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// A row, without its padding.
+    pub fn row(&self, t: usize) -> &[f32] {
+        let stride = self.cols.next_multiple_of(BLOCK);
+        &self.floats[t * stride..t * stride + self.cols]
+    }
+
+    /// The rows, to be written; quantized again afterwards.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.bytes.clear();
+        self.words.clear();
+        let (cols, stride) = (self.cols, self.cols.next_multiple_of(BLOCK));
+        self.floats.chunks_exact_mut(stride.max(1)).map(move |row| &mut row[..cols])
+    }
+
+    /// Blocks of a row.
+    fn blocks(&self) -> usize {
+        self.cols.div_ceil(BLOCK)
+    }
+
+    /// Row `t` for byte dot products; [`Activations::quantize`] must have run.
+    #[inline(always)]
+    pub fn bytes(&self, t: usize) -> &[Block<8>] {
+        &self.bytes[t * self.blocks()..(t + 1) * self.blocks()]
+    }
+
+    /// Row `t` for dot products of i16; [`Activations::quantize`] must have run.
+    #[inline(always)]
+    pub fn words(&self, t: usize) -> &[Block<16>] {
+        &self.words[t * self.blocks()..(t + 1) * self.blocks()]
+    }
+
+    /// Quantizes to bytes or words, if that has not been done.
+    pub fn quantize(&mut self, level: Level, to_bytes: bool) {
+        let (floats, blocks) = (&self.floats, self.rows * self.blocks());
+        if to_bytes && self.bytes.len() != blocks {
+            level.run(Quantize { floats, to: &mut self.bytes, arrange: bytes });
+        }
+        if !to_bytes && self.words.len() != blocks {
+            level.run(Quantize { floats, to: &mut self.words, arrange: words });
+        }
+    }
+}
+
+#[inline(always)]
+fn bytes(q: &[i32; BLOCK]) -> [i32; 8] {
+    std::array::from_fn(|i| {
+        let octet = 8 * (i / 2);
+        let columns = if i % 2 == 0 { [0, 4, 1, 5] } else { [2, 6, 3, 7] };
+        i32::from_le_bytes(columns.map(|c| q[octet + c] as u8))
+    })
+}
+
+#[inline(always)]
+fn words(q: &[i32; BLOCK]) -> [i32; 16] {
+    std::array::from_fn(|i| q[2 * i] & 0xffff | q[2 * i + 1] << 16)
+}
+
+struct Quantize<'a, const N: usize, A> {
+    floats: &'a [f32],
+    to: &'a mut Vec<Block<N>>,
+    arrange: A,
+}
+
+impl<const N: usize, A: Fn(&[i32; BLOCK]) -> [i32; N]> Kernel for Quantize<'_, N, A> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
+        const MAGIC: f32 = 12_582_912.0;
+        self.to.clear();
+        for block in self.floats.as_chunks::<BLOCK>().0 {
+            let x = block.as_chunks::<8>().0;
+            let (mut most, mut sum) = (s.splat(0.0), s.splat(0.0));
+            for x in x {
+                let x = s.load(x);
+                most = s.max(most, s.max(x, s.sub(s.splat(0.0), x)));
+                sum = s.add(sum, x);
+            }
+            let most = s.max_lane(most);
+            // Not a number if any value is not finite: 0 · ∞.
+            let scale = most / 127.0 + 0.0 * s.sum(sum);
+            let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+            let mut q = [0; BLOCK];
+            let mut count = 0;
+            for (x, q) in x.iter().zip(q.as_chunks_mut::<8>().0) {
+                let mut rounded = [0.0; 8];
+                s.store(s.add(s.mul(s.load(x), s.splat(inverse)), s.splat(MAGIC)), &mut rounded);
+                for (q, rounded) in q.iter_mut().zip(rounded) {
+                    *q = (rounded.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
+                    count += *q;
+                }
+            }
+            self.to.push(Block { q: (self.arrange)(&q), scale, sum: scale * count as f32, count });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_within_half_a_step() {
+        for level in Level::available() {
+            let values: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32 - 30.3) * 0.37).collect();
+            let mut x = Activations::default();
+            x.set(1, 64, |_, row| row.copy_from_slice(&values));
+            x.quantize(level, true);
+            x.quantize(level, false);
+            for (b, (bytes, words)) in x.bytes(0).iter().zip(x.words(0)).enumerate() {
+                let mut total = 0;
+                for c in 0..BLOCK {
+                    let word = (words.q[c / 2] >> (16 * (c % 2))) as i16;
+                    let place = [0, 2, 0, 2, 1, 3, 1, 3][c % 8];
+                    let group = 2 * (c / 8) + usize::from([2, 3, 6, 7].contains(&(c % 8)));
+                    let byte = bytes.q[group].to_le_bytes()[place] as i8;
+                    assert_eq!(i16::from(byte), word, "{level:?}: column {c}");
+                    let error = (words.scale * f32::from(word) - values[32 * b + c]).abs();
+                    assert!(error <= words.scale * 0.5001, "{level:?}: column {c} is {error} off");
+                    total += i32::from(word);
+                }
+                assert_eq!((words.count, bytes.count), (total, total));
+                assert!(words.q.iter().any(|q| [127, -127].contains(&((q << 16) >> 16))
+                    || [127, -127].contains(&(q >> 16))));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_shows() {
+        for level in Level::available() {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut x = Activations::default();
+                x.set(1, 32, |_, row| row[7] = bad);
+                x.quantize(level, true);
+                assert!(x.bytes(0)[0].scale.is_nan() || x.bytes(0)[0].scale.is_infinite(), "{bad}");
+            }
+        }
+    }
+}

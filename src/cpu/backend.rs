@@ -1,0 +1,555 @@
+//! The CPU backend: what each operation works on, and how plans run.
+//!
+//! A plan is a list of operations with what they work on. Running it runs them in order, here and
+//! now; only large products are shared with the [`Team`]. Projections write to scratch memory, and
+//! what follows them (bias, RoPE, SwiGLU, residual) goes over it once, while it is in the cache.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, SampleParams, Segment, Step, Traffic, draw};
+
+use super::activations::Activations;
+use super::attention::{self, Head, Query};
+use super::memory::{Account, Shared, floats};
+use super::panel::BLOCK;
+use super::simd::Level;
+use super::team::Team;
+use super::vector;
+use super::weight::CpuWeight;
+
+/// Wishes for the backend.
+pub struct CpuOptions {
+    /// Which vectors; [`Level::best`] unless a test wants another.
+    pub level: Level,
+    /// Who computes.
+    pub team: Team,
+}
+
+impl Default for CpuOptions {
+    /// The best vectors, one thread.
+    fn default() -> Self {
+        CpuOptions { level: Level::best(), team: Team::solo() }
+    }
+}
+
+/// Activations (rows, cols) f32. Rows lie `stride` floats apart, a multiple of 32; the padding is zero.
+#[derive(Clone)]
+pub struct CpuTensor {
+    data: Shared<Vec<f32>>,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+impl CpuTensor {
+    fn row_at(&self, t: usize) -> std::ops::Range<usize> {
+        t * self.stride..t * self.stride + self.cols
+    }
+}
+
+/// K and V of one layer; layouts in `attention.rs`.
+#[derive(Clone)]
+pub struct CpuCache {
+    k: Shared<Vec<f32>>,
+    v: Shared<Vec<f32>>,
+    shape: HeadShape,
+}
+
+impl CpuCache {
+    /// Floats of one head in K and in V.
+    fn head_floats(&self) -> (usize, usize) {
+        let (capacity, dim) = (self.shape.capacity as usize, self.shape.head_dim as usize);
+        (attention::k_floats(capacity, dim), capacity * dim)
+    }
+}
+
+/// A vector of f32.
+pub type CpuVector = Shared<Vec<f32>>;
+
+/// RMSNorm in front of a projection, as recorded.
+#[derive(Clone)]
+struct OwnedNorm {
+    gain: CpuVector,
+    eps: f32,
+    bias_at: Option<usize>,
+}
+
+enum Op {
+    Embed { weight: CpuWeight, x: CpuTensor },
+    Qkv { x: CpuTensor, norm: OwnedNorm, weight: CpuWeight, rope: CpuVector, q: CpuTensor, cache: CpuCache },
+    Attend { q: CpuTensor, cache: CpuCache, weight: CpuWeight, x: CpuTensor },
+    GateUp { x: CpuTensor, norm: OwnedNorm, weight: CpuWeight, h: CpuTensor },
+    ProjectAdd { h: CpuTensor, weight: CpuWeight, x: CpuTensor },
+    Head { x: CpuTensor, norm: OwnedNorm, weight: CpuWeight, logits: CpuTensor },
+    Sample { logits: CpuTensor, adjust: bool },
+}
+
+/// Recorded operations.
+pub struct CpuPlan(Vec<Op>);
+
+/// How tokens are drawn.
+struct Sampling {
+    params: SampleParams,
+    bias: Vec<(u32, f32)>,
+    recent: Vec<u32>,
+}
+
+/// Memory between two steps of an operation, kept from run to run.
+#[derive(Default)]
+struct Scratch {
+    input: Activations,
+    output: Vec<f32>,
+}
+
+/// The op set as SIMD code.
+pub struct CpuBackend {
+    level: Level,
+    team: Team,
+    account: Account,
+    weights: usize,
+    recording: Vec<Op>,
+    tokens: Vec<u32>,
+    sampling: Option<Sampling>,
+    scratch: Scratch,
+    traffic: Traffic,
+    breath: super::breath::Breath,
+}
+
+impl CpuBackend {
+    /// A backend.
+    #[must_use]
+    pub fn new(options: CpuOptions) -> Self {
+        CpuBackend {
+            level: options.level,
+            team: options.team,
+            account: Rc::new(Cell::new(0)),
+            weights: 0,
+            recording: Vec::new(),
+            tokens: Vec::new(),
+            sampling: None,
+            scratch: Scratch::default(),
+            traffic: Traffic::default(),
+            breath: super::breath::Breath::default(),
+        }
+    }
+
+    /// The vectors in use.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Threads that compute.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.team.size()
+    }
+
+    /// All floats of a tensor, padding included. For tests.
+    #[must_use]
+    pub fn read_raw(&self, tensor: &CpuTensor) -> Vec<f32> {
+        tensor.data.read().clone()
+    }
+
+    /// Overwrites all floats of a tensor, padding included. For tests.
+    pub fn write_raw(&self, tensor: &CpuTensor, values: &[f32]) {
+        tensor.data.write().copy_from_slice(values);
+    }
+
+    /// Floats from one row of a tensor to the next.
+    #[must_use]
+    pub fn stride(&self, tensor: &CpuTensor) -> usize {
+        tensor.stride
+    }
+
+    /// K and V of a cache, each (kv_heads, capacity, head_dim). For tests.
+    #[must_use]
+    pub fn read_cache(&self, cache: &CpuCache) -> [Vec<f32>; 2] {
+        let (capacity, dim) = (cache.shape.capacity as usize, cache.shape.head_dim as usize);
+        let (k_head, _) = cache.head_floats();
+        let k = cache.k.read();
+        let dense = k.chunks_exact(k_head).flat_map(|head| {
+            (0..capacity).flat_map(move |p| (0..dim).map(move |c| head[attention::k_index(dim, p, c)]))
+        });
+        [dense.collect(), cache.v.read().clone()]
+    }
+
+    /// Overwrites K and V of a cache. For tests.
+    pub fn write_cache(&self, cache: &CpuCache, k: &[f32], v: &[f32]) {
+        let (capacity, dim) = (cache.shape.capacity as usize, cache.shape.head_dim as usize);
+        let (k_head, v_head) = cache.head_floats();
+        for (to, from) in cache.k.write().chunks_exact_mut(k_head).zip(k.chunks_exact(v_head)) {
+            for pos in 0..capacity {
+                for c in 0..dim {
+                    to[attention::k_index(dim, pos, c)] = from[pos * dim + c];
+                }
+            }
+        }
+        cache.v.write().copy_from_slice(v);
+    }
+
+    fn execute(&mut self, op: &Op, step: Step, scratch: &mut Scratch) -> Result<()> {
+        let count = step.count as usize;
+        match op {
+            Op::Embed { weight, x } => self.run_embed(weight, x, count),
+            Op::Qkv { x, norm, weight, rope, q, cache } => {
+                self.normed(x, 0, count, norm, &mut scratch.input);
+                self.project(weight, scratch)?;
+                add_bias(norm, &mut scratch.output, weight.rows());
+                let table = rope.read();
+                scatter_qkv(&scratch.output, &table, q, cache, step.pos as usize);
+                Ok(())
+            }
+            Op::Attend { q, cache, weight, x } => {
+                self.run_attention(q, cache, step, &mut scratch.input);
+                self.project(weight, scratch)?;
+                self.add_to(x, &scratch.output, count);
+                Ok(())
+            }
+            Op::GateUp { x, norm, weight, h } => {
+                self.normed(x, 0, count, norm, &mut scratch.input);
+                self.project(weight, scratch)?;
+                let mut h_data = h.data.write();
+                for (t, both) in scratch.output.chunks_exact(2 * h.cols).enumerate() {
+                    let (gate, up) = both.split_at(h.cols);
+                    vector::swiglu(self.level, gate, up, &mut h_data[h.row_at(t)]);
+                }
+                Ok(())
+            }
+            Op::ProjectAdd { h, weight, x } => {
+                let data = h.data.read();
+                scratch.input.set(count, h.cols, |t, row| row.copy_from_slice(&data[h.row_at(t)]));
+                self.project(weight, scratch)?;
+                self.add_to(x, &scratch.output, count);
+                Ok(())
+            }
+            Op::Head { x, norm, weight, logits } => {
+                self.normed(x, step.row as usize, 1, norm, &mut scratch.input);
+                self.project(weight, scratch)?;
+                logits.data.write()[..logits.cols].copy_from_slice(&scratch.output);
+                Ok(())
+            }
+            Op::Sample { logits, adjust } => {
+                self.run_sample(logits, *adjust, step.counter);
+                Ok(())
+            }
+        }
+    }
+
+    /// Rows `first`, … of x, normed, as the input of a projection.
+    fn normed(&self, x: &CpuTensor, first: usize, count: usize, norm: &OwnedNorm, input: &mut Activations) {
+        let (x_data, gain) = (x.data.read(), norm.gain.read());
+        input.set(count, x.cols, |t, row| {
+            vector::rms_norm(self.level, &x_data[x.row_at(first + t)], &gain[..x.cols], norm.eps, row);
+        });
+    }
+
+    /// scratch.output (T, rows) = W · scratch.input.
+    fn project(&mut self, weight: &CpuWeight, scratch: &mut Scratch) -> Result<()> {
+        scratch.output.resize(scratch.input.rows() * weight.rows(), 0.0);
+        self.traffic.weight_bytes += weight.bytes();
+        self.team.project(self.level, weight, &mut scratch.input, &mut scratch.output)
+    }
+
+    fn add_to(&self, x: &CpuTensor, y: &[f32], count: usize) {
+        let mut data = x.data.write();
+        for (t, y) in y.chunks_exact(x.cols).take(count).enumerate() {
+            vector::add(self.level, &mut data[x.row_at(t)], y);
+        }
+    }
+
+    fn run_embed(&mut self, weight: &CpuWeight, x: &CpuTensor, count: usize) -> Result<()> {
+        let mut data = x.data.write();
+        for (t, &token) in self.tokens.iter().take(count).enumerate() {
+            self.team.row(weight, token as usize, &mut data[x.row_at(t)])?;
+        }
+        Ok(())
+    }
+
+    fn run_attention(&self, q: &CpuTensor, cache: &CpuCache, step: Step, input: &mut Activations) {
+        let shape = cache.shape;
+        let dim = shape.head_dim as usize;
+        let group = (shape.heads / shape.kv_heads) as usize;
+        input.set(step.count as usize, q.cols, |_, _| ());
+        let (q_data, k, v) = (q.data.read(), cache.k.read(), cache.v.read());
+        let (k_head, v_head) = cache.head_floats();
+        let heads = k.chunks_exact(k_head).zip(v.chunks_exact(v_head)).map(|(k, v)| Head { k, v, dim });
+        let mut work: Vec<(Head<'_>, Vec<Query<'_>>)> = heads.map(|head| (head, Vec::new())).collect();
+        for (t, out) in input.rows_mut().enumerate() {
+            let seen = step.pos as usize + t + 1;
+            let rows = q_data[q.row_at(t)].chunks_exact(dim).zip(out.chunks_exact_mut(dim));
+            for (h, (q, out)) in rows.enumerate() {
+                work[h / group].1.push(Query { q, seen, out });
+            }
+        }
+        self.team.attend(self.level, work);
+    }
+
+    fn run_sample(&mut self, logits: &CpuTensor, adjust: bool, counter: u32) {
+        let Some(sampling) = &mut self.sampling else { return };
+        let mut data = logits.data.write();
+        let logits = &mut data[..logits.cols];
+        if adjust {
+            draw::adjust(logits, &sampling.params, &sampling.bias, &sampling.recent);
+        }
+        let token = draw::draw(logits, &sampling.params, counter);
+        if adjust {
+            sampling.recent.push(token);
+        }
+        self.tokens.clear();
+        self.tokens.push(token);
+    }
+
+    fn run_plans(&mut self, plans: &[&CpuPlan], step: Step) -> Result<()> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let result =
+            plans.iter().flat_map(|plan| &plan.0).try_for_each(|op| self.execute(op, step, &mut scratch));
+        self.scratch = scratch;
+        result
+    }
+}
+
+/// The projection's bias lies behind the norm's gain.
+fn add_bias(norm: &OwnedNorm, y: &mut [f32], cols: usize) {
+    let Some(at) = norm.bias_at else { return };
+    let gain = norm.gain.read();
+    for row in y.chunks_exact_mut(cols) {
+        for (y, bias) in row.iter_mut().zip(&gain[at..]) {
+            *y += bias;
+        }
+    }
+}
+
+/// Rotates Q and K, and puts Q, K and V of each token where they belong.
+fn scatter_qkv(y: &[f32], table: &[f32], q: &CpuTensor, cache: &CpuCache, pos: usize) {
+    let shape = cache.shape;
+    let (dim, rope_dim) = (shape.head_dim as usize, shape.rope_dim as usize);
+    let adjacent = shape.pairs == RopePairs::Adjacent;
+    let kv_rows = shape.kv_heads as usize * dim;
+    let (k_head, v_head) = cache.head_floats();
+    let (mut q_data, mut k_data, mut v_data) = (q.data.write(), cache.k.write(), cache.v.write());
+    let mut head = vec![0.0; dim];
+    for (t, y) in y.chunks_exact(q.cols + 2 * kv_rows).enumerate() {
+        let pos = pos + t;
+        let turns = &table[pos * rope_dim..(pos + 1) * rope_dim];
+        let (y_q, y_kv) = y.split_at(q.cols);
+        let (y_k, y_v) = y_kv.split_at(kv_rows);
+        let to = &mut q_data[q.row_at(t)];
+        to.copy_from_slice(y_q);
+        for head in to.chunks_exact_mut(dim) {
+            vector::rope(head, turns, adjacent);
+        }
+        for (from, to) in y_k.chunks_exact(dim).zip(k_data.chunks_exact_mut(k_head)) {
+            head.copy_from_slice(from);
+            vector::rope(&mut head, turns, adjacent);
+            for (c, value) in head.iter().enumerate() {
+                to[attention::k_index(dim, pos, c)] = *value;
+            }
+        }
+        for (from, to) in y_v.chunks_exact(dim).zip(v_data.chunks_exact_mut(v_head)) {
+            to[pos * dim..(pos + 1) * dim].copy_from_slice(from);
+        }
+    }
+}
+
+fn fits(what: &str, ok: bool) -> Result<()> {
+    if ok { Ok(()) } else { Err(Error::Internal { what: format!("{what}: shapes do not fit") }) }
+}
+
+impl Backend for CpuBackend {
+    type Tensor = CpuTensor;
+    type Weight = CpuWeight;
+    type Vector = CpuVector;
+    type Cache = CpuCache;
+    type Plan = CpuPlan;
+    type Ticket = u32;
+    /// The CPU itself computes: a step that runs ahead of a stop would be time lost.
+    const STEPS_AHEAD: usize = 1;
+
+    fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<CpuTensor> {
+        let stride = u64::from(cols).next_multiple_of(BLOCK as u64);
+        let data = floats(&self.account, label, u64::from(rows) * stride)?;
+        Ok(CpuTensor { data, rows: rows as usize, cols: cols as usize, stride: stride as usize })
+    }
+
+    fn weight(&mut self, label: &str, cols: u64, segments: &[Segment], _: u32) -> Result<CpuWeight> {
+        self.weights += 1;
+        CpuWeight::new(&self.account, &mut self.team, self.weights - 1, label, cols, segments)
+    }
+
+    fn upload_rows(&mut self, weight: &CpuWeight, row: u64, bytes: &[u8]) -> Result<()> {
+        weight.fill(&mut self.team, row as usize, bytes)
+    }
+
+    fn vector(&mut self, label: &str, len: u32) -> Result<CpuVector> {
+        floats(&self.account, label, len.into())
+    }
+
+    fn upload_vector(&mut self, vector: &CpuVector, at: u32, values: &[f32]) {
+        vector.write()[at as usize..at as usize + values.len()].copy_from_slice(values);
+    }
+
+    fn cache(&mut self, label: &str, shape: HeadShape) -> Result<CpuCache> {
+        let whole_blocks = shape.head_dim.is_multiple_of(BLOCK as u32);
+        if !whole_blocks || shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
+            return Err(Error::UnsupportedModel {
+                what: format!(
+                    "{} query and {} KV heads of size {} (the size must be a multiple of 32)",
+                    shape.heads, shape.kv_heads, shape.head_dim
+                ),
+            });
+        }
+        let head = u64::from(shape.capacity.next_multiple_of(8)) * u64::from(shape.head_dim);
+        let v_head = u64::from(shape.capacity) * u64::from(shape.head_dim);
+        let heads = u64::from(shape.kv_heads);
+        Ok(CpuCache {
+            k: floats(&self.account, &format!("{label} K"), heads * head)?,
+            v: floats(&self.account, &format!("{label} V"), heads * v_head)?,
+            shape,
+        })
+    }
+
+    async fn settle(&mut self, _: &str) -> Result<()> {
+        self.breath.take().await;
+        Ok(())
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.account.get()
+    }
+
+    fn embed(&mut self, weight: &CpuWeight, x: &CpuTensor, _: Batch) -> Result<()> {
+        fits("embed", weight.cols() == x.cols)?;
+        self.recording.push(Op::Embed { weight: weight.clone(), x: x.clone() });
+        Ok(())
+    }
+
+    fn qkv(
+        &mut self,
+        x: &CpuTensor,
+        norm: &Norm<'_, Self>,
+        weight: &CpuWeight,
+        rope: &CpuVector,
+        q: &CpuTensor,
+        cache: &CpuCache,
+        _: Batch,
+    ) -> Result<()> {
+        let shape = cache.shape;
+        let rows = (shape.heads + 2 * shape.kv_heads) as usize * shape.head_dim as usize;
+        let turns = shape.capacity as usize * shape.rope_dim as usize;
+        fits("qkv", weight.cols() == x.cols && weight.rows() == rows && rope.read().len() >= turns)?;
+        fits("qkv", q.cols == shape.heads as usize * shape.head_dim as usize && q.rows >= 1)?;
+        fits("qkv bias", norm.bias_at.is_none_or(|at| norm.gain.read().len() >= at as usize + rows))?;
+        self.recording.push(Op::Qkv {
+            x: x.clone(),
+            norm: own(norm, x)?,
+            weight: weight.clone(),
+            rope: rope.clone(),
+            q: q.clone(),
+            cache: cache.clone(),
+        });
+        Ok(())
+    }
+
+    fn attend(
+        &mut self,
+        q: &CpuTensor,
+        cache: &CpuCache,
+        weight: &CpuWeight,
+        x: &CpuTensor,
+        _: Batch,
+    ) -> Result<()> {
+        let width = (cache.shape.heads * cache.shape.head_dim) as usize;
+        fits("attend", q.cols == width && weight.cols() == width && weight.rows() == x.cols)?;
+        let (q, cache) = (q.clone(), cache.clone());
+        self.recording.push(Op::Attend { q, cache, weight: weight.clone(), x: x.clone() });
+        Ok(())
+    }
+
+    fn gate_up(
+        &mut self,
+        x: &CpuTensor,
+        norm: &Norm<'_, Self>,
+        weight: &CpuWeight,
+        h: &CpuTensor,
+        _: Batch,
+    ) -> Result<()> {
+        fits("gate_up", weight.cols() == x.cols && weight.rows() == 2 * h.cols)?;
+        let norm = own(norm, x)?;
+        self.recording.push(Op::GateUp { x: x.clone(), norm, weight: weight.clone(), h: h.clone() });
+        Ok(())
+    }
+
+    fn project_add(&mut self, h: &CpuTensor, weight: &CpuWeight, x: &CpuTensor, _: Batch) -> Result<()> {
+        fits("project_add", weight.cols() == h.cols && weight.rows() == x.cols && !h.data.is(&x.data))?;
+        self.recording.push(Op::ProjectAdd { h: h.clone(), weight: weight.clone(), x: x.clone() });
+        Ok(())
+    }
+
+    fn head(
+        &mut self,
+        x: &CpuTensor,
+        norm: &Norm<'_, Self>,
+        weight: &CpuWeight,
+        logits: &CpuTensor,
+    ) -> Result<()> {
+        fits("head", weight.cols() == x.cols && weight.rows() == logits.cols)?;
+        let norm = own(norm, x)?;
+        self.recording.push(Op::Head { x: x.clone(), norm, weight: weight.clone(), logits: logits.clone() });
+        Ok(())
+    }
+
+    fn sample(&mut self, logits: &CpuTensor, adjust: bool) -> Result<()> {
+        self.recording.push(Op::Sample { logits: logits.clone(), adjust });
+        Ok(())
+    }
+
+    fn finish(&mut self) -> CpuPlan {
+        CpuPlan(std::mem::take(&mut self.recording))
+    }
+
+    fn dispatches(_: &CpuPlan) -> u64 {
+        0
+    }
+
+    fn set_tokens(&mut self, tokens: &[u32]) {
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+    }
+
+    fn set_sampling(&mut self, params: &SampleParams, bias: &[(u32, f32)], recent: &[u32]) -> Result<()> {
+        self.sampling = Some(Sampling { params: *params, bias: bias.to_vec(), recent: recent.to_vec() });
+        Ok(())
+    }
+
+    fn run(&mut self, plans: &[&CpuPlan], step: Step) -> Result<()> {
+        self.run_plans(plans, step)
+    }
+
+    fn run_and_fetch(&mut self, plans: &[&CpuPlan], step: Step) -> Result<u32> {
+        self.run_plans(plans, step)?;
+        Ok(self.tokens.first().copied().unwrap_or(0))
+    }
+
+    async fn token(&mut self, ticket: u32) -> Result<u32> {
+        self.breath.take().await;
+        Ok(ticket)
+    }
+
+    async fn read(&mut self, tensor: &CpuTensor, row: u32) -> Result<Vec<f32>> {
+        self.breath.take().await;
+        fits("read", (row as usize) < tensor.rows)?;
+        Ok(tensor.data.read()[tensor.row_at(row as usize)].to_vec())
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+}
+
+fn own(norm: &Norm<'_, CpuBackend>, x: &CpuTensor) -> Result<OwnedNorm> {
+    fits("norm", norm.gain.read().len() >= x.cols)?;
+    Ok(OwnedNorm { gain: norm.gain.clone(), eps: norm.eps, bias_at: norm.bias_at.map(|at| at as usize) })
+}

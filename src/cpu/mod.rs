@@ -1,0 +1,34 @@
+//! The second backend: the op set as SIMD code, for visitors without a graphics card.
+//!
+//! activations → int8 blocks → panels of weights → sums → activations:
+//!
+//! | file | job |
+//! |---|---|
+//! | `simd/` | eight-lane vectors, one file a machine; kernels are generic over them |
+//! | `panel.rs` | how weights lie in memory |
+//! | `activations.rs` | rows of activations, quantized to eight bits |
+//! | `matrix.rs` | matrix products: matvec and matmul are one micro-tile |
+//! | `attention.rs` | fused attention and the KV cache's layout |
+//! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
+//! | `team/` | who computes: one thread, several, or helper workers with rows of their own |
+//! | `weight.rs`, `memory.rs` | who holds which rows; buffers and their bytes |
+//! | `breath.rs` | letting a worker's event loop run |
+//! | `backend.rs` | the op set: what each operation works on, and how plans run |
+
+mod activations;
+mod attention;
+mod backend;
+mod breath;
+mod matrix;
+mod memory;
+mod panel;
+mod simd;
+mod team;
+mod vector;
+mod weight;
+
+pub use backend::{CpuBackend, CpuCache, CpuOptions, CpuTensor};
+pub use simd::Level;
+pub use team::Team;
+#[cfg(target_arch = "wasm32")]
+pub use team::{SHARED_BYTES, run_helper};
