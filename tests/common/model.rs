@@ -1,0 +1,26 @@
+//! The default model in an engine, on any backend.
+#![allow(dead_code)] // each test crate uses its part
+
+use emberglass::ops::Backend;
+use emberglass::{ByteSource, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine, read_directory};
+
+/// Tokens the KV cache holds.
+pub const CONTEXT: u32 = 512;
+
+/// A GPU backend for [`load`].
+pub async fn gpu() -> GpuBackend {
+    let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
+    GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap()
+}
+
+/// The file `EMBERGLASS_MODEL`, or else the default model.
+pub async fn load<B: Backend + 'static>(backend: B) -> TextEngine<B> {
+    let path = std::env::var("EMBERGLASS_MODEL").unwrap_or_else(|_| {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf").into()
+    });
+    let source =
+        FileSource::open(&path).unwrap_or_else(|e| panic!("{e}: `cargo xtask test` fetches the model"));
+    let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(source)];
+    let directory = read_directory(&mut sources).await.unwrap();
+    TextEngine::load(backend, directory, &mut sources, CONTEXT, &mut |_| Ok(())).await.unwrap()
+}
