@@ -1,6 +1,6 @@
 // The page's half of the protocol: numbers the requests, matches the answers, and makes sure that
 // no caller waits for a worker that has died.
-import { abortError, EmberglassError, fromWire } from "./errors.js";
+import { abortError, EmberglassError, fromWire, type WireError } from "./errors.js";
 import type { FromWorker, ToWorker, Verb, Verbs } from "./protocol.js";
 
 /** The part of `Worker` that is used; tests put their own in its place. */
@@ -20,6 +20,7 @@ interface Pending {
 export class EngineClient {
   readonly #worker: WorkerLike;
   readonly #pending = new Map<number, Pending>();
+  readonly #lifelines: MessagePort[] = [];
   #nextId = 1;
   #failure: EmberglassError | undefined;
 
@@ -70,14 +71,25 @@ export class EngineClient {
     if (this.#failure) return;
     this.#failure = reason;
     this.#worker.terminate();
+    for (const port of this.#lifelines.splice(0)) port.close();
     for (const { reject } of this.#pending.values()) reject(reason);
     this.#pending.clear();
+  }
+
+  /** The worker itself may be waiting for a helper that has died, and could not say so. */
+  #watch(port: MessagePort): void {
+    this.#lifelines.push(port);
+    port.onmessage = ({ data }: { data: WireError }) => this.close(fromWire(data));
   }
 
   #receive(message: FromWorker): void {
     if (this.#failure) return;
     if (message.kind === "fatal") {
       this.close(fromWire(message.error));
+      return;
+    }
+    if (message.kind === "lifeline") {
+      this.#watch(message.port);
       return;
     }
     const pending = this.#pending.get(message.id);

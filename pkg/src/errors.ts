@@ -31,7 +31,9 @@ export type ErrorCode =
   | "aborted"
   | "busy"
   | "internal"
-  /** The worker or its wasm could not be started, or the worker died. */
+  /** The browser's WebAssembly has no SIMD, without which no build of the engine runs. */
+  | "no-simd"
+  /** The worker or its wasm could not be started, or the worker or one of its helpers died. */
   | "worker-failed"
   /** The wasm instance trapped; the model must be loaded again. */
   | "wasm-trap"

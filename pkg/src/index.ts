@@ -1,5 +1,5 @@
 /**
- * Emberglass: small language models on WebGPU, in a Web Worker.
+ * Emberglass: small language models on WebGPU or the CPU, in a Web Worker.
  *
  * ```ts
  * const model = await loadTextModel("model.gguf", { onProgress: console.log });
@@ -28,6 +28,8 @@ export type {
 } from "./completions.js";
 export type {
   ChatMessage,
+  DeviceChoice,
+  DeviceInfo,
   GenerateOptions,
   GenerateResult,
   Generation,

@@ -2,20 +2,22 @@ import { EngineClient, type WorkerLike } from "./engine-client.js";
 import { abortError, EmberglassError } from "./errors.js";
 import { TextModel } from "./model.js";
 import { progressMeter } from "./progress.js";
+import type { LoadRequest } from "./protocol.js";
 import { toWireSource } from "./source.js";
+import { MOST_THREADS } from "./threads.js";
 import type { LoadOptions, ModelSource } from "./types.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
 const GRACE_MS = 500;
 
 /**
- * Loads a GGUF language model onto the GPU, in a Web Worker of its own.
+ * Loads a GGUF language model, in a Web Worker of its own, onto the GPU or for the CPU: see {@link LoadOptions.device}.
  *
  * @param source An address (relative ones are resolved against the document), a `Blob` or `File`,
  * or the shards of a split model in their order.
- * @throws {@link EmberglassError} `no-webgpu`, `no-adapter`, `out-of-memory`, `network`, `http-status`,
- * `not-gguf`, `truncated`, `unsupported-type`, `unsupported-architecture` and others of {@link ErrorCode};
- * `aborted` (an `AbortError`) when `options.signal` fires.
+ * @throws {@link EmberglassError} `no-webgpu` and `no-adapter` (only with `device: "webgpu"`), `no-simd`,
+ * `out-of-memory`, `device-lost`, `network`, `http-status`, `not-gguf`, `truncated`, `unsupported-type`,
+ * `unsupported-architecture` and others of {@link ErrorCode}; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.
  */
 export function loadTextModel(source: ModelSource, options: LoadOptions = {}): Promise<TextModel> {
   // Written out in one expression: this is the form in which bundlers recognise a worker.
@@ -25,15 +27,15 @@ export function loadTextModel(source: ModelSource, options: LoadOptions = {}): P
 /** {@link loadTextModel} over any worker. Not public: the seam for tests. */
 export async function openTextModel(
   source: ModelSource,
-  { onProgress, signal, contextLength }: LoadOptions,
+  { onProgress, signal, ...wishes }: LoadOptions,
   spawn: () => WorkerLike,
 ): Promise<TextModel> {
   if (signal?.aborted) throw abortError(signal);
-  const wire = toWireSource(source);
+  const request = { source: toWireSource(source), ...checked(wishes) };
   const client = new EngineClient(spawn);
   const loading = client.call(
     "load",
-    { source: wire, ...(contextLength === undefined ? {} : { contextLength }) },
+    request,
     { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) },
   );
   try {
@@ -45,6 +47,25 @@ export async function openTextModel(
     loading.then(end, end).finally(() => clearTimeout(timer));
     throw error;
   }
+}
+
+/** The options that are sent to the worker. What is `undefined` means "the default", so it is not sent at all. */
+function checked({ contextLength, device, threads }: LoadOptions): Omit<LoadRequest, "source"> {
+  if (device !== undefined && !["auto", "webgpu", "cpu"].includes(device)) {
+    throw invalid("device", device, "auto, webgpu or cpu");
+  }
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
+    throw invalid("threads", threads, `a whole number from 1 to ${MOST_THREADS}`);
+  }
+  return {
+    ...(contextLength === undefined ? {} : { contextLength }),
+    ...(device === undefined ? {} : { device }),
+    ...(threads === undefined ? {} : { threads }),
+  };
+}
+
+function invalid(option: string, value: unknown, range: string): EmberglassError {
+  return new EmberglassError("invalid-option", `option ${option} = ${String(value)} is out of range (${range})`);
 }
 
 /** Rejects as soon as the signal fires, whatever `promise` does. */

@@ -21,7 +21,7 @@ export interface Turn {
 }
 
 /**
- * A language model on the GPU. Made by `loadTextModel`.
+ * A loaded language model. Made by `loadTextModel`.
  *
  * Requests are computed one after another in the order they were made; those that wait can be
  * cancelled. All methods reject with {@link EmberglassError}: `disposed` after {@link TextModel.dispose},
@@ -81,7 +81,7 @@ export class TextModel {
   }
 
   /**
-   * Stops what runs, rejects what waits with code `disposed`, frees the GPU memory and ends the worker.
+   * Stops what runs, rejects what waits with code `disposed`, frees the memory and ends the workers.
    * Calling it again does nothing more. Never rejects.
    */
   dispose(): Promise<void> {

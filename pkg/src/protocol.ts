@@ -1,7 +1,7 @@
 // The message contract between the page and the worker: verb, id, args -> result | error | event.
 // Both sides are typed from the one table below, so neither can drift from the other.
 import type { WireError } from "./errors.js";
-import type { ChatMessage, GenerateResult, LoadPhase, ModelInfo, SamplingOptions } from "./types.js";
+import type { ChatMessage, DeviceChoice, GenerateResult, LoadPhase, ModelInfo, SamplingOptions } from "./types.js";
 
 /** A model's bytes, after the page has resolved addresses. */
 export type WireSource = { urls: string[] } | { blobs: Blob[]; names: string[] };
@@ -10,6 +10,14 @@ export type WireSource = { urls: string[] } | { blobs: Blob[]; names: string[] }
 export interface GenerateRequest extends SamplingOptions {
   messages?: ChatMessage[];
   prompt?: string;
+}
+
+/** What to load, and on what. */
+export interface LoadRequest {
+  source: WireSource;
+  contextLength?: number;
+  device?: DeviceChoice;
+  threads?: number;
 }
 
 /** Loading as the engine reports it; rates are worked out on the page. */
@@ -21,11 +29,11 @@ export interface RawProgress {
 
 /** Every verb with its arguments, its result and the events it may send on the way. */
 export interface Verbs {
-  load: { args: { source: WireSource; contextLength?: number }; result: ModelInfo; event: RawProgress };
+  load: { args: LoadRequest; result: ModelInfo; event: RawProgress };
   generate: { args: GenerateRequest; result: GenerateResult; event: string };
   tokenize: { args: { text: string; special: boolean }; result: Uint32Array; event: never };
   detokenize: { args: { ids: Uint32Array }; result: string; event: never };
-  /** Frees GPU memory. */
+  /** Frees the memory, the GPU's too, and ends the helpers. */
   dispose: { args: null; result: null; event: never };
 }
 
@@ -39,4 +47,6 @@ export type FromWorker =
   | { kind: "result"; id: number; value: Verbs[Verb]["result"] }
   | { kind: "error"; id: number; error: WireError }
   | { kind: "event"; id: number; value: Verbs[Verb]["event"] }
+  /** A helper's own line to the page, over which it sends a `WireError` if it dies. */
+  | { kind: "lifeline"; port: MessagePort }
   | { kind: "fatal"; error: WireError };

@@ -1,12 +1,20 @@
 import type { ErrorCode } from "./errors.js";
+import { hasRelaxedSimd, hasSimd } from "./simd.js";
+import { coresHere } from "./threads.js";
 
 /** What {@link supported} found. */
 export interface Support {
-  /** Whether models can be loaded. */
+  /** Whether models can be loaded at all: on the GPU or the CPU, the engine is built with SIMD. */
+  simd: boolean;
+  /** Whether there is a graphics adapter; it may be a software one. */
   webgpu: boolean;
-  /** Why not, in words to show to a visitor. */
+  /** Whether the CPU path runs at its best speed. */
+  relaxedSimd: boolean;
+  /** Whether the CPU path may use several threads: the page is cross-origin isolated. */
+  threads: boolean;
+  /** The first thing that is missing, in words to show to a visitor: SIMD, or else WebGPU. */
   reason?: string;
-  /** Why not, as an error code: `no-webgpu` or `no-adapter`. */
+  /** The same as an error code: `no-simd`, `no-webgpu` or `no-adapter`. */
   code?: ErrorCode;
 }
 
@@ -14,20 +22,36 @@ interface Gpu {
   requestAdapter(): Promise<object | null>;
 }
 
-/** Asks whether this browser offers WebGPU, without loading the engine. Never rejects. */
+/**
+ * Asks what this browser can compute with, without loading the engine. Never rejects. Where `simd` is
+ * true, models can be loaded, with or without WebGPU.
+ */
 export async function supported(): Promise<Support> {
+  const missingGpu = await whyNoGpu();
+  const simd = hasSimd();
+  return {
+    simd,
+    webgpu: missingGpu === undefined,
+    relaxedSimd: hasRelaxedSimd(),
+    threads: coresHere().canShare,
+    ...(simd ? missingGpu : { code: "no-simd", reason: "this browser's WebAssembly has no SIMD" }),
+  };
+}
+
+/** What is missing of WebGPU; undefined when an adapter is offered. */
+async function whyNoGpu(): Promise<{ code: ErrorCode; reason: string } | undefined> {
   const gpu = (globalThis.navigator as { gpu?: Gpu } | undefined)?.gpu;
   if (!gpu) {
     const insecure = globalThis.isSecureContext === false;
     const reason = insecure
       ? "WebGPU needs a secure page: open it over https or on localhost"
       : "this browser has no WebGPU";
-    return { webgpu: false, code: "no-webgpu", reason };
+    return { code: "no-webgpu", reason };
   }
   try {
-    if (await gpu.requestAdapter()) return { webgpu: true };
-    return { webgpu: false, code: "no-adapter", reason: "the browser has WebGPU but offers no graphics adapter" };
+    if (await gpu.requestAdapter()) return undefined;
+    return { code: "no-adapter", reason: "the browser has WebGPU but offers no graphics adapter" };
   } catch (cause) {
-    return { webgpu: false, code: "no-adapter", reason: `the graphics adapter could not be asked for: ${String(cause)}` };
+    return { code: "no-adapter", reason: `the graphics adapter could not be asked for: ${String(cause)}` };
   }
 }

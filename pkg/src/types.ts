@@ -6,6 +6,32 @@ export interface ChatMessage {
   content: string;
 }
 
+/**
+ * What to compute on. `"auto"` takes the GPU where that is faster: a real one, if a short measurement on
+ * the model's own shapes says so. A software adapter never is.
+ */
+export type DeviceChoice = "auto" | "webgpu" | "cpu";
+
+/** What computes. */
+export interface DeviceInfo {
+  kind: "webgpu" | "cpu";
+  /** The adapter's own description, which browsers may blur; on the CPU the name of the code path. */
+  adapter: string;
+  /** True when the "GPU" is software on the CPU: correct, but slow. */
+  isFallbackAdapter: boolean;
+  /** What is used beyond the minimum: GPU features such as `"shader-f16"`; on the CPU `"relaxed-simd"`. */
+  features: string[];
+  /** Threads that compute; 1 on the GPU. */
+  threads: number;
+  /**
+   * Why this device: the caller asked for it; there is no WebGPU; no adapter was offered; the only one is
+   * software; both were measured; or nothing spoke against the GPU.
+   */
+  choice: "asked" | "no-webgpu" | "no-adapter" | "software-adapter" | "probe" | "default";
+  /** The same as a sentence for people, with names and figures. */
+  reason: string;
+}
+
 /** What was loaded, and what it runs on. */
 export interface ModelInfo {
   /** `general.architecture` of the file, such as `"llama"`. */
@@ -28,21 +54,16 @@ export interface ModelInfo {
   vocabularySize: number;
   /** Without a chat template only plain prompts can be generated from. */
   hasChatTemplate: boolean;
-  /** The device that computes. */
-  device: {
-    backend: "webgpu";
-    /** The adapter's own description; browsers may blur it. */
-    adapter: string;
-    /** True when the "GPU" is software on the CPU: correct, but slow. */
-    isFallbackAdapter: boolean;
-    /** Optional device features that are really used, such as `"shader-f16"`. */
-    features: string[];
-  };
-  /** GPU memory held by weights, KV cache and scratch buffers, in bytes. */
+  /** The device that computes, and why that one. */
+  device: DeviceInfo;
+  /** GPU memory held by weights, KV cache and scratch buffers, in bytes; 0 on the CPU. */
   gpuBytes: number;
-  /** GPU dispatches for one decoded token. */
+  /** GPU dispatches for one decoded token; 0 on the CPU. */
   dispatchesPerToken: number;
-  /** Size of the worker's wasm memory after loading, in bytes. It never shrinks, so it is the peak. */
+  /**
+   * Wasm memory after loading, in bytes, all threads together. It never shrinks, so it is the peak. On the
+   * CPU the weights are in it.
+   */
   wasmHeapBytes: number;
 }
 
@@ -155,4 +176,11 @@ export interface LoadOptions {
   signal?: AbortSignal;
   /** Capacity of the KV cache in tokens. Default: chosen by the engine for the model. */
   contextLength?: number;
+  /** What to compute on. Default `"auto"`; what was chosen and why is in {@link ModelInfo.device}. */
+  device?: DeviceChoice;
+  /**
+   * Threads on the CPU, 1 to 64; the GPU path ignores it. More than one needs a cross-origin isolated page;
+   * elsewhere there is one, and {@link DeviceInfo.reason} says so. Default: one for each core, at most 8.
+   */
+  threads?: number;
 }

@@ -1,14 +1,28 @@
 // The worker's half of the protocol: runs each request on the engine and answers it.
 import { isTrap, toWire, type WireError } from "./errors.js";
-import type { FromWorker, ToWorker, Verb, Verbs } from "./protocol.js";
-import type { Engine, WasmTextModel } from "./wasm-surface.js";
+import { type HelperLike, HelperTeam } from "./helper-team.js";
+import type { FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs } from "./protocol.js";
+import type { SimdLevel } from "./simd.js";
+import { type Cores, threadCount } from "./threads.js";
+import type { ModelInfo } from "./types.js";
+import type { Engine, WasmLoadOptions, WasmTextModel } from "./wasm-surface.js";
 
 /** The part of `DedicatedWorkerGlobalScope` that is used. */
 export interface WorkerScope {
-  postMessage(message: FromWorker): void;
+  postMessage(message: FromWorker, transfer?: Transferable[]): void;
   addEventListener(type: "message", listener: (event: { data: ToWorker }) => void): void;
   addEventListener(type: "error", listener: (event: { error?: unknown; message?: string }) => void): void;
   addEventListener(type: "unhandledrejection", listener: (event: { reason?: unknown }) => void): void;
+}
+
+/** Where the worker runs, and the two things that only real wasm and real workers can do. */
+export interface WorkerHost {
+  simdLevel(): SimdLevel | undefined;
+  cores(): Cores;
+  /** Loads and starts a build of the engine. */
+  start(level: SimdLevel): Promise<Engine>;
+  /** A new nested worker of `helper.ts`. */
+  spawnHelper(): HelperLike;
 }
 
 type Handlers = {
@@ -19,10 +33,10 @@ type Handlers = {
   ) => Promise<Verbs[V]["result"]>;
 };
 
-/** Answers requests for the life of the worker; `start` loads the wasm on the first of them. */
-export function serve(scope: WorkerScope, start: () => Promise<Engine>): void {
+/** Answers requests for the life of the worker; the wasm is loaded on the first of them. */
+export function serve(scope: WorkerScope, host: WorkerHost): void {
   const running = new Map<number, AbortController>();
-  const handlers = textModelHandlers(start);
+  const handlers = textModelHandlers(scope, host);
 
   // A trap inside a future that wasm spawned settles no promise: it only shows up as an uncaught
   // error of the worker. Without these two listeners the caller would wait for ever.
@@ -58,7 +72,11 @@ function die(scope: WorkerScope, thrown: unknown): void {
   scope.postMessage({ kind: "fatal", error });
 }
 
-function textModelHandlers(start: () => Promise<Engine>): Handlers {
+function textModelHandlers(scope: WorkerScope, host: WorkerHost): Handlers {
+  const team = new HelperTeam({
+    spawnHelper: () => host.spawnHelper(),
+    sendLifeline: (port) => scope.postMessage({ kind: "lifeline", port }, [port]),
+  });
   let model: WasmTextModel | undefined;
 
   const loaded = (): WasmTextModel => {
@@ -67,15 +85,32 @@ function textModelHandlers(start: () => Promise<Engine>): Handlers {
   };
 
   return {
-    async load({ source, contextLength }, emit, signal) {
+    async load(request, emit, signal) {
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
-      const engine = await start().catch((cause: unknown) => {
+      const level = host.simdLevel();
+      if (!level) throw NO_SIMD;
+      const engine = await host.start(level).catch((cause: unknown) => {
         const { message } = toWire(cause);
         throw { code: "worker-failed", message: `the engine could not start: ${message}` } satisfies WireError;
       });
       if (signal.aborted) throw { code: "aborted", message: "cancelled by the caller" } satisfies WireError;
-      model = await engine.TextModel.load(source, contextLength === undefined ? {} : { contextLength }, emit, signal);
-      return { ...model.info(), wasmHeapBytes: engine.memory.buffer.byteLength };
+      const { threads, note } = threadCount(request.threads, host.cores());
+      const notes = [note];
+      const spawnHelpers: WasmLoadOptions["spawnHelpers"] = async (count, sharedBytes) => {
+        try {
+          return await team.start(count, sharedBytes, { level, module: engine.module });
+        } catch (thrown) {
+          notes.push(`There is one thread: ${toWire(thrown).message}.`);
+          throw thrown;
+        }
+      };
+      try {
+        model = await loadModel(engine, request, { threads, spawnHelpers }, emit, signal);
+        return withNotes(model, engine, notes);
+      } catch (thrown) {
+        team.end();
+        throw thrown;
+      }
     },
     generate: async (request, emit, signal) => loaded().generate(request, emit, signal),
     tokenize: async ({ text, special }) => loaded().tokenize(text, special),
@@ -83,7 +118,40 @@ function textModelHandlers(start: () => Promise<Engine>): Handlers {
     async dispose() {
       model?.free();
       model = undefined;
+      team.end();
       return null;
     },
+  };
+}
+
+const NO_SIMD: WireError = {
+  code: "no-simd",
+  message: "this browser's WebAssembly has no SIMD, which the engine needs: any current Chrome, Edge, Firefox or Safari has it",
+};
+
+function loadModel(
+  { TextModel }: Engine,
+  { source, contextLength, device }: LoadRequest,
+  team: Pick<WasmLoadOptions, "threads" | "spawnHelpers">,
+  emit: (progress: RawProgress) => void,
+  signal: AbortSignal,
+): Promise<WasmTextModel> {
+  const options: WasmLoadOptions = {
+    ...team,
+    ...(contextLength === undefined ? {} : { contextLength }),
+    ...(device === undefined ? {} : { device }),
+  };
+  return TextModel.load(source, options, emit, signal);
+}
+
+/** What the engine says of the model, and what only this side knows: memory, and why there are fewer threads. */
+function withNotes(model: WasmTextModel, { memory }: Engine, notes: string[]): ModelInfo {
+  const { helperHeapBytes = 0, ...info } = model.info();
+  const { device } = info;
+  const said = device.kind === "cpu" ? notes.filter((note) => note !== "") : [];
+  return {
+    ...info,
+    device: { ...device, reason: [device.reason, ...said].join(" ") },
+    wasmHeapBytes: memory.buffer.byteLength + helperHeapBytes,
   };
 }

@@ -1,12 +1,18 @@
 // The module worker. It only joins the generated wasm module to the protocol; what it answers is in
 // worker-host.ts, which needs no wasm and is tested without it.
-import init, { WasmTextModel } from "../wasm/emberglass.js";
-import type { WasmTextModelClass } from "./wasm-surface.js";
+import { compile, loadGlue } from "./glue.js";
+import { simdLevel } from "./simd.js";
+import { coresHere } from "./threads.js";
 import { serve, type WorkerScope } from "./worker-host.js";
 
-const TextModel: WasmTextModelClass = WasmTextModel;
-
-serve(self as unknown as WorkerScope, async () => {
-  const { memory } = await init({ module_or_path: new URL("../wasm/emberglass_bg.wasm", import.meta.url) });
-  return { memory, TextModel };
+serve(self as unknown as WorkerScope, {
+  simdLevel,
+  cores: coresHere,
+  async start(level) {
+    const [module, { default: init, WasmTextModel: TextModel }] = await Promise.all([compile(level), loadGlue(level)]);
+    const { memory } = await init({ module_or_path: module });
+    return { memory, module, TextModel };
+  },
+  // Written out in one expression: this is the form in which bundlers recognise a worker.
+  spawnHelper: () => new Worker(new URL("./helper.js", import.meta.url), { type: "module" }),
 });

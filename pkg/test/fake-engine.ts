@@ -2,8 +2,11 @@
 // are cloned and delivered later, as between threads, so nothing can pass that a real worker would lose.
 import type { WorkerLike } from "../src/engine-client.js";
 import type { FromWorker, GenerateRequest, RawProgress, ToWorker, WireSource } from "../src/protocol.js";
-import type { GenerateResult, ModelInfo } from "../src/types.js";
-import type { WasmTextModel } from "../src/wasm-surface.js";
+import type { HelperLike } from "../src/helper-team.js";
+import type { SimdLevel } from "../src/simd.js";
+import type { Cores } from "../src/threads.js";
+import type { DeviceInfo, GenerateResult } from "../src/types.js";
+import type { WasmInfo, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
 import { serve, type WorkerScope } from "../src/worker-host.js";
 
 export type Generate = (
@@ -13,10 +16,34 @@ export type Generate = (
 ) => Promise<Partial<GenerateResult>>;
 
 export interface Script {
-  load?: (source: WireSource, onProgress: (progress: RawProgress) => void, signal: AbortSignal) => Promise<void>;
+  /** Returns what differs from {@link INFO}. */
+  load?: (
+    source: WireSource,
+    onProgress: (progress: RawProgress) => void,
+    signal: AbortSignal,
+    options: WasmLoadOptions,
+  ) => Promise<Partial<WasmInfo> | void>;
   generate?: Generate;
-  start?: () => Promise<void>;
+  start?: (level: SimdLevel) => Promise<void>;
+  /** undefined is a browser without SIMD. Default: relaxed. */
+  simdLevel?: () => SimdLevel | undefined;
+  /** Default: four cores that cannot share memory. */
+  cores?: Cores;
+  spawnHelper?: () => HelperLike;
 }
+
+export const DEVICE: DeviceInfo = {
+  kind: "cpu",
+  adapter: "fake",
+  isFallbackAdapter: false,
+  features: [],
+  threads: 1,
+  choice: "asked",
+  reason: "It was asked for.",
+};
+const INFO = { architecture: "llama", name: "fake", device: DEVICE } as WasmInfo;
+/** The smallest module there is. */
+export const MODULE = new WebAssembly.Module(Uint8Array.of(0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00));
 
 export class FakeWorker implements WorkerLike {
   readonly received: ToWorker[] = [];
@@ -31,20 +58,31 @@ export class FakeWorker implements WorkerLike {
 
   constructor(script: Script = {}) {
     const scope: WorkerScope = {
-      postMessage: (message: FromWorker) => this.#deliver(this.#page, "message", { data: structuredClone(message) }),
+      postMessage: (message: FromWorker, transfer: Transferable[] = []) =>
+        this.#deliver(this.#page, "message", { data: structuredClone(message, { transfer }) }),
       addEventListener: (type: string, listener: any) => void this.#scope.set(type, listener),
     };
-    serve(scope, async () => {
-      await script.start?.();
-      return {
-        memory: { buffer: { byteLength: 1 << 20 } },
-        TextModel: {
-          load: async (source, _options, onProgress, signal) => {
-            await script.load?.(source, onProgress, signal);
-            return this.#model(script.generate ?? echo);
+    serve(scope, {
+      simdLevel: script.simdLevel ?? (() => "relaxed"),
+      cores: () => script.cores ?? { cores: 4, canShare: false },
+      spawnHelper:
+        script.spawnHelper ??
+        (() => {
+          throw new Error("no helper was expected");
+        }),
+      start: async (level) => {
+        await script.start?.(level);
+        return {
+          memory: { buffer: { byteLength: 1 << 20 } },
+          module: MODULE,
+          TextModel: {
+            load: async (source, options, onProgress, signal) => {
+              const info = await script.load?.(source, onProgress, signal, options);
+              return this.#model(script.generate ?? echo, { ...INFO, ...info });
+            },
           },
-        },
-      };
+        };
+      },
     });
   }
 
@@ -78,9 +116,9 @@ export class FakeWorker implements WorkerLike {
     });
   }
 
-  #model(generate: Generate): WasmTextModel {
+  #model(generate: Generate, info: WasmInfo): WasmTextModel {
     return {
-      info: () => ({ architecture: "llama", name: "fake" }) as ModelInfo,
+      info: () => info,
       generate: async (request, onPiece, signal) => {
         this.requests.push(request);
         this.mostAtOnce = Math.max(this.mostAtOnce, ++this.#atOnce);

@@ -1,34 +1,59 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { hasRelaxedSimd } from "../src/simd.js";
 import { supported } from "../src/supported.js";
 
-function withNavigator(t: TestContext, navigator: object): void {
-  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
-  Object.defineProperty(globalThis, "navigator", { value: navigator, configurable: true });
-  t.after(() => {
-    if (before) Object.defineProperty(globalThis, "navigator", before);
-    else Reflect.deleteProperty(globalThis, "navigator");
-  });
+function withGlobals(t: TestContext, globals: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(globals)) {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true });
+    t.after(() => {
+      if (before) Object.defineProperty(globalThis, name, before);
+      else Reflect.deleteProperty(globalThis, name);
+    });
+  }
 }
 
-test("no navigator.gpu", async (t) => {
-  withNavigator(t, {});
-  assert.deepEqual(await supported(), { webgpu: false, code: "no-webgpu", reason: "this browser has no WebGPU" });
+const adapter = { gpu: { requestAdapter: async () => ({}) } };
+
+test("no navigator.gpu: usable all the same", async (t) => {
+  withGlobals(t, { navigator: {} });
+  assert.deepEqual(await supported(), {
+    simd: true,
+    webgpu: false,
+    relaxedSimd: hasRelaxedSimd(),
+    threads: false,
+    code: "no-webgpu",
+    reason: "this browser has no WebGPU",
+  });
 });
 
 test("no adapter", async (t) => {
-  withNavigator(t, { gpu: { requestAdapter: async () => null } });
-  assert.equal((await supported()).code, "no-adapter");
+  withGlobals(t, { navigator: { gpu: { requestAdapter: async () => null } } });
+  const support = await supported();
+  assert.equal(support.code, "no-adapter");
+  assert.equal(support.simd, true);
 });
 
 test("an adapter request that throws is reported, not thrown", async (t) => {
-  withNavigator(t, { gpu: { requestAdapter: async () => Promise.reject(new Error("blocked by policy")) } });
+  withGlobals(t, { navigator: { gpu: { requestAdapter: async () => Promise.reject(new Error("blocked by policy")) } } });
   const support = await supported();
   assert.equal(support.webgpu, false);
   assert.match(support.reason ?? "", /blocked by policy/);
 });
 
-test("an adapter", async (t) => {
-  withNavigator(t, { gpu: { requestAdapter: async () => ({}) } });
-  assert.deepEqual(await supported(), { webgpu: true });
+test("an adapter, on a page that may share memory", async (t) => {
+  withGlobals(t, { navigator: adapter, crossOriginIsolated: true });
+  const { webgpu, threads, ...rest } = await supported();
+  assert.deepEqual([webgpu, threads], [true, true]);
+  assert.equal("code" in rest || "reason" in rest, false);
+});
+
+test("no SIMD is what is said first: nothing else helps", async (t) => {
+  withGlobals(t, { navigator: {} });
+  t.mock.method(WebAssembly, "validate", () => false);
+  const support = await supported();
+  assert.equal(support.simd, false);
+  assert.equal(support.relaxedSimd, false);
+  assert.equal(support.code, "no-simd");
 });

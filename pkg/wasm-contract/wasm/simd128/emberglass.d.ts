@@ -1,5 +1,7 @@
-// Stands in for the generated file of the same name; see ../README.md.
-export default function init(input?: { module_or_path: URL }): Promise<{ memory: WebAssembly.Memory }>;
+// Stands in for the generated file of the same name; see ../../README.md.
+export default function init(input?: { module_or_path: WebAssembly.Module }): Promise<{ memory: WebAssembly.Memory }>;
+
+export function run_cpu_helper(shared: SharedArrayBuffer, index: number): void;
 
 export class WasmTextModel {
   private constructor();

@@ -1,0 +1,45 @@
+// A helper's life: start the engine's module, say so, then compute until told to quit.
+import { toWire, type WireError } from "./errors.js";
+import type { FromHelper, ToHelper } from "./helper-team.js";
+import type { SimdLevel } from "./simd.js";
+
+/** The part of `DedicatedWorkerGlobalScope` that is used. */
+export interface HelperScope {
+  postMessage(message: FromHelper): void;
+  addEventListener(type: "message", listener: (event: { data: ToHelper }) => void): void;
+  addEventListener(type: "messageerror", listener: () => void): void;
+  close(): void;
+}
+
+/** Blocks this worker until the engine tells it to quit. */
+export type RunHelper = (shared: SharedArrayBuffer, index: number) => void;
+
+/** Waits for the one message that says what to help with. */
+export function serveHelper(
+  scope: HelperScope,
+  start: (level: SimdLevel, module: WebAssembly.Module) => Promise<RunHelper>,
+): void {
+  scope.addEventListener("messageerror", () => {
+    scope.postMessage({ kind: "failed", error: { code: "worker-failed", message: "the shared memory did not arrive" } });
+  });
+  scope.addEventListener("message", async ({ data: { level, module, shared, index, lifeline } }) => {
+    let run: RunHelper;
+    try {
+      run = await start(level, module);
+    } catch (thrown) {
+      scope.postMessage({ kind: "failed", error: toWire(thrown) });
+      return;
+    }
+    scope.postMessage({ kind: "ready" });
+    try {
+      run(shared, index);
+      // Only a helper that was told to quit gets here.
+      scope.close();
+    } catch (thrown) {
+      // Straight to the page: the engine's worker may be waiting for this very helper.
+      const { message } = toWire(thrown);
+      const fault: WireError = { code: "worker-failed", message: `a helper thread stopped (${message}): load the model again to go on` };
+      lifeline.postMessage(fault);
+    }
+  });
+}

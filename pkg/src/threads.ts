@@ -1,0 +1,32 @@
+// How many threads compute on the CPU.
+
+/** More workers than this wait for memory, not for one another. */
+const MOST_BY_DEFAULT = 8;
+/** What may be asked for. */
+export const MOST_THREADS = 64;
+
+/** What the browser lets this page have. */
+export interface Cores {
+  /** `navigator.hardwareConcurrency`. */
+  cores: number;
+  /** Whether memory can be shared between workers, which takes a cross-origin isolated page. */
+  canShare: boolean;
+}
+
+/** As many as asked for, or as there are cores; `note` says why it is another number. */
+export function threadCount(asked: number | undefined, { cores, canShare }: Cores): { threads: number; note: string } {
+  if (canShare) return { threads: asked ?? Math.max(1, Math.min(cores, MOST_BY_DEFAULT)), note: "" };
+  const note =
+    asked !== undefined && asked > 1
+      ? `${asked} threads were asked for, but the page is not cross-origin isolated, so there is one.`
+      : "";
+  return { threads: 1, note };
+}
+
+/** Of the page or worker this runs in. */
+export function coresHere(): Cores {
+  return {
+    cores: globalThis.navigator?.hardwareConcurrency ?? 1,
+    canShare: globalThis.crossOriginIsolated === true && typeof SharedArrayBuffer === "function",
+  };
+}

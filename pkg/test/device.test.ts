@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { threadCount } from "../src/threads.js";
+import type { LoadOptions } from "../src/types.js";
+import type { WasmLoadOptions } from "../src/wasm-surface.js";
+import { DEVICE } from "./fake-engine.js";
+import { load, rejects } from "./harness.js";
+
+/** Loads, and returns what reached the engine. */
+async function reached(options: LoadOptions, cores = { cores: 4, canShare: true }): Promise<WasmLoadOptions> {
+  let seen: WasmLoadOptions | undefined;
+  await load({ cores, load: async (_source, _progress, _signal, given) => void (seen = given) }, options);
+  assert.ok(seen);
+  return seen;
+}
+
+test("device, threads and context length reach the engine; left out, they are not there at all", async () => {
+  const { spawnHelpers, ...given } = await reached({ device: "cpu", threads: 3, contextLength: 512 });
+  assert.equal(typeof spawnHelpers, "function");
+  assert.deepEqual(given, { device: "cpu", threads: 3, contextLength: 512 });
+  const { spawnHelpers: _, ...rest } = await reached({ device: undefined as never });
+  assert.deepEqual(rest, { threads: 4 });
+});
+
+test("a device or a thread count that is none is refused before a worker starts", async () => {
+  for (const options of [{ device: "gpu" }, { threads: 0 }, { threads: 1.5 }, { threads: 65 }, { threads: NaN }, { threads: "2" }]) {
+    const error = await rejects(load({}, options as never), "invalid-option");
+    assert.match(error.message, /device|threads/);
+  }
+});
+
+test("threads: one for each core, at most 8, and one where memory cannot be shared", () => {
+  const shared = (cores: number) => ({ cores, canShare: true });
+  assert.deepEqual(threadCount(undefined, shared(2)), { threads: 2, note: "" });
+  assert.deepEqual(threadCount(undefined, shared(32)), { threads: 8, note: "" });
+  assert.deepEqual(threadCount(undefined, shared(0)), { threads: 1, note: "" });
+  assert.deepEqual(threadCount(12, shared(2)), { threads: 12, note: "" });
+  const alone = { cores: 32, canShare: false };
+  assert.deepEqual(threadCount(undefined, alone), { threads: 1, note: "" });
+  assert.deepEqual(threadCount(1, alone), { threads: 1, note: "" });
+  assert.equal(threadCount(4, alone).threads, 1);
+  assert.match(threadCount(4, alone).note, /4 threads.*not cross-origin isolated/);
+});
+
+test("asking for threads that cannot be: one runs, and the reason says so, on the CPU only", async () => {
+  const cpu = await load({}, { threads: 4 });
+  assert.match(cpu.model.info.device.reason, /^It was asked for\. 4 threads .*there is one\.$/);
+  const gpu = await load({ load: async () => ({ device: { ...DEVICE, kind: "webgpu" } }) }, { threads: 4 });
+  assert.equal(gpu.model.info.device.reason, "It was asked for.");
+  assert.equal(gpu.model.info.device.kind, "webgpu");
+});
+
+test("the build follows what the browser has", async () => {
+  for (const level of ["simd128", "relaxed"] as const) {
+    let started: string | undefined;
+    await load({ simdLevel: () => level, start: async (given) => void (started = given) });
+    assert.equal(started, level);
+  }
+});
+
+test("without SIMD nothing is loaded, and the message says what to do", async () => {
+  let started = false;
+  const script = { simdLevel: () => undefined, start: async () => void (started = true) };
+  for (const device of ["auto", "webgpu", "cpu"] as const) {
+    const error = await rejects(load(script, { device }), "no-simd");
+    assert.match(error.message, /Chrome.*Firefox.*Safari/);
+  }
+  assert.equal(started, false);
+});

@@ -1,0 +1,2 @@
+// Stands in for the generated file of the same name; see ../../README.md.
+export { default, run_cpu_helper, WasmTextModel } from "../simd128/emberglass.js";
