@@ -264,6 +264,7 @@ impl CpuBackend {
         let mut data = x.data.write();
         for (t, &token) in self.tokens.iter().take(count).enumerate() {
             self.team.row(weight, token as usize, &mut data[x.row_at(t)])?;
+            data[x.row_at(t).end..(t + 1) * x.stride].fill(0.0);
         }
         Ok(())
     }

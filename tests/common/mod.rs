@@ -4,6 +4,7 @@
 
 pub mod cases;
 pub mod compare;
+pub mod cpu_rig;
 pub mod gpu_rig;
 pub mod random;
 pub mod rig;

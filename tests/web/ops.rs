@@ -7,38 +7,46 @@ mod common;
 #[path = "../reference/mod.rs"]
 mod reference;
 
-use common::cases;
-use emberglass::{DType, GpuBackend};
+use common::{cases, cpu_rig};
+use emberglass::{CpuBackend, DType, GpuBackend};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 /// The cases, once for each backend.
 macro_rules! kernels {
-    ($($module:ident: $rig:ty),*) => {
+    ($($module:ident: $rig:ty, $setup:expr;)*) => {
         $(mod $module {
             use super::*;
-            per_format!($rig: project_add, gate_up, head, embed, qkv);
-            once!($rig: attention, sample_greedy, sample_chain);
+            per_format!($rig, $setup; project_add, gate_up, head, embed, qkv);
+            once!($rig, $setup; attention, sample_greedy, sample_chain);
         })*
     };
 }
 
 macro_rules! per_format {
-    ($rig:ty: $($name:ident),*) => {
+    ($rig:ty, $setup:expr; $($name:ident),*) => {
         $(#[wasm_bindgen_test] async fn $name() {
+            $setup;
             for dtype in DType::ALL { cases::$name::<$rig>(dtype).await; }
         })*
     };
 }
 
 macro_rules! once {
-    ($rig:ty: $($name:ident),*) => {
-        $(#[wasm_bindgen_test] async fn $name() { cases::$name::<$rig>().await; })*
+    ($rig:ty, $setup:expr; $($name:ident),*) => {
+        $(#[wasm_bindgen_test] async fn $name() {
+            $setup;
+            cases::$name::<$rig>().await;
+        })*
     };
 }
 
-kernels!(gpu: GpuBackend);
+// The CPU's vectors are those of the build: simd128, or relaxed with the feature of that name.
+kernels! {
+    gpu: GpuBackend, ();
+    cpu: CpuBackend, cpu_rig::choose(0, 1);
+}
 
 #[wasm_bindgen_test]
 async fn split_vocabulary() {
