@@ -11,8 +11,10 @@ export interface Action {
 const TITLES: Record<string, string> = {
   "no-webgpu": "No WebGPU",
   "no-adapter": "No graphics adapter",
+  "device-request": "The graphics device was refused",
   "device-lost": "The graphics device went away",
-  "out-of-memory": "Out of GPU memory",
+  "out-of-memory": "Out of memory",
+  "no-simd": "This browser is too old",
   network: "The download broke off",
   "http-status": "The model was not found",
   truncated: "The file is incomplete",

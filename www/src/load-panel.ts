@@ -8,9 +8,9 @@ import type { Offer } from "./model-choice.js";
 const PHASES: Record<LoadPhase, string> = {
   starting: "Starting the engine",
   header: "Reading the model’s header",
-  device: "Opening the graphics device",
+  device: "Choosing the device",
   weights: "Loading weights",
-  kernels: "Preparing GPU programs",
+  kernels: "Warming up",
   ready: "Ready",
 };
 

@@ -7,6 +7,7 @@ import { type Action, clearError, showError } from "./banner.js";
 import { coded, isFatal } from "./coded.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
+import { cpuMayHelp, loadOptions, requestedDevice } from "./device-choice.js";
 import { need } from "./dom.js";
 import { modelFiles } from "./file-drop.js";
 import { LoadPanel } from "./load-panel.js";
@@ -14,11 +15,11 @@ import { MessageList } from "./message-list.js";
 import { defaultOffer, type Offer, requestedOffer } from "./model-choice.js";
 import type { AnswerView } from "./message-view.js";
 import { type ModelRequest, ModelSession } from "./model-session.js";
-import { hideNoWebGpu, showNoWebGpu } from "./no-webgpu.js";
 import { generateOptions, loadSettings } from "./settings.js";
 import { settingsPanel } from "./settings-panel.js";
 import { StatusLine } from "./status-line.js";
 import { suggestions } from "./suggestions.js";
+import { hideUnusable, showUnusable } from "./unusable.js";
 
 const settings = loadSettings();
 const conversation = new Conversation();
@@ -45,29 +46,32 @@ async function begin(): Promise<void> {
   settingsPanel(settings, {
     onChange: () => {},
     onOpenFile: files.open,
-    onReload: () => session.last && void load(session.last),
+    onReload: reload,
     canReload: () => session.last !== undefined && !session.isLoading,
   });
   need("new-chat").addEventListener("click", newChat);
   messages.show(conversation.turns);
   status.setModel(undefined);
   arrange();
+  const { device, refused } = requestedDevice(location.search);
+  if (device) settings.deviceThisVisit = device;
   const asked = requestedOffer(location.search);
   offer = typeof asked === "object" ? asked : await defaultOffer();
-  if (typeof asked === "string") showError({ code: "invalid-option", message: asked });
+  const wrong = typeof asked === "string" ? asked : refused;
+  if (wrong !== undefined) showError({ code: "invalid-option", message: wrong });
   await checkSupport();
 }
 
 async function checkSupport(): Promise<void> {
   const support = await supported();
-  usable = support.webgpu;
+  usable = support.simd;
   composer.enabled = usable;
   if (!usable) {
-    showNoWebGpu(support, () => void checkSupport());
+    showUnusable(support, () => void checkSupport());
     arrange();
     return;
   }
-  hideNoWebGpu();
+  hideUnusable();
   arrange();
   if (!session.model && !session.isLoading) panel.offer(offer);
 }
@@ -75,7 +79,7 @@ async function checkSupport(): Promise<void> {
 /** The welcome shows while nothing has been said; the load panel moves out of its way afterwards. */
 function arrange(): void {
   const empty = need("messages").childElementCount === 0;
-  need("welcome").hidden = !empty || !need("no-webgpu").hidden;
+  need("welcome").hidden = !empty || !need("unusable").hidden;
   need<HTMLButtonElement>("new-chat").disabled = empty;
   panel.place(empty ? "welcome" : "dock");
 }
@@ -89,7 +93,7 @@ async function load(request: ModelRequest): Promise<void> {
   status.setModel(undefined);
   need("model-name").textContent = "";
   try {
-    const model = await session.load(request, settings.contextLength, (progress) => panel.progress(progress));
+    const model = await session.load(request, loadOptions(settings), (progress) => panel.progress(progress));
     if (!model) {
       // Cancelled; if by loading another model, that one's progress stays.
       if (!session.isLoading) abandonLoad();
@@ -103,7 +107,9 @@ async function load(request: ModelRequest): Promise<void> {
     composer.modelReady();
   } catch (thrown) {
     abandonLoad();
-    showError(coded(thrown), [{ label: "Try again", run: () => void load(request) }]);
+    const error = coded(thrown);
+    const onCpu = (request.device ?? loadOptions(settings).device) === "cpu";
+    showError(error, [{ label: "Try again", run: () => void load(request).then(answerPending) }, ...(onCpu ? [] : cpuInstead(error, request))]);
   }
 }
 
@@ -117,6 +123,13 @@ async function stopAnswer(): Promise<void> {
   generation?.abort();
   const late = new Promise((resolve) => setTimeout(resolve, 1000));
   await Promise.race([generation?.result.catch(() => {}), late]);
+}
+
+/** With the settings as they are now, whatever the last load had to fall back on. */
+function reload(): void {
+  if (!session.last) return;
+  const { source, name } = session.last;
+  void load({ source, name });
 }
 
 async function decline(): Promise<void> {
@@ -179,8 +192,9 @@ async function answer(start: () => Generation): Promise<AnswerView> {
 
 function failed(error: EmberglassError): void {
   const actions: Action[] = [];
+  const { last } = session;
+  const onCpu = session.model?.info.device.kind === "cpu";
   if (isFatal(error)) {
-    const { last } = session;
     conversation.detach();
     void session.release();
     status.setModel(undefined);
@@ -192,10 +206,17 @@ function failed(error: EmberglassError): void {
   } else {
     actions.push({ label: "Try again", run: () => void regenerate() });
   }
+  if (last && !onCpu) actions.push(...cpuInstead(error, last));
   showError(error, actions);
 }
 
-/** The message that the lost model did not answer. */
+/** What the GPU could not do, the CPU may: the same model, the same conversation. */
+function cpuInstead(error: EmberglassError, request: ModelRequest): Action[] {
+  if (!cpuMayHelp(error)) return [];
+  return [{ label: "Go on on the CPU", run: () => void load({ ...request, device: "cpu" }).then(answerPending) }];
+}
+
+/** The message that the model before did not answer. */
 function answerPending(): void {
   if (session.model && conversation.turns.at(-1)?.role === "user") void regenerate();
 }

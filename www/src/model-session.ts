@@ -1,10 +1,12 @@
 // The one model of the page: loads, cancels, replaces and lets go of it.
-import { type LoadProgress, loadTextModel, type ModelSource, type TextModel } from "emberglass";
+import { type DeviceChoice, type LoadOptions, type LoadProgress, loadTextModel, type ModelSource, type TextModel } from "emberglass";
 import { coded } from "./coded.js";
 
 export interface ModelRequest {
   source: ModelSource;
   name: string;
+  /** Instead of the device that is set: for going on after another has failed. */
+  device?: DeviceChoice;
 }
 
 export class ModelSession {
@@ -32,7 +34,7 @@ export class ModelSession {
    */
   async load(
     request: ModelRequest,
-    contextLength: number | undefined,
+    options: Pick<LoadOptions, "contextLength" | "device" | "threads">,
     onProgress: (progress: LoadProgress) => void,
   ): Promise<TextModel | undefined> {
     this.cancel();
@@ -44,7 +46,8 @@ export class ModelSession {
       const model = await loadTextModel(request.source, {
         onProgress,
         signal: loading.signal,
-        ...(contextLength === undefined ? {} : { contextLength }),
+        ...options,
+        ...(request.device === undefined ? {} : { device: request.device }),
       });
       this.#model = model;
       return model;
@@ -61,7 +64,7 @@ export class ModelSession {
     this.#loading?.abort();
   }
 
-  /** Frees the GPU memory. */
+  /** Frees the memory. */
   async release(): Promise<void> {
     const model = this.#model;
     this.#model = undefined;

@@ -1,4 +1,5 @@
-// The settings drawer. Values apply to the next message; the context length to the next load.
+// The settings drawer. Values apply to the next message; those of the model to the next load.
+import { DEVICES, isDevice } from "./device-choice.js";
 import { button, el, need } from "./dom.js";
 import { NUMBER_FIELDS, saveSettings, type Settings } from "./settings.js";
 
@@ -6,7 +7,7 @@ export interface SettingsActions {
   onChange: () => void;
   onOpenFile: () => void;
   onReload: () => void;
-  /** Whether there is a model whose context length a reload would change. */
+  /** Whether there is a model that a reload would load with these settings. */
   canReload: () => boolean;
 }
 
@@ -20,7 +21,7 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
   };
 
   const number = (
-    key: Exclude<keyof Settings, "system" | "stop">,
+    key: Exclude<keyof Settings, "system" | "stop" | "device" | "deviceThisVisit">,
     field: { label: string; hint: string; placeholder: string; min: number; max: number; step: number },
   ) => {
     const input = el("input", {
@@ -59,14 +60,34 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
   const stop = text("stop", "Stop strings", "One per line; \\n is a line break", "", 2);
   const context = number("contextLength", {
     label: "Context length",
-    hint: "Tokens; more needs more GPU memory. Takes effect when a model is loaded",
+    hint: "Tokens; more needs more memory",
     placeholder: "chosen for the model",
     min: 128,
     max: 131072,
     step: 1,
   });
 
-  const fields = [system, ...numbers, stop, context];
+  const device = (() => {
+    const options = DEVICES.map(({ value, label }) => el("option", { value }, label));
+    const input = el("select", { id: "setting-device", "data-testid": "setting-device", "aria-describedby": "hint-device" }, ...options);
+    const show = () => (input.value = settings.deviceThisVisit ?? settings.device ?? "auto");
+    input.addEventListener("change", () => {
+      if (isDevice(input.value)) settings.device = input.value;
+      delete settings.deviceThisVisit;
+      changed();
+    });
+    return { row: labelled(input, "Device", "What the model computes on", "hint-device"), show };
+  })();
+  const threads = number("threads", {
+    label: "Threads",
+    hint: "On the CPU; more than one if the page may share memory",
+    placeholder: "one for each core",
+    min: 1,
+    max: 64,
+    step: 1,
+  });
+
+  const fields = [system, ...numbers, stop, device, threads, context];
   const reset = button(
     "Reset to defaults",
     () => {
@@ -94,7 +115,9 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
       stop.row,
       reset,
       el("h3", {}, "Model"),
-      context.row,
+      el("p", { class: "hint" }, "These take effect when a model is loaded."),
+      device.row,
+      el("div", { class: "grid" }, threads.row, context.row),
       el("div", { class: "row" }, button("Open a .gguf file…", () => (dialog.close(), actions.onOpenFile())), reload),
     ),
   );

@@ -1,5 +1,6 @@
 // What the visitor has set. Anything left empty takes the engine's default.
-import type { GenerateOptions } from "emberglass";
+import type { DeviceChoice, GenerateOptions } from "emberglass";
+import { isDevice } from "./device-choice.js";
 
 /** Every numeric setting, in the order the panel shows them. */
 export const NUMBER_FIELDS = [
@@ -20,8 +21,14 @@ export type Settings = { [K in NumberKey]?: number } & {
   system: string;
   /** One stop string per line; `\n` stands for a line break. */
   stop: string;
-  /** Tokens. Takes effect when a model is loaded. */
+  // These take effect when a model is loaded.
+  /** Tokens. */
   contextLength?: number;
+  device?: DeviceChoice;
+  /** Instead of `device`, as the page's address asks; not stored. */
+  deviceThisVisit?: DeviceChoice;
+  /** On the CPU. */
+  threads?: number;
 };
 
 const STORAGE_KEY = "emberglass.settings";
@@ -39,14 +46,15 @@ export function loadSettings(): Settings {
   for (const key of ["system", "stop"] as const) {
     if (typeof stored?.[key] === "string") settings[key] = stored[key];
   }
-  for (const key of [...NUMBER_FIELDS.map((field) => field.key), "contextLength"] as const) {
+  for (const key of [...NUMBER_FIELDS.map((field) => field.key), "contextLength", "threads"] as const) {
     const value = stored?.[key];
     if (typeof value === "number" && Number.isFinite(value)) settings[key] = value;
   }
+  if (isDevice(stored?.["device"])) settings.device = stored["device"];
   return settings;
 }
 
-export function saveSettings(settings: Settings): void {
+export function saveSettings({ deviceThisVisit: _, ...settings }: Settings): void {
   try {
     localStorage.setItem(STORAGE_KEY, JSON.stringify(settings));
   } catch {
@@ -54,7 +62,8 @@ export function saveSettings(settings: Settings): void {
   }
 }
 
-export function generateOptions({ system: _system, contextLength: _context, stop, ...numbers }: Settings): GenerateOptions {
+export function generateOptions(settings: Settings): GenerateOptions {
+  const { system: _system, contextLength: _c, device: _d, deviceThisVisit: _v, threads: _t, stop, ...numbers } = settings;
   const stops = stop
     .split("\n")
     .map((line) => line.replaceAll("\\n", "\n"))
