@@ -2,7 +2,10 @@
 #![allow(dead_code)] // each test crate uses its part
 
 use emberglass::ops::Backend;
-use emberglass::{ByteSource, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine, read_directory};
+use emberglass::{
+    ByteSource, CpuBackend, CpuOptions, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine,
+    read_directory,
+};
 
 /// Tokens the KV cache holds.
 pub const CONTEXT: u32 = 512;
@@ -13,14 +16,24 @@ pub async fn gpu() -> GpuBackend {
     GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap()
 }
 
+/// A CPU backend for [`load`].
+pub fn cpu() -> CpuBackend {
+    CpuBackend::new(CpuOptions::default())
+}
+
 /// The file `EMBERGLASS_MODEL`, or else the default model.
-pub async fn load<B: Backend + 'static>(backend: B) -> TextEngine<B> {
+pub fn open() -> Vec<Box<dyn ByteSource>> {
     let path = std::env::var("EMBERGLASS_MODEL").unwrap_or_else(|_| {
         concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf").into()
     });
     let source =
         FileSource::open(&path).unwrap_or_else(|e| panic!("{e}: `cargo xtask test` fetches the model"));
-    let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(source)];
+    vec![Box::new(source)]
+}
+
+/// It, in an engine.
+pub async fn load<B: Backend + 'static>(backend: B) -> TextEngine<B> {
+    let mut sources = open();
     let directory = read_directory(&mut sources).await.unwrap();
     TextEngine::load(backend, directory, &mut sources, CONTEXT, &mut |_| Ok(())).await.unwrap()
 }

@@ -1,0 +1,89 @@
+//! Perplexity of the default model on `tests/data/alice.txt`, beside that of the independent f64
+//! implementation (`tools/reference/perplexity.py`). It takes minutes, so it runs when asked:
+//! `cargo test --release --test perplexity -- --ignored --nocapture --test-threads 1`
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+#[path = "common/model.rs"]
+mod model;
+
+use emberglass::ops::Backend;
+use emberglass::text::{Special, Tokenizer};
+use emberglass::{TextEngine, read_directory};
+use serde_json::Value;
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+struct Reference {
+    windows: Vec<Vec<u32>>,
+    /// Mean negative log-likelihood of each window, in nats.
+    nll: Vec<f64>,
+    perplexity: f64,
+}
+
+impl Reference {
+    fn read() -> Self {
+        let json: Value = serde_json::from_str(&read("perplexity.json")).unwrap();
+        let list = |name: &str| json[name].as_array().unwrap().clone();
+        let tokens: Vec<u32> = list("tokens").iter().map(|v| v.as_u64().unwrap() as u32).collect();
+        let window = json["window"].as_u64().unwrap() as usize;
+        let reference = Reference {
+            windows: tokens.chunks_exact(window).map(<[u32]>::to_vec).collect(),
+            nll: list("nll").iter().map(|v| v.as_f64().unwrap()).collect(),
+            perplexity: json["perplexity"].as_f64().unwrap(),
+        };
+        assert_eq!(reference.windows.len(), reference.nll.len());
+        assert!(tokens.len() >= 4000);
+        assert!((perplexity(&reference.nll) - reference.perplexity).abs() < 1e-5);
+        reference
+    }
+}
+
+fn perplexity(nll: &[f64]) -> f64 {
+    (nll.iter().sum::<f64>() / nll.len() as f64).exp()
+}
+
+/// The reference cut the text into tokens by itself.
+#[test]
+fn the_text_has_the_references_tokens() {
+    let mut sources = model::open();
+    let directory = pollster::block_on(read_directory(&mut sources)).unwrap();
+    let tokenizer = Tokenizer::from_metadata(&directory.metadata).unwrap();
+    let tokens = tokenizer.encode(&read("alice.txt"), Special::AsText).unwrap();
+    let wanted = Reference::read().windows.concat();
+    assert_eq!(tokens[..wanted.len()], wanted);
+}
+
+/// -log p(token), in nats.
+fn nll(logits: &[f32], token: u32) -> f64 {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&l| f64::from(l - top).exp()).sum();
+    sum.ln() - f64::from(logits[token as usize] - top)
+}
+
+/// No window's mean may be further than `bar` nats from the reference's.
+async fn measure<B: Backend + 'static>(name: &str, backend: B, bar: f64) {
+    let reference = Reference::read();
+    let mut model: TextEngine<B> = model::load(backend).await;
+    let mut means = Vec::new();
+    for (window, wanted) in reference.windows.iter().zip(&reference.nll) {
+        let (inputs, targets) = (&window[..window.len() - 1], &window[1..]);
+        let logits = model.logits(inputs, 128, false).await.unwrap();
+        assert_eq!(logits.len(), targets.len());
+        let sum: f64 = logits.iter().zip(targets).map(|(row, &token)| nll(row, token)).sum();
+        means.push(sum / targets.len() as f64);
+        let (n, mean) = (means.len(), means[means.len() - 1]);
+        println!("{name}, window {n}: {mean:.6} nats a token, {:+.2e} of the reference's", mean - wanted);
+    }
+    println!("{name}: perplexity {:.4}, reference {:.4}", perplexity(&means), reference.perplexity);
+    for (mean, wanted) in means.iter().zip(&reference.nll) {
+        assert!((mean - wanted).abs() <= bar, "{mean}, not {wanted}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn gpu() {
+    pollster::block_on(async { measure("GPU", model::gpu().await, 1e-3).await });
+}
