@@ -56,7 +56,7 @@ export class HelperTeam {
       return shared;
     } catch (thrown) {
       this.end();
-      throw new Error(`the helper threads could not be started: ${toWire(thrown).message}`, { cause: thrown });
+      throw new Error(toWire(thrown).message, { cause: thrown });
     }
   }
 

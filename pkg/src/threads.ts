@@ -2,8 +2,8 @@
 
 /** More workers than this wait for memory, not for one another. */
 const MOST_BY_DEFAULT = 8;
-/** What may be asked for. */
-export const MOST_THREADS = 64;
+/** What may be asked for: the shared memory has room for so many. */
+export const MOST_THREADS = 32;
 
 /** What the browser lets this page have. */
 export interface Cores {

@@ -15,11 +15,11 @@ export type DeviceChoice = "auto" | "webgpu" | "cpu";
 /** What computes. */
 export interface DeviceInfo {
   kind: "webgpu" | "cpu";
-  /** The adapter's own description, which browsers may blur; on the CPU the name of the code path. */
+  /** The adapter's own description, which browsers may blur; empty on the CPU. */
   adapter: string;
   /** True when the "GPU" is software on the CPU: correct, but slow. */
   isFallbackAdapter: boolean;
-  /** What is used beyond the minimum: GPU features such as `"shader-f16"`; on the CPU `"relaxed-simd"`. */
+  /** Optional GPU features that are really used, such as `"shader-f16"`; on the CPU `"simd128"` or `"relaxed-simd"`. */
   features: string[];
   /** Threads that compute; 1 on the GPU. */
   threads: number;
@@ -179,7 +179,7 @@ export interface LoadOptions {
   /** What to compute on. Default `"auto"`; what was chosen and why is in {@link ModelInfo.device}. */
   device?: DeviceChoice;
   /**
-   * Threads on the CPU, 1 to 64; the GPU path ignores it. More than one needs a cross-origin isolated page;
+   * Threads on the CPU, 1 to 32; the GPU path ignores it. More than one needs a cross-origin isolated page;
    * elsewhere there is one, and {@link DeviceInfo.reason} says so. Default: one for each core, at most 8.
    */
   threads?: number;

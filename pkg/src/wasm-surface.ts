@@ -17,7 +17,7 @@ export interface WasmLoadOptions {
   /**
    * Called at most once, when the CPU was chosen and there is to be more than one thread. Resolves with
    * memory that `count` helpers, in `run_cpu_helper` by then, share with the engine. After a rejection
-   * the engine goes on alone.
+   * the engine goes on alone and says why in `device.reason`.
    */
   spawnHelpers: (count: number, sharedBytes: number) => Promise<SharedArrayBuffer>;
 }

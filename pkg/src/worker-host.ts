@@ -95,18 +95,11 @@ function textModelHandlers(scope: WorkerScope, host: WorkerHost): Handlers {
       });
       if (signal.aborted) throw { code: "aborted", message: "cancelled by the caller" } satisfies WireError;
       const { threads, note } = threadCount(request.threads, host.cores());
-      const notes = [note];
-      const spawnHelpers: WasmLoadOptions["spawnHelpers"] = async (count, sharedBytes) => {
-        try {
-          return await team.start(count, sharedBytes, { level, module: engine.module });
-        } catch (thrown) {
-          notes.push(`There is one thread: ${toWire(thrown).message}.`);
-          throw thrown;
-        }
-      };
+      const spawnHelpers: WasmLoadOptions["spawnHelpers"] = (count, sharedBytes) =>
+        team.start(count, sharedBytes, { level, module: engine.module });
       try {
         model = await loadModel(engine, request, { threads, spawnHelpers }, emit, signal);
-        return withNotes(model, engine, notes);
+        return withNote(model, engine, note);
       } catch (thrown) {
         team.end();
         throw thrown;
@@ -145,13 +138,13 @@ function loadModel(
 }
 
 /** What the engine says of the model, and what only this side knows: memory, and why there are fewer threads. */
-function withNotes(model: WasmTextModel, { memory }: Engine, notes: string[]): ModelInfo {
+function withNote(model: WasmTextModel, { memory }: Engine, note: string): ModelInfo {
   const { helperHeapBytes = 0, ...info } = model.info();
   const { device } = info;
-  const said = device.kind === "cpu" ? notes.filter((note) => note !== "") : [];
+  const reason = device.kind === "cpu" && note !== "" ? `${device.reason} ${note}` : device.reason;
   return {
     ...info,
-    device: { ...device, reason: [device.reason, ...said].join(" ") },
+    device: { ...device, reason },
     wasmHeapBytes: memory.buffer.byteLength + helperHeapBytes,
   };
 }

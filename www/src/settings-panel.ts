@@ -83,7 +83,7 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
     hint: "On the CPU; more than one if the page may share memory",
     placeholder: "one for each core",
     min: 1,
-    max: 64,
+    max: 32,
     step: 1,
   });
 
