@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use emberglass::cpu::{CpuOptions, Level, Team};
+use emberglass::cpu::{Bits, CpuOptions, Level, Team};
 use emberglass::ops::Backend;
 use emberglass::weights::Directory;
 use emberglass::{
@@ -36,6 +36,9 @@ struct Arguments {
     /// Threads of the CPU path; 0 takes all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Bits that the CPU path rounds activations to: 16, or 8 for speed.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(8..=16))]
+    activation_bits: u8,
     /// System prompt; without it the chat template's own default applies.
     #[arg(long)]
     system: Option<String>,
@@ -123,8 +126,9 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
             let all = || std::thread::available_parallelism().map_or(1, usize::from);
             let threads = if arguments.threads == 0 { all() } else { arguments.threads };
             let level = Level::best();
+            let bits = if arguments.activation_bits == 8 { Bits::Eight } else { Bits::Sixteen };
             let name = format!("CPU, {}, {threads} threads", level.name());
-            let backend = CpuBackend::new(CpuOptions { level, team: Team::threads(threads)? });
+            let backend = CpuBackend::new(CpuOptions { level, bits, team: Team::threads(threads)? });
             answer(backend, &name, directory, sources, context, arguments).await
         }
     }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::cpu::{CpuBackend, CpuOptions, Level, Team};
+use crate::cpu::{CpuBackend, CpuOptions};
 use crate::engine::MAX_BATCH;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions};
@@ -131,7 +131,7 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
 pub async fn probe(gpu: &Rc<Gpu>, directory: &Directory) -> Result<(f64, f64)> {
     let on_gpu = GpuBackend::new(gpu.clone(), MAX_BATCH, 1)?;
     let gpu_ms = model::probe(on_gpu, directory).await?;
-    let on_cpu = CpuBackend::new(CpuOptions { level: Level::best(), team: Team::solo() });
+    let on_cpu = CpuBackend::new(CpuOptions::default());
     let cpu_ms = model::probe(on_cpu, directory).await?;
     Ok((gpu_ms, cpu_ms))
 }

@@ -11,7 +11,7 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, Blob};
 
 use crate::choice::{self, Device, Why};
-use crate::cpu::{self, CpuBackend, CpuOptions, Level, Team};
+use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
 use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, Prompt, TextEngine};
 use crate::error::{Error, Result};
 use crate::gpu::AdapterReport;
@@ -57,6 +57,7 @@ struct LoadOptions {
     context_length: Option<u32>,
     device: Option<String>,
     threads: Option<f64>,
+    activation_bits: Option<f64>,
 }
 
 impl LoadOptions {
@@ -69,6 +70,19 @@ impl LoadOptions {
                 option: "device",
                 value: other.to_owned(),
                 range: "auto, webgpu or cpu",
+            }),
+        }
+    }
+
+    fn activation_bits(&self) -> Result<Bits> {
+        match self.activation_bits {
+            None => Ok(Bits::default()),
+            Some(8.0) => Ok(Bits::Eight),
+            Some(16.0) => Ok(Bits::Sixteen),
+            Some(other) => Err(Error::InvalidOption {
+                option: "activationBits",
+                value: other.to_string(),
+                range: "8 or 16",
             }),
         }
     }
@@ -370,7 +384,7 @@ async fn load(
     let spawn_helpers = spawn_helpers.and_then(|f| f.dyn_into::<Function>().ok());
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
-    let (wish, threads) = (options.device()?, options.threads()?);
+    let (wish, threads, bits) = (options.device()?, options.threads()?, options.activation_bits()?);
     let mut sources = open_sources(&source, signal)?;
     let tell = |phase: &'static str, loaded_bytes: u64, total_bytes: u64| -> Result<()> {
         if signal.aborted() {
@@ -401,7 +415,7 @@ async fn load(
         }
         None => {
             let (team, remark) = assemble_team(threads, spawn_helpers.as_ref()).await;
-            let backend = CpuBackend::new(CpuOptions { level: Level::best(), team });
+            let backend = CpuBackend::new(CpuOptions { level: Level::best(), bits, team });
             let device = cpu_report(&backend, &choice.why, remark);
             let engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;
             (Engine::Cpu(Box::new(engine)), device)
@@ -431,7 +445,10 @@ fn cpu_report(backend: &CpuBackend, why: &Why, remark: Option<String>) -> Device
         kind: "cpu",
         adapter: String::new(),
         is_fallback_adapter: false,
-        features: vec![backend.level().name().to_owned()],
+        features: match backend.bits() {
+            Bits::Sixteen => vec![backend.level().name().to_owned()],
+            Bits::Eight => vec![backend.level().name().to_owned(), "8-bit activations".to_owned()],
+        },
         threads: backend.threads(),
         choice: why.code(),
         reason,

@@ -4,7 +4,9 @@
 mod common;
 mod reference;
 
-use common::{cases, cpu_rig};
+use common::cases;
+use common::cpu_rig::{DEFAULT, Wish, choose};
+use emberglass::cpu::Bits;
 use emberglass::{CpuBackend, DType, GpuBackend};
 
 /// The cases, once for each backend.
@@ -36,12 +38,14 @@ macro_rules! once {
     };
 }
 
-// The CPU's with the best vectors there are, with those that are everywhere, and shared by threads.
+// The CPU's as shipped, by dot products of bytes, with the vectors that are everywhere, and shared by
+// threads.
 kernels! {
     gpu: GpuBackend, ();
-    cpu: CpuBackend, cpu_rig::choose(0, 1);
-    cpu_portable: CpuBackend, cpu_rig::choose(9, 1);
-    cpu_threads: CpuBackend, cpu_rig::choose(0, 3);
+    cpu: CpuBackend, choose(DEFAULT);
+    cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
+    cpu_portable: CpuBackend, choose(Wish { level: usize::MAX, ..DEFAULT });
+    cpu_threads: CpuBackend, choose(Wish { threads: 3, ..DEFAULT });
 }
 
 #[test]

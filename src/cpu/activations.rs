@@ -1,10 +1,27 @@
-//! Activations on their way into a matrix product: as floats, and quantized to eight bits.
+//! Activations on their way into a matrix product: as floats, and quantized to integers.
 //!
-//! A block of 32 columns is `scale · q`, q integers in −127…127, scale = max|x| / 127, as llama.cpp's
-//! Q8_0 and Q8_1: each value is off by at most half a step.
+//! A block of 32 columns is `scale · q`, scale = max|x| / M, q integers in −M…M, so that each value is
+//! off by at most half a step. M is 32766, or 127 for [`Bits::Eight`], as llama.cpp's Q8_0 and Q8_1.
+//! What eight bits cost a small model is measured in docs/NUMERICS.md.
 
 use super::panel::BLOCK;
 use super::simd::{Kernel, Level, Simd};
+
+/// How finely activations are rounded before they meet a quantized weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bits {
+    /// Eight, where dot products of bytes are faster (four- and five-bit weights, on machines that
+    /// have them); else as [`Bits::Sixteen`].
+    Eight,
+    /// Sixteen: as good as f32.
+    #[default]
+    Sixteen,
+}
+
+/// M of bytes.
+const BYTE: f32 = 127.0;
+/// M of words: 258 · 127, so that words hold exactly what bytes do.
+const WORD: f32 = 32_766.0;
 
 /// One block of a row. `N` words: eight of four bytes each, in the order of the nibbles of a panel
 /// (columns 0 4 1 5 and 2 6 3 7 of each octet), or sixteen of two i16, in order.
@@ -86,10 +103,10 @@ impl Activations {
     pub fn quantize(&mut self, level: Level, to_bytes: bool) {
         let (floats, blocks) = (&self.floats, self.rows * self.blocks());
         if to_bytes && self.bytes.len() != blocks {
-            level.run(Quantize { floats, to: &mut self.bytes, arrange: bytes });
+            level.run(Quantize { floats, to: &mut self.bytes, largest: BYTE, arrange: bytes });
         }
         if !to_bytes && self.words.len() != blocks {
-            level.run(Quantize { floats, to: &mut self.words, arrange: words });
+            level.run(Quantize { floats, to: &mut self.words, largest: WORD, arrange: words });
         }
     }
 }
@@ -111,6 +128,8 @@ fn words(q: &[i32; BLOCK]) -> [i32; 16] {
 struct Quantize<'a, const N: usize, A> {
     floats: &'a [f32],
     to: &'a mut Vec<Block<N>>,
+    /// M.
+    largest: f32,
     arrange: A,
 }
 
@@ -131,8 +150,8 @@ impl<const N: usize, A: Fn(&[i32; BLOCK]) -> [i32; N]> Kernel for Quantize<'_, N
             }
             let most = s.max_lane(most);
             // Not a number if any value is not finite: 0 · ∞.
-            let scale = most / 127.0 + 0.0 * s.sum(sum);
-            let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+            let scale = most / self.largest + 0.0 * s.sum(sum);
+            let inverse = if most > 0.0 { self.largest / most } else { 0.0 };
             let mut q = [0; BLOCK];
             let mut count = 0;
             for (x, q) in x.iter().zip(q.as_chunks_mut::<8>().0) {
@@ -152,6 +171,32 @@ impl<const N: usize, A: Fn(&[i32; BLOCK]) -> [i32; N]> Kernel for Quantize<'_, N
 mod tests {
     use super::*;
 
+    /// The integers of a block, in order of columns.
+    fn integers<const N: usize>(block: &Block<N>) -> Vec<i32> {
+        (0..BLOCK)
+            .map(|c| {
+                if N == 16 {
+                    return i32::from((block.q[c / 2] >> (16 * (c % 2))) as i16);
+                }
+                let place = [0, 2, 0, 2, 1, 3, 1, 3][c % 8];
+                let group = 2 * (c / 8) + usize::from([2, 3, 6, 7].contains(&(c % 8)));
+                i32::from(block.q[group].to_le_bytes()[place] as i8)
+            })
+            .collect()
+    }
+
+    fn check<const N: usize>(block: &Block<N>, values: &[f32], largest: i32) {
+        let q = integers(block);
+        for (q, value) in q.iter().zip(values) {
+            let error = (block.scale * *q as f32 - value).abs();
+            assert!(error <= block.scale * 0.507, "{value} is {error} off");
+            assert!(q.abs() <= largest);
+        }
+        assert!(q.iter().any(|q| q.abs() == largest), "the scale wastes range");
+        assert_eq!(block.count, q.iter().sum::<i32>());
+        assert_eq!(block.sum, block.scale * block.count as f32);
+    }
+
     #[test]
     fn values_come_back_within_half_a_step() {
         for level in Level::available() {
@@ -160,21 +205,9 @@ mod tests {
             x.set(1, 64, |_, row| row.copy_from_slice(&values));
             x.quantize(level, true);
             x.quantize(level, false);
-            for (b, (bytes, words)) in x.bytes(0).iter().zip(x.words(0)).enumerate() {
-                let mut total = 0;
-                for c in 0..BLOCK {
-                    let word = (words.q[c / 2] >> (16 * (c % 2))) as i16;
-                    let place = [0, 2, 0, 2, 1, 3, 1, 3][c % 8];
-                    let group = 2 * (c / 8) + usize::from([2, 3, 6, 7].contains(&(c % 8)));
-                    let byte = bytes.q[group].to_le_bytes()[place] as i8;
-                    assert_eq!(i16::from(byte), word, "{level:?}: column {c}");
-                    let error = (words.scale * f32::from(word) - values[32 * b + c]).abs();
-                    assert!(error <= words.scale * 0.5001, "{level:?}: column {c} is {error} off");
-                    total += i32::from(word);
-                }
-                assert_eq!((words.count, bytes.count), (total, total));
-                assert!(words.q.iter().any(|q| [127, -127].contains(&((q << 16) >> 16))
-                    || [127, -127].contains(&(q >> 16))));
+            for (b, values) in values.chunks_exact(BLOCK).enumerate() {
+                check(&x.bytes(0)[b], values, 127);
+                check(&x.words(0)[b], values, 32766);
             }
         }
     }

@@ -10,12 +10,12 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, SampleParams, Segment, Step, Traffic, draw};
 
-use super::activations::Activations;
+use super::activations::{Activations, Bits};
 use super::attention::{self, Head, Query};
 use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
 use super::simd::Level;
-use super::team::Team;
+use super::team::{How, Team};
 use super::vector;
 use super::weight::CpuWeight;
 
@@ -23,14 +23,16 @@ use super::weight::CpuWeight;
 pub struct CpuOptions {
     /// Which vectors; [`Level::best`] unless a test wants another.
     pub level: Level,
+    /// How finely activations are rounded.
+    pub bits: Bits,
     /// Who computes.
     pub team: Team,
 }
 
 impl Default for CpuOptions {
-    /// The best vectors, one thread.
+    /// The best vectors, sixteen bits, one thread.
     fn default() -> Self {
-        CpuOptions { level: Level::best(), team: Team::solo() }
+        CpuOptions { level: Level::best(), bits: Bits::default(), team: Team::solo() }
     }
 }
 
@@ -106,6 +108,7 @@ struct Scratch {
 /// The op set as SIMD code.
 pub struct CpuBackend {
     level: Level,
+    bits: Bits,
     team: Team,
     account: Account,
     weights: usize,
@@ -123,6 +126,7 @@ impl CpuBackend {
     pub fn new(options: CpuOptions) -> Self {
         CpuBackend {
             level: options.level,
+            bits: options.bits,
             team: options.team,
             account: Rc::new(Cell::new(0)),
             weights: 0,
@@ -139,6 +143,12 @@ impl CpuBackend {
     #[must_use]
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// How finely activations are rounded.
+    #[must_use]
+    pub fn bits(&self) -> Bits {
+        self.bits
     }
 
     /// Threads that compute.
@@ -250,7 +260,8 @@ impl CpuBackend {
     fn project(&mut self, weight: &CpuWeight, scratch: &mut Scratch) -> Result<()> {
         scratch.output.resize(scratch.input.rows() * weight.rows(), 0.0);
         self.traffic.weight_bytes += weight.bytes();
-        self.team.project(self.level, weight, &mut scratch.input, &mut scratch.output)
+        let how = How { level: self.level, bits: self.bits };
+        self.team.project(how, weight, &mut scratch.input, &mut scratch.output)
     }
 
     fn add_to(&self, x: &CpuTensor, y: &[f32], count: usize) {

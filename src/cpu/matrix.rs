@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
-use super::activations::{Activations, Block};
+use super::activations::{Activations, Bits, Block};
 use super::panel::{self, BLOCK, BlockLayout, ROWS};
 use super::simd::{Kernel, Level, Simd};
 
@@ -96,28 +96,36 @@ impl Matrix {
         panel::unpack_row(self.dtype, &self.panels[at * bytes..(at + 1) * bytes], row % ROWS, out);
     }
 
+    /// Whether the product is one of bytes: Q8_0's weights are too large for it.
+    fn takes_bytes(&self, level: Level, bits: Bits) -> bool {
+        bits == Bits::Eight && level.has_byte_dots() && self.dtype != DType::Q8_0
+    }
+
     /// Puts the activations into the form that [`Matrix::project`] reads.
-    pub fn prepare(&self, level: Level, x: &mut Activations) {
+    pub fn prepare(&self, level: Level, bits: Bits, x: &mut Activations) {
         if BlockLayout::of(self.dtype).is_some() {
-            x.quantize(level, level.has_byte_dots() && self.dtype != DType::Q8_0);
+            x.quantize(level, self.takes_bytes(level, bits));
         }
     }
 
-    /// For each token `t` and each row of the panels: out\[t · stride + row − first row\] = W x.
+    /// For [prepared](Matrix::prepare) x: for each token `t` and each row of the panels: out\[t · stride + row − first row\] = W x.
     pub fn project(
         &self,
         level: Level,
+        bits: Bits,
         x: &Activations,
         panels: Range<usize>,
         out: &mut [f32],
         stride: usize,
     ) {
-        level.run(Project { matrix: self, x, panels, out, stride });
+        let bytes = self.takes_bytes(level, bits);
+        level.run(Project { matrix: self, bytes, x, panels, out, stride });
     }
 }
 
 struct Project<'a> {
     matrix: &'a Matrix,
+    bytes: bool,
     x: &'a Activations,
     panels: Range<usize>,
     out: &'a mut [f32],
@@ -128,7 +136,7 @@ impl Kernel for Project<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match (self.matrix.dtype, S::BYTE_DOTS) {
+        match (self.matrix.dtype, S::BYTE_DOTS && self.bytes) {
             (DType::Q4_0, true) => self.tiles::<S, Bytes<false, false>>(s),
             (DType::Q4_1, true) => self.tiles::<S, Bytes<true, false>>(s),
             (DType::Q5_0, true) => self.tiles::<S, Bytes<false, true>>(s),
@@ -148,7 +156,7 @@ impl Kernel for Project<'_> {
 impl Project<'_> {
     #[inline(always)]
     fn tiles<S: Simd, F: Format>(self, s: S) {
-        let Project { matrix, x, panels, out, stride } = self;
+        let Project { matrix, x, panels, out, stride, .. } = self;
         let bytes = matrix.panel_bytes();
         for (i, at) in panels.clone().enumerate() {
             let panel = &matrix.panels[at * bytes..(at + 1) * bytes];

@@ -1,12 +1,12 @@
 //! The second backend: the op set as SIMD code, for visitors without a graphics card.
 //!
-//! activations → int8 blocks → panels of weights → sums → activations:
+//! activations → blocks of integers → panels of weights → sums → activations:
 //!
 //! | file | job |
 //! |---|---|
 //! | `simd/` | eight-lane vectors, one file a machine; kernels are generic over them |
 //! | `panel.rs` | how weights lie in memory |
-//! | `activations.rs` | rows of activations, quantized to eight bits |
+//! | `activations.rs` | rows of activations, rounded to integers |
 //! | `matrix.rs` | matrix products: matvec and matmul are one micro-tile |
 //! | `attention.rs` | fused attention and the KV cache's layout |
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
@@ -27,6 +27,7 @@ mod team;
 mod vector;
 mod weight;
 
+pub use activations::Bits;
 pub use backend::{CpuBackend, CpuCache, CpuOptions, CpuTensor};
 pub use simd::Level;
 pub use team::Team;

@@ -2,25 +2,36 @@
 
 use std::cell::Cell;
 
-use emberglass::cpu::{CpuCache, CpuOptions, CpuTensor, Level, Team};
+use emberglass::cpu::{Bits, CpuCache, CpuOptions, CpuTensor, Level, Team};
 use emberglass::{CpuBackend, DType};
 
-use super::rig::{INT8_HALF_STEP, Rig};
+use super::rig::{INT8_HALF_STEP, INT16_HALF_STEP, Rig};
 
-thread_local! {
-    /// Vectors (an index of [`Level::available`]) and threads of the backends made from now on.
-    static WISH: Cell<(usize, usize)> = const { Cell::new((0, 1)) };
+/// What backends are made of.
+#[derive(Clone, Copy)]
+pub struct Wish {
+    /// An index of [`Level::available`]: 0 is the best, the last works everywhere.
+    pub level: usize,
+    pub bits: Bits,
+    pub threads: usize,
 }
 
-/// Sets the vectors and the threads of this thread's backends: `level` 0 is the best, the last one
-/// works everywhere.
-pub fn choose(level: usize, threads: usize) {
-    WISH.set((level.min(Level::available().len() - 1), threads));
+/// As shipped.
+pub const DEFAULT: Wish = Wish { level: 0, bits: Bits::Sixteen, threads: 1 };
+
+thread_local! {
+    static WISH: Cell<Wish> = const { Cell::new(DEFAULT) };
+}
+
+/// Says what this thread's backends are made of from now on.
+pub fn choose(wish: Wish) {
+    WISH.set(wish);
 }
 
 impl Rig for CpuBackend {
     async fn make() -> Self {
-        let (level, threads) = WISH.get();
+        let Wish { level, bits, threads } = WISH.get();
+        let levels = Level::available();
         #[cfg(not(target_arch = "wasm32"))]
         let team = Team::threads(threads).unwrap();
         #[cfg(target_arch = "wasm32")]
@@ -28,7 +39,7 @@ impl Rig for CpuBackend {
             assert_eq!(threads, 1, "helpers are tested on the page");
             Team::solo()
         };
-        CpuBackend::new(CpuOptions { level: Level::available()[level], team })
+        CpuBackend::new(CpuOptions { level: levels[level.min(levels.len() - 1)], bits, team })
     }
 
     async fn read_raw(&self, tensor: &CpuTensor) -> Vec<f32> {
@@ -54,7 +65,8 @@ impl Rig for CpuBackend {
     fn activation_error(dtype: DType) -> f64 {
         match dtype {
             DType::F32 | DType::F16 | DType::BF16 => 0.0,
-            _ => INT8_HALF_STEP,
+            _ if WISH.get().bits == Bits::Eight => INT8_HALF_STEP,
+            _ => INT16_HALF_STEP,
         }
     }
 }

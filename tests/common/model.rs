@@ -1,6 +1,7 @@
 //! The default model in an engine, on any backend.
 #![allow(dead_code)] // each test crate uses its part
 
+use emberglass::cpu::Bits;
 use emberglass::ops::Backend;
 use emberglass::{
     ByteSource, CpuBackend, CpuOptions, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine,
@@ -17,8 +18,8 @@ pub async fn gpu() -> GpuBackend {
 }
 
 /// A CPU backend for [`load`].
-pub fn cpu() -> CpuBackend {
-    CpuBackend::new(CpuOptions::default())
+pub fn cpu(bits: Bits) -> CpuBackend {
+    CpuBackend::new(CpuOptions { bits, ..CpuOptions::default() })
 }
 
 /// The file `EMBERGLASS_MODEL`, or else the default model.

@@ -9,6 +9,9 @@ use emberglass::ops::Backend;
 /// 127 · 4 · 2^-24 of a step; hence the fifth digit.
 pub const INT8_HALF_STEP: f64 = 0.50005 / 127.0;
 
+/// The same for int16, steps of 1/32766; the quotient's rounding is up to 32766 · 4 · 2^-24 of a step.
+pub const INT16_HALF_STEP: f64 = 0.508 / 32_766.0;
+
 /// A backend under test. Everything panics on an error: a test fails that way.
 #[allow(async_fn_in_trait)] // one thread
 pub trait Rig: Backend {
@@ -26,7 +29,8 @@ pub trait Rig: Backend {
     fn write_cache(&self, cache: &Self::Cache, k: &[f32], v: &[f32]);
 
     /// How far activations are rounded before they meet weights of this type: at most this share of
-    /// the largest magnitude in their block of 32. Zero if they stay f32, else [`INT8_HALF_STEP`].
+    /// the largest magnitude in their block of 32. Zero if they stay f32, else [`INT8_HALF_STEP`] or
+    /// [`INT16_HALF_STEP`].
     fn activation_error(dtype: DType) -> f64;
 }
 

@@ -7,7 +7,9 @@ mod common;
 #[path = "../reference/mod.rs"]
 mod reference;
 
-use common::{cases, cpu_rig};
+use common::cases;
+use common::cpu_rig::{DEFAULT, Wish, choose};
+use emberglass::cpu::Bits;
 use emberglass::{CpuBackend, DType, GpuBackend};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -45,7 +47,8 @@ macro_rules! once {
 // The CPU's vectors are those of the build: simd128, or relaxed with the feature of that name.
 kernels! {
     gpu: GpuBackend, ();
-    cpu: CpuBackend, cpu_rig::choose(0, 1);
+    cpu: CpuBackend, choose(DEFAULT);
+    cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
 }
 
 #[wasm_bindgen_test]

@@ -10,12 +10,12 @@ use js_sys::SharedArrayBuffer;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
-use super::super::activations::Activations;
+use super::super::activations::{Activations, Bits};
 use super::super::matrix::Matrix;
 use super::super::simd::Level;
 use super::super::weight::CpuWeight;
-use super::own_rows;
 use super::shared::{Command, INPUT_BYTES, MAX_HELPERS, Shared};
+use super::{How, own_rows};
 
 /// The engine's side.
 pub struct Helpers {
@@ -65,7 +65,7 @@ impl Helpers {
 
     pub fn project(
         &mut self,
-        level: Level,
+        how: How,
         weight: &CpuWeight,
         x: &mut Activations,
         out: &mut [f32],
@@ -87,9 +87,10 @@ impl Helpers {
             for t in 0..count {
                 self.shared.put_input(t * weight.cols(), x.row(first + t));
             }
-            self.shared.start(Command::Project, &[weight.id, count, weight.cols()])?;
+            let coarse = usize::from(how.bits == Bits::Eight);
+            self.shared.start(Command::Project, &[weight.id, count, weight.cols(), coarse])?;
             if !own_done {
-                own_rows(level, weight, x, out);
+                own_rows(how, weight, x, out);
                 own_done = true;
             }
             self.shared.finish()?;
@@ -178,7 +179,7 @@ impl Helper {
                 self.shared.put_output(self.index, 0, &out);
                 Ok(())
             }
-            Command::Project => self.project(a, b, c),
+            Command::Project => self.project(a, b, c, if d == 1 { Bits::Eight } else { Bits::Sixteen }),
             Command::Fill | Command::Row | Command::Quit => Ok(()),
         }
     }
@@ -203,14 +204,14 @@ impl Helper {
             .ok_or_else(|| Error::Internal { what: format!("no part {part} of weight {id}") })
     }
 
-    fn project(&mut self, id: usize, tokens: usize, cols: usize) -> Result<()> {
+    fn project(&mut self, id: usize, tokens: usize, cols: usize, bits: Bits) -> Result<()> {
         let shared = &self.shared;
         self.x.set(tokens, cols, |t, row| shared.take_input(t * cols, row));
         let mut at = 0;
         for matrix in self.weights.get(id).into_iter().flatten() {
-            matrix.prepare(self.level, &mut self.x);
+            matrix.prepare(self.level, bits, &mut self.x);
             self.out.resize(matrix.rows() * tokens, 0.0);
-            matrix.project(self.level, &self.x, 0..matrix.panels(), &mut self.out, matrix.rows());
+            matrix.project(self.level, bits, &self.x, 0..matrix.panels(), &mut self.out, matrix.rows());
             self.shared.put_output(self.index, at, &self.out);
             at += self.out.len();
         }

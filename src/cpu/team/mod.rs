@@ -10,7 +10,7 @@ mod shared;
 
 use crate::error::{Error, Result};
 
-use super::activations::Activations;
+use super::activations::{Activations, Bits};
 use super::attention::{self, Head, Query};
 use super::panel::ROWS;
 use super::simd::Level;
@@ -20,6 +20,15 @@ use super::weight::CpuWeight;
 pub use helpers::run_helper;
 #[cfg(target_arch = "wasm32")]
 pub use shared::SHARED_BYTES;
+
+/// How a product is computed.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Which vectors.
+    pub level: Level,
+    /// Of the activations.
+    pub bits: Bits,
+}
 
 /// One or more that compute together.
 pub struct Team(Kind);
@@ -129,23 +138,23 @@ impl Team {
     /// out (T, rows) = x Wᵀ.
     pub(super) fn project(
         &mut self,
-        level: Level,
+        how: How,
         weight: &CpuWeight,
         x: &mut Activations,
         out: &mut [f32],
     ) -> Result<()> {
         match &mut self.0 {
             Kind::Solo => {
-                own_rows(level, weight, x, out);
+                own_rows(how, weight, x, out);
                 Ok(())
             }
             #[cfg(not(target_arch = "wasm32"))]
             Kind::Pool(pool) => {
-                pool.project(level, weight, x, out);
+                pool.project(how, weight, x, out);
                 Ok(())
             }
             #[cfg(target_arch = "wasm32")]
-            Kind::Helpers(helpers) => helpers.project(level, weight, x, out),
+            Kind::Helpers(helpers) => helpers.project(how, weight, x, out),
         }
     }
 
@@ -164,11 +173,11 @@ impl Team {
 }
 
 /// The rows held here, of all tokens.
-fn own_rows(level: Level, weight: &CpuWeight, x: &mut Activations, out: &mut [f32]) {
+fn own_rows(how: How, weight: &CpuWeight, x: &mut Activations, out: &mut [f32]) {
     for part in &weight.parts {
         let matrix = part.matrix.read();
-        matrix.prepare(level, x);
-        matrix.project(level, x, 0..matrix.panels(), &mut out[part.row_base..], weight.rows());
+        matrix.prepare(how.level, how.bits, x);
+        matrix.project(how.level, how.bits, x, 0..matrix.panels(), &mut out[part.row_base..], weight.rows());
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::matrix::Matrix;
 use super::super::panel::ROWS;
 use super::super::simd::Level;
 use super::super::weight::CpuWeight;
-use super::borders;
+use super::{How, borders};
 
 pub struct Pool {
     threads: ThreadPool,
@@ -31,17 +31,17 @@ impl Pool {
         self.strips.len()
     }
 
-    pub fn project(&mut self, level: Level, weight: &CpuWeight, x: &mut Activations, out: &mut [f32]) {
+    pub fn project(&mut self, how: How, weight: &CpuWeight, x: &mut Activations, out: &mut [f32]) {
         for part in &weight.parts {
             let matrix = part.matrix.read();
-            matrix.prepare(level, x);
-            self.part(level, &matrix, x, part.row_base, out, weight.rows());
+            matrix.prepare(how.level, how.bits, x);
+            self.part(how, &matrix, x, part.row_base, out, weight.rows());
         }
     }
 
     fn part(
         &mut self,
-        level: Level,
+        how: How,
         matrix: &Matrix,
         x: &Activations,
         row_base: usize,
@@ -55,7 +55,14 @@ impl Pool {
                 if rows > 0 {
                     scope.spawn(move |_| {
                         strip.resize(rows * x.rows(), 0.0);
-                        matrix.project(level, x, first..first + rows.div_ceil(ROWS), strip, rows);
+                        matrix.project(
+                            how.level,
+                            how.bits,
+                            x,
+                            first..first + rows.div_ceil(ROWS),
+                            strip,
+                            rows,
+                        );
                     });
                 }
             }

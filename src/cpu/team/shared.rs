@@ -43,7 +43,7 @@ pub enum Command {
     Create = 1,
     /// Take file bytes: helper, weight, part, row, bytes.
     Fill = 2,
-    /// Multiply: weight, tokens, columns.
+    /// Multiply: weight, tokens, columns, whether eight bits will do.
     Project = 3,
     /// Give a row: helper, weight, part, row.
     Row = 4,
