@@ -6,6 +6,7 @@
 #[path = "common/model.rs"]
 mod model;
 
+use emberglass::cpu::Bits;
 use emberglass::ops::Backend;
 use emberglass::text::{Special, Tokenizer};
 use emberglass::{TextEngine, read_directory};
@@ -86,4 +87,17 @@ async fn measure<B: Backend + 'static>(name: &str, backend: B, bar: f64) {
 #[ignore = "takes minutes"]
 fn gpu() {
     pollster::block_on(async { measure("GPU", model::gpu().await, 1e-3).await });
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn cpu() {
+    pollster::block_on(measure("CPU, 16 bits", model::cpu(Bits::Sixteen), 1e-3));
+}
+
+/// Eight bits cost something; how much is what the test prints.
+#[test]
+#[ignore = "takes a minute"]
+fn cpu_eight() {
+    pollster::block_on(measure("CPU, 8 bits", model::cpu(Bits::Eight), 0.02));
 }
