@@ -1,4 +1,5 @@
-// One visit: load the real model, chat, stop, chat on. The steps build on one another.
+// One visit with a browser as it comes, without a graphics card: load the real model on the CPU, chat,
+// stop, chat on. The steps build on one another.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, openPage, PATIENCE, watch, watched } from "./harness.mjs";
@@ -30,12 +31,27 @@ test("the model loads, with progress", { timeout: PATIENCE }, async () => {
   });
   const start = performance.now();
   await chat.load();
-  console.log(`loaded in ${((performance.now() - start) / 1000).toFixed(1)} s; ${(await chat.get("status").innerText()).replaceAll("\n", " · ")}`);
+  console.log(`loaded in ${((performance.now() - start) / 1000).toFixed(1)} s; ${await chat.status()}`);
   const progress = await chat.page.evaluate(() => window.__progress);
   const loaded = progress.map((text) => /([\d.]+) MB of ([\d.]+) MB/.exec(text)).filter(Boolean).map((match) => Number(match[1]));
   assert.ok(new Set(loaded).size >= 3, `progress in several steps: ${progress.join(" | ")}`);
   assert.deepEqual(loaded, [...loaded].sort((a, b) => a - b), "progress only grows");
   assert.equal(await chat.get("progress").count(), 0);
+});
+
+test("the CPU computes, with every core, and the page says why", { timeout: PATIENCE }, async () => {
+  const isolated = await chat.page.evaluate(() => crossOriginIsolated);
+  const cores = await chat.page.evaluate(() => Math.min(8, navigator.hardwareConcurrency));
+  assert.equal(isolated, true, "the site is served for threads");
+  assert.ok((await chat.status()).includes(`CPU · relaxed SIMD · ${cores} thread`), await chat.status());
+  assert.doesNotMatch(await chat.status(), /dispatches/);
+  await chat.get("why-device").click();
+  await chat.screenshot("why-cpu");
+  await chat.get("why-device").click();
+  const note = await chat.why();
+  assert.match(note, /Running on the CPU/);
+  assert.match(note, /No graphics adapter/);
+  assert.match(note, /hardware acceleration/);
 });
 
 test("an answer streams in, and it is right", { timeout: PATIENCE }, async () => {

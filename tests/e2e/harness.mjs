@@ -10,8 +10,8 @@ export const SITE = required("EMBERGLASS_URL").replace(/\/$/, "");
 export const PATIENCE = 240_000;
 
 const SCREENSHOTS = required("EMBERGLASS_SCREENSHOTS");
-// As for wasm-bindgen-test: see webdriver.json.
 const FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+/** A software adapter, as for wasm-bindgen-test: see webdriver.json. Without it there is no WebGPU here. */
 export const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
 function required(name) {
@@ -20,8 +20,8 @@ function required(name) {
   return value;
 }
 
-/** A Chromium of its own, with an empty profile. */
-export async function launch(flags = WEBGPU) {
+/** A Chromium of its own, with an empty profile: as it comes, so the CPU computes. */
+export async function launch(flags = []) {
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
 }
 
@@ -63,18 +63,45 @@ export class ChatPage {
     await this.ready();
   }
 
-  /** The model is loaded: the status line names the adapter. An error shown first fails at once. */
+  /** The model is loaded: the status line names the device. An error shown first fails at once. */
   async ready() {
     const error = this.get("error");
-    await this.get("status").getByText("WebGPU").or(error).first().waitFor();
+    const loaded = this.page.locator('[data-testid="status"]:is([data-device="cpu"], [data-device="webgpu"])');
+    await loaded.or(error).first().waitFor();
     if (await error.isVisible()) assert.fail(`loading failed: ${await error.innerText()}`);
   }
 
-  /** Sets numbers in the settings panel. */
+  /** The status line, on one line. */
+  async status() {
+    return (await this.get("status").innerText()).replaceAll("\n", " | ");
+  }
+
+  /** What the note behind the status line's “why?” says. It is closed again afterwards. */
+  async why() {
+    await this.get("why-device").click();
+    const text = await this.get("device-note").innerText();
+    await this.page.keyboard.press("Escape");
+    await this.get("device-note").waitFor({ state: "hidden" });
+    return text;
+  }
+
+  /** Sets values in the settings panel. */
   async set(values) {
     await this.get("settings").click();
-    for (const [key, value] of Object.entries(values)) await this.get(`setting-${key}`).fill(String(value));
+    for (const [key, value] of Object.entries(values)) {
+      const field = this.get(`setting-${key}`);
+      if (key === "device") await field.selectOption(value);
+      else await field.fill(String(value));
+    }
     await this.get("settings-close").click();
+  }
+
+  /** Loads the model again, with the settings as they are. */
+  async reload() {
+    await this.get("settings").click();
+    await this.get("reload-model").click();
+    await this.page.locator('[data-testid="status"][data-device="none"]').waitFor();
+    await this.ready();
   }
 
   async send(text) {

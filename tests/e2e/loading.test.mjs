@@ -1,4 +1,5 @@
-// Loading that is cancelled or goes wrong: a clear message, nothing lost, and it can be tried again.
+// Loading that is cancelled or goes wrong: a clear message, nothing lost, and it can be tried again. The
+// CPU computes: what is loaded onto does not matter here, and it is fast.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -72,9 +73,12 @@ test("a server that dies in the middle of the file", { timeout: 2 * PATIENCE }, 
   await kept();
 });
 
-test("afterwards the conversation goes on", { timeout: 2 * PATIENCE }, async () => {
+test("afterwards the conversation goes on, with the device and the threads that were set meanwhile", { timeout: 2 * PATIENCE }, async () => {
   server.line.breakAfter = Infinity;
+  await chat.set({ device: "cpu", threads: 1 });
   await chat.load();
+  assert.match(await chat.status(), /CPU · relaxed SIMD · 1 thread /);
+  assert.match(await chat.why(), /asked for/);
   const text = await chat.ask("Name a river in that city.");
   assert.match(text, /Paris|Seine/);
   assert.equal((await chat.conversation()).length, 4);

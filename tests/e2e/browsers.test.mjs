@@ -1,0 +1,75 @@
+// Browsers that lack something: the page still works, as long as there is any SIMD at all.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { launch, openPage, PATIENCE, SITE, WEBGPU } from "./harness.mjs";
+
+const FRANCE = "What is the capital of France?";
+// Browsers hide navigator.gpu from pages that came over plain http from elsewhere, and share no memory there.
+const INSECURE = "emberglass.test";
+
+test("no relaxed SIMD: the other build runs, and only that is fetched", { timeout: PATIENCE }, () =>
+  visit({}, async (chat) => {
+    await withoutRelaxedSimd(chat.page);
+    await chat.load();
+    assert.match(await chat.status(), /CPU · SIMD · /);
+    await answers(chat);
+    assert.equal(new Set(chat.requests.filter((url) => url.endsWith(".wasm"))).size, 1);
+  }));
+
+test("no WebGPU at all, and no shared memory: one thread, and the note says what would help", { timeout: PATIENCE }, () =>
+  visit({ flags: [...WEBGPU, `--host-resolver-rules=MAP ${INSECURE} 127.0.0.1`], site: SITE.replace("localhost", INSECURE) }, async (chat) => {
+    await chat.set({ threads: 4 });
+    await chat.load();
+    assert.match(await chat.status(), /CPU · relaxed SIMD · 1 thread /);
+    const note = await chat.why();
+    assert.match(note, /no WebGPU/);
+    assert.match(note, /over https/);
+    assert.match(note, /4 threads were asked for/);
+    await answers(chat);
+  }));
+
+test("no SIMD: the page says so, and what to do", { timeout: PATIENCE }, () =>
+  // Wasm's SIMD takes SSE 4.1. Other processors have no such switch.
+  visit({ flags: ["--js-flags=--no-enable-sse4-1"] }, async (chat) => {
+    await chat.get("unusable").waitFor();
+    const text = await chat.get("unusable").innerText();
+    assert.match(text, /no-simd/);
+    assert.match(text, /What you can do/);
+    assert.equal(await chat.get("load-button").count(), 0);
+    assert.equal(await chat.get("composer").isVisible(), false);
+    await chat.screenshot("no-simd");
+  }));
+
+async function visit({ flags, site }, see) {
+  const browser = await launch(flags);
+  try {
+    const chat = await openPage(browser, { ...(site ? { site } : {}) });
+    await see(chat);
+    assert.deepEqual(chat.complaints, []);
+    chat.assertNoStrangers();
+  } finally {
+    await browser.close();
+  }
+}
+
+async function answers(chat) {
+  await chat.set({ temperature: 0, maxTokens: 24 });
+  assert.match(await chat.ask(FRANCE), /Paris/);
+}
+
+/**
+ * Chromium has no switch for relaxed SIMD any more, so its worker is told that such modules are not
+ * valid. wasm-opt has made sure that the build it then takes has no such instruction.
+ */
+async function withoutRelaxedSimd(page) {
+  const refuse = () => {
+    const { validate } = WebAssembly;
+    // 0xfd, then an opcode from 0x100 to 0x113 as LEB128.
+    const isRelaxed = (bytes) => bytes.some((byte, i) => byte === 0xfd && bytes[i + 1] >= 0x80 && bytes[i + 1] <= 0x93 && bytes[i + 2] === 0x02);
+    WebAssembly.validate = (bytes) => !isRelaxed(bytes) && validate(bytes);
+  };
+  await page.route(/assets\/worker-.*\.js$/, async (route) => {
+    const reply = await route.fetch();
+    await route.fulfill({ response: reply, body: `(${refuse})();\n${await reply.text()}` });
+  });
+}

@@ -1,0 +1,91 @@
+// The GPU, by Chromium's software adapter. That is slow, so only what must run there is tested there: an
+// answer, Stop, and losing the device. `?device=webgpu` asks for it, since the CPU is faster by far.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch, openPage, PATIENCE, WEBGPU } from "./harness.mjs";
+
+const FRANCE = "What is the capital of France?";
+
+let browser, chat;
+
+before(async () => {
+  browser = await launch(WEBGPU);
+});
+after(() => browser?.close());
+
+test("left to itself the page prefers the CPU to a software adapter, and says so", { timeout: PATIENCE }, async () => {
+  const page = await openPage(browser);
+  await page.load();
+  assert.match(await page.status(), /CPU · /);
+  const note = await page.why();
+  assert.match(note, /software/);
+  assert.match(note, /graphics driver/);
+  assert.deepEqual(page.complaints, []);
+  await page.close();
+});
+
+test("a device that is none is refused by name", { timeout: PATIENCE }, async () => {
+  const page = await openPage(browser, { path: "/?device=%3Cb%3Enpu" });
+  assert.equal(await page.errorCode(), "invalid-option");
+  assert.match(await page.get("error").innerText(), /"<b>npu"/);
+  await page.get("load-button").waitFor();
+  await page.close();
+});
+
+test("asked for the GPU, the page uses it", { timeout: PATIENCE }, async () => {
+  chat = await openPage(browser, { path: "/?device=webgpu" });
+  const start = performance.now();
+  await chat.load();
+  console.log(`loaded in ${((performance.now() - start) / 1000).toFixed(1)} s; ${await chat.status()}`);
+  const status = await chat.status();
+  assert.match(status, /WebGPU · /);
+  assert.match(status, /software adapter/);
+  assert.match(status, /dispatches\/token/);
+});
+
+test("the GPU's answers are right, and a second turn knows the first", { timeout: 2 * PATIENCE }, async () => {
+  await chat.set({ temperature: 0, maxTokens: 24 });
+  assert.match(await chat.ask(FRANCE), /Paris/);
+  assert.match(await chat.ask("Name a river in that city."), /Paris|Seine/);
+  assert.match(await chat.status(), /tokens\/s/);
+});
+
+test("Stop stops the GPU", { timeout: PATIENCE }, async () => {
+  await chat.set({ maxTokens: 1000 });
+  await begin("Write a long story about a lighthouse keeper.");
+  await chat.get("stop").click();
+  const stopped = await chat.answered("stopped");
+  await chat.page.waitForTimeout(1000);
+  assert.equal(await chat.answerText(), stopped, "the text grows no more");
+});
+
+test("when the GPU goes away in the middle of an answer, the CPU goes on with the conversation", { timeout: 2 * PATIENCE }, async () => {
+  const talk = await chat.conversation();
+  await chat.set({ maxTokens: 24 });
+  await begin(FRANCE);
+  await crashGpu();
+  assert.equal(await chat.errorCode(), "device-lost");
+  await chat.screenshot("gpu-lost");
+  await chat.get("error").getByText("Go on on the CPU").click();
+  await chat.ready();
+  assert.match(await chat.status(), /CPU · /);
+  assert.match(await chat.answered(), /Paris/);
+  const after = await chat.conversation();
+  assert.deepEqual(after.slice(0, -1), [...talk, FRANCE]);
+  assert.equal(await chat.get("error").count(), 0);
+  chat.assertNoStrangers();
+});
+
+/** Sends, and waits until some of the answer is there. */
+async function begin(text) {
+  const before = await chat.get("message-assistant").count();
+  await chat.send(text);
+  await chat.get("message-assistant").nth(before).waitFor();
+  await chat.page.waitForFunction(() => [...document.querySelectorAll('[data-testid="message-assistant"] .body')].at(-1).textContent.length > 8);
+}
+
+/** Ends the browser's GPU process, as a driver that crashes does. The call itself may not return. */
+async function crashGpu() {
+  const devtools = await browser.newBrowserCDPSession();
+  devtools.send("Browser.crashGpuProcess").catch(() => {});
+}
