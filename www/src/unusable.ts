@@ -9,7 +9,7 @@ export function showUnusable({ reason = "", code = "no-simd" }: Support, onCheck
   section.replaceChildren(
     el("img", { class: "hero dim", src: "./favicon.svg", alt: "", width: 72, height: 72 }),
     el("h1", {}, "This browser cannot run a model"),
-    el("p", { class: "lead" }, "Emberglass computes by WebGPU or by WebAssembly’s SIMD, and neither is available here."),
+    el("p", { class: "lead" }, "Emberglass is built with WebAssembly’s SIMD, whatever it computes on, and that is missing here."),
     el("p", { class: "reason" }, sentence(reason), " ", el("code", {}, code)),
     el(
       "div",
