@@ -24,7 +24,7 @@ const TITLES: Record<string, string> = {
   "context-overflow": "The conversation no longer fits",
   "invalid-option": "A setting is out of range",
   "no-chat-template": "This model does not chat",
-  "worker-failed": "The engine did not start",
+  "worker-failed": "The engine failed",
   "wasm-trap": "The engine stopped",
 };
 
