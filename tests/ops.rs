@@ -23,7 +23,7 @@ macro_rules! kernels {
 macro_rules! per_format {
     ($rig:ty, $setup:expr; $($name:ident),*) => {
         $(#[test] fn $name() {
-            $setup;
+            let () = $setup;
             for dtype in DType::ALL { pollster::block_on(cases::$name::<$rig>(dtype)); }
         })*
     };
@@ -32,7 +32,7 @@ macro_rules! per_format {
 macro_rules! once {
     ($rig:ty, $setup:expr; $($name:ident),*) => {
         $(#[test] fn $name() {
-            $setup;
+            let () = $setup;
             pollster::block_on(cases::$name::<$rig>());
         })*
     };

@@ -29,7 +29,7 @@ macro_rules! kernels {
 macro_rules! per_format {
     ($rig:ty, $setup:expr; $($name:ident),*) => {
         $(#[wasm_bindgen_test] async fn $name() {
-            $setup;
+            let () = $setup;
             for dtype in DType::ALL { cases::$name::<$rig>(dtype).await; }
         })*
     };
@@ -38,7 +38,7 @@ macro_rules! per_format {
 macro_rules! once {
     ($rig:ty, $setup:expr; $($name:ident),*) => {
         $(#[wasm_bindgen_test] async fn $name() {
-            $setup;
+            let () = $setup;
             cases::$name::<$rig>().await;
         })*
     };
