@@ -45,7 +45,9 @@ async function visit({ flags, site }, see) {
   try {
     const chat = await openPage(browser, { ...(site ? { site } : {}) });
     await see(chat);
-    assert.deepEqual(chat.complaints, []);
+    // What Chromium says of the headers for shared memory on a page that is not secure.
+    const expected = /Cross-Origin-Opener-Policy header has been ignored/;
+    assert.deepEqual(chat.complaints.filter((text) => !expected.test(text)), []);
     chat.assertNoStrangers();
   } finally {
     await browser.close();

@@ -44,7 +44,7 @@ test("asked for the GPU, the page uses it", { timeout: PATIENCE }, async () => {
 });
 
 test("the GPU's answers are right, and a second turn knows the first", { timeout: 2 * PATIENCE }, async () => {
-  await chat.set({ temperature: 0, maxTokens: 24 });
+  await chat.set({ temperature: 0, maxTokens: 16 });
   assert.match(await chat.ask(FRANCE), /Paris/);
   assert.match(await chat.ask("Name a river in that city."), /Paris|Seine/);
   assert.match(await chat.status(), /tokens\/s/);
