@@ -15,6 +15,9 @@
 //! | `breath.rs` | letting a worker's event loop run |
 //! | `backend.rs` | the op set: what each operation works on, and how plans run |
 
+// Kernels count tokens and rows by index: `sums[n]` beside `x[n]` is how the formulas read.
+#![allow(clippy::needless_range_loop)]
+
 mod activations;
 mod attention;
 mod backend;

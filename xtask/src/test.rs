@@ -106,7 +106,10 @@ fn clippy_wasm() -> Result<()> {
     for test in browser_tests()? {
         command.args(["--test", &test]);
     }
-    run(command.args(["--", "-D", "warnings"]))
+    // The relaxed build has the other half of the CPU's vectors, and nothing else of its own.
+    run(command.args(["--", "-D", "warnings"]))?;
+    let relaxed = ["clippy", "--target", wasm::TARGET, "--lib", "--features", "relaxed-simd"];
+    run(cargo().args(relaxed).args(["--", "-D", "warnings"]))
 }
 
 fn docs() -> Result<()> {
@@ -144,12 +147,19 @@ fn browser() -> Result<()> {
     if tests.is_empty() {
         bail!("Cargo.toml has no test target named web_…: nothing would run in the browser");
     }
+    // All kernels, and those of the CPU once more in the build for relaxed SIMD.
+    browser_build(&tests, &[], &[])?;
+    browser_build(&tests, &["--features", "relaxed-simd"], &["--", "cpu"])
+}
+
+fn browser_build(tests: &BTreeSet<String>, features: &[&str], filter: &[&str]) -> Result<()> {
     let tools = setup::wasm_bindgen()?;
     let mut command = cargo();
-    command.args(["test", "--target", wasm::TARGET]);
-    for test in &tests {
+    command.args(["test", "--target", wasm::TARGET]).args(features);
+    for test in tests {
         command.args(["--test", test]);
     }
+    command.args(filter);
     run(command
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", tools.test_runner)
         // Given one, the runner does not look for any other.
