@@ -216,6 +216,7 @@ struct Info {
     has_chat_template: bool,
     device: DeviceReport,
     gpu_bytes: u64,
+    helper_heap_bytes: u64,
     dispatches_per_token: u64,
 }
 
@@ -504,9 +505,9 @@ impl WasmTextModel {
     fn try_info(&self) -> Result<JsValue> {
         let engine = self.engine.try_borrow().map_err(|_| Error::Busy)?;
         let facts = either!(&*engine, e => e.facts().clone());
-        let (gpu_bytes, dispatches_per_token) = match &*engine {
-            Engine::Gpu(e) => (e.backend().allocated_bytes(), e.dispatches_per_token()),
-            Engine::Cpu(_) => (0, 0),
+        let (gpu_bytes, helper_heap_bytes, dispatches_per_token) = match &*engine {
+            Engine::Gpu(e) => (e.backend().allocated_bytes(), 0, e.dispatches_per_token()),
+            Engine::Cpu(e) => (0, e.backend().helper_heap_bytes(), 0),
         };
         to_js(&Info {
             architecture: facts.architecture,
@@ -521,6 +522,7 @@ impl WasmTextModel {
             has_chat_template: either!(&*engine, e => e.template().is_available()),
             device: self.device.clone(),
             gpu_bytes,
+            helper_heap_bytes,
             dispatches_per_token,
         })
     }

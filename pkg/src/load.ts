@@ -50,14 +50,18 @@ export async function openTextModel(
 }
 
 /** The options that are sent to the worker. What is `undefined` means "the default", so it is not sent at all. */
-function checked({ contextLength, device, threads }: LoadOptions): Omit<LoadRequest, "source"> {
+function checked({ contextLength, device, threads, activationBits }: LoadOptions): Omit<LoadRequest, "source"> {
   if (device !== undefined && !["auto", "webgpu", "cpu"].includes(device)) {
     throw invalid("device", device, "auto, webgpu or cpu");
   }
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
     throw invalid("threads", threads, `a whole number from 1 to ${MOST_THREADS}`);
   }
+  if (activationBits !== undefined && activationBits !== 8 && activationBits !== 16) {
+    throw invalid("activationBits", activationBits, "8 or 16");
+  }
   return {
+    ...(activationBits === undefined ? {} : { activationBits }),
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(device === undefined ? {} : { device }),
     ...(threads === undefined ? {} : { threads }),

@@ -18,6 +18,7 @@ export interface LoadRequest {
   contextLength?: number;
   device?: DeviceChoice;
   threads?: number;
+  activationBits?: 8 | 16;
 }
 
 /** Loading as the engine reports it; rates are worked out on the page. */

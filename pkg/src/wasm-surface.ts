@@ -12,6 +12,7 @@ export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes"> & {
 export interface WasmLoadOptions {
   contextLength?: number;
   device?: DeviceChoice;
+  activationBits?: 8 | 16;
   /** How many may compute on the CPU, the engine's own worker included. */
   threads: number;
   /**

@@ -124,7 +124,7 @@ const NO_SIMD: WireError = {
 
 function loadModel(
   { TextModel }: Engine,
-  { source, contextLength, device }: LoadRequest,
+  { source, contextLength, device, activationBits }: LoadRequest,
   team: Pick<WasmLoadOptions, "threads" | "spawnHelpers">,
   emit: (progress: RawProgress) => void,
   signal: AbortSignal,
@@ -133,6 +133,7 @@ function loadModel(
     ...team,
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(device === undefined ? {} : { device }),
+    ...(activationBits === undefined ? {} : { activationBits }),
   };
   return TextModel.load(source, options, emit, signal);
 }

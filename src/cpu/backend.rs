@@ -157,6 +157,13 @@ impl CpuBackend {
         self.team.size()
     }
 
+    /// Wasm memory of the helpers together, in bytes.
+    #[cfg(target_arch = "wasm32")]
+    #[must_use]
+    pub fn helper_heap_bytes(&self) -> u64 {
+        self.team.helper_heap_bytes()
+    }
+
     /// All floats of a tensor, padding included. For tests.
     #[must_use]
     pub fn read_raw(&self, tensor: &CpuTensor) -> Vec<f32> {

@@ -83,7 +83,7 @@ impl Gpu {
                 ..Default::default()
             })
             .await
-            .map_err(|e| Error::NoAdapter { reason: e.to_string() })?;
+            .map_err(|e| Error::NoAdapter { reason: no_adapter(&e) })?;
         let info = adapter.get_info();
         let offered = adapter.limits();
         // The default limits, but the buffer sizes the adapter really has: a large vocabulary
@@ -254,6 +254,11 @@ impl Drop for Gpu {
         // Frees every buffer at once, also those that JavaScript's collector has not looked at yet.
         self.device.destroy();
     }
+}
+
+/// In a browser wgpu lists the native APIs it was built without, which tells a visitor nothing.
+fn no_adapter(error: &wgpu::RequestAdapterError) -> String {
+    if cfg!(target_arch = "wasm32") { "the browser has none to give".to_owned() } else { error.to_string() }
 }
 
 fn adapter_name(info: &wgpu::AdapterInfo) -> String {

@@ -3,6 +3,7 @@
 
 use emberglass::cpu::Bits;
 use emberglass::ops::Backend;
+use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, CpuOptions, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine,
     read_directory,
@@ -22,19 +23,19 @@ pub fn cpu(bits: Bits) -> CpuBackend {
     CpuBackend::new(CpuOptions { bits, ..CpuOptions::default() })
 }
 
-/// The file `EMBERGLASS_MODEL`, or else the default model.
-pub fn open() -> Vec<Box<dyn ByteSource>> {
+/// The file `EMBERGLASS_MODEL`, or else the default model: what its header says, and its bytes.
+pub async fn open() -> (Directory, Vec<Box<dyn ByteSource>>) {
     let path = std::env::var("EMBERGLASS_MODEL").unwrap_or_else(|_| {
         concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf").into()
     });
     let source =
         FileSource::open(&path).unwrap_or_else(|e| panic!("{e}: `cargo xtask test` fetches the model"));
-    vec![Box::new(source)]
+    let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(source)];
+    (read_directory(&mut sources).await.unwrap(), sources)
 }
 
-/// It, in an engine.
+/// That model, loaded.
 pub async fn load<B: Backend + 'static>(backend: B) -> TextEngine<B> {
-    let mut sources = open();
-    let directory = read_directory(&mut sources).await.unwrap();
+    let (directory, mut sources) = open().await;
     TextEngine::load(backend, directory, &mut sources, CONTEXT, &mut |_| Ok(())).await.unwrap()
 }

@@ -25,7 +25,6 @@ export function gpuAdvice(choice: DeviceInfo["choice"]): HTMLElement[] {
         ),
       ];
     case "probe":
-    case "default":
       return [el("p", {}, "To use the graphics card all the same, choose it in Settings and reload the model.")];
     case "asked":
       return [el("p", {}, "To let Emberglass choose, set the device to Automatic in Settings and reload the model.")];

@@ -32,6 +32,10 @@ impl Helpers {
         self.shared.helpers() + 1
     }
 
+    pub fn heap_bytes(&self) -> u64 {
+        self.shared.heap_bytes()
+    }
+
     fn tell(&self, command: Command, operands: &[usize]) -> Result<()> {
         self.shared.start(command, operands)?;
         self.shared.finish()

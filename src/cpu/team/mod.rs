@@ -76,6 +76,15 @@ impl Team {
         }
     }
 
+    /// Wasm memory of the others, in bytes.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn helper_heap_bytes(&self) -> u64 {
+        match &self.0 {
+            Kind::Solo => 0,
+            Kind::Helpers(helpers) => helpers.heap_bytes(),
+        }
+    }
+
     /// Row borders of those who each hold a part of a matrix in memory of their own, this one first.
     pub(super) fn borders(&self, rows: usize) -> Vec<usize> {
         match &self.0 {

@@ -20,6 +20,8 @@ const HELPERS: u32 = 12;
 const DONE: u32 = 16;
 const FAILED: u32 = DONE + MAX_HELPERS as u32;
 
+const HEAP_PAGES: u32 = FAILED + MAX_HELPERS as u32;
+
 const CONTROL_BYTES: u32 = 4096;
 /// Room for activations, or for file bytes of rows.
 pub const INPUT_BYTES: u32 = 8 << 20;
@@ -175,12 +177,20 @@ impl Shared {
 
     /// A helper's side: says that the command of `epoch` is done.
     pub fn done(&self, helper: usize, epoch: i32, failed: bool) -> Result<()> {
+        let pages = std::arch::wasm32::memory_size(0);
+        self.set(HEAP_PAGES + helper as u32, pages as i32)?;
         if failed {
             self.set(FAILED + helper as u32, 1)?;
         }
         self.set(DONE + helper as u32, epoch)?;
         Atomics::notify(&self.words, DONE + helper as u32).map_err(|_| broken())?;
         Ok(())
+    }
+
+    /// Wasm memory of all helpers when they last did something.
+    pub fn heap_bytes(&self) -> u64 {
+        let pages = |helper| self.get(HEAP_PAGES + helper).map_or(0, |pages| pages as u64);
+        (0..self.helpers as u32).map(pages).sum::<u64>() * 65_536
     }
 
     fn wait_until(&self, word: u32, is: impl Fn(i32) -> bool + Copy) -> Result<()> {

@@ -1,0 +1,50 @@
+//! GPU or CPU: what `auto` decides from, on this machine's adapter.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+#[path = "common/model.rs"]
+mod model;
+
+use emberglass::choice::{Choice, Device, Why, choose, probe};
+use emberglass::{Gpu, GpuOptions};
+
+#[test]
+fn a_wish_is_followed_and_a_software_adapter_is_not_chosen() {
+    pollster::block_on(async {
+        let (directory, _) = model::open().await;
+        let Choice { gpu, why } = choose(Device::Cpu, &directory).await.unwrap();
+        assert!(gpu.is_none());
+        assert_eq!((why.code(), why), ("asked", Why::Asked));
+        let Choice { gpu, why } = choose(Device::WebGpu, &directory).await.unwrap();
+        assert!(gpu.is_some());
+        assert_eq!(why, Why::Asked);
+        let Choice { gpu, why } = choose(Device::Auto, &directory).await.unwrap();
+        let real = !Gpu::new(GpuOptions::default()).await.unwrap().adapter().is_fallback;
+        match why {
+            Why::Probe { gpu_ms, cpu_ms } if real => assert_eq!(gpu.is_some(), gpu_ms <= cpu_ms),
+            Why::SoftwareAdapter { .. } if !real => assert!(gpu.is_none()),
+            other => panic!("{other:?}, real adapter: {real}"),
+        }
+    });
+}
+
+/// The probe's guess is of the size of the real thing: it decides between devices that differ by
+/// orders of magnitude, and a busy machine may disturb either.
+#[test]
+fn the_probe_guesses_the_time_of_a_token() {
+    pollster::block_on(async {
+        let (directory, _) = model::open().await;
+        let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
+        let (gpu_ms, cpu_ms) = probe(&gpu, &directory).await.unwrap();
+        let mut engine = model::load(model::cpu(Default::default())).await;
+        let prompt = emberglass::Prompt::Tokens(vec![500]);
+        let mut options = emberglass::GenerateOptions { max_tokens: Some(9), ..Default::default() };
+        options.ignore_end = true;
+        let done = engine.generate(&prompt, &options, &mut |_| (), &|| false).await.unwrap();
+        let real = done.decode_ms / 8.0;
+        println!("probe: GPU {gpu_ms:.1} ms, CPU {cpu_ms:.1} ms; really {real:.1} ms on the CPU");
+        assert!(gpu_ms > 0.0 && gpu_ms.is_finite());
+        assert!(cpu_ms > 0.05 * real && cpu_ms < 20.0 * real, "{cpu_ms} against {real}");
+        // The probe leaves nothing behind.
+        assert_eq!(gpu.allocated_bytes(), 0);
+    });
+}
