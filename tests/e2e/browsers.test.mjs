@@ -1,7 +1,7 @@
 // Browsers that lack something: the page still works, as long as there is any SIMD at all.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { launch, openPage, PATIENCE, SITE, WEBGPU } from "./harness.mjs";
+import { launch, openPage, PATIENCE, PLAIN_SITE, SITE, WEBGPU } from "./harness.mjs";
 
 const FRANCE = "What is the capital of France?";
 // Browsers hide navigator.gpu from pages that came over plain http from elsewhere, and share no memory there.
@@ -25,6 +25,14 @@ test("no WebGPU at all, and no shared memory: one thread, and the note says what
     assert.match(note, /no WebGPU/);
     assert.match(note, /over https/);
     assert.match(note, /4 threads were asked for/);
+    await answers(chat);
+  }));
+
+test("a plain static host: one thread, without complaint", { timeout: PATIENCE }, () =>
+  visit({ site: PLAIN_SITE }, async (chat) => {
+    assert.equal(await chat.page.evaluate(() => crossOriginIsolated), false);
+    await chat.load();
+    assert.match(await chat.status(), /CPU · relaxed SIMD · 1 thread /);
     await answers(chat);
   }));
 

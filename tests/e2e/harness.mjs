@@ -6,6 +6,8 @@ import { chromium } from "playwright-core";
 
 /** Where `cargo xtask test` serves target/site, without a slash at the end. */
 export const SITE = required("EMBERGLASS_URL").replace(/\/$/, "");
+/** The same without the headers for shared memory, as a plain static host has it. */
+export const PLAIN_SITE = required("EMBERGLASS_PLAIN_URL").replace(/\/$/, "");
 /** A software adapter is slow, and slower still while another program computes. */
 export const PATIENCE = 240_000;
 

@@ -9,7 +9,7 @@ use crate::shell::headline;
 use crate::{model, paths, serve, wasm, web};
 
 /// Builds the site and serves it.
-pub fn run(chosen: Option<&Path>, port: u16, then_serve: bool) -> Result<()> {
+pub fn run(chosen: Option<&Path>, serving: Option<Serving>) -> Result<()> {
     // A mistyped name should not show only after the build.
     let model = chosen.map(Model::of).transpose()?;
     wasm::build()?;
@@ -19,16 +19,25 @@ pub fn run(chosen: Option<&Path>, port: u16, then_serve: bool) -> Result<()> {
         None => Model { file: model::default_model()?, name: model::NAME.to_owned() },
     };
     assemble(&model)?;
-    if then_serve { serve_site(port) } else { Ok(()) }
+    serving.map_or(Ok(()), serve_site)
+}
+
+/// How the site is served.
+#[derive(Clone, Copy)]
+pub struct Serving {
+    /// The port, or the next free one.
+    pub port: u16,
+    /// With the headers that threads need.
+    pub isolated: bool,
 }
 
 /// Serves the site that is there, until stopped.
-pub fn serve_site(port: u16) -> Result<()> {
+pub fn serve_site(serving: Serving) -> Result<()> {
     let site = paths::site();
     if !site.join("index.html").is_file() {
         bail!("{} has no page yet: run `cargo xtask demo`", site.display());
     }
-    let server = serve::Server::bind(&site, port)?;
+    let server = serve::Server::bind(&site, serving.port, serving.isolated)?;
     println!("\nEmberglass is at {}", server.url());
     println!("Press Ctrl+C to stop.");
     server.run();

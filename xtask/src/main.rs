@@ -42,6 +42,9 @@ enum Command {
         /// Only build the folder of static files, target/site.
         #[arg(long)]
         no_serve: bool,
+        /// Serve without the headers that threads need, as a plain static host does.
+        #[arg(long)]
+        no_isolation: bool,
     },
     /// Run everything that CI runs.
     Test {
@@ -57,6 +60,9 @@ enum Command {
         /// Port to serve on; the next free one is taken if it is in use.
         #[arg(long, default_value_t = serve::DEFAULT_PORT)]
         port: u16,
+        /// Leave out the headers that threads need, as a plain static host does.
+        #[arg(long)]
+        no_isolation: bool,
     },
     /// Build the wasm into pkg/wasm, once for each SIMD level, and print the sizes.
     Wasm,
@@ -68,9 +74,14 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Demo { model, port, no_serve } => demo::run(model.as_deref(), port, !no_serve),
+        Command::Demo { model, port, no_serve, no_isolation } => {
+            let serving = demo::Serving { port, isolated: !no_isolation };
+            demo::run(model.as_deref(), (!no_serve).then_some(serving))
+        }
         Command::Test { only, list } => test::run_command(&only, list),
-        Command::Serve { port } => demo::serve_site(port),
+        Command::Serve { port, no_isolation } => {
+            demo::serve_site(demo::Serving { port, isolated: !no_isolation })
+        }
         Command::Wasm => wasm::build(),
         Command::Model => model::default_model().map(|path| println!("{}", path.display())),
         Command::Notices => notices::write(),

@@ -19,23 +19,35 @@ const PORTS: u16 = 50;
 const LONGEST_HEAD: u64 = 16 << 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What makes a page cross-origin isolated, so that workers may share memory.
+const ISOLATION: &str = "Cross-Origin-Opener-Policy: same-origin\r\n\
+    Cross-Origin-Embedder-Policy: require-corp\r\nCross-Origin-Resource-Policy: same-origin\r\n";
+
+/// What is served, and how.
+struct Site {
+    root: PathBuf,
+    isolated: bool,
+}
+
 /// A server that listens, and answers once it is run.
 pub struct Server {
-    root: Arc<PathBuf>,
+    site: Arc<Site>,
     listeners: Vec<TcpListener>,
     port: u16,
 }
 
 impl Server {
     /// Listens on the port, or the next free one; 0 lets the system choose.
-    pub fn bind(folder: &Path, port: u16) -> Result<Self> {
+    ///
+    /// `isolated` sends the headers that threads need; a plain static host sends none.
+    pub fn bind(folder: &Path, port: u16, isolated: bool) -> Result<Self> {
         let root =
             fs::canonicalize(folder).with_context(|| format!("there is no folder {}", folder.display()))?;
         for candidate in port..=port.saturating_add(PORTS) {
             match listen(candidate) {
                 Ok(listeners) => {
                     return Ok(Self {
-                        root: Arc::new(root),
+                        site: Arc::new(Site { root, isolated }),
                         port: listeners[0].local_addr()?.port(),
                         listeners,
                     });
@@ -58,8 +70,8 @@ impl Server {
             .listeners
             .into_iter()
             .map(|listener| {
-                let root = Arc::clone(&self.root);
-                thread::spawn(move || accept(&listener, &root))
+                let site = Arc::clone(&self.site);
+                thread::spawn(move || accept(&listener, &site))
             })
             .collect();
         for worker in workers {
@@ -85,28 +97,28 @@ fn listen(port: u16) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-fn accept(listener: &TcpListener, root: &Arc<PathBuf>) {
+fn accept(listener: &TcpListener, site: &Arc<Site>) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
-        let root = Arc::clone(root);
+        let site = Arc::clone(site);
         thread::spawn(move || {
             // A browser that hangs up in the middle is no news.
-            serve(&stream, &root).ok();
+            serve(&stream, &site).ok();
             stream.shutdown(Shutdown::Both).ok();
         });
     }
 }
 
-fn serve(mut stream: &TcpStream, root: &Path) -> io::Result<()> {
+fn serve(mut stream: &TcpStream, site: &Site) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let reply = match Request::read(stream) {
-        Ok(request) => answer(&request, root),
+        Ok(request) => answer(&request, &site.root),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Reply::text(400, "bad request"),
         Err(error) => return Err(error),
     };
-    stream.write_all(reply.head().as_bytes())?;
+    stream.write_all(reply.head(site.isolated).as_bytes())?;
     match reply.body {
         Body::None => {}
         Body::Text(text) => stream.write_all(text.as_bytes())?,
@@ -193,7 +205,7 @@ impl Reply {
         self
     }
 
-    fn head(&self) -> String {
+    fn head(&self, isolated: bool) -> String {
         let reason = match self.status {
             200 => "OK",
             206 => "Partial Content",
@@ -207,6 +219,9 @@ impl Reply {
         let mut head = format!("HTTP/1.1 {} {reason}\r\n", self.status);
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if isolated {
+            head += ISOLATION;
         }
         head + "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
     }
@@ -374,7 +389,7 @@ mod tests {
         fs::write(base.join("site/module.wasm"), "").unwrap();
         #[cfg(unix)]
         std::os::unix::fs::symlink(base.join("secret.txt"), base.join("site/link.txt")).ok();
-        let server = Server::bind(&base.join("site"), 0).unwrap();
+        let server = Server::bind(&base.join("site"), 0, name != "plain").unwrap();
         let address = server.listeners[0].local_addr().unwrap();
         server.start();
         address
@@ -458,6 +473,18 @@ mod tests {
     }
 
     #[test]
+    fn pages_are_isolated_unless_the_server_is_plain() {
+        for (name, isolated) in [("isolated", true), ("plain", false)] {
+            let address = server(name);
+            for target in ["/", "/module.wasm", "/missing"] {
+                let (head, _) = ask(address, &format!("GET {target} HTTP/1.1"));
+                assert_eq!(head.contains("Cross-Origin-Opener-Policy: same-origin"), isolated, "{head}");
+                assert_eq!(head.contains("Cross-Origin-Embedder-Policy: require-corp"), isolated, "{head}");
+            }
+        }
+    }
+
+    #[test]
     fn nothing_outside_the_folder_is_served() {
         let address = server("outside");
         for target in [
@@ -486,7 +513,7 @@ mod tests {
         let folder = std::env::temp_dir();
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let server = Server::bind(&folder, port).unwrap();
+        let server = Server::bind(&folder, port, true).unwrap();
         assert!(server.port > port);
         assert_eq!(server.url(), format!("http://localhost:{}/", server.port));
     }

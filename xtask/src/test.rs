@@ -169,19 +169,24 @@ fn browser_build(tests: &BTreeSet<String>, features: &[&str], filter: &[&str]) -
 }
 
 fn site() -> Result<()> {
-    demo::run(None, serve::DEFAULT_PORT, false)
+    demo::run(None, None)
 }
 
 fn end_to_end() -> Result<()> {
     web::install("tests/e2e")?;
     let site = paths::site();
-    let server = serve::Server::bind(&site, 0)?;
+    let server = serve::Server::bind(&site, 0, true)?;
     let url = server.url();
     server.start();
+    // As a host without any headers has it.
+    let plain = serve::Server::bind(&site, 0, false)?;
+    let plain_url = plain.url();
+    plain.start();
     let pictures: PathBuf = paths::target().join("screenshots");
     run(web::npm("tests/e2e")
         .arg("test")
         .env("EMBERGLASS_URL", url)
+        .env("EMBERGLASS_PLAIN_URL", plain_url)
         .env("EMBERGLASS_SCREENSHOTS", &pictures)
         .env("CHROMIUM", setup::browser()?))?;
     println!("  screenshots are in {}", pictures.display());
