@@ -6,7 +6,7 @@ mod reference;
 
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
-use emberglass::cpu::Bits;
+use emberglass::cpu::{Bits, CpuImages};
 use emberglass::{CpuBackend, DType, GpuBackend};
 
 /// The cases, once for each backend.
@@ -46,6 +46,30 @@ kernels! {
     cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
     cpu_portable: CpuBackend, choose(Wish { level: usize::MAX, ..DEFAULT });
     cpu_threads: CpuBackend, choose(Wish { threads: 3, ..DEFAULT });
+}
+
+/// Image networks: the cases, once for each backend.
+macro_rules! image_kernels {
+    ($($module:ident: $rig:ty, $setup:expr;)*) => {
+        $(mod $module {
+            use super::*;
+            image!($rig, $setup; convolution, memory_is_used_again, misfits_are_refused);
+        })*
+    };
+}
+
+macro_rules! image {
+    ($rig:ty, $setup:expr; $($name:ident),*) => {
+        $(#[test] fn $name() {
+            let () = $setup;
+            pollster::block_on(cases::image::$name::<$rig>());
+        })*
+    };
+}
+
+image_kernels! {
+    cpu_image: CpuImages, choose(DEFAULT);
+    cpu_image_portable: CpuImages, choose(Wish { level: usize::MAX, ..DEFAULT });
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | `activations.rs` | rows of activations, rounded to integers |
 //! | `matrix.rs` | matrix products: matvec and matmul are one micro-tile |
 //! | `attention.rs` | fused attention and the KV cache's layout |
+//! | `conv.rs`, `images.rs` | convolutions; the op set of image networks |
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
 //! | `team/` | who computes: one thread, several, or helper workers with rows of their own |
 //! | `weight.rs`, `memory.rs` | who holds which rows; buffers and their bytes |
@@ -22,6 +23,8 @@ mod activations;
 mod attention;
 mod backend;
 mod breath;
+mod conv;
+mod images;
 mod matrix;
 mod memory;
 mod panel;
@@ -32,6 +35,7 @@ mod weight;
 
 pub use activations::Bits;
 pub use backend::{CpuBackend, CpuCache, CpuOptions, CpuTensor};
+pub use images::{CpuImage, CpuImagePlan, CpuImages};
 pub use simd::Level;
 pub use team::Team;
 #[cfg(target_arch = "wasm32")]

@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 
-use emberglass::cpu::{Bits, CpuCache, CpuOptions, CpuTensor, Level, Team};
+use emberglass::cpu::{Bits, CpuCache, CpuImages, CpuOptions, CpuTensor, Level, Team};
 use emberglass::{CpuBackend, DType};
 
+use super::cases::image::ImageRig;
 use super::rig::{INT8_HALF_STEP, INT16_HALF_STEP, Rig};
 
 /// What backends are made of.
@@ -26,6 +27,13 @@ thread_local! {
 /// Says what this thread's backends are made of from now on.
 pub fn choose(wish: Wish) {
     WISH.set(wish);
+}
+
+impl ImageRig for CpuImages {
+    async fn make() -> Self {
+        let levels = Level::available();
+        CpuImages::new(levels[WISH.get().level.min(levels.len() - 1)])
+    }
 }
 
 impl Rig for CpuBackend {

@@ -3,6 +3,7 @@
 
 mod attention;
 mod embed;
+pub mod image;
 mod project;
 mod sample;
 

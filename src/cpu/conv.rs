@@ -1,0 +1,216 @@
+//! Convolution as matrix products over pixels, without a matrix of patches in memory.
+//!
+//! A lane is an output channel, as in `matrix.rs` a row: weights lie in panels of eight output channels,
+//! (kernel row, kernel column, input channel, 8), and one activation meets eight of them. A micro-tile is
+//! a panel times six neighbouring pixels of a row; a pixel outside of the picture is a row of zeros.
+
+use crate::ops::Activation;
+
+use super::simd::{Kernel, Level, Simd};
+
+/// Output channels of a panel.
+pub const LANES: usize = 8;
+/// Pixels of a micro-tile: twelve sums of 128 bits, two weights and an activation in sixteen registers.
+const PIXELS: usize = 6;
+
+/// Channels as they lie in memory: whole vectors, the rest zeros.
+pub fn padded(channels: usize) -> usize {
+    channels.next_multiple_of(LANES)
+}
+
+/// Weights in panels, and the bias, padded to whole panels.
+pub struct Packed {
+    /// (panels, kernel, kernel, inputs padded, 8).
+    panels: Vec<f32>,
+    bias: Vec<f32>,
+    kernel: usize,
+    inputs: usize,
+}
+
+impl Packed {
+    /// Packs (outputs, inputs, kernel, kernel).
+    pub fn new(outputs: usize, inputs: usize, kernel: usize, weights: &[f32], bias: Option<&[f32]>) -> Self {
+        let width = padded(inputs);
+        let taps = kernel * kernel;
+        let mut panels = vec![0.0; padded(outputs) * taps * width];
+        for (o, filter) in weights.chunks_exact(inputs * taps).enumerate() {
+            for (i, taps_of) in filter.chunks_exact(taps).enumerate() {
+                for (tap, &w) in taps_of.iter().enumerate() {
+                    panels[(((o / LANES) * taps + tap) * width + i) * LANES + o % LANES] = w;
+                }
+            }
+        }
+        let mut all = bias.unwrap_or_default().to_vec();
+        all.resize(padded(outputs), 0.0);
+        Packed { panels, bias: all, kernel, inputs: width }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        4 * (self.panels.len() + self.bias.len())
+    }
+}
+
+/// A picture's floats, channels padded.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub data: &'a [f32],
+    pub height: usize,
+    pub width: usize,
+    /// Floats of a pixel.
+    pub stride: usize,
+}
+
+/// One convolution, see [`crate::ops::Conv`]; norm and `before` have been applied to the input.
+pub struct Convolve<'a> {
+    pub weights: &'a Packed,
+    pub input: View<'a>,
+    pub upsample: bool,
+    pub stride: usize,
+    pub padding: usize,
+    pub residual: Option<&'a [f32]>,
+    pub after: Activation,
+    pub out: &'a mut [f32],
+    pub out_height: usize,
+    pub out_width: usize,
+}
+
+/// Computes it.
+pub fn convolve(level: Level, convolve: Convolve<'_>) {
+    level.run(convolve);
+}
+
+impl Kernel for Convolve<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let zeros = vec![0.0; self.weights.inputs];
+        let out_stride = self.weights.bias.len();
+        let panel = self.weights.kernel * self.weights.kernel * self.weights.inputs * LANES;
+        for at in 0..out_stride / LANES {
+            let weights = &self.weights.panels[at * panel..(at + 1) * panel];
+            for y in 0..self.out_height {
+                let mut x = 0;
+                while x + PIXELS <= self.out_width {
+                    self.tile::<S, PIXELS>(s, weights, at, y, x, &zeros);
+                    x += PIXELS;
+                }
+                if x < self.out_width && self.out_width >= PIXELS {
+                    // The last tile of a row covers some pixels again.
+                    self.tile::<S, PIXELS>(s, weights, at, y, self.out_width - PIXELS, &zeros);
+                } else {
+                    while x < self.out_width {
+                        self.tile::<S, 1>(s, weights, at, y, x, &zeros);
+                        x += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Convolve<'_> {
+    /// The input pixel under a tap, zeros outside.
+    #[inline(always)]
+    fn pixel<'a>(&'a self, y: usize, x: usize, ky: usize, kx: usize, zeros: &'a [f32]) -> &'a [f32] {
+        let (height, width) = (self.input.height, self.input.width);
+        let factor = if self.upsample { 2 } else { 1 };
+        let y = (y * self.stride + ky).wrapping_sub(self.padding);
+        let x = (x * self.stride + kx).wrapping_sub(self.padding);
+        if y >= height * factor || x >= width * factor {
+            return zeros;
+        }
+        let at = (y / factor * width + x / factor) * self.input.stride;
+        &self.input.data[at..at + zeros.len()]
+    }
+
+    /// `N` pixels of row `y` from `x` on, the eight channels of panel `at`.
+    #[inline(always)]
+    fn tile<S: Simd, const N: usize>(
+        &mut self,
+        s: S,
+        weights: &[f32],
+        at: usize,
+        y: usize,
+        x: usize,
+        zeros: &[f32],
+    ) {
+        let kernel = self.weights.kernel;
+        let bias = s.load(&self.weights.bias.as_chunks::<LANES>().0[at]);
+        let mut sums = [bias; N];
+        let mut taps = weights.chunks_exact(zeros.len() * LANES);
+        for ky in 0..kernel {
+            for kx in 0..kernel {
+                let Some(tap) = taps.next() else { return };
+                let mut pixels = [zeros; N];
+                for n in 0..N {
+                    pixels[n] = self.pixel(y, x + n, ky, kx, zeros);
+                }
+                for (i, w) in tap.as_chunks::<LANES>().0.iter().enumerate() {
+                    let w = s.load(w);
+                    for n in 0..N {
+                        sums[n] = s.mul_add(w, s.splat(pixels[n][i]), sums[n]);
+                    }
+                }
+            }
+        }
+        let out_stride = self.weights.bias.len();
+        for n in 0..N {
+            let to = (y * self.out_width + x + n) * out_stride / LANES + at;
+            if let Some(residual) = self.residual {
+                sums[n] = s.add(sums[n], s.load(&residual.as_chunks::<LANES>().0[to]));
+            }
+            let sum = activate(s, self.after, sums[n]);
+            s.store(sum, &mut self.out.as_chunks_mut::<LANES>().0[to]);
+        }
+    }
+}
+
+/// The activation of a vector.
+#[inline(always)]
+fn activate<S: Simd>(s: S, activation: Activation, a: S::F) -> S::F {
+    let zero = s.splat(0.0);
+    match activation {
+        Activation::None => a,
+        Activation::Relu => s.max(a, zero),
+        Activation::Silu => s.div(a, s.add(s.splat(1.0), s.exp(s.sub(zero, a)))),
+        // 3 tanh(a / 3) = 3 (1 − 2 / (e^{2a/3} + 1)).
+        Activation::Clamp => {
+            let e = s.exp(s.mul(a, s.splat(2.0 / 3.0)));
+            let share = s.div(s.splat(2.0), s.add(e, s.splat(1.0)));
+            s.mul(s.splat(3.0), s.sub(s.splat(1.0), share))
+        }
+    }
+}
+
+/// to = activation(from · scale + shift), channel by channel; scale and shift of a pixel's length.
+pub struct Before<'a> {
+    pub from: &'a [f32],
+    pub norm: Option<&'a [f32]>,
+    pub channels: usize,
+    pub activation: Activation,
+    pub to: &'a mut [f32],
+}
+
+/// Computes it.
+pub fn before(level: Level, before: Before<'_>) {
+    level.run(before);
+}
+
+impl Kernel for Before<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let vectors = self.channels / LANES;
+        let norm = self.norm.map(|norm| norm.as_chunks::<LANES>().0);
+        let pairs = self.from.as_chunks::<LANES>().0.iter().zip(self.to.as_chunks_mut::<LANES>().0);
+        for (i, (from, to)) in pairs.enumerate() {
+            let mut a = s.load(from);
+            if let Some(norm) = norm {
+                let c = i % vectors;
+                a = s.mul_add(a, s.load(&norm[c]), s.load(&norm[vectors + c]));
+            }
+            s.store(activate(s, self.activation, a), to);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The image op set on the CPU: a plan is a list of operations, run here and now.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+use crate::ops::{
+    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, check_conv, check_norm, check_weights,
+};
+
+use super::breath::Breath;
+use super::conv::{self, Before, Convolve, Packed, View, padded};
+use super::memory::{Account, Shared, floats};
+use super::simd::Level;
+
+/// Memory of pictures that are no longer needed, by size.
+type Pool = Rc<RefCell<Vec<Shared<Vec<f32>>>>>;
+
+/// Gives its memory back when the network lets go of it.
+struct Lease {
+    data: Shared<Vec<f32>>,
+    pool: Pool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.borrow_mut().push(self.data.clone());
+    }
+}
+
+/// A picture, channels padded to eights.
+pub struct CpuImage {
+    lease: Rc<Lease>,
+    shape: ImageShape,
+}
+
+impl CpuImage {
+    fn data(&self) -> Shared<Vec<f32>> {
+        self.lease.data.clone()
+    }
+
+    fn floats(&self) -> usize {
+        self.shape.pixels() as usize * padded(self.shape.channels as usize)
+    }
+}
+
+/// A recorded convolution: [`Conv`] with its memory.
+struct Step {
+    weights: Shared<Packed>,
+    input: Shared<Vec<f32>>,
+    input_shape: ImageShape,
+    norm: Option<CpuNorm>,
+    before: Activation,
+    upsample: bool,
+    stride: usize,
+    padding: usize,
+    residual: Option<Shared<Vec<f32>>>,
+    after: Activation,
+    out: Shared<Vec<f32>>,
+    out_shape: ImageShape,
+}
+
+enum Op {
+    Conv(Box<Step>),
+    Norm {
+        input: Shared<Vec<f32>>,
+        shape: ImageShape,
+        groups: usize,
+        eps: f32,
+        gain: Vec<f32>,
+        bias: Vec<f32>,
+        to: CpuNorm,
+    },
+}
+
+/// Scales, then shifts, of the channels, padded with zeros.
+pub type CpuNorm = Shared<Vec<f32>>;
+
+/// Recorded operations.
+pub struct CpuImagePlan(Vec<Op>);
+
+/// The image op set as SIMD code.
+pub struct CpuImages {
+    level: Level,
+    account: Account,
+    pool: Pool,
+    recording: Vec<Op>,
+    /// The input of a convolution after its norm and activation.
+    ready: Vec<f32>,
+    breath: Breath,
+}
+
+impl CpuImages {
+    /// A backend.
+    #[must_use]
+    pub fn new(level: Level) -> Self {
+        CpuImages {
+            level,
+            account: Rc::new(Cell::new(0)),
+            pool: Pool::default(),
+            recording: Vec::new(),
+            ready: Vec::new(),
+            breath: Breath::default(),
+        }
+    }
+
+    fn run_conv(&mut self, step: &Step) {
+        let input = step.input.read();
+        let stride = padded(step.input_shape.channels as usize);
+        let used = step.input_shape.pixels() as usize * stride;
+        let data = if step.norm.is_some() || step.before != Activation::None {
+            self.ready.resize(used.max(self.ready.len()), 0.0);
+            let norm = step.norm.as_ref().map(Shared::read);
+            conv::before(
+                self.level,
+                Before {
+                    from: &input[..used],
+                    norm: norm.as_ref().map(|norm| norm.as_slice()),
+                    channels: stride,
+                    activation: step.before,
+                    to: &mut self.ready[..used],
+                },
+            );
+            &self.ready[..used]
+        } else {
+            &input[..used]
+        };
+        let (height, width) = (step.input_shape.height as usize, step.input_shape.width as usize);
+        let weights = step.weights.read();
+        let residual = step.residual.as_ref().map(Shared::read);
+        let mut out = step.out.write();
+        conv::convolve(
+            self.level,
+            Convolve {
+                weights: &weights,
+                input: View { data, height, width, stride },
+                upsample: step.upsample,
+                stride: step.stride,
+                padding: step.padding,
+                residual: residual.as_ref().map(|r| r.as_slice()),
+                after: step.after,
+                out: &mut out,
+                out_height: step.out_shape.height as usize,
+                out_width: step.out_shape.width as usize,
+            },
+        );
+    }
+}
+
+/// Mean and variance of each group in f64, turned into a scale and a shift of each channel.
+fn statistics(
+    data: &[f32],
+    shape: ImageShape,
+    groups: usize,
+    eps: f32,
+    gain: &[f32],
+    bias: &[f32],
+) -> Vec<f32> {
+    let channels = shape.channels as usize;
+    let stride = padded(channels);
+    let mut sums = vec![(0.0f64, 0.0f64); channels];
+    for pixel in data.chunks_exact(stride).take(shape.pixels() as usize) {
+        for (sum, &v) in sums.iter_mut().zip(pixel) {
+            let v = f64::from(v);
+            sum.0 += v;
+            sum.1 += v * v;
+        }
+    }
+    let size = channels / groups;
+    let count = (size as u64 * shape.pixels()) as f64;
+    let mut norm = vec![0.0; 2 * stride];
+    for (g, group) in sums.chunks_exact(size).enumerate() {
+        let mean = group.iter().map(|s| s.0).sum::<f64>() / count;
+        let variance = (group.iter().map(|s| s.1).sum::<f64>() / count - mean * mean).max(0.0);
+        let factor = 1.0 / (variance + f64::from(eps)).sqrt();
+        for c in g * size..(g + 1) * size {
+            let scale = f64::from(gain[c]) * factor;
+            norm[c] = scale as f32;
+            norm[stride + c] = (f64::from(bias[c]) - mean * scale) as f32;
+        }
+    }
+    norm
+}
+
+impl ImageBackend for CpuImages {
+    type Image = CpuImage;
+    type Weights = (Shared<Packed>, ConvShape);
+    type Norm = CpuNorm;
+    type Plan = CpuImagePlan;
+
+    fn image(&mut self, shape: ImageShape) -> Result<CpuImage> {
+        let count = shape.pixels() * padded(shape.channels as usize) as u64;
+        let mut free = self.pool.borrow_mut();
+        // The tightest that fits, unless it is twice too large.
+        let found = free
+            .iter()
+            .enumerate()
+            .filter(|(_, data)| (count..=2 * count).contains(&(data.read().len() as u64)))
+            .min_by_key(|(_, data)| data.read().len())
+            .map(|(i, _)| i);
+        let data = match found {
+            Some(i) => free.swap_remove(i),
+            None => floats(&self.account, "a picture", count)?,
+        };
+        Ok(CpuImage { lease: Rc::new(Lease { data, pool: self.pool.clone() }), shape })
+    }
+
+    fn shape(image: &CpuImage) -> ImageShape {
+        image.shape
+    }
+
+    fn weights(
+        &mut self,
+        label: &str,
+        shape: ConvShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self::Weights> {
+        check_weights(label, shape, weights.len(), bias.map(<[f32]>::len))?;
+        let (outputs, inputs) = (shape.outputs as usize, shape.inputs as usize);
+        let packed = Packed::new(outputs, inputs, shape.kernel as usize, weights, bias);
+        let bytes = packed.bytes() as u64;
+        Ok((Shared::new(&self.account, bytes, packed), shape))
+    }
+
+    fn conv(&mut self, conv: &Conv<'_, Self>, out: &CpuImage) -> Result<()> {
+        check_conv(conv, conv.weights.1, out)?;
+        self.recording.push(Op::Conv(Box::new(Step {
+            weights: conv.weights.0.clone(),
+            input: conv.input.data(),
+            input_shape: conv.input.shape,
+            norm: conv.norm.cloned(),
+            before: conv.before,
+            upsample: conv.upsample,
+            stride: conv.stride as usize,
+            padding: conv.padding as usize,
+            residual: conv.residual.map(CpuImage::data),
+            after: conv.after,
+            out: out.data(),
+            out_shape: out.shape,
+        })));
+        Ok(())
+    }
+
+    fn group_norm(&mut self, input: &CpuImage, norm: &GroupNorm<'_>) -> Result<CpuNorm> {
+        check_norm(input.shape, norm)?;
+        let to = floats(&self.account, "a norm", 2 * padded(input.shape.channels as usize) as u64)?;
+        self.recording.push(Op::Norm {
+            input: input.data(),
+            shape: input.shape,
+            groups: norm.groups as usize,
+            eps: norm.eps,
+            gain: norm.gain.to_vec(),
+            bias: norm.bias.to_vec(),
+            to: to.clone(),
+        });
+        Ok(to)
+    }
+
+    fn finish(&mut self) -> CpuImagePlan {
+        CpuImagePlan(std::mem::take(&mut self.recording))
+    }
+
+    fn write(&mut self, image: &CpuImage, values: &[f32]) {
+        let channels = image.shape.channels as usize;
+        let mut data = image.lease.data.write();
+        data[..image.floats()].fill(0.0);
+        for (to, from) in data.chunks_exact_mut(padded(channels)).zip(values.chunks_exact(channels)) {
+            to[..channels].copy_from_slice(from);
+        }
+    }
+
+    async fn run(&mut self, plan: &CpuImagePlan, cancelled: &dyn Fn() -> bool) -> Result<()> {
+        for op in &plan.0 {
+            self.breath.take().await;
+            if cancelled() {
+                return Err(Error::Aborted);
+            }
+            match op {
+                Op::Conv(step) => self.run_conv(step),
+                Op::Norm { input, shape, groups, eps, gain, bias, to } => {
+                    let norm = statistics(&input.read(), *shape, *groups, *eps, gain, bias);
+                    to.write().copy_from_slice(&norm);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, image: &CpuImage) -> Result<Vec<f32>> {
+        let channels = image.shape.channels as usize;
+        let data = image.lease.data.read();
+        let pixels = data[..image.floats()].chunks_exact(padded(channels));
+        Ok(pixels.flat_map(|pixel| &pixel[..channels]).copied().collect())
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.account.get()
+    }
+
+    fn dispatches(_: &CpuImagePlan) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,216 @@
+//! The op set of an image network (VAE encoder and decoder): a second small trait beside
+//! [`super::Backend`], since nothing of a language model's state occurs here.
+//!
+//! Pictures are f32, (height, width, channels), channels innermost. A network is recorded for one size;
+//! memory of a picture that is dropped while recording is used again by later operations.
+
+use crate::error::{Error, Result};
+
+/// Size of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageShape {
+    /// Rows.
+    pub height: u32,
+    /// Columns.
+    pub width: u32,
+    /// Values of a pixel.
+    pub channels: u32,
+}
+
+impl ImageShape {
+    /// Pixels.
+    #[must_use]
+    pub fn pixels(self) -> u64 {
+        u64::from(self.height) * u64::from(self.width)
+    }
+}
+
+/// Shape of a convolution's weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Input channels.
+    pub inputs: u32,
+    /// Output channels.
+    pub outputs: u32,
+    /// 1 or 3.
+    pub kernel: u32,
+}
+
+/// A function of single values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Activation {
+    /// x.
+    #[default]
+    None,
+    /// max(x, 0).
+    Relu,
+    /// x / (1 + e^-x).
+    Silu,
+    /// 3 tanh(x / 3): TAESD's soft clamp of latents.
+    Clamp,
+}
+
+/// One convolution with what is fused into it:
+/// `out = after(W ∗ upsample(before(norm(input))) + bias + residual)`.
+pub struct Conv<'a, B: ImageBackend> {
+    /// Weights and bias.
+    pub weights: &'a B::Weights,
+    /// What is convolved.
+    pub input: &'a B::Image,
+    /// Scale and shift of each input channel, from [`ImageBackend::group_norm`].
+    pub norm: Option<&'a B::Norm>,
+    /// Of the (normed) input.
+    pub before: Activation,
+    /// Nearest-neighbour enlargement of the input, 2 × 2, without a picture of that size in memory.
+    pub upsample: bool,
+    /// 1 or 2.
+    pub stride: u32,
+    /// Rows and columns of zeros above and left; below and right as many as the output needs.
+    pub padding: u32,
+    /// Added to the sums.
+    pub residual: Option<&'a B::Image>,
+    /// Of the sums.
+    pub after: Activation,
+}
+
+/// A normalization over groups of channels (Wu and He, "Group Normalization", 2018).
+pub struct GroupNorm<'a> {
+    /// Groups; divides the channels.
+    pub groups: u32,
+    /// Added to the variance.
+    pub eps: f32,
+    /// A gain for each channel.
+    pub gain: &'a [f32],
+    /// A bias for each channel.
+    pub bias: &'a [f32],
+}
+
+/// What an image network is written over.
+#[allow(async_fn_in_trait)] // one thread, in the browser's worker and natively alike
+pub trait ImageBackend: Sized {
+    /// A picture of f32.
+    type Image;
+    /// Weights and bias of a convolution.
+    type Weights;
+    /// Scale and shift of each channel.
+    type Norm;
+    /// Operations recorded, ready to run.
+    type Plan;
+
+    /// A picture; what is in it is not said.
+    ///
+    /// # Errors
+    /// Out of memory, or over a limit of the device.
+    fn image(&mut self, shape: ImageShape) -> Result<Self::Image>;
+    /// Its size.
+    fn shape(image: &Self::Image) -> ImageShape;
+    /// Weights (outputs, inputs, kernel, kernel), as PyTorch has them, and a bias of each output.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::image`]; a kernel that is neither 1 nor 3 wide.
+    fn weights(
+        &mut self,
+        label: &str,
+        shape: ConvShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self::Weights>;
+
+    /// Records a convolution.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn conv(&mut self, conv: &Conv<'_, Self>, out: &Self::Image) -> Result<()>;
+    /// Records the statistics of a normalization, which the next convolution applies.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::conv`].
+    fn group_norm(&mut self, input: &Self::Image, norm: &GroupNorm<'_>) -> Result<Self::Norm>;
+    /// Takes what was recorded since the last call.
+    fn finish(&mut self) -> Self::Plan;
+
+    /// Fills a picture, (height, width, channels) without padding.
+    fn write(&mut self, image: &Self::Image, values: &[f32]);
+    /// Runs a plan, in submits short enough that a page keeps its frame rate. `cancelled` is asked
+    /// between them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Aborted`]; device lost, out of memory.
+    async fn run(&mut self, plan: &Self::Plan, cancelled: &dyn Fn() -> bool) -> Result<()>;
+    /// The values of a picture, (height, width, channels) without padding.
+    ///
+    /// # Errors
+    /// Device lost, out of memory.
+    async fn read(&mut self, image: &Self::Image) -> Result<Vec<f32>>;
+    /// Bytes held.
+    fn allocated_bytes(&self) -> u64;
+    /// Kernel launches of a plan.
+    fn dispatches(plan: &Self::Plan) -> u64;
+}
+
+fn mismatch(what: &str, found: &[u32], expected: &[u32]) -> Error {
+    let wide = |dims: &[u32]| dims.iter().map(|&d| u64::from(d)).collect();
+    Error::ShapeMismatch { what: what.to_owned(), found: wide(found), expected: wide(expected) }
+}
+
+/// Whether weights and bias have the length that their shape says, and a size that there are kernels for.
+pub(crate) fn check_weights(
+    label: &str,
+    shape: ConvShape,
+    weights: usize,
+    bias: Option<usize>,
+) -> Result<()> {
+    let ConvShape { inputs, outputs, kernel } = shape;
+    if kernel != 1 && kernel != 3 {
+        return Err(Error::UnsupportedModel {
+            what: format!("{label}: a kernel of {kernel} × {kernel} (1 and 3 are supported)"),
+        });
+    }
+    let wanted = u64::from(inputs) * u64::from(outputs) * u64::from(kernel * kernel);
+    if inputs == 0 || outputs == 0 || wanted != weights as u64 || bias.is_some_and(|b| b != outputs as usize)
+    {
+        return Err(mismatch(label, &[weights as u32], &[outputs, inputs, kernel, kernel]));
+    }
+    Ok(())
+}
+
+/// Whether the pictures of a convolution fit together.
+pub(crate) fn check_conv<B: ImageBackend>(
+    conv: &Conv<'_, B>,
+    weights: ConvShape,
+    out: &B::Image,
+) -> Result<()> {
+    let (input, out) = (B::shape(conv.input), B::shape(out));
+    if input.channels != weights.inputs || out.channels != weights.outputs {
+        let found = [input.channels, out.channels];
+        return Err(mismatch("channels of a convolution", &found, &[weights.inputs, weights.outputs]));
+    }
+    if conv.residual.is_some_and(|residual| B::shape(residual) != out) {
+        return Err(mismatch("residual", &[out.height, out.width], &[out.height, out.width, out.channels]));
+    }
+    let factor = if conv.upsample { 2 } else { 1 };
+    let fits = |input: u32, out: u32| {
+        // At most one row or column of zeros behind the end.
+        let end = u64::from(out.saturating_sub(1)) * u64::from(conv.stride) + u64::from(weights.kernel);
+        out > 0 && end <= u64::from(input) * factor + 1 + u64::from(conv.padding)
+    };
+    let strides = [1, 2].contains(&conv.stride) && conv.padding <= 1;
+    if strides && fits(input.height, out.height) && fits(input.width, out.width) {
+        return Ok(());
+    }
+    Err(mismatch("size of a convolution", &[out.height, out.width], &[input.height, input.width]))
+}
+
+/// Whether a normalization fits its picture.
+pub(crate) fn check_norm(input: ImageShape, norm: &GroupNorm<'_>) -> Result<()> {
+    let channels = input.channels as usize;
+    if norm.groups == 0
+        || !input.channels.is_multiple_of(norm.groups)
+        || norm.gain.len() != channels
+        || norm.bias.len() != channels
+    {
+        let found = [norm.gain.len() as u32, norm.bias.len() as u32, norm.groups];
+        return Err(mismatch("group norm", &found, &[input.channels, input.channels]));
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! Convolutions of image networks and what is fused with them.
+
+use emberglass::ops::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
+
+use super::tolerance;
+use crate::common::compare::{Layout, assert_close};
+use crate::common::random::Random;
+use crate::reference::Sum;
+use crate::reference::conv::{self as oracle, Filter, Picture};
+
+/// An image backend under test.
+#[allow(async_fn_in_trait)] // one thread
+pub trait ImageRig: ImageBackend {
+    /// A fresh one.
+    async fn make() -> Self;
+}
+
+/// One convolution's options.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    inputs: usize,
+    outputs: usize,
+    kernel: usize,
+    height: usize,
+    width: usize,
+    stride: usize,
+    padding: usize,
+    upsample: bool,
+    bias: bool,
+    residual: bool,
+    /// Groups of a norm in front.
+    groups: Option<usize>,
+    before: Activation,
+    after: Activation,
+}
+
+const PLAIN: Case = Case {
+    inputs: 8,
+    outputs: 8,
+    kernel: 3,
+    height: 5,
+    width: 7,
+    stride: 1,
+    padding: 1,
+    upsample: false,
+    bias: true,
+    residual: false,
+    groups: None,
+    before: Activation::None,
+    after: Activation::None,
+};
+
+/// Channels on, before and past whole vectors; sizes on, before and past tiles, down to one pixel.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (inputs, outputs) in [(1, 1), (3, 64), (64, 3), (33, 34), (64, 64)] {
+        for (height, width) in [(1, 1), (5, 7), (17, 33)] {
+            cases.push(Case { inputs, outputs, height, width, ..PLAIN });
+            cases.push(Case { inputs, outputs, height, width, kernel: 1, padding: 0, ..PLAIN });
+        }
+    }
+    for (height, width) in [(1, 1), (2, 3), (9, 8), (16, 35)] {
+        let sized = Case { inputs: 20, outputs: 24, height, width, ..PLAIN };
+        cases.push(Case { upsample: true, ..sized });
+        cases.push(Case { stride: 2, bias: false, ..sized });
+        if height > 1 {
+            // Zeros only below and on the right, as AutoencoderKL has it.
+            cases.push(Case { stride: 2, padding: 0, ..sized });
+        }
+        cases.push(Case { residual: true, after: Activation::Relu, ..sized });
+        cases.push(Case { groups: Some(4), before: Activation::Silu, ..sized });
+    }
+    cases.push(Case { before: Activation::Clamp, after: Activation::Silu, ..PLAIN });
+    cases.push(Case { groups: Some(1), before: Activation::Relu, upsample: true, residual: true, ..PLAIN });
+    cases.push(Case { groups: Some(8), kernel: 1, padding: 0, after: Activation::Clamp, ..PLAIN });
+    cases
+}
+
+/// The activation, and how much it enlarges an error, at most.
+fn activate(activation: Activation, x: f64) -> (f64, f64) {
+    match activation {
+        Activation::None => (x, 1.0),
+        Activation::Relu => (x.max(0.0), 1.0),
+        Activation::Silu => (x / (1.0 + (-x).exp()), 1.1),
+        Activation::Clamp => (3.0 * (x / 3.0).tanh(), 1.0),
+    }
+}
+
+fn floats(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn shape(height: usize, width: usize, channels: usize) -> ImageShape {
+    ImageShape { height: height as u32, width: width as u32, channels: channels as u32 }
+}
+
+/// Every case, alone and in one plan whose pictures reuse memory.
+pub async fn convolution<R: ImageRig>() {
+    let mut backend = R::make().await;
+    for (i, case) in cases().into_iter().enumerate() {
+        check(&mut backend, case, i as u64).await;
+    }
+}
+
+async fn check<R: ImageRig>(backend: &mut R, case: Case, seed: u64) {
+    let mut random = Random::new(seed);
+    let Case { inputs, outputs, kernel, height, width, stride, padding, .. } = case;
+    let x = random.floats(height * width * inputs);
+    let weights = random.floats(outputs * inputs * kernel * kernel);
+    let bias = random.floats(outputs);
+    let factor = if case.upsample { 2 } else { 1 };
+    let size = |n: usize| {
+        if stride == 2 && padding == 0 { n / 2 } else { (n * factor).div_ceil(stride) }
+    };
+    let (out_height, out_width) = (size(height), size(width));
+    let residual = random.floats(out_height * out_width * outputs);
+    let (gain, shift) = (random.floats(inputs), random.floats(inputs));
+
+    let mut input = Picture { height, width, channels: inputs, values: floats(&x) };
+    let mut slack = 0.0;
+    if let Some(groups) = case.groups {
+        input.values = oracle::group_norm(&input, groups, 1e-6, &floats(&gain), &floats(&shift));
+        // Scale and shift are rounded, and added to what they nearly cancel: |x| ≤ 10, gain ≤ 10, and a
+        // deviation of at least a tenth, in up to eight roundings.
+        slack = 8.0 * 2f64.powi(-24) * 10.0 * 10.0 / 0.1;
+    }
+    let mut enlarged = 1.0;
+    for v in &mut input.values {
+        (*v, enlarged) = activate(case.before, *v);
+    }
+    let filter = Filter {
+        outputs,
+        kernel,
+        weights: &floats(&weights),
+        bias: &if case.bias { floats(&bias) } else { vec![0.0; outputs] },
+        stride,
+        padding,
+        upsample: case.upsample,
+    };
+    let mut want = oracle::conv(&input, &filter, out_height, out_width);
+    let mut tolerances = Vec::new();
+    let terms = inputs * kernel * kernel;
+    let largest = filter.weights.iter().fold(0.0f64, |top, w| top.max(w.abs()));
+    for (sum, r) in want.iter_mut().zip(&residual) {
+        if case.residual {
+            *sum = Sum { value: sum.value + f64::from(*r), sum: sum.sum + f64::from(r.abs()), ..*sum };
+        }
+        let (value, factor) = activate(case.after, sum.value);
+        // An activation in front is within some 2^-21 of a value of at most 100.
+        let before = if case.before == Activation::None { 0.0 } else { 2f64.powi(-21) * 100.0 };
+        let carried = (enlarged * slack + before) * largest * terms as f64;
+        tolerances.push(factor * (tolerance(terms, sum) + carried) + 2f64.powi(-21) * (value.abs() + 1.0));
+        sum.value = value;
+    }
+
+    let source = backend.image(shape(height, width, inputs)).unwrap();
+    let out = backend.image(shape(out_height, out_width, outputs)).unwrap();
+    let added = backend.image(shape(out_height, out_width, outputs)).unwrap();
+    backend.write(&source, &x);
+    backend.write(&added, &residual);
+    let filter_shape = ConvShape { inputs: inputs as u32, outputs: outputs as u32, kernel: kernel as u32 };
+    let bias = case.bias.then_some(bias.as_slice());
+    let weights = backend.weights("w", filter_shape, &weights, bias).unwrap();
+    let norm = case.groups.map(|groups| {
+        let norm = GroupNorm { groups: groups as u32, eps: 1e-6, gain: &gain, bias: &shift };
+        backend.group_norm(&source, &norm).unwrap()
+    });
+    let conv = Conv {
+        weights: &weights,
+        input: &source,
+        norm: norm.as_ref(),
+        before: case.before,
+        upsample: case.upsample,
+        stride: stride as u32,
+        padding: padding as u32,
+        residual: case.residual.then_some(&added),
+        after: case.after,
+    };
+    backend.conv(&conv, &out).unwrap();
+    let plan = backend.finish();
+    backend.run(&plan, &|| false).await.unwrap();
+    let got = backend.read(&out).await.unwrap();
+    let values: Vec<f64> = want.iter().map(|s| s.value).collect();
+    let layout = Layout { rows: 1, cols: values.len(), stride: values.len() };
+    assert_close(&format!("{case:?}"), &got, &layout, &values, &tolerances);
+}
+
+fn plain<'a, R: ImageRig>(weights: &'a R::Weights, input: &'a R::Image) -> Conv<'a, R> {
+    Conv {
+        weights,
+        input,
+        norm: None,
+        before: Activation::None,
+        upsample: false,
+        stride: 1,
+        padding: 1,
+        residual: None,
+        after: Activation::None,
+    }
+}
+
+fn relu<'a, R: ImageRig>(weights: &'a R::Weights, input: &'a R::Image) -> Conv<'a, R> {
+    Conv { after: Activation::Relu, ..plain(weights, input) }
+}
+
+/// Two convolutions in a row through memory that another picture had; twice the same.
+pub async fn memory_is_used_again<R: ImageRig>() {
+    let mut backend = R::make().await;
+    let mut random = Random::new(5);
+    let size = shape(6, 9, 8);
+    let weights = random.floats(8 * 8 * 9);
+    let filter = ConvShape { inputs: 8, outputs: 8, kernel: 3 };
+    let w = backend.weights("w", filter, &weights, None).unwrap();
+    let source = backend.image(size).unwrap();
+    let x = random.floats(6 * 9 * 8);
+    backend.write(&source, &x);
+    let mut last = backend.image(size).unwrap();
+    backend.conv(&relu(&w, &source), &last).unwrap();
+    let before = backend.allocated_bytes();
+    for _ in 0..5 {
+        let next = backend.image(size).unwrap();
+        backend.conv(&relu(&w, &last), &next).unwrap();
+        last = next;
+    }
+    let one = backend.allocated_bytes() - before;
+    let plan = backend.finish();
+    let picture = |values| Picture { height: 6, width: 9, channels: 8, values };
+    let (w64, zeros) = (floats(&weights), vec![0.0; 8]);
+    let mut want = floats(&x);
+    for _ in 0..6 {
+        let filter = Filter {
+            outputs: 8,
+            kernel: 3,
+            weights: &w64,
+            bias: &zeros,
+            stride: 1,
+            padding: 1,
+            upsample: false,
+        };
+        want = oracle::conv(&picture(want), &filter, 6, 9).iter().map(|s| s.value.max(0.0)).collect();
+    }
+    let largest = want.iter().fold(0.0f64, |top, v| top.max(*v));
+    for _ in 0..2 {
+        backend.run(&plan, &|| false).await.unwrap();
+        let got = backend.read(&last).await.unwrap();
+        let layout = Layout { rows: 1, cols: want.len(), stride: want.len() };
+        // Six layers, each off by at most 2^-18 of the largest value it meets.
+        assert_close("chain", &got, &layout, &want, &vec![6.0 * 2f64.powi(-18) * largest; want.len()]);
+    }
+    assert!(one <= 2 * 6 * 9 * 8 * 4, "{one} bytes for five pictures of which two live at a time");
+}
+
+/// What does not fit is refused by name.
+pub async fn misfits_are_refused<R: ImageRig>() {
+    let mut backend = R::make().await;
+    let small = backend.image(shape(4, 4, 8)).unwrap();
+    let large = backend.image(shape(8, 8, 8)).unwrap();
+    let other = backend.image(shape(4, 4, 9)).unwrap();
+    let filter = ConvShape { inputs: 8, outputs: 8, kernel: 3 };
+    assert_eq!(backend.weights("w", filter, &[0.0; 575], None).err().unwrap().code(), "shape-mismatch");
+    let five = ConvShape { kernel: 5, ..filter };
+    assert_eq!(backend.weights("w", five, &[0.0; 1600], None).err().unwrap().code(), "unsupported-model");
+    let w = backend.weights("w", filter, &[0.0; 576], None).unwrap();
+    for (input, out) in [(&small, &large), (&other, &small), (&small, &other)] {
+        assert_eq!(backend.conv(&plain(&w, input), out).unwrap_err().code(), "shape-mismatch");
+    }
+    let norm = GroupNorm { groups: 3, eps: 1e-5, gain: &[1.0; 8], bias: &[0.0; 8] };
+    assert_eq!(backend.group_norm(&small, &norm).err().unwrap().code(), "shape-mismatch");
+}
