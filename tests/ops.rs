@@ -7,6 +7,7 @@ mod reference;
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
 use emberglass::cpu::{Bits, CpuImages};
+use emberglass::ops::GpuImages;
 use emberglass::{CpuBackend, DType, GpuBackend};
 
 /// The cases, once for each backend.
@@ -68,6 +69,7 @@ macro_rules! image {
 }
 
 image_kernels! {
+    gpu_image: GpuImages, ();
     cpu_image: CpuImages, choose(DEFAULT);
     cpu_image_portable: CpuImages, choose(Wish { level: usize::MAX, ..DEFAULT });
 }

@@ -2,7 +2,10 @@
 //! `target/shaders` for other compilers (`cargo xtask test` gives them to tint).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use emberglass::ops::{Backend, Batch, GpuBackend, HeadShape, Norm, RopePairs, Segment};
+use emberglass::ops::{
+    Activation, Backend, Batch, Conv, ConvShape, GpuBackend, GpuImages, GroupNorm, HeadShape, ImageBackend,
+    ImageShape, Norm, RopePairs, Segment,
+};
 use emberglass::{DType, Gpu, GpuOptions};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
@@ -54,10 +57,48 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     backends
 }
 
+/// Records convolutions of every kernel, stride, enlargement and activation, with all that can be fused.
+fn record_images(gpu: &std::rc::Rc<Gpu>) {
+    let mut images = GpuImages::new(gpu.clone());
+    let shape = |height, width| ImageShape { height, width, channels: 8 };
+    let (input, large, small) = (
+        images.image(shape(4, 4)).unwrap(),
+        images.image(shape(8, 8)).unwrap(),
+        images.image(shape(2, 2)).unwrap(),
+    );
+    let norm = GroupNorm { groups: 2, eps: 1e-5, gain: &[1.0; 8], bias: &[0.0; 8] };
+    let norm = images.group_norm(&input, &norm).unwrap();
+    for kernel in [1, 3] {
+        let filter = ConvShape { inputs: 8, outputs: 8, kernel };
+        let weights = vec![0.0; 64 * (kernel * kernel) as usize];
+        let weights = images.weights("w", filter, &weights, None).unwrap();
+        for (out, stride, upsample) in [(&input, 1, false), (&large, 1, true), (&small, 2, false)] {
+            for activation in [Activation::None, Activation::Relu, Activation::Silu, Activation::Clamp] {
+                for fused in [false, true] {
+                    let conv = Conv {
+                        weights: &weights,
+                        input: &input,
+                        norm: fused.then_some(&norm),
+                        before: activation,
+                        upsample,
+                        stride,
+                        padding: kernel / 2,
+                        residual: fused.then_some(out),
+                        after: activation,
+                    };
+                    let other = images.image(GpuImages::shape(out)).unwrap();
+                    images.conv(&conv, &other).unwrap();
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn every_variant_is_valid() {
     let gpu = pollster::block_on(Gpu::new(GpuOptions::default())).unwrap();
     let _backends = record_everything(&gpu);
+    record_images(&gpu);
     gpu.check("recording").unwrap();
 
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("../shaders");

@@ -223,6 +223,10 @@ impl ImageBackend for CpuImages {
         Ok((Shared::new(&self.account, bytes, packed), shape))
     }
 
+    fn kernel(weights: &Self::Weights) -> u32 {
+        weights.1.kernel
+    }
+
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &CpuImage) -> Result<()> {
         check_conv(conv, conv.weights.1, out)?;
         self.recording.push(Op::Conv(Box::new(Step {

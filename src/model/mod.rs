@@ -4,6 +4,7 @@
 mod llama;
 mod loader;
 mod rope;
+pub mod taesd;
 
 use crate::error::{Error, Result};
 use crate::ops::Backend;

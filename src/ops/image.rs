@@ -116,6 +116,9 @@ pub trait ImageBackend: Sized {
         bias: Option<&[f32]>,
     ) -> Result<Self::Weights>;
 
+    /// Width of a convolution's kernel.
+    fn kernel(weights: &Self::Weights) -> u32;
+
     /// Records a convolution.
     ///
     /// # Errors
@@ -135,7 +138,7 @@ pub trait ImageBackend: Sized {
     /// between them.
     ///
     /// # Errors
-    /// [`crate::Error::Aborted`]; device lost, out of memory.
+    /// [`Error::Aborted`]; device lost, out of memory.
     async fn run(&mut self, plan: &Self::Plan, cancelled: &dyn Fn() -> bool) -> Result<()>;
     /// The values of a picture, (height, width, channels) without padding.
     ///

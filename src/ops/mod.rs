@@ -14,6 +14,7 @@ mod layout;
 mod attention;
 mod embed;
 mod gpu_backend;
+mod gpu_images;
 mod image;
 mod project;
 mod sample;
@@ -26,6 +27,7 @@ use crate::error::Result;
 
 pub use crate::gpu::Traffic;
 pub use gpu_backend::{GpuBackend, GpuCache, GpuTensor};
+pub use gpu_images::{GpuImage, GpuImages};
 pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
 pub(crate) use image::{check_conv, check_norm, check_weights};
 pub use sample::{MAX_TOP_K, SampleParams};

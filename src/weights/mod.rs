@@ -8,6 +8,7 @@ pub mod gguf;
 mod http;
 pub mod metadata;
 mod reader;
+mod safetensors;
 pub mod source;
 mod value;
 
@@ -17,6 +18,7 @@ mod fetch;
 pub use gguf::{Directory, TensorInfo, read_directory};
 pub use http::{Failure, Head, StreamSource, Transport};
 pub use metadata::{Metadata, StringArray};
+pub use safetensors::{FloatTensor, FloatTensors};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, LocalFuture, SliceSource};

@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use emberglass::ops::{GpuBackend, GpuCache, GpuTensor};
+use emberglass::ops::{GpuBackend, GpuCache, GpuImages, GpuTensor};
 use emberglass::{DType, Gpu, GpuOptions};
 
+use super::cases::image::ImageRig;
 use super::rig::Rig;
 
 thread_local! {
@@ -35,6 +36,12 @@ fn backend(gpu: Rc<Gpu>) -> GpuBackend {
 /// One on a device of its own.
 pub async fn with_options(options: GpuOptions) -> GpuBackend {
     backend(device(options).await)
+}
+
+impl ImageRig for GpuImages {
+    async fn make() -> Self {
+        GpuImages::new(shared().await)
+    }
 }
 
 impl Rig for GpuBackend {

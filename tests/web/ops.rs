@@ -9,7 +9,8 @@ mod reference;
 
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
-use emberglass::cpu::Bits;
+use emberglass::cpu::{Bits, CpuImages};
+use emberglass::ops::GpuImages;
 use emberglass::{CpuBackend, DType, GpuBackend};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -49,6 +50,30 @@ kernels! {
     gpu: GpuBackend, ();
     cpu: CpuBackend, choose(DEFAULT);
     cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
+}
+
+/// Image networks: the cases, once for each backend.
+macro_rules! image_kernels {
+    ($($module:ident: $rig:ty, $setup:expr;)*) => {
+        $(mod $module {
+            use super::*;
+            image!($rig, $setup; convolution, memory_is_used_again, misfits_are_refused);
+        })*
+    };
+}
+
+macro_rules! image {
+    ($rig:ty, $setup:expr; $($name:ident),*) => {
+        $(#[wasm_bindgen_test] async fn $name() {
+            let () = $setup;
+            cases::image::$name::<$rig>().await;
+        })*
+    };
+}
+
+image_kernels! {
+    gpu_image: GpuImages, ();
+    cpu_image: CpuImages, choose(DEFAULT);
 }
 
 #[wasm_bindgen_test]

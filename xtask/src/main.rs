@@ -3,6 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test panics"))]
 
+mod bench;
 mod demo;
 mod model;
 mod notices;
@@ -55,6 +56,15 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Measure Emberglass beside llama.cpp in headless Chromium; writes target/bench.json.
+    Bench {
+        /// Model to measure instead of the default one and its requantized twins.
+        #[arg(long, value_name = "FILE.gguf")]
+        model: Option<PathBuf>,
+        /// Few tokens, one pass: whether it runs, not how fast.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Serve target/site as it is, without building.
     Serve {
         /// Port to serve on; the next free one is taken if it is in use.
@@ -78,6 +88,7 @@ fn main() -> ExitCode {
             let serving = demo::Serving { port, isolated: !no_isolation };
             demo::run(model.as_deref(), (!no_serve).then_some(serving))
         }
+        Command::Bench { model, quick } => bench::bench(model.as_deref(), quick),
         Command::Test { only, list } => test::run_command(&only, list),
         Command::Serve { port, no_isolation } => {
             demo::serve_site(demo::Serving { port, isolated: !no_isolation })

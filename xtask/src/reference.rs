@@ -1,6 +1,7 @@
 //! The independent implementation's answers: logits of the default model, computed in Python.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -25,6 +26,17 @@ pub fn dump() -> Result<()> {
     }
     headline("Computing the reference logits (once)");
     let model = model::default_model()?;
+    run(program(python()?)
+        .arg(format!("{TOOL}/reference.py"))
+        .arg("--model")
+        .arg(model)
+        .arg("--out")
+        .arg(folder)
+        .args(["--check", EXPECTED]))
+}
+
+/// A Python that has what the tools require.
+pub fn python() -> Result<PathBuf> {
     let python = setup::python_with("venv", "python3-venv")?;
     let environment = paths::cache().join("venv");
     run(program(python).args(["-m", "venv"]).arg(&environment))?;
@@ -33,11 +45,5 @@ pub fn dump() -> Result<()> {
     run(program(&python)
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
         .args(["-r", &format!("{TOOL}/requirements.txt")]))?;
-    run(program(&python)
-        .arg(format!("{TOOL}/reference.py"))
-        .arg("--model")
-        .arg(model)
-        .arg("--out")
-        .arg(folder)
-        .args(["--check", EXPECTED]))
+    Ok(python)
 }

@@ -1,0 +1,51 @@
+// Statistics of a group normalization, first pass: count, mean and sum of squared differences of one
+// slice of one group. Slices are merged by Chan, Golub and LeVeque's formula (1983), since a plain sum of
+// squares would cancel.
+
+struct Params {
+  pixels: u32,
+  channels: u32,      // floats of a pixel, padding included
+  group_channels: u32,
+  slices: u32,
+  groups: u32,
+  eps: f32,
+  pad0: u32,
+  pad1: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> input: array<f32>;
+@group(0) @binding(2) var<storage, read_write> slices_of: array<vec4<f32>>; // (groups, slices)
+
+#import shared/moments.wgsl
+
+var<workgroup> shares: array<vec3<f32>, 64>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+  let slice = group.x;
+  let total = params.pixels * params.group_channels;
+  let size = (total + params.slices - 1u) / params.slices;
+  let end = min(total, (slice + 1u) * size);
+  var moments = vec3<f32>();
+  for (var i = slice * size + index; i < end; i += 64u) {
+    let pixel = i / params.group_channels;
+    let channel = group.y * params.group_channels + i % params.group_channels;
+    let value = input[pixel * params.channels + channel];
+    let count = moments.x + 1.0;
+    let difference = value - moments.y;
+    let mean = moments.y + difference / count;
+    moments = vec3<f32>(count, mean, moments.z + difference * (value - mean));
+  }
+  shares[index] = moments;
+  workgroupBarrier();
+  for (var half = 32u; half > 0u; half /= 2u) {
+    if (index < half) {
+      shares[index] = merged(shares[index], shares[index + half]);
+    }
+    workgroupBarrier();
+  }
+  if (index == 0u) {
+    slices_of[group.y * params.slices + slice] = vec4<f32>(shares[0], 0.0);
+  }
+}

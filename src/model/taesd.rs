@@ -1,0 +1,314 @@
+//! The TAESD family: tiny autoencoders for the latents of large image models. O. Boer Bohan, "TAESD",
+//! 2023, github.com/madebyollin/taesd; diffusers' `AutoencoderTiny` is the same network under other names.
+//!
+//! A network is a list of layers, `layer.N.…`, whose numbers leave gaps for what has no weights. The
+//! widths, the number of stages and the number of latent channels are those of the tensors:
+//!
+//! - decoder: clamp, convolution, ReLU; then blocks, and for each stage an enlargement with a convolution
+//!   without bias; at the end a convolution to three channels
+//! - encoder: convolution; then blocks, and for each stage a convolution of stride 2 without bias; at the end
+//!   a convolution to the latent channels
+//!
+//! A block is relu(conv(relu(conv(relu(conv(x))))) + skip(x)). In TAEF2 some blocks first add
+//! conv(relu(group_norm(conv(x)))) to x.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::ops::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
+use crate::weights::{ByteSource, FloatTensors};
+
+/// PyTorch's default for `GroupNorm`.
+const EPS: f32 = 1e-5;
+/// Groups of the pooling branch's norm.
+const POOL_GROUPS: u32 = 4;
+/// More layers than any of the family has.
+const MAX_LAYER: usize = 1000;
+
+/// Which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Latents to a picture.
+    Decoder,
+    /// A picture to latents.
+    Encoder,
+}
+
+struct Filter<B: ImageBackend> {
+    weights: B::Weights,
+    outputs: u32,
+}
+
+/// The branch that TAEF2 adds: 1 × 1 convolution, norm, ReLU, 1 × 1 convolution.
+struct Pool<B: ImageBackend> {
+    widen: Filter<B>,
+    gain: Vec<f32>,
+    bias: Vec<f32>,
+    narrow: Filter<B>,
+}
+
+struct Block<B: ImageBackend> {
+    conv: [Filter<B>; 3],
+    skip: Option<Filter<B>>,
+    pool: Option<Pool<B>>,
+}
+
+enum Layer<B: ImageBackend> {
+    Block(Block<B>),
+    Conv { filter: Filter<B>, before: Activation, upsample: bool, stride: u32, after: Activation },
+}
+
+/// A decoder or an encoder.
+pub struct Taesd<B: ImageBackend> {
+    layers: Vec<Layer<B>>,
+    /// Channels that go in.
+    pub inputs: u32,
+    /// Channels that come out.
+    pub outputs: u32,
+    /// Pixels for each latent position and side: 2 to the number of stages.
+    pub scale: u32,
+}
+
+/// Tensor name prefixes of a network: the original's, and diffusers'.
+fn prefixes(direction: Direction) -> [&'static str; 3] {
+    match direction {
+        Direction::Decoder => ["decoder.layers.", "decoder.", ""],
+        Direction::Encoder => ["encoder.layers.", "encoder.", ""],
+    }
+}
+
+/// Reads the filters of one network.
+struct Reader<'a, B: ImageBackend> {
+    backend: &'a mut B,
+    tensors: &'a FloatTensors,
+    source: &'a mut dyn ByteSource,
+}
+
+impl<B: ImageBackend> Reader<'_, B> {
+    async fn filter(&mut self, name: &str) -> Result<Filter<B>> {
+        let tensor = self.tensors.get(&format!("{name}.weight"))?;
+        let [outputs, inputs, kernel, width] = tensor.shape[..] else {
+            return Err(misshapen(&tensor.name, &tensor.shape));
+        };
+        if kernel != width || outputs.max(inputs) > 1 << 14 {
+            return Err(misshapen(&tensor.name, &tensor.shape));
+        }
+        let shape = ConvShape { inputs: inputs as u32, outputs: outputs as u32, kernel: kernel as u32 };
+        let values = tensor.values(self.source).await?;
+        let bias = self.vector(&format!("{name}.bias")).await?;
+        let weights = self.backend.weights(name, shape, &values, bias.as_deref())?;
+        Ok(Filter { weights, outputs: shape.outputs })
+    }
+
+    async fn vector(&mut self, name: &str) -> Result<Option<Vec<f32>>> {
+        match self.tensors.find(name) {
+            Some(tensor) if tensor.shape.len() == 1 => Ok(Some(tensor.values(self.source).await?)),
+            Some(tensor) => Err(misshapen(name, &tensor.shape)),
+            None => Ok(None),
+        }
+    }
+
+    async fn block(&mut self, name: &str) -> Result<Block<B>> {
+        let mut conv = Vec::new();
+        for i in [0, 2, 4] {
+            conv.push(self.filter(&format!("{name}.conv.{i}")).await?);
+        }
+        let conv: [Filter<B>; 3] =
+            conv.try_into().map_err(|_| Error::Internal { what: "three filters".to_owned() })?;
+        let has = |tensors: &FloatTensors, part: &str| tensors.find(&format!("{name}.{part}")).is_some();
+        let skip = if has(self.tensors, "skip.weight") {
+            Some(self.filter(&format!("{name}.skip")).await?)
+        } else {
+            None
+        };
+        let pool = if has(self.tensors, "pool.0.weight") {
+            let missing = |part: &str| Error::MissingTensor { tensor: format!("{name}.{part}") };
+            Some(Pool {
+                widen: self.filter(&format!("{name}.pool.0")).await?,
+                gain: self
+                    .vector(&format!("{name}.pool.1.weight"))
+                    .await?
+                    .ok_or_else(|| missing("pool.1.weight"))?,
+                bias: self
+                    .vector(&format!("{name}.pool.1.bias"))
+                    .await?
+                    .ok_or_else(|| missing("pool.1.bias"))?,
+                narrow: self.filter(&format!("{name}.pool.3")).await?,
+            })
+        } else {
+            None
+        };
+        Ok(Block { conv, skip, pool })
+    }
+}
+
+fn misshapen(name: &str, shape: &[usize]) -> Error {
+    Error::ShapeMismatch {
+        what: name.to_owned(),
+        found: shape.iter().map(|&d| d as u64).collect(),
+        expected: Vec::new(),
+    }
+}
+
+impl<B: ImageBackend> Taesd<B> {
+    /// Whether the file has a network of this family in this direction; its prefix.
+    #[must_use]
+    pub fn find(tensors: &FloatTensors, direction: Direction) -> Option<&'static str> {
+        prefixes(direction).into_iter().find(|prefix| {
+            let layers = numbered(tensors, prefix);
+            let blocks =
+                layers.values().filter(|parts| parts.iter().any(|p| p.starts_with("conv.0."))).count();
+            blocks > 0 && layers.len() > blocks + 1
+        })
+    }
+
+    /// Reads the network whose tensors begin with `prefix`.
+    ///
+    /// # Errors
+    /// Missing or misshapen tensors; out of memory; what the source gives.
+    pub async fn load(
+        backend: &mut B,
+        tensors: &FloatTensors,
+        source: &mut dyn ByteSource,
+        prefix: &str,
+        direction: Direction,
+    ) -> Result<Self> {
+        let numbers: Vec<usize> = numbered(tensors, prefix).into_keys().collect();
+        let (Some(&first), Some(&last)) = (numbers.first(), numbers.last()) else {
+            return Err(Error::MissingTensor { tensor: format!("{prefix}0.weight") });
+        };
+        let mut reader = Reader { backend, tensors, source };
+        let mut layers = Vec::new();
+        let mut scale: u32 = 1;
+        let mut ends = (0, 0);
+        for &number in &numbers {
+            let name = format!("{prefix}{number}");
+            if tensors.find(&format!("{name}.weight")).is_none() {
+                layers.push(Layer::Block(reader.block(&name).await?));
+                continue;
+            }
+            let filter = reader.filter(&name).await?;
+            let decoder = direction == Direction::Decoder;
+            let stage = number != first && number != last && tensors.find(&format!("{name}.bias")).is_none();
+            if stage {
+                scale = scale.saturating_mul(2);
+            }
+            if number == first {
+                ends.0 = tensors.get(&format!("{name}.weight"))?.shape.get(1).copied().unwrap_or(0) as u32;
+            }
+            ends.1 = filter.outputs;
+            let start = decoder && number == first;
+            layers.push(Layer::Conv {
+                filter,
+                before: if start { Activation::Clamp } else { Activation::None },
+                upsample: stage && decoder,
+                stride: if stage && !decoder { 2 } else { 1 },
+                after: if start { Activation::Relu } else { Activation::None },
+            });
+        }
+        Ok(Taesd { layers, inputs: ends.0, outputs: ends.1, scale })
+    }
+
+    /// Records the network for one size of input.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn forward(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
+        let mut x: Option<B::Image> = None;
+        for layer in &self.layers {
+            let from = x.as_ref().unwrap_or(input);
+            let next = match layer {
+                Layer::Block(block) => block.forward(backend, from)?,
+                Layer::Conv { filter, before, upsample, stride, after } => {
+                    let plain = conv(filter, from);
+                    let (before, after) = (*before, *after);
+                    run(
+                        backend,
+                        filter,
+                        Conv { before, upsample: *upsample, stride: *stride, after, ..plain },
+                    )?
+                }
+            };
+            x = Some(next);
+        }
+        x.ok_or_else(|| Error::Internal { what: "a network without layers".to_owned() })
+    }
+}
+
+impl<B: ImageBackend> Block<B> {
+    fn forward(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
+        let pooled = match &self.pool {
+            Some(pool) => Some(pool.forward(backend, input)?),
+            None => None,
+        };
+        let x = pooled.as_ref().unwrap_or(input);
+        let skipped = match &self.skip {
+            Some(skip) => Some(run(backend, skip, conv(skip, x))?),
+            None => None,
+        };
+        let [a, b, c] = &self.conv;
+        let y = run(backend, a, Conv { after: Activation::Relu, ..conv(a, x) })?;
+        let y = run(backend, b, Conv { after: Activation::Relu, ..conv(b, &y) })?;
+        let residual = Some(skipped.as_ref().unwrap_or(x));
+        run(backend, c, Conv { after: Activation::Relu, residual, ..conv(c, &y) })
+    }
+}
+
+impl<B: ImageBackend> Pool<B> {
+    /// x + narrow(relu(norm(widen(x)))).
+    fn forward(&self, backend: &mut B, x: &B::Image) -> Result<B::Image> {
+        let wide = run(backend, &self.widen, conv(&self.widen, x))?;
+        let norm = GroupNorm { groups: POOL_GROUPS, eps: EPS, gain: &self.gain, bias: &self.bias };
+        let norm = backend.group_norm(&wide, &norm)?;
+        let plain = conv(&self.narrow, &wide);
+        run(
+            backend,
+            &self.narrow,
+            Conv { norm: Some(&norm), before: Activation::Relu, residual: Some(x), ..plain },
+        )
+    }
+}
+
+/// A convolution of stride 1 that keeps the size.
+fn conv<'a, B: ImageBackend>(filter: &'a Filter<B>, input: &'a B::Image) -> Conv<'a, B> {
+    Conv {
+        weights: &filter.weights,
+        input,
+        norm: None,
+        before: Activation::None,
+        upsample: false,
+        stride: 1,
+        padding: B::kernel(&filter.weights) / 2,
+        residual: None,
+        after: Activation::None,
+    }
+}
+
+/// Records a convolution into a picture of its own.
+fn run<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, conv: Conv<'_, B>) -> Result<B::Image> {
+    let input = B::shape(conv.input);
+    let factor = if conv.upsample { 2 } else { 1 };
+    let size = |n: u32| (n * factor).div_ceil(conv.stride);
+    let out = backend.image(ImageShape {
+        height: size(input.height),
+        width: size(input.width),
+        channels: filter.outputs,
+    })?;
+    backend.conv(&conv, &out)?;
+    Ok(out)
+}
+
+/// The layers under a prefix: number → what follows it in the tensors' names.
+fn numbered(tensors: &FloatTensors, prefix: &str) -> BTreeMap<usize, Vec<String>> {
+    let mut layers: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for tensor in tensors.all() {
+        let Some((number, rest)) = tensor.name.strip_prefix(prefix).and_then(|rest| rest.split_once('.'))
+        else {
+            continue;
+        };
+        if let Some(number) = number.parse().ok().filter(|n| *n <= MAX_LAYER) {
+            layers.entry(number).or_default().push(rest.to_owned());
+        }
+    }
+    layers
+}

@@ -1,0 +1,357 @@
+//! The image op set as WGSL: what each operation works on, and how plans run.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, PipelineKey, Plan, Recorder};
+
+use super::image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
+use super::image::{check_conv, check_norm, check_weights};
+
+/// Pixels of a tile's side, and output channels of a workgroup.
+const TILE: u32 = 8;
+const GROUP_CHANNELS: u32 = 32;
+/// Slices into which a group's values are cut for its statistics, at most.
+const SLICES: u32 = 64;
+/// Values of a slice, at least.
+const SLICE: u64 = 4096;
+/// Multiplications of one submit: a tenth of a second on a slow adapter, below what a page's frames notice
+/// on a fast one.
+const SUBMIT: u64 = 1 << 32;
+
+/// Channels as they lie in memory: pairs of vec4, the rest zeros.
+fn padded(channels: u32) -> u32 {
+    channels.next_multiple_of(8)
+}
+
+type Pool = Rc<RefCell<Vec<GpuBuffer>>>;
+
+/// Gives its buffer back when the network lets go of it.
+struct Lease {
+    buffer: GpuBuffer,
+    pool: Pool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.borrow_mut().push(self.buffer.clone());
+    }
+}
+
+/// A picture, channels padded to eights.
+pub struct GpuImage {
+    lease: Lease,
+    shape: ImageShape,
+}
+
+impl GpuImage {
+    fn bytes(&self) -> u64 {
+        self.shape.pixels() * u64::from(padded(self.shape.channels)) * 4
+    }
+}
+
+/// Weights and bias of a convolution.
+pub struct GpuConvWeights {
+    weights: GpuBuffer,
+    bias: GpuBuffer,
+    shape: ConvShape,
+}
+
+/// Submits, one after the other, and what only they use: a buffer is freed with its last owner, recorded
+/// or not.
+pub struct GpuImagePlan {
+    submits: Vec<Plan>,
+    _held: Vec<GpuBuffer>,
+}
+
+/// The image op set as WGSL.
+pub struct GpuImages {
+    gpu: Rc<Gpu>,
+    recorder: Recorder,
+    pool: Pool,
+    done: Vec<Plan>,
+    held: Vec<GpuBuffer>,
+    /// Multiplications recorded since the last cut.
+    work: u64,
+}
+
+/// Mirrors `Params` of `shaders/conv.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct ConvParams {
+    in_width: u32,
+    in_height: u32,
+    in_vectors: u32,
+    out_width: u32,
+    out_height: u32,
+    out_vectors: u32,
+    border: u32,
+    tiles_x: u32,
+}
+
+/// Mirrors `Params` of `shaders/group_partial.wgsl` and `group_finish.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct NormParams {
+    pixels: u32,
+    channels: u32,
+    group_channels: u32,
+    slices: u32,
+    groups: u32,
+    eps: f32,
+    pad: [u32; 2],
+}
+
+impl GpuImages {
+    /// A backend on a device, which it may share with a language model.
+    #[must_use]
+    pub fn new(gpu: Rc<Gpu>) -> Self {
+        GpuImages {
+            recorder: Recorder::new(gpu.clone()),
+            pool: Pool::default(),
+            done: Vec::new(),
+            held: Vec::new(),
+            work: 0,
+            gpu,
+        }
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn gpu(&self) -> &Rc<Gpu> {
+        &self.gpu
+    }
+
+    fn filled(&self, label: &str, values: &[f32]) -> Result<GpuBuffer> {
+        let buffer = self.gpu.storage(label, values.len() as u64 * 4)?;
+        self.gpu.write(&buffer, 0, bytemuck::cast_slice(values));
+        Ok(buffer)
+    }
+
+    fn cut(&mut self, work: u64) {
+        self.work += work;
+        if self.work >= SUBMIT {
+            self.done.push(self.recorder.finish());
+            self.work = 0;
+        }
+    }
+}
+
+fn before(activation: Activation) -> &'static str {
+    match activation {
+        Activation::None => "BEFORE_NONE",
+        Activation::Relu => "BEFORE_RELU",
+        Activation::Silu => "BEFORE_SILU",
+        Activation::Clamp => "BEFORE_CLAMP",
+    }
+}
+
+fn after(activation: Activation) -> &'static str {
+    match activation {
+        Activation::None => "AFTER_NONE",
+        Activation::Relu => "AFTER_RELU",
+        Activation::Silu => "AFTER_SILU",
+        Activation::Clamp => "AFTER_CLAMP",
+    }
+}
+
+impl ImageBackend for GpuImages {
+    type Image = GpuImage;
+    type Weights = GpuConvWeights;
+    type Norm = GpuBuffer;
+    type Plan = GpuImagePlan;
+
+    fn image(&mut self, shape: ImageShape) -> Result<GpuImage> {
+        let bytes = shape.pixels() * u64::from(padded(shape.channels)) * 4;
+        let mut free = self.pool.borrow_mut();
+        // The tightest that fits, unless it is twice too large.
+        let found = free
+            .iter()
+            .enumerate()
+            .filter(|(_, buffer)| (bytes..=2 * bytes.max(8)).contains(&buffer.size()))
+            .min_by_key(|(_, buffer)| buffer.size())
+            .map(|(i, _)| i);
+        let buffer = match found {
+            Some(i) => free.swap_remove(i),
+            None => self.gpu.storage("a picture", bytes)?,
+        };
+        Ok(GpuImage { lease: Lease { buffer, pool: self.pool.clone() }, shape })
+    }
+
+    fn shape(image: &GpuImage) -> ImageShape {
+        image.shape
+    }
+
+    fn weights(
+        &mut self,
+        label: &str,
+        shape: ConvShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<GpuConvWeights> {
+        check_weights(label, shape, weights.len(), bias.map(<[f32]>::len))?;
+        let taps = (shape.kernel * shape.kernel) as usize;
+        let (inputs, width) = (shape.inputs as usize, padded(shape.inputs) as usize);
+        let outputs = padded(shape.outputs) as usize;
+        let mut packed = vec![0.0; outputs * taps * width];
+        for (o, filter) in weights.chunks_exact(inputs * taps).enumerate() {
+            for (i, filter) in filter.chunks_exact(taps).enumerate() {
+                for (tap, &w) in filter.iter().enumerate() {
+                    packed[(((o / 4) * taps + tap) * width + i) * 4 + o % 4] = w;
+                }
+            }
+        }
+        let mut all = bias.unwrap_or_default().to_vec();
+        all.resize(outputs, 0.0);
+        Ok(GpuConvWeights { weights: self.filled(label, &packed)?, bias: self.filled(label, &all)?, shape })
+    }
+
+    fn kernel(weights: &GpuConvWeights) -> u32 {
+        weights.shape.kernel
+    }
+
+    fn conv(&mut self, conv: &Conv<'_, Self>, out: &GpuImage) -> Result<()> {
+        check_conv(conv, conv.weights.shape, out)?;
+        let (from, to) = (conv.input.shape, out.shape);
+        let params = ConvParams {
+            in_width: from.width,
+            in_height: from.height,
+            in_vectors: padded(from.channels) / 4,
+            out_width: to.width,
+            out_height: to.height,
+            out_vectors: padded(to.channels) / 4,
+            border: conv.padding,
+            tiles_x: to.width.div_ceil(TILE),
+        };
+        let key = PipelineKey::new("conv")
+            .constant("KERNEL", conv.weights.shape.kernel)
+            .constant("STRIDE", conv.stride)
+            .constant("ENLARGE", if conv.upsample { 2 } else { 1 })
+            .define(before(conv.before))
+            .define(after(conv.after))
+            .define_if(conv.residual.is_some(), "RESIDUAL")
+            .define_if(conv.norm.is_some(), "NORM");
+        let mut bindings = vec![
+            Binding(1, &conv.weights.weights),
+            Binding(2, &conv.weights.bias),
+            Binding(3, &conv.input.lease.buffer),
+            Binding(4, &out.lease.buffer),
+        ];
+        if let Some(residual) = conv.residual {
+            bindings.push(Binding(5, &residual.lease.buffer));
+        }
+        if let Some(norm) = conv.norm {
+            bindings.push(Binding(6, norm));
+        }
+        let tiles = params.tiles_x * to.height.div_ceil(TILE);
+        let grid = Grid::Fixed(tiles, padded(to.channels).div_ceil(GROUP_CHANNELS));
+        let weight_bytes = conv.weights.weights.size();
+        self.recorder.dispatch(&key, (0, &params), &bindings, grid, weight_bytes)?;
+        self.cut(to.pixels() * weight_bytes / 4);
+        Ok(())
+    }
+
+    fn group_norm(&mut self, input: &GpuImage, norm: &GroupNorm<'_>) -> Result<GpuBuffer> {
+        check_norm(input.shape, norm)?;
+        let channels = padded(input.shape.channels);
+        let group_channels = input.shape.channels / norm.groups;
+        let values = input.shape.pixels() * u64::from(group_channels);
+        let slices = (values.div_ceil(SLICE) as u32).clamp(1, SLICES);
+        let params = NormParams {
+            pixels: input.shape.pixels() as u32,
+            channels,
+            group_channels,
+            slices,
+            groups: norm.groups,
+            eps: norm.eps,
+            pad: [0; 2],
+        };
+        let partial = self.gpu.storage("group statistics", u64::from(norm.groups * slices) * 16)?;
+        let mut affine = vec![0.0; 2 * channels as usize];
+        affine[..norm.gain.len()].copy_from_slice(norm.gain);
+        affine[channels as usize..channels as usize + norm.bias.len()].copy_from_slice(norm.bias);
+        let affine = self.filled("group norm", &affine)?;
+        let scales = self.filled("group scales", &vec![0.0; 2 * channels as usize])?;
+        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &partial)];
+        let key = PipelineKey::new("group_partial");
+        self.recorder.dispatch(&key, (0, &params), &bindings, Grid::Fixed(slices, norm.groups), 0)?;
+        let bindings = [Binding(1, &partial), Binding(2, &affine), Binding(3, &scales)];
+        let key = PipelineKey::new("group_finish");
+        let grid = Grid::Fixed(input.shape.channels.div_ceil(64), 1);
+        self.recorder.dispatch(&key, (0, &params), &bindings, grid, 0)?;
+        self.held.extend([partial, affine, scales.clone()]);
+        Ok(scales)
+    }
+
+    fn finish(&mut self) -> GpuImagePlan {
+        self.work = 0;
+        let mut submits = std::mem::take(&mut self.done);
+        submits.push(self.recorder.finish());
+        GpuImagePlan { submits, _held: std::mem::take(&mut self.held) }
+    }
+
+    fn write(&mut self, image: &GpuImage, values: &[f32]) {
+        let (channels, stride) = (image.shape.channels as usize, padded(image.shape.channels) as usize);
+        let mut padded = vec![0.0f32; image.shape.pixels() as usize * stride];
+        for (to, from) in padded.chunks_exact_mut(stride).zip(values.chunks_exact(channels)) {
+            to[..channels].copy_from_slice(from);
+        }
+        self.gpu.write(&image.lease.buffer, 0, bytemuck::cast_slice(&padded));
+    }
+
+    async fn run(&mut self, plan: &GpuImagePlan, cancelled: &dyn Fn() -> bool) -> Result<()> {
+        for submit in &plan.submits {
+            if cancelled() {
+                return Err(Error::Aborted);
+            }
+            self.recorder.run(&[submit], 1, None);
+            self.gpu.settle("an image network").await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, image: &GpuImage) -> Result<Vec<f32>> {
+        let bytes = self.gpu.read(&image.lease.buffer, 0, image.bytes()).await?;
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        let (channels, stride) = (image.shape.channels as usize, padded(image.shape.channels) as usize);
+        Ok(values.chunks_exact(stride).flat_map(|pixel| &pixel[..channels]).copied().collect())
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.gpu.allocated_bytes()
+    }
+
+    fn dispatches(plan: &GpuImagePlan) -> u64 {
+        plan.submits.iter().map(|submit| submit.traffic().dispatches).sum()
+    }
+}
+
+#[cfg(test)]
+layout_test!(
+    conv_layout,
+    PipelineKey::new("conv")
+        .constant("KERNEL", 3)
+        .constant("STRIDE", 1)
+        .constant("ENLARGE", 1)
+        .define("BEFORE_NONE")
+        .define("AFTER_NONE"),
+    "params",
+    ConvParams { in_width, in_height, in_vectors, out_width, out_height, out_vectors, border, tiles_x }
+);
+
+#[cfg(test)]
+layout_test!(
+    partial_layout,
+    PipelineKey::new("group_partial"),
+    "params",
+    NormParams { pixels, channels, group_channels, slices, groups, eps }
+);
+
+#[cfg(test)]
+layout_test!(
+    finish_layout,
+    PipelineKey::new("group_finish"),
+    "params",
+    NormParams { pixels, channels, group_channels, slices, groups, eps }
+);

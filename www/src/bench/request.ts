@@ -1,0 +1,41 @@
+// What the page's address asks for. It is untrusted: anything unknown is refused by name.
+import { defaultOffer } from "../model-choice.js";
+
+export interface Request {
+  /** Absolute address of the model. */
+  model: string;
+  name: string;
+  tokens: number;
+  passes: number;
+  /** Ids of the rows to run; all if undefined. */
+  rows: string[] | undefined;
+  /** Run at once, for programs that drive the page. */
+  auto: boolean;
+}
+
+/** @throws Error with a sentence for the visitor. */
+export async function request(address: Location): Promise<Request> {
+  const asked = new URLSearchParams(address.search);
+  const unknown = [...asked.keys()].find((key) => !["model", "rows", "quick", "auto"].includes(key));
+  if (unknown !== undefined) throw new Error(`The address asks for “${unknown}”: only model, rows, quick and auto are known.`);
+  const quick = asked.get("quick") === "1";
+  const chosen = await model(asked.get("model"), address);
+  return {
+    ...chosen,
+    tokens: quick ? 8 : 48,
+    passes: quick ? 1 : 3,
+    rows: asked.get("rows")?.split(","),
+    auto: asked.get("auto") === "1",
+  };
+}
+
+async function model(asked: string | null, address: Location): Promise<Pick<Request, "model" | "name">> {
+  if (asked === null) {
+    const offer = await defaultOffer();
+    if (!offer) throw new Error("This site offers no model: give one with ?model=");
+    return { model: new URL(offer.url, document.baseURI).href, name: offer.name };
+  }
+  const url = new URL(asked, document.baseURI);
+  if (url.origin !== address.origin) throw new Error("The model must be on the same site as this page.");
+  return { model: url.href, name: decodeURIComponent(url.pathname.split("/").at(-1) ?? "") };
+}
