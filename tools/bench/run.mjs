@@ -64,6 +64,7 @@ async function peakMemory(wish, id) {
     const query = new URLSearchParams(wish);
     query.set("rows", id);
     query.set("quick", "1");
+    query.set("reading", "0");
     await visit(browser, query);
     return Math.max(...renderers(server.process().pid).map(peakResident));
   } finally {

@@ -58,8 +58,10 @@ async function run(asked: Request): Promise<void> {
     rows: chosen.map(({ id, label, peer, threads }) => ({ id, label, peer, threads })),
     ok: false,
   };
-  say("Measuring how fast this machine reads memory…");
-  report.readBandwidth = await readBandwidth();
+  if (asked.reading) {
+    say("Measuring how fast this machine reads memory…");
+    report.readBandwidth = await readBandwidth();
+  }
   for (const [i, engine] of chosen.entries()) {
     const row = report.rows[i]!;
     say(`${i + 1} of ${chosen.length}: ${engine.label}…`);

@@ -11,13 +11,15 @@ export interface Request {
   rows: string[] | undefined;
   /** Run at once, for programs that drive the page. */
   auto: boolean;
+  /** Measure how fast memory is read, which takes 256 MiB; programs that watch the memory leave it out. */
+  reading: boolean;
 }
 
 /** @throws Error with a sentence for the visitor. */
 export async function request(address: Location): Promise<Request> {
   const asked = new URLSearchParams(address.search);
-  const unknown = [...asked.keys()].find((key) => !["model", "rows", "quick", "auto"].includes(key));
-  if (unknown !== undefined) throw new Error(`The address asks for “${unknown}”: only model, rows, quick and auto are known.`);
+  const unknown = [...asked.keys()].find((key) => !["model", "rows", "quick", "auto", "reading"].includes(key));
+  if (unknown !== undefined) throw new Error(`The address asks for “${unknown}”: only model, rows, quick, auto and reading are known.`);
   const quick = asked.get("quick") === "1";
   const chosen = await model(asked.get("model"), address);
   return {
@@ -26,6 +28,7 @@ export async function request(address: Location): Promise<Request> {
     passes: quick ? 1 : 3,
     rows: asked.get("rows")?.split(","),
     auto: asked.get("auto") === "1",
+    reading: asked.get("reading") !== "0",
   };
 }
 
