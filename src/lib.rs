@@ -12,6 +12,7 @@
 //! | [`text`] | text ↔ tokens: tokenizer, chat template, sampling |
 //! | [`choice`] | GPU or CPU, and why |
 //! | [`engine`] | the loops: prefill and decode → tokens; cancel, KV reuse, statistics |
+//! | [`image_engine`] | the loops for pictures: latents → pixels and back |
 //! | `web` | tokens → JavaScript (wasm32 only) |
 //!
 //! Imports point down this table's rows only as far as `docs/ARCHITECTURE.md` says; a test keeps it so.
@@ -22,6 +23,7 @@ pub mod dtype;
 pub mod engine;
 pub mod error;
 pub mod gpu;
+pub mod image_engine;
 pub mod model;
 pub mod ops;
 pub mod text;
@@ -37,6 +39,7 @@ pub use dtype::DType;
 pub use engine::{Finish, GenerateOptions, Generation, Prompt, TextEngine};
 pub use error::{Error, Result};
 pub use gpu::{Gpu, GpuOptions};
+pub use image_engine::{ImageModel, Latents, Picture};
 pub use ops::GpuBackend;
 pub use text::{Message, Sampling};
 #[cfg(not(target_arch = "wasm32"))]

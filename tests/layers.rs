@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("text", &["ops", "weights"]),
     ("model", &["clock", "ops", "weights"]),
     ("engine.rs", &["clock", "model", "ops", "text", "weights"]),
+    ("image_engine.rs", &["model", "ops", "weights"]),
     ("choice.rs", &["cpu", "engine", "gpu", "model", "ops", "weights"]),
     ("web.rs", &["choice", "cpu", "engine", "gpu", "model", "ops", "text", "weights"]),
 ];

@@ -151,14 +151,21 @@ fn misshapen(name: &str, shape: &[usize]) -> Error {
 }
 
 impl<B: ImageBackend> Taesd<B> {
-    /// Whether the file has a network of this family in this direction; its prefix.
+    /// Whether the file has a network of this family in this direction; its prefix. Files with one network
+    /// have no prefix: there the side with three channels tells the direction.
     #[must_use]
     pub fn find(tensors: &FloatTensors, direction: Direction) -> Option<&'static str> {
         prefixes(direction).into_iter().find(|prefix| {
             let layers = numbered(tensors, prefix);
             let blocks =
                 layers.values().filter(|parts| parts.iter().any(|p| p.starts_with("conv.0."))).count();
-            blocks > 0 && layers.len() > blocks + 1
+            let (end, dimension) = match direction {
+                Direction::Decoder => (layers.keys().next_back(), 0),
+                Direction::Encoder => (layers.keys().next(), 1),
+            };
+            let end = end.and_then(|n| tensors.find(&format!("{prefix}{n}.weight")));
+            let colours = end.and_then(|tensor| tensor.shape.get(dimension)).copied();
+            blocks > 0 && layers.len() > blocks + 1 && colours == Some(3)
         })
     }
 

@@ -1,0 +1,157 @@
+//! The real TAEF2 weights against an independent f64 implementation (`tools/image-reference`), and what an
+//! image model refuses. The weights are beside the repository (../shared/models); without them only
+//! the rest runs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+#[allow(dead_code)] // the kernel tests use the rest
+#[path = "common/random.rs"]
+mod random;
+
+use emberglass::cpu::{CpuImages, Level};
+use emberglass::ops::{GpuImages, ImageBackend};
+use emberglass::{ByteSource, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture, SliceSource};
+use random::Random;
+use serde_json::Value;
+
+const NEVER: &dyn Fn() -> bool = &|| false;
+
+fn weights() -> Option<Vec<Box<dyn ByteSource>>> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models/taef2");
+    let open = |name: &str| FileSource::open(format!("{folder}/{name}.safetensors")).ok();
+    Some(vec![Box::new(open("taef2_decoder")?), Box::new(open("taef2_encoder")?)])
+}
+
+fn golden() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image/taef2.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn floats(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// Uniform in [-1, 1), as `uniform` of the reference.
+fn latents(golden: &Value) -> Latents {
+    let number = |key: &str| golden["latent"][key].as_u64().unwrap() as u32;
+    let (channels, height, width) = (number("channels"), number("height"), number("width"));
+    let mut random = Random::new(golden["seed"].as_u64().unwrap());
+    let mut next = || (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+    let values = (0..channels * height * width).map(|_| 3.0 * next()).collect();
+    Latents { channels, height, width, values }
+}
+
+/// Largest difference; NaN counts as infinite.
+fn apart(got: impl Iterator<Item = f32>, want: &[f64]) -> f64 {
+    let differences: Vec<f64> = got.zip(want).map(|(g, w)| (f64::from(g) - w).abs()).collect();
+    assert_eq!(differences.len(), want.len());
+    differences.into_iter().fold(0.0, |top, d| {
+        if d <= top {
+            top
+        } else if d.is_nan() {
+            f64::INFINITY
+        } else {
+            d
+        }
+    })
+}
+
+async fn agrees<B: ImageBackend>(what: &str, backend: B) {
+    let Some(mut sources) = weights() else {
+        println!("{what}: no weights beside the repository, nothing compared");
+        return;
+    };
+    let golden = golden();
+    let mut model = ImageModel::load(backend, &mut sources).await.unwrap();
+    assert_eq!((model.latent_channels(), model.scale()), (32, 8));
+    let latents = latents(&golden);
+    let got = model.decode_floats(&latents, NEVER).await.unwrap();
+    let (height, width) = (latents.height * 8, latents.width * 8);
+    assert_eq!(got.len() as u32, height * width * 3);
+    // The reference has channels outermost.
+    let planes: Vec<f32> = (0..3).flat_map(|c| got.iter().skip(c).step_by(3).copied()).collect();
+    let decoded = apart(planes.iter().step_by(7).copied(), &floats(&golden["picture"]["values"]));
+    let clamped: Vec<f32> = got.iter().map(|v| v.clamp(0.0, 1.0)).collect();
+    let encoded = model.encode_floats(height, width, &clamped, NEVER).await.unwrap();
+    let encoded = apart(encoded.values.iter().copied(), &floats(&golden["encoded"]["values"]));
+    println!("{what}: decoder within {decoded:.2e} of the reference, encoder within {encoded:.2e}");
+    assert!(decoded <= 2e-3 && encoded <= 2e-3);
+
+    let picture = model.decode(&latents, NEVER).await.unwrap();
+    assert_eq!((picture.width, picture.height), (width, height));
+    for (pixel, value) in picture.rgba.chunks_exact(4).zip(got.chunks_exact(3)) {
+        assert_eq!(pixel[3], 255);
+        assert!((f32::from(pixel[0]) - value[0].clamp(0.0, 1.0) * 255.0).abs() <= 0.5001);
+    }
+    // Another size, and the first again.
+    let small = Latents { channels: 32, height: 1, width: 1, values: latents.values[..32].to_vec() };
+    assert_eq!(model.decode(&small, NEVER).await.unwrap().rgba.len(), 8 * 8 * 4);
+    assert_eq!(model.decode(&latents, NEVER).await.unwrap(), picture);
+    refuses(&mut model, &latents).await;
+}
+
+async fn refuses<B: ImageBackend>(model: &mut ImageModel<B>, good: &Latents) {
+    let mut bad = good.clone();
+    bad.values[5] = f32::NAN;
+    let narrow = Latents { channels: 4, height: 2, width: 2, values: vec![0.0; 16] };
+    let short = Latents { values: vec![0.0; 3], ..good.clone() };
+    let huge = Latents { channels: 32, height: 1, width: 4096, values: vec![0.0; 32 * 4096] };
+    for latents in [bad, narrow, short, huge] {
+        assert_eq!(model.decode(&latents, NEVER).await.unwrap_err().code(), "invalid-option");
+    }
+    let odd = Picture { width: 9, height: 8, rgba: vec![0; 9 * 8 * 4] };
+    assert_eq!(model.encode(&odd, NEVER).await.unwrap_err().code(), "invalid-option");
+    assert_eq!(model.decode(good, &|| true).await.unwrap_err().code(), "aborted");
+    model.decode(good, NEVER).await.unwrap();
+}
+
+#[test]
+fn taef2_on_the_cpu() {
+    for level in Level::available() {
+        pollster::block_on(agrees(level.name(), CpuImages::new(level)));
+    }
+}
+
+#[test]
+fn taef2_on_the_gpu() {
+    pollster::block_on(async {
+        let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
+        agrees("GPU", GpuImages::new(gpu)).await;
+    });
+}
+
+/// A safetensors file of these bytes.
+fn code(bytes: Vec<u8>) -> &'static str {
+    let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(SliceSource::new("file", bytes))];
+    let result = pollster::block_on(ImageModel::load(CpuImages::new(Level::best()), &mut sources));
+    result.err().map_or("none", |e| e.code())
+}
+
+fn file(header: &str, data: usize) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + data, 0);
+    bytes
+}
+
+#[test]
+fn bad_files_are_refused() {
+    assert_eq!(code(vec![]), "truncated");
+    assert_eq!(code(vec![255; 64]), "malformed");
+    assert_eq!(code(file("{", 0)), "malformed");
+    assert_eq!(code(file("{}", 0)), "unsupported-model");
+    let tensor = r#"{"a.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#;
+    assert_eq!(code(file(tensor, 16)), "unsupported-model");
+    assert_eq!(code(file(tensor, 15)), "truncated");
+    let overlong = r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,16]}}"#;
+    assert_eq!(code(file(overlong, 16)), "malformed");
+    // Layers of a decoder, one of them of a shape that no convolution has.
+    let tensor = |name: &str, shape: &str, from: usize, to: usize| {
+        format!(r#""{name}":{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+    };
+    let decoder = [
+        tensor("1.weight", "[8]", 0, 32),
+        tensor("3.conv.0.weight", "[1]", 32, 36),
+        tensor("4.weight", "[3,1,1,1]", 36, 48),
+    ];
+    assert_eq!(code(file(&format!("{{{}}}", decoder.join(",")), 48)), "shape-mismatch");
+}
