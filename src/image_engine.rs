@@ -1,7 +1,7 @@
 //! The loops for pictures: latents → PIXELS and back. A network is recorded once for a size and kept.
 
 use crate::error::{Error, Result};
-use crate::model::taesd::{Direction, Taesd};
+use crate::model::image::{Autoencoder, Direction, unknown};
 use crate::ops::{ImageBackend, ImageShape};
 use crate::weights::{ByteSource, FloatTensors};
 
@@ -41,7 +41,7 @@ struct Sized<B: ImageBackend> {
 }
 
 struct Network<B: ImageBackend> {
-    layers: Taesd<B>,
+    layers: Autoencoder<B>,
     /// For the size of the last call.
     sized: Option<Sized<B>>,
 }
@@ -65,16 +65,14 @@ impl<B: ImageBackend> ImageModel<B> {
             let tensors = FloatTensors::read(source.as_mut()).await?;
             for (direction, place) in [(Direction::Decoder, &mut decoder), (Direction::Encoder, &mut encoder)]
             {
-                let Some(prefix) = Taesd::<B>::find(&tensors, direction) else { continue };
                 let source = source.as_mut();
-                let layers = Taesd::load(&mut backend, &tensors, source, prefix, direction).await?;
-                *place = Some(Network { layers, sized: None });
+                if let Some(layers) = Autoencoder::load(&mut backend, &tensors, source, direction).await? {
+                    *place = Some(Network { layers, sized: None });
+                }
             }
         }
         if decoder.is_none() && encoder.is_none() {
-            return Err(Error::UnsupportedModel {
-                what: "image tensors that are not of the TAESD family".to_owned(),
-            });
+            return Err(unknown());
         }
         Ok(ImageModel { backend, decoder, encoder })
     }
@@ -82,14 +80,20 @@ impl<B: ImageBackend> ImageModel<B> {
     /// Channels of the latents.
     #[must_use]
     pub fn latent_channels(&self) -> u32 {
-        let of_decoder = self.decoder.as_ref().map(|network| network.layers.inputs);
-        of_decoder.or(self.encoder.as_ref().map(|network| network.layers.outputs)).unwrap_or(0)
+        self.decoder.as_ref().or(self.encoder.as_ref()).map_or(0, |network| network.layers.latents)
     }
 
     /// Pixels for each latent position and side.
     #[must_use]
     pub fn scale(&self) -> u32 {
         self.decoder.as_ref().or(self.encoder.as_ref()).map_or(1, |network| network.layers.scale)
+    }
+
+    /// Kernel launches of the last decode.
+    #[must_use]
+    pub fn decode_dispatches(&self) -> u64 {
+        let sized = self.decoder.as_ref().and_then(|network| network.sized.as_ref());
+        sized.map_or(0, |sized| B::dispatches(&sized.plan))
     }
 
     /// The backend.
@@ -109,7 +113,7 @@ impl<B: ImageBackend> ImageModel<B> {
         latents.check()?;
         let network = self.decoder.as_mut().ok_or_else(|| missing("decoder"))?;
         let shape = ImageShape { height: latents.height, width: latents.width, channels: latents.channels };
-        network.layers.check(shape, network.layers.scale)?;
+        network.check(shape, network.layers.scale)?;
         network.run(&mut self.backend, shape, &latents.interleaved(), cancelled).await
     }
 
@@ -158,7 +162,7 @@ impl<B: ImageBackend> ImageModel<B> {
         let network = self.encoder.as_mut().ok_or_else(|| missing("encoder"))?;
         let scale = network.layers.scale;
         let shape = ImageShape { height, width, channels: 3 };
-        network.layers.check(shape, 1)?;
+        network.check(shape, 1)?;
         let fits = height.is_multiple_of(scale) && width.is_multiple_of(scale);
         if !fits || values.len() as u64 != shape.pixels() * 3 {
             return Err(Error::InvalidOption {
@@ -177,13 +181,13 @@ fn missing(what: &'static str) -> Error {
     Error::UnsupportedModel { what: format!("no {what}: the file holds only the other half") }
 }
 
-impl<B: ImageBackend> Taesd<B> {
+impl<B: ImageBackend> Network<B> {
     fn check(&self, input: ImageShape, enlarged: u32) -> Result<()> {
         let sides = [input.height, input.width];
         let fits = sides
             .iter()
             .all(|&side| side > 0 && u64::from(side) * u64::from(enlarged) <= u64::from(MAX_SIDE));
-        if fits && input.channels == self.inputs {
+        if fits && input.channels == self.layers.inputs {
             return Ok(());
         }
         Err(Error::InvalidOption {

@@ -1,5 +1,5 @@
-//! The real TAEF2 weights against an independent f64 implementation (`tools/image-reference`), and what an
-//! image model refuses. The weights are beside the repository (../shared/models); without them only
+//! The real TAEF2 weights, and AutoencoderKL on seeded ones, against independent f64 implementations
+//! (`tools/image-reference`); what an image model refuses. The weights are beside the repository (../shared/models); without them only
 //! the rest runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
@@ -30,14 +30,80 @@ fn floats(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
-/// Uniform in [-1, 1), as `uniform` of the reference.
 fn latents(golden: &Value) -> Latents {
     let number = |key: &str| golden["latent"][key].as_u64().unwrap() as u32;
     let (channels, height, width) = (number("channels"), number("height"), number("width"));
-    let mut random = Random::new(golden["seed"].as_u64().unwrap());
-    let mut next = || (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
-    let values = (0..channels * height * width).map(|_| 3.0 * next()).collect();
+    let seed = golden["seed"].as_u64().unwrap();
+    let values = uniform(seed, (channels * height * width) as usize).iter().map(|v| 3.0 * v).collect();
     Latents { channels, height, width, values }
+}
+
+/// The generator of the references: uniform in [-1, 1).
+fn uniform(seed: u64, count: usize) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    (0..count).map(|_| (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+}
+
+/// A safetensors file of the tensors that a golden file describes.
+fn seeded(tensors: &Value) -> SliceSource {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (seed, tensor) in (0..).zip(tensors.as_array().unwrap()) {
+        let count: u64 = tensor["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).product();
+        let (offset, scale) = (tensor["offset"].as_f64().unwrap(), tensor["scale"].as_f64().unwrap());
+        let begin = data.len();
+        for value in uniform(seed, count as usize) {
+            data.extend(((offset + scale * f64::from(value)) as f32).to_le_bytes());
+        }
+        let info = serde_json::json!({
+            "dtype": "F32", "shape": tensor["shape"], "data_offsets": [begin, data.len()],
+        });
+        header.insert(tensor["name"].as_str().unwrap().to_owned(), info);
+    }
+    let header = serde_json::to_string(&header).unwrap();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(data);
+    SliceSource::new("seeded", bytes)
+}
+
+/// AutoencoderKL with and without quant convolutions, under both names of its attention.
+async fn autoencoder_kl<B: ImageBackend>(what: &str, make: impl Fn() -> B) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image/autoencoder_kl.json");
+    let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for case in cases.as_array().unwrap() {
+        let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(seeded(&case["tensors"]))];
+        let mut model = ImageModel::load(make(), &mut sources).await.unwrap();
+        assert_eq!((model.latent_channels(), model.scale()), (4, 2));
+        let latents = Latents { channels: 4, height: 5, width: 7, values: uniform(900, 4 * 5 * 7) };
+        let got = model.decode_floats(&latents, NEVER).await.unwrap();
+        let planes = (0..3).flat_map(|c| got.iter().skip(c).step_by(3).copied());
+        let decoded = apart(planes, &floats(&case["picture"]["values"]));
+        let scene = uniform(901, 3 * 10 * 14);
+        let pixels: Vec<f32> =
+            (0..140).flat_map(|p| (0..3).map(move |c| c * 140 + p)).map(|i| scene[i]).collect();
+        let moments = model.encode_floats(10, 14, &pixels, NEVER).await.unwrap();
+        assert_eq!(moments.channels, 8);
+        let encoded = apart(moments.values.iter().copied(), &floats(&case["moments"]["values"]));
+        println!(
+            "{what}: AutoencoderKL decoder within {decoded:.2e} of the reference, encoder within {encoded:.2e}"
+        );
+        assert!(decoded <= 2e-3 && encoded <= 2e-3);
+    }
+}
+
+#[test]
+fn autoencoder_kl_on_the_cpu() {
+    for level in Level::available() {
+        pollster::block_on(autoencoder_kl(level.name(), || CpuImages::new(level)));
+    }
+}
+
+#[test]
+fn autoencoder_kl_on_the_gpu() {
+    pollster::block_on(async {
+        let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
+        autoencoder_kl("GPU", || GpuImages::new(gpu.clone())).await;
+    });
 }
 
 /// Largest difference; NaN counts as infinite.

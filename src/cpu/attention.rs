@@ -24,7 +24,7 @@ pub struct Head<'a> {
     pub k: &'a [f32],
     /// (capacity, D).
     pub v: &'a [f32],
-    /// `D`, a multiple of 32.
+    /// `D`, a multiple of 8.
     pub dim: usize,
 }
 

@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, check_conv, check_norm, check_weights,
+    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, check_attention, check_conv,
+    check_norm, check_weights,
 };
 
+use super::attention::{Head, Query, attend, k_floats, k_index};
 use super::breath::Breath;
 use super::conv::{self, Before, Convolve, Packed, View, padded};
 use super::memory::{Account, Shared, floats};
@@ -62,6 +64,13 @@ struct Step {
 
 enum Op {
     Conv(Box<Step>),
+    Attention {
+        q: Shared<Vec<f32>>,
+        k: Shared<Vec<f32>>,
+        v: Shared<Vec<f32>>,
+        out: Shared<Vec<f32>>,
+        shape: ImageShape,
+    },
     Norm {
         input: Shared<Vec<f32>>,
         shape: ImageShape,
@@ -144,6 +153,24 @@ impl CpuImages {
                 out_width: step.out_shape.width as usize,
             },
         );
+    }
+}
+
+impl CpuImages {
+    /// Channels are whole vectors, so pictures are (positions, D) without padding.
+    fn run_attention(&mut self, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], shape: ImageShape) {
+        let (positions, dim) = (shape.pixels() as usize, shape.channels as usize);
+        let floats = k_floats(positions, dim);
+        self.ready.resize(floats.max(self.ready.len()), 0.0);
+        let panels = &mut self.ready[..floats];
+        for (pos, key) in k.chunks_exact(dim).take(positions).enumerate() {
+            for (c, &value) in key.iter().enumerate() {
+                panels[k_index(dim, pos, c)] = value;
+            }
+        }
+        let rows = q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).take(positions);
+        let mut queries: Vec<Query<'_>> = rows.map(|(q, out)| Query { q, seen: positions, out }).collect();
+        attend(self.level, Head { k: panels, v, dim }, &mut queries);
     }
 }
 
@@ -261,6 +288,13 @@ impl ImageBackend for CpuImages {
         Ok(to)
     }
 
+    fn attention(&mut self, q: &CpuImage, k: &CpuImage, v: &CpuImage, out: &CpuImage) -> Result<()> {
+        check_attention([q.shape, k.shape, v.shape, out.shape])?;
+        let (shape, out) = (q.shape, out.data());
+        self.recording.push(Op::Attention { q: q.data(), k: k.data(), v: v.data(), out, shape });
+        Ok(())
+    }
+
     fn finish(&mut self) -> CpuImagePlan {
         CpuImagePlan(std::mem::take(&mut self.recording))
     }
@@ -282,6 +316,10 @@ impl ImageBackend for CpuImages {
             }
             match op {
                 Op::Conv(step) => self.run_conv(step),
+                Op::Attention { q, k, v, out, shape } => {
+                    let (q, k, v) = (q.read(), k.read(), v.read());
+                    self.run_attention(&q, &k, &v, &mut out.write(), *shape);
+                }
                 Op::Norm { input, shape, groups, eps, gain, bias, to } => {
                     let norm = statistics(&input.read(), *shape, *groups, *eps, gain, bias);
                     to.write().copy_from_slice(&norm);

@@ -17,6 +17,7 @@ macro_rules! sources {
 
 sources![
     "attention_decode.wgsl",
+    "attention_image.wgsl",
     "attention_prefill.wgsl",
     "conv.wgsl",
     "embed.wgsl",

@@ -1,10 +1,10 @@
 //! Architectures, one file each: Config + Weights + State, and a forward pass that reads like the
 //! paper. Everything is recorded into plans once; [`LanguageModel`] is what the engine runs.
 
+pub mod image;
 mod llama;
 mod loader;
 mod rope;
-pub mod taesd;
 
 use crate::error::{Error, Result};
 use crate::ops::Backend;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, PipelineKey, Plan, Recorder};
 
 use super::image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
-use super::image::{check_conv, check_norm, check_weights};
+use super::image::{check_attention, check_conv, check_norm, check_weights};
 
 /// Pixels of a tile's side, and output channels of a workgroup.
 const TILE: u32 = 8;
@@ -102,6 +102,18 @@ struct NormParams {
     eps: f32,
     pad: [u32; 2],
 }
+
+/// Mirrors `Params` of `shaders/attention_image.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct AttentionParams {
+    positions: u32,
+    scale: f32,
+    pad: [u32; 2],
+}
+
+/// Queries of a workgroup of `attention_image`.
+const QUERIES: u32 = 4;
 
 impl GpuImages {
     /// A backend on a device, which it may share with a language model.
@@ -284,6 +296,27 @@ impl ImageBackend for GpuImages {
         Ok(scales)
     }
 
+    fn attention(&mut self, q: &GpuImage, k: &GpuImage, v: &GpuImage, out: &GpuImage) -> Result<()> {
+        check_attention([q.shape, k.shape, v.shape, out.shape])?;
+        let positions = q.shape.pixels();
+        let params = AttentionParams {
+            positions: positions as u32,
+            scale: 1.0 / (q.shape.channels as f32).sqrt(),
+            pad: [0; 2],
+        };
+        let bindings = [
+            Binding(1, &q.lease.buffer),
+            Binding(2, &k.lease.buffer),
+            Binding(3, &v.lease.buffer),
+            Binding(4, &out.lease.buffer),
+        ];
+        let key = PipelineKey::new("attention_image").constant("VECTORS", q.shape.channels / 4);
+        let grid = Grid::Fixed((positions as u32).div_ceil(QUERIES), 1);
+        self.recorder.dispatch(&key, (0, &params), &bindings, grid, 0)?;
+        self.cut(2 * positions * positions * u64::from(q.shape.channels));
+        Ok(())
+    }
+
     fn finish(&mut self) -> GpuImagePlan {
         self.work = 0;
         let mut submits = std::mem::take(&mut self.done);
@@ -338,6 +371,14 @@ layout_test!(
         .define("AFTER_NONE"),
     "params",
     ConvParams { in_width, in_height, in_vectors, out_width, out_height, out_vectors, border, tiles_x }
+);
+
+#[cfg(test)]
+layout_test!(
+    attention_layout,
+    PipelineKey::new("attention_image").constant("VECTORS", 16),
+    "params",
+    AttentionParams { positions, scale }
 );
 
 #[cfg(test)]

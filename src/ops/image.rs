@@ -129,6 +129,18 @@ pub trait ImageBackend: Sized {
     /// # Errors
     /// As for [`ImageBackend::conv`].
     fn group_norm(&mut self, input: &Self::Image, norm: &GroupNorm<'_>) -> Result<Self::Norm>;
+    /// Records softmax(q kᵀ / √D) v over all positions, one head of D channels, a multiple of 8 and at
+    /// most 512. All four of one size.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::conv`].
+    fn attention(
+        &mut self,
+        q: &Self::Image,
+        k: &Self::Image,
+        v: &Self::Image,
+        out: &Self::Image,
+    ) -> Result<()>;
     /// Takes what was recorded since the last call.
     fn finish(&mut self) -> Self::Plan;
 
@@ -202,6 +214,25 @@ pub(crate) fn check_conv<B: ImageBackend>(
         return Ok(());
     }
     Err(mismatch("size of a convolution", &[out.height, out.width], &[input.height, input.width]))
+}
+
+/// Whether the pictures of an attention have one size that there are kernels for.
+pub(crate) fn check_attention(shapes: [ImageShape; 4]) -> Result<()> {
+    let shape = shapes[0];
+    if shapes.iter().any(|other| *other != shape) {
+        let size = |s: ImageShape| [s.height, s.width, s.channels];
+        let other = shapes.into_iter().find(|other| *other != shape).unwrap_or(shape);
+        return Err(mismatch("attention", &size(other), &size(shape)));
+    }
+    if shape.channels == 0 || !shape.channels.is_multiple_of(8) || shape.channels > 512 {
+        return Err(Error::UnsupportedModel {
+            what: format!(
+                "attention over {} channels (multiples of 8 up to 512 are supported)",
+                shape.channels
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// Whether a normalization fits its picture.

@@ -6,6 +6,7 @@ use super::tolerance;
 use crate::common::compare::{Layout, assert_close};
 use crate::common::random::Random;
 use crate::reference::Sum;
+use crate::reference::attention::attend;
 use crate::reference::conv::{self as oracle, Filter, Picture};
 
 /// An image backend under test.
@@ -266,4 +267,35 @@ pub async fn misfits_are_refused<R: ImageRig>() {
     }
     let norm = GroupNorm { groups: 3, eps: 1e-5, gain: &[1.0; 8], bias: &[0.0; 8] };
     assert_eq!(backend.group_norm(&small, &norm).err().unwrap().code(), "shape-mismatch");
+}
+
+/// One head over all positions, narrow and wide, positions on and past a tile of keys.
+pub async fn attention<R: ImageRig>() {
+    for (height, width, channels) in [(1, 1, 8), (5, 7, 64), (8, 8, 512), (5, 13, 320), (11, 12, 24)] {
+        let mut backend = R::make().await;
+        let mut random = Random::new(channels as u64 + height as u64);
+        let size = shape(height, width, channels);
+        let count = height * width;
+        let values: Vec<Vec<f32>> = (0..3).map(|_| random.floats(count * channels)).collect();
+        let images: Vec<R::Image> = (0..4).map(|_| backend.image(size).unwrap()).collect();
+        for (image, values) in images.iter().zip(&values) {
+            backend.write(image, values);
+        }
+        backend.attention(&images[0], &images[1], &images[2], &images[3]).unwrap();
+        let plan = backend.finish();
+        backend.run(&plan, &|| false).await.unwrap();
+        let got = backend.read(&images[3]).await.unwrap();
+        let [q, k, v] = [0, 1, 2].map(|i| floats(&values[i]));
+        let want: Vec<f64> = q.chunks_exact(channels).flat_map(|q| attend(q, &k, &v)).collect();
+        let layout = Layout { rows: 1, cols: want.len(), stride: want.len() };
+        // As for the language model's: a score's error shifts a weight by as much relatively.
+        let score_error = (channels as f64 + 8.0) * 2f64.powi(-24) * 100.0 * (channels as f64).sqrt();
+        let tolerance = 10.0 * (2.0 * score_error + (count + 16) as f64 * 2f64.powi(-23));
+        assert_close(&format!("attention {size:?}"), &got, &layout, &want, &vec![tolerance; want.len()]);
+    }
+    let mut backend = R::make().await;
+    let [odd, small, large] =
+        [shape(2, 2, 12), shape(2, 2, 8), shape(2, 3, 8)].map(|s| backend.image(s).unwrap());
+    assert_eq!(backend.attention(&odd, &odd, &odd, &odd).unwrap_err().code(), "unsupported-model");
+    assert_eq!(backend.attention(&small, &large, &small, &small).unwrap_err().code(), "shape-mismatch");
 }

@@ -15,8 +15,11 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
+use crate::ops::{Activation, Conv, GroupNorm, ImageBackend};
 use crate::weights::{ByteSource, FloatTensors};
+
+use super::Direction;
+use super::filter::{Filter, Reader, conv, run};
 
 /// PyTorch's default for `GroupNorm`.
 const EPS: f32 = 1e-5;
@@ -24,20 +27,6 @@ const EPS: f32 = 1e-5;
 const POOL_GROUPS: u32 = 4;
 /// More layers than any of the family has.
 const MAX_LAYER: usize = 1000;
-
-/// Which way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Latents to a picture.
-    Decoder,
-    /// A picture to latents.
-    Encoder,
-}
-
-struct Filter<B: ImageBackend> {
-    weights: B::Weights,
-    outputs: u32,
-}
 
 /// The branch that TAEF2 adds: 1 × 1 convolution, norm, ReLU, 1 × 1 convolution.
 struct Pool<B: ImageBackend> {
@@ -74,79 +63,6 @@ fn prefixes(direction: Direction) -> [&'static str; 3] {
     match direction {
         Direction::Decoder => ["decoder.layers.", "decoder.", ""],
         Direction::Encoder => ["encoder.layers.", "encoder.", ""],
-    }
-}
-
-/// Reads the filters of one network.
-struct Reader<'a, B: ImageBackend> {
-    backend: &'a mut B,
-    tensors: &'a FloatTensors,
-    source: &'a mut dyn ByteSource,
-}
-
-impl<B: ImageBackend> Reader<'_, B> {
-    async fn filter(&mut self, name: &str) -> Result<Filter<B>> {
-        let tensor = self.tensors.get(&format!("{name}.weight"))?;
-        let [outputs, inputs, kernel, width] = tensor.shape[..] else {
-            return Err(misshapen(&tensor.name, &tensor.shape));
-        };
-        if kernel != width || outputs.max(inputs) > 1 << 14 {
-            return Err(misshapen(&tensor.name, &tensor.shape));
-        }
-        let shape = ConvShape { inputs: inputs as u32, outputs: outputs as u32, kernel: kernel as u32 };
-        let values = tensor.values(self.source).await?;
-        let bias = self.vector(&format!("{name}.bias")).await?;
-        let weights = self.backend.weights(name, shape, &values, bias.as_deref())?;
-        Ok(Filter { weights, outputs: shape.outputs })
-    }
-
-    async fn vector(&mut self, name: &str) -> Result<Option<Vec<f32>>> {
-        match self.tensors.find(name) {
-            Some(tensor) if tensor.shape.len() == 1 => Ok(Some(tensor.values(self.source).await?)),
-            Some(tensor) => Err(misshapen(name, &tensor.shape)),
-            None => Ok(None),
-        }
-    }
-
-    async fn block(&mut self, name: &str) -> Result<Block<B>> {
-        let mut conv = Vec::new();
-        for i in [0, 2, 4] {
-            conv.push(self.filter(&format!("{name}.conv.{i}")).await?);
-        }
-        let conv: [Filter<B>; 3] =
-            conv.try_into().map_err(|_| Error::Internal { what: "three filters".to_owned() })?;
-        let has = |tensors: &FloatTensors, part: &str| tensors.find(&format!("{name}.{part}")).is_some();
-        let skip = if has(self.tensors, "skip.weight") {
-            Some(self.filter(&format!("{name}.skip")).await?)
-        } else {
-            None
-        };
-        let pool = if has(self.tensors, "pool.0.weight") {
-            let missing = |part: &str| Error::MissingTensor { tensor: format!("{name}.{part}") };
-            Some(Pool {
-                widen: self.filter(&format!("{name}.pool.0")).await?,
-                gain: self
-                    .vector(&format!("{name}.pool.1.weight"))
-                    .await?
-                    .ok_or_else(|| missing("pool.1.weight"))?,
-                bias: self
-                    .vector(&format!("{name}.pool.1.bias"))
-                    .await?
-                    .ok_or_else(|| missing("pool.1.bias"))?,
-                narrow: self.filter(&format!("{name}.pool.3")).await?,
-            })
-        } else {
-            None
-        };
-        Ok(Block { conv, skip, pool })
-    }
-}
-
-fn misshapen(name: &str, shape: &[usize]) -> Error {
-    Error::ShapeMismatch {
-        what: name.to_owned(),
-        found: shape.iter().map(|&d| d as u64).collect(),
-        expected: Vec::new(),
     }
 }
 
@@ -191,7 +107,7 @@ impl<B: ImageBackend> Taesd<B> {
         for &number in &numbers {
             let name = format!("{prefix}{number}");
             if tensors.find(&format!("{name}.weight")).is_none() {
-                layers.push(Layer::Block(reader.block(&name).await?));
+                layers.push(Layer::Block(Block::read(&mut reader, &name).await?));
                 continue;
             }
             let filter = reader.filter(&name).await?;
@@ -243,6 +159,34 @@ impl<B: ImageBackend> Taesd<B> {
 }
 
 impl<B: ImageBackend> Block<B> {
+    async fn read(reader: &mut Reader<'_, B>, name: &str) -> Result<Self> {
+        let mut conv = Vec::new();
+        for i in [0, 2, 4] {
+            conv.push(reader.filter(&format!("{name}.conv.{i}")).await?);
+        }
+        let conv: [Filter<B>; 3] =
+            conv.try_into().map_err(|_| Error::Internal { what: "three filters".to_owned() })?;
+        let skip = reader.optional(&format!("{name}.skip")).await?;
+        let pool = if reader.tensors.find(&format!("{name}.pool.0.weight")).is_some() {
+            let missing = |part: &str| Error::MissingTensor { tensor: format!("{name}.{part}") };
+            Some(Pool {
+                widen: reader.filter(&format!("{name}.pool.0")).await?,
+                gain: reader
+                    .vector(&format!("{name}.pool.1.weight"))
+                    .await?
+                    .ok_or_else(|| missing("pool.1.weight"))?,
+                bias: reader
+                    .vector(&format!("{name}.pool.1.bias"))
+                    .await?
+                    .ok_or_else(|| missing("pool.1.bias"))?,
+                narrow: reader.filter(&format!("{name}.pool.3")).await?,
+            })
+        } else {
+            None
+        };
+        Ok(Block { conv, skip, pool })
+    }
+
     fn forward(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
         let pooled = match &self.pool {
             Some(pool) => Some(pool.forward(backend, input)?),
@@ -274,35 +218,6 @@ impl<B: ImageBackend> Pool<B> {
             Conv { norm: Some(&norm), before: Activation::Relu, residual: Some(x), ..plain },
         )
     }
-}
-
-/// A convolution of stride 1 that keeps the size.
-fn conv<'a, B: ImageBackend>(filter: &'a Filter<B>, input: &'a B::Image) -> Conv<'a, B> {
-    Conv {
-        weights: &filter.weights,
-        input,
-        norm: None,
-        before: Activation::None,
-        upsample: false,
-        stride: 1,
-        padding: B::kernel(&filter.weights) / 2,
-        residual: None,
-        after: Activation::None,
-    }
-}
-
-/// Records a convolution into a picture of its own.
-fn run<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, conv: Conv<'_, B>) -> Result<B::Image> {
-    let input = B::shape(conv.input);
-    let factor = if conv.upsample { 2 } else { 1 };
-    let size = |n: u32| (n * factor).div_ceil(conv.stride);
-    let out = backend.image(ImageShape {
-        height: size(input.height),
-        width: size(input.width),
-        channels: filter.outputs,
-    })?;
-    backend.conv(&conv, &out)?;
-    Ok(out)
 }
 
 /// The layers under a prefix: number → what follows it in the tensors' names.

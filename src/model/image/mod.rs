@@ -1,0 +1,98 @@
+//! Image autoencoders, one file an architecture: weights out of named tensors, and a forward pass recorded
+//! for one size.
+
+mod autoencoder_kl;
+mod filter;
+mod taesd;
+
+use crate::error::{Error, Result};
+use crate::ops::ImageBackend;
+use crate::weights::{ByteSource, FloatTensors};
+
+use autoencoder_kl::AutoencoderKl;
+use taesd::Taesd;
+
+/// Families there is a file for.
+pub const IMAGE_ARCHITECTURES: [&str; 2] = ["TAESD", "AutoencoderKL"];
+
+/// Which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Latents to a picture.
+    Decoder,
+    /// A picture to latents.
+    Encoder,
+}
+
+/// A decoder or an encoder.
+pub struct Autoencoder<B: ImageBackend> {
+    layers: Layers<B>,
+    /// Channels that go in.
+    pub inputs: u32,
+    /// Channels that come out. An AutoencoderKL's encoder gives mean and log-variance: twice the latents'.
+    pub outputs: u32,
+    /// Channels of the latents.
+    pub latents: u32,
+    /// Pixels for each latent position and side.
+    pub scale: u32,
+    /// Pictures are -1 to 1 in the network, not 0 to 1.
+    pub signed: bool,
+}
+
+enum Layers<B: ImageBackend> {
+    Taesd(Taesd<B>),
+    Kl(Box<AutoencoderKl<B>>),
+}
+
+impl<B: ImageBackend> Autoencoder<B> {
+    /// Reads the network of this direction, if the file has one of a family that is known.
+    ///
+    /// # Errors
+    /// Missing or misshapen tensors; out of memory; what the source gives.
+    pub async fn load(
+        backend: &mut B,
+        tensors: &FloatTensors,
+        source: &mut dyn ByteSource,
+        direction: Direction,
+    ) -> Result<Option<Self>> {
+        if AutoencoderKl::<B>::is_in(tensors, direction) {
+            let network = AutoencoderKl::load(backend, tensors, source, direction).await?;
+            let (inputs, outputs) = (network.inputs, network.outputs);
+            let latents = if direction == Direction::Decoder { inputs } else { outputs / 2 };
+            let scale = network.scale;
+            let layers = Layers::Kl(Box::new(network));
+            return Ok(Some(Autoencoder { layers, inputs, outputs, latents, scale, signed: true }));
+        }
+        let Some(prefix) = Taesd::<B>::find(tensors, direction) else { return Ok(None) };
+        let network = Taesd::load(backend, tensors, source, prefix, direction).await?;
+        let (inputs, outputs, scale) = (network.inputs, network.outputs, network.scale);
+        let latents = if direction == Direction::Decoder { inputs } else { outputs };
+        Ok(Some(Autoencoder {
+            layers: Layers::Taesd(network),
+            inputs,
+            outputs,
+            latents,
+            scale,
+            signed: false,
+        }))
+    }
+
+    /// Records the network for one size of input.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn forward(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
+        match &self.layers {
+            Layers::Taesd(network) => network.forward(backend, input),
+            Layers::Kl(network) => network.forward(backend, input),
+        }
+    }
+}
+
+/// The error for a file that has none of them.
+#[must_use]
+pub fn unknown() -> Error {
+    Error::UnsupportedModel {
+        what: format!("image tensors of no family that is known ({})", IMAGE_ARCHITECTURES.join(", ")),
+    }
+}
