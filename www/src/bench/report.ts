@@ -56,7 +56,7 @@ const COLUMNS: [title: string, cell: Cell][] = [
     const rate = weightRate(row);
     return rate === undefined ? "–" : `${rate.toFixed(1)} (${Math.round((rate / readBandwidth) * 100)} %)`;
   }],
-  ["dispatches/submits/readbacks a token", ({ figures }) =>
+  ["dispatches / submits / readbacks a token", ({ figures }) =>
     figures?.dispatchesPerToken
       ? [figures.dispatchesPerToken, figures.submitsPerToken, figures.readbacksPerToken].map((n) => number(n, 0)).join("/")
       : "–"],
