@@ -9,7 +9,7 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 use emberglass::cpu::{CpuImages, Level};
 use emberglass::ops::{GpuImages, ImageBackend};
-use emberglass::{ByteSource, Error, FileSource, Gpu, GpuOptions, ImageModel, Latents};
+use emberglass::{ByteSource, DecodeOptions, Error, FileSource, Gpu, GpuOptions, ImageModel, Latents};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum DeviceName {
@@ -32,6 +32,9 @@ struct Arguments {
     /// Columns of the latents.
     #[arg(long, default_value_t = 32)]
     width: u32,
+    /// MiB that the network's pictures may take.
+    #[arg(long)]
+    memory: Option<u64>,
     /// Where the picture's bytes go: RGBA, raw.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -59,7 +62,7 @@ async fn decode<B: ImageBackend>(backend: B, arguments: Arguments) -> Result<(),
     for path in &arguments.weights {
         sources.push(Box::new(FileSource::open(path)?));
     }
-    let mut model = ImageModel::load(backend, &mut sources).await?;
+    let mut model = ImageModel::load(backend, &mut sources, &mut |_, _| Ok(())).await?;
     let (channels, height, width) = (model.latent_channels(), arguments.height, arguments.width);
     // Smooth, so that the picture is worth looking at.
     let wave = |i: u32| {
@@ -68,9 +71,10 @@ async fn decode<B: ImageBackend>(backend: B, arguments: Arguments) -> Result<(),
     };
     let latents =
         Latents { channels, height, width, values: (0..channels * height * width).map(wave).collect() };
+    let options = DecodeOptions { memory: arguments.memory.map(|mib| mib << 20), ..DecodeOptions::default() };
     for run in 0..3 {
         let begun = Instant::now();
-        let picture = model.decode(&latents, &|| false).await?;
+        let picture = model.decode(&latents, &options, &mut |_| {}, &|| false).await?;
         let seconds = begun.elapsed().as_secs_f64();
         println!(
             "run {run}: {} × {} in {:.0} ms, {} dispatches, {:.1} MB held",

@@ -9,7 +9,10 @@ mod random;
 
 use emberglass::cpu::{CpuImages, Level};
 use emberglass::ops::{GpuImages, ImageBackend};
-use emberglass::{ByteSource, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture, SliceSource};
+use emberglass::{
+    ByteSource, DecodeEvent, DecodeOptions, Error, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture,
+    SliceSource,
+};
 use random::Random;
 use serde_json::Value;
 
@@ -72,7 +75,7 @@ async fn autoencoder_kl<B: ImageBackend>(what: &str, make: impl Fn() -> B) {
     let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for case in cases.as_array().unwrap() {
         let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(seeded(&case["tensors"]))];
-        let mut model = ImageModel::load(make(), &mut sources).await.unwrap();
+        let mut model = ImageModel::load(make(), &mut sources, &mut |_, _| Ok(())).await.unwrap();
         assert_eq!((model.latent_channels(), model.scale()), (4, 2));
         let latents = Latents { channels: 4, height: 5, width: 7, values: uniform(900, 4 * 5 * 7) };
         let got = model.decode_floats(&latents, NEVER).await.unwrap();
@@ -83,6 +86,25 @@ async fn autoencoder_kl<B: ImageBackend>(what: &str, make: impl Fn() -> B) {
             (0..140).flat_map(|p| (0..3).map(move |c| c * 140 + p)).map(|i| scene[i]).collect();
         let moments = model.encode_floats(10, 14, &pixels, NEVER).await.unwrap();
         assert_eq!(moments.channels, 8);
+        // -1 is black and 1 is white.
+        let picture = decode(&mut model, &latents, NEVER).await.unwrap();
+        for (pixel, value) in picture.rgba.chunks_exact(4).zip(got.chunks_exact(3)) {
+            assert!((f32::from(pixel[0]) - (value[0] * 127.5 + 127.5).clamp(0.0, 255.0)).abs() <= 0.51);
+        }
+        let bytes = |v: f32| ((v + 1.0) * 127.5).round() as u8;
+        let rgba = pixels.chunks_exact(3).flat_map(|p| [bytes(p[0]), bytes(p[1]), bytes(p[2]), 0]).collect();
+        let encoding = model.encode(&Picture { width: 14, height: 10, rgba }, NEVER).await.unwrap();
+        let log_variance = encoding.log_variance.clone().unwrap();
+        let (means, logs) = moments.values.split_at(moments.values.len() / 2);
+        // Half a step of 255 on the input, through a network whose gain is small.
+        assert!(encoding.mean.values.iter().zip(means).all(|(a, b)| (a - b).abs() < 0.05));
+        assert!(log_variance.values.iter().zip(logs).all(|(a, b)| (a - b).abs() < 0.05));
+        let drawn = encoding.sample(3);
+        assert_eq!(drawn, encoding.sample(3));
+        assert_ne!(drawn, encoding.sample(4));
+        for ((drawn, mean), log) in drawn.values.iter().zip(&encoding.mean.values).zip(&log_variance.values) {
+            assert!((drawn - mean).abs() <= 6.0 * (0.5 * log).exp());
+        }
         let encoded = apart(moments.values.iter().copied(), &floats(&case["moments"]["values"]));
         println!(
             "{what}: AutoencoderKL decoder within {decoded:.2e} of the reference, encoder within {encoded:.2e}"
@@ -106,6 +128,14 @@ fn autoencoder_kl_on_the_gpu() {
     });
 }
 
+async fn decode<B: ImageBackend>(
+    model: &mut ImageModel<B>,
+    latents: &Latents,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Picture, Error> {
+    model.decode(latents, &DecodeOptions::default(), &mut |_| {}, cancelled).await
+}
+
 /// Largest difference; NaN counts as infinite.
 fn apart(got: impl Iterator<Item = f32>, want: &[f64]) -> f64 {
     let differences: Vec<f64> = got.zip(want).map(|(g, w)| (f64::from(g) - w).abs()).collect();
@@ -127,7 +157,7 @@ async fn agrees<B: ImageBackend>(what: &str, backend: B) {
         return;
     };
     let golden = golden();
-    let mut model = ImageModel::load(backend, &mut sources).await.unwrap();
+    let mut model = ImageModel::load(backend, &mut sources, &mut |_, _| Ok(())).await.unwrap();
     assert_eq!((model.latent_channels(), model.scale()), (32, 8));
     let latents = latents(&golden);
     let got = model.decode_floats(&latents, NEVER).await.unwrap();
@@ -142,7 +172,7 @@ async fn agrees<B: ImageBackend>(what: &str, backend: B) {
     println!("{what}: decoder within {decoded:.2e} of the reference, encoder within {encoded:.2e}");
     assert!(decoded <= 2e-3 && encoded <= 2e-3);
 
-    let picture = model.decode(&latents, NEVER).await.unwrap();
+    let picture = decode(&mut model, &latents, NEVER).await.unwrap();
     assert_eq!((picture.width, picture.height), (width, height));
     for (pixel, value) in picture.rgba.chunks_exact(4).zip(got.chunks_exact(3)) {
         assert_eq!(pixel[3], 255);
@@ -150,8 +180,8 @@ async fn agrees<B: ImageBackend>(what: &str, backend: B) {
     }
     // Another size, and the first again.
     let small = Latents { channels: 32, height: 1, width: 1, values: latents.values[..32].to_vec() };
-    assert_eq!(model.decode(&small, NEVER).await.unwrap().rgba.len(), 8 * 8 * 4);
-    assert_eq!(model.decode(&latents, NEVER).await.unwrap(), picture);
+    assert_eq!(decode(&mut model, &small, NEVER).await.unwrap().rgba.len(), 8 * 8 * 4);
+    assert_eq!(decode(&mut model, &latents, NEVER).await.unwrap(), picture);
     refuses(&mut model, &latents).await;
 }
 
@@ -162,12 +192,61 @@ async fn refuses<B: ImageBackend>(model: &mut ImageModel<B>, good: &Latents) {
     let short = Latents { values: vec![0.0; 3], ..good.clone() };
     let huge = Latents { channels: 32, height: 1, width: 4096, values: vec![0.0; 32 * 4096] };
     for latents in [bad, narrow, short, huge] {
-        assert_eq!(model.decode(&latents, NEVER).await.unwrap_err().code(), "invalid-option");
+        assert_eq!(decode(model, &latents, NEVER).await.unwrap_err().code(), "invalid-option");
     }
     let odd = Picture { width: 9, height: 8, rgba: vec![0; 9 * 8 * 4] };
     assert_eq!(model.encode(&odd, NEVER).await.unwrap_err().code(), "invalid-option");
-    assert_eq!(model.decode(good, &|| true).await.unwrap_err().code(), "aborted");
-    model.decode(good, NEVER).await.unwrap();
+    assert_eq!(decode(model, good, &|| true).await.unwrap_err().code(), "aborted");
+    decode(model, good, NEVER).await.unwrap();
+}
+
+/// A memory budget cuts the picture into tiles, whose seams nobody sees.
+async fn tiles<B: ImageBackend>(what: &str, backend: B, side: u32) {
+    let Some(mut sources) = weights() else { return };
+    let mut model = ImageModel::load(backend, &mut sources, &mut |_, _| Ok(())).await.unwrap();
+    let values = uniform(77, (32 * side * (side + 3)) as usize).iter().map(|v| 2.0 * v).collect();
+    let latents = Latents { channels: 32, height: side, width: side + 3, values };
+    let whole = decode(&mut model, &latents, NEVER).await.unwrap();
+    let untiled = model.backend().allocated_bytes() - model.weight_bytes();
+    let (budget, mut events, mut previews) = (untiled * 2 / 3, Vec::new(), Vec::new());
+    let options = DecodeOptions { memory: Some(budget), preview: true, scaled: false };
+    let mut model = {
+        let backend = model.into_backend();
+        ImageModel::load(backend, &mut sources, &mut |_, _| Ok(())).await.unwrap()
+    };
+    let mut on_event = |event: DecodeEvent<'_>| match event {
+        DecodeEvent::Tile(done, all) => events.push((done, all)),
+        DecodeEvent::Preview(picture) => previews.push((picture.width, picture.height)),
+    };
+    let joined = model.decode(&latents, &options, &mut on_event, NEVER).await.unwrap();
+    let held = model.backend().allocated_bytes() - model.weight_bytes();
+    let apart = whole.rgba.iter().zip(&joined.rgba).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    let all = events.len() as u32;
+    println!(
+        "{what}: {all} tiles in {held} bytes (budget {budget}, untiled {untiled}), at most {apart}/255 apart"
+    );
+    assert_eq!((joined.width, joined.height), (whole.width, whole.height));
+    assert!(all > 1 && events == (1..=all).map(|i| (i, all)).collect::<Vec<_>>());
+    assert_eq!(previews.len(), 1);
+    assert!(apart < 2 && held <= budget);
+    // A budget for nothing at all is refused, and the model goes on.
+    let none = DecodeOptions { memory: Some(1000), ..DecodeOptions::default() };
+    let refused = model.decode(&latents, &none, &mut |_| {}, NEVER).await.unwrap_err();
+    assert_eq!(refused.code(), "invalid-option");
+    assert_eq!(model.decode(&latents, &options, &mut |_| {}, NEVER).await.unwrap(), joined);
+}
+
+#[test]
+fn tiles_on_the_cpu() {
+    pollster::block_on(tiles("CPU", CpuImages::new(Level::best()), 48));
+}
+
+#[test]
+fn tiles_on_the_gpu() {
+    pollster::block_on(async {
+        let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
+        tiles("GPU", GpuImages::new(gpu), 30).await;
+    });
 }
 
 #[test]
@@ -188,7 +267,8 @@ fn taef2_on_the_gpu() {
 /// A safetensors file of these bytes.
 fn code(bytes: Vec<u8>) -> &'static str {
     let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(SliceSource::new("file", bytes))];
-    let result = pollster::block_on(ImageModel::load(CpuImages::new(Level::best()), &mut sources));
+    let result =
+        pollster::block_on(ImageModel::load(CpuImages::new(Level::best()), &mut sources, &mut |_, _| Ok(())));
     result.err().map_or("none", |e| e.code())
 }
 

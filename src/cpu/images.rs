@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::ops::{
     Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, check_attention, check_conv,
-    check_norm, check_weights,
+    check_norm, check_pixels, check_weights,
 };
 
 use super::attention::{Head, Query, attend, k_floats, k_index};
@@ -87,6 +87,14 @@ pub type CpuNorm = Shared<Vec<f32>>;
 
 /// Recorded operations.
 pub struct CpuImagePlan(Vec<Op>);
+
+/// A picture that is turned into bytes when they are read.
+pub struct CpuPixels {
+    data: Shared<Vec<f32>>,
+    shape: ImageShape,
+    scale: f32,
+    shift: f32,
+}
 
 /// The image op set as SIMD code.
 pub struct CpuImages {
@@ -214,6 +222,7 @@ impl ImageBackend for CpuImages {
     type Weights = (Shared<Packed>, ConvShape);
     type Norm = CpuNorm;
     type Plan = CpuImagePlan;
+    type Pixels = CpuPixels;
 
     fn image(&mut self, shape: ImageShape) -> Result<CpuImage> {
         let count = shape.pixels() * padded(shape.channels as usize) as u64;
@@ -295,7 +304,13 @@ impl ImageBackend for CpuImages {
         Ok(())
     }
 
+    fn pixels(&mut self, input: &CpuImage, scale: f32, shift: f32) -> Result<CpuPixels> {
+        check_pixels(input.shape)?;
+        Ok(CpuPixels { data: input.data(), shape: input.shape, scale, shift })
+    }
+
     fn finish(&mut self) -> CpuImagePlan {
+        self.pool.borrow_mut().clear();
         CpuImagePlan(std::mem::take(&mut self.recording))
     }
 
@@ -334,6 +349,21 @@ impl ImageBackend for CpuImages {
         let data = image.lease.data.read();
         let pixels = data[..image.floats()].chunks_exact(padded(channels));
         Ok(pixels.flat_map(|pixel| &pixel[..channels]).copied().collect())
+    }
+
+    async fn read_pixels(&mut self, pixels: &CpuPixels) -> Result<Vec<u8>> {
+        let stride = padded(pixels.shape.channels as usize);
+        let data = pixels.data.read();
+        let mut rgba = Vec::new();
+        let count = pixels.shape.pixels() as usize;
+        if rgba.try_reserve_exact(count * 4).is_err() {
+            return Err(Error::OutOfMemory { what: "a picture".to_owned(), bytes: count as u64 * 4 });
+        }
+        for pixel in data.chunks_exact(stride).take(count) {
+            let byte = |v: f32| ((v * pixels.scale + pixels.shift).clamp(0.0, 1.0) * 255.0).round() as u8;
+            rgba.extend([byte(pixel[0]), byte(pixel[1]), byte(pixel[2]), 255]);
+        }
+        Ok(rgba)
     }
 
     fn allocated_bytes(&self) -> u64 {

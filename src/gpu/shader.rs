@@ -47,6 +47,7 @@ sources![
     "shared/weights_q5_0.wgsl",
     "shared/weights_q5_1.wgsl",
     "shared/weights_q8_0.wgsl",
+    "to_rgba.wgsl",
 ];
 
 /// Expands a file. A file is imported once, at its first `#import`.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, PipelineKey, Plan, Recorder};
 
 use super::image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
-use super::image::{check_attention, check_conv, check_norm, check_weights};
+use super::image::{check_attention, check_conv, check_norm, check_pixels, check_weights};
 
 /// Pixels of a tile's side, and output channels of a workgroup.
 const TILE: u32 = 8;
@@ -112,6 +112,18 @@ struct AttentionParams {
     pad: [u32; 2],
 }
 
+/// Mirrors `Params` of `shaders/to_rgba.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct PixelParams {
+    pixels: u32,
+    vectors: u32,
+    row: u32,
+    scale: f32,
+    shift: f32,
+    pad: [u32; 3],
+}
+
 /// Queries of a workgroup of `attention_image`.
 const QUERIES: u32 = 4;
 
@@ -173,6 +185,8 @@ impl ImageBackend for GpuImages {
     type Weights = GpuConvWeights;
     type Norm = GpuBuffer;
     type Plan = GpuImagePlan;
+    /// One u32 a pixel, red lowest; and how many.
+    type Pixels = (GpuBuffer, u64);
 
     fn image(&mut self, shape: ImageShape) -> Result<GpuImage> {
         let bytes = shape.pixels() * u64::from(padded(shape.channels)) * 4;
@@ -317,8 +331,22 @@ impl ImageBackend for GpuImages {
         Ok(())
     }
 
+    fn pixels(&mut self, input: &GpuImage, scale: f32, shift: f32) -> Result<Self::Pixels> {
+        check_pixels(input.shape)?;
+        let pixels = input.shape.pixels() as u32;
+        let out = self.gpu.storage("pixels", u64::from(pixels) * 4)?;
+        let grid = Grid::folded(pixels.div_ceil(64));
+        let Grid::Fixed(groups, _) = grid else { return Ok((out, 0)) };
+        let vectors = padded(input.shape.channels) / 4;
+        let params = PixelParams { pixels, vectors, row: groups * 64, scale, shift, pad: [0; 3] };
+        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &out)];
+        self.recorder.dispatch(&PipelineKey::new("to_rgba"), (0, &params), &bindings, grid, 0)?;
+        Ok((out, u64::from(pixels)))
+    }
+
     fn finish(&mut self) -> GpuImagePlan {
         self.work = 0;
+        self.held.append(&mut self.pool.borrow_mut());
         let mut submits = std::mem::take(&mut self.done);
         submits.push(self.recorder.finish());
         GpuImagePlan { submits, _held: std::mem::take(&mut self.held) }
@@ -349,6 +377,10 @@ impl ImageBackend for GpuImages {
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         let (channels, stride) = (image.shape.channels as usize, padded(image.shape.channels) as usize);
         Ok(values.chunks_exact(stride).flat_map(|pixel| &pixel[..channels]).copied().collect())
+    }
+
+    async fn read_pixels(&mut self, (buffer, pixels): &Self::Pixels) -> Result<Vec<u8>> {
+        self.gpu.read(buffer, 0, 4 * pixels).await
     }
 
     fn allocated_bytes(&self) -> u64 {
@@ -395,4 +427,12 @@ layout_test!(
     PipelineKey::new("group_finish"),
     "params",
     NormParams { pixels, channels, group_channels, slices, groups, eps }
+);
+
+#[cfg(test)]
+layout_test!(
+    pixels_layout,
+    PipelineKey::new("to_rgba"),
+    "params",
+    PixelParams { pixels, vectors, row, scale, shift }
 );

@@ -96,6 +96,8 @@ pub trait ImageBackend: Sized {
     type Norm;
     /// Operations recorded, ready to run.
     type Plan;
+    /// A picture of bytes.
+    type Pixels;
 
     /// A picture; what is in it is not said.
     ///
@@ -141,7 +143,14 @@ pub trait ImageBackend: Sized {
         v: &Self::Image,
         out: &Self::Image,
     ) -> Result<()>;
-    /// Takes what was recorded since the last call.
+    /// Records the conversion of a picture of three channels to bytes: `255 (value · scale + shift)`, rounded
+    /// and clamped, with an opaque alpha.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::conv`].
+    fn pixels(&mut self, input: &Self::Image, scale: f32, shift: f32) -> Result<Self::Pixels>;
+    /// Takes what was recorded since the last call, or what there is of it after an error. Memory that only
+    /// the plan uses is the plan's from then on, and goes with it.
     fn finish(&mut self) -> Self::Plan;
 
     /// Fills a picture, (height, width, channels) without padding.
@@ -157,6 +166,11 @@ pub trait ImageBackend: Sized {
     /// # Errors
     /// Device lost, out of memory.
     async fn read(&mut self, image: &Self::Image) -> Result<Vec<f32>>;
+    /// The bytes of a picture: (height, width, 4), red first.
+    ///
+    /// # Errors
+    /// Device lost, out of memory.
+    async fn read_pixels(&mut self, pixels: &Self::Pixels) -> Result<Vec<u8>>;
     /// Bytes held.
     fn allocated_bytes(&self) -> u64;
     /// Kernel launches of a plan.
@@ -233,6 +247,11 @@ pub(crate) fn check_attention(shapes: [ImageShape; 4]) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Whether a picture can be turned into bytes.
+pub(crate) fn check_pixels(input: ImageShape) -> Result<()> {
+    if input.channels == 3 { Ok(()) } else { Err(mismatch("a picture of bytes", &[input.channels], &[3])) }
 }
 
 /// Whether a normalization fits its picture.

@@ -29,6 +29,7 @@ pub struct FloatTensor {
 #[derive(Debug, Clone, Default)]
 pub struct FloatTensors {
     tensors: Vec<FloatTensor>,
+    config: Option<String>,
 }
 
 impl FloatTensors {
@@ -77,7 +78,14 @@ impl FloatTensors {
             });
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(FloatTensors { tensors })
+        let config = metadata.metadata().as_ref().and_then(|notes| notes.get("config").cloned());
+        Ok(FloatTensors { tensors, config })
+    }
+
+    /// The note `config` of the header: diffusers' `config.json`, where whoever wrote the file put it there.
+    #[must_use]
+    pub fn config(&self) -> Option<&str> {
+        self.config.as_deref()
     }
 
     /// All tensors, by name.

@@ -15,7 +15,7 @@ use super::filter::{Filter, Reader, conv, run};
 
 /// diffusers' `eps` of all norms here.
 const EPS: f32 = 1e-6;
-/// diffusers' `norm_num_groups`.
+/// diffusers' default for `norm_num_groups`.
 const GROUPS: u32 = 32;
 /// More blocks than any of the family has.
 const MAX_BLOCKS: usize = 32;
@@ -23,6 +23,7 @@ const MAX_BLOCKS: usize = 32;
 struct Norm {
     gain: Vec<f32>,
     bias: Vec<f32>,
+    groups: u32,
 }
 
 struct Resnet<B: ImageBackend> {
@@ -81,13 +82,14 @@ impl<B: ImageBackend> AutoencoderKl<B> {
         tensors: &FloatTensors,
         source: &mut dyn ByteSource,
         direction: Direction,
+        norm_groups: Option<u32>,
     ) -> Result<Self> {
         let side = side(direction);
         let (blocks, quant, resizer) = match direction {
             Direction::Decoder => ("up_blocks", "post_quant_conv", "upsamplers"),
             Direction::Encoder => ("down_blocks", "quant_conv", "downsamplers"),
         };
-        let mut reader = Reader { backend, tensors, source };
+        let mut reader = Reader { backend, tensors, source, norm_groups };
         let conv_in = reader.filter(&format!("{side}.conv_in")).await?;
         let mut stages = Vec::new();
         let mut scale: u32 = 1;
@@ -208,17 +210,18 @@ fn shrink<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, x: &B::Image) ->
 impl Norm {
     async fn read<B: ImageBackend>(reader: &mut Reader<'_, B>, name: &str) -> Result<Self> {
         let missing = |part: &str| Error::MissingTensor { tensor: format!("{name}.{part}") };
-        Ok(Norm {
-            gain: reader.vector(&format!("{name}.weight")).await?.ok_or_else(|| missing("weight"))?,
-            bias: reader.vector(&format!("{name}.bias")).await?.ok_or_else(|| missing("bias"))?,
-        })
+        let gain = reader.vector(&format!("{name}.weight")).await?.ok_or_else(|| missing("weight"))?;
+        let bias = reader.vector(&format!("{name}.bias")).await?.ok_or_else(|| missing("bias"))?;
+        let channels = gain.len() as u32;
+        // Networks made smaller than diffusers' default say so in their config; without one, a group a channel.
+        let groups =
+            reader.norm_groups.unwrap_or(if channels.is_multiple_of(GROUPS) { GROUPS } else { channels });
+        Ok(Norm { gain, bias, groups })
     }
 
     fn record<B: ImageBackend>(&self, backend: &mut B, x: &B::Image) -> Result<B::Norm> {
-        // Networks made smaller than diffusers' default have as many groups as fit.
-        let channels = self.gain.len() as u32;
-        let groups = if channels.is_multiple_of(GROUPS) { GROUPS } else { channels };
-        backend.group_norm(x, &GroupNorm { groups, eps: EPS, gain: &self.gain, bias: &self.bias })
+        let norm = GroupNorm { groups: self.groups, eps: EPS, gain: &self.gain, bias: &self.bias };
+        backend.group_norm(x, &norm)
     }
 }
 

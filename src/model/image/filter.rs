@@ -15,6 +15,8 @@ pub(super) struct Reader<'a, B: ImageBackend> {
     pub backend: &'a mut B,
     pub tensors: &'a FloatTensors,
     pub source: &'a mut dyn ByteSource,
+    /// Groups of an AutoencoderKL's norms, where a config says so.
+    pub norm_groups: Option<u32>,
 }
 
 impl<B: ImageBackend> Reader<'_, B> {

@@ -2,6 +2,7 @@
 //! for one size.
 
 mod autoencoder_kl;
+mod config;
 mod filter;
 mod taesd;
 
@@ -11,6 +12,8 @@ use crate::weights::{ByteSource, FloatTensors};
 
 use autoencoder_kl::AutoencoderKl;
 use taesd::Taesd;
+
+pub use config::ImageConfig;
 
 /// Families there is a file for.
 pub const IMAGE_ARCHITECTURES: [&str; 2] = ["TAESD", "AutoencoderKL"];
@@ -22,6 +25,18 @@ pub enum Direction {
     Decoder,
     /// A picture to latents.
     Encoder,
+}
+
+/// How much of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Half {
+    /// All of it.
+    Both,
+    /// The layers of a decoder that work on as many positions as the latents have. Whatever looks at the
+    /// whole picture (norms, attention) is among them, if [`Autoencoder::splits`].
+    Small,
+    /// The rest: it only ever looks at neighbours.
+    Large,
 }
 
 /// A decoder or an encoder.
@@ -54,9 +69,11 @@ impl<B: ImageBackend> Autoencoder<B> {
         tensors: &FloatTensors,
         source: &mut dyn ByteSource,
         direction: Direction,
+        config: &ImageConfig,
     ) -> Result<Option<Self>> {
         if AutoencoderKl::<B>::is_in(tensors, direction) {
-            let network = AutoencoderKl::load(backend, tensors, source, direction).await?;
+            let network =
+                AutoencoderKl::load(backend, tensors, source, direction, config.norm_num_groups).await?;
             let (inputs, outputs) = (network.inputs, network.outputs);
             let latents = if direction == Direction::Decoder { inputs } else { outputs / 2 };
             let scale = network.scale;
@@ -77,14 +94,36 @@ impl<B: ImageBackend> Autoencoder<B> {
         }))
     }
 
-    /// Records the network for one size of input.
+    /// The family's name, of [`IMAGE_ARCHITECTURES`].
+    #[must_use]
+    pub fn family(&self) -> &'static str {
+        match self.layers {
+            Layers::Taesd(_) => IMAGE_ARCHITECTURES[0],
+            Layers::Kl(_) => IMAGE_ARCHITECTURES[1],
+        }
+    }
+
+    /// Scale and shift that bring the network's pictures to 0 to 1.
+    #[must_use]
+    pub fn to_bytes(&self) -> (f32, f32) {
+        if self.signed { (0.5, 0.5) } else { (1.0, 0.0) }
+    }
+
+    /// Whether its large half can be computed in tiles.
+    #[must_use]
+    pub fn splits(&self) -> bool {
+        matches!(self.layers, Layers::Taesd(_))
+    }
+
+    /// Records the network, or half of it, for one size of input.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn forward(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
+    pub fn forward(&self, backend: &mut B, input: &B::Image, half: Half) -> Result<B::Image> {
         match &self.layers {
-            Layers::Taesd(network) => network.forward(backend, input),
-            Layers::Kl(network) => network.forward(backend, input),
+            Layers::Taesd(network) => network.forward(backend, input, half),
+            Layers::Kl(network) if half == Half::Both => network.forward(backend, input),
+            Layers::Kl(_) => Err(Error::Internal { what: "half of a network that has none".to_owned() }),
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend};
 use crate::weights::{ByteSource, FloatTensors};
 
-use super::Direction;
 use super::filter::{Filter, Reader, conv, run};
+use super::{Direction, Half};
 
 /// PyTorch's default for `GroupNorm`.
 const EPS: f32 = 1e-5;
@@ -50,6 +50,8 @@ enum Layer<B: ImageBackend> {
 /// A decoder or an encoder.
 pub struct Taesd<B: ImageBackend> {
     layers: Vec<Layer<B>>,
+    /// Layers that work on as many positions as the latents have: from the front in a decoder.
+    small: usize,
     /// Channels that go in.
     pub inputs: u32,
     /// Channels that come out.
@@ -100,10 +102,16 @@ impl<B: ImageBackend> Taesd<B> {
         let (Some(&first), Some(&last)) = (numbers.first(), numbers.last()) else {
             return Err(Error::MissingTensor { tensor: format!("{prefix}0.weight") });
         };
-        let mut reader = Reader { backend, tensors, source };
+        let mut reader = Reader { backend, tensors, source, norm_groups: None };
         let mut layers = Vec::new();
         let mut scale: u32 = 1;
         let mut ends = (0, 0);
+        let mut small = None;
+        let decoder = direction == Direction::Decoder;
+        let early = numbers.get(1).is_some_and(|second| {
+            tensors.find(&format!("{prefix}{second}.weight")).is_some()
+                && tensors.find(&format!("{prefix}{second}.bias")).is_some()
+        });
         for &number in &numbers {
             let name = format!("{prefix}{number}");
             if tensors.find(&format!("{name}.weight")).is_none() {
@@ -111,9 +119,14 @@ impl<B: ImageBackend> Taesd<B> {
                 continue;
             }
             let filter = reader.filter(&name).await?;
-            let decoder = direction == Direction::Decoder;
-            let stage = number != first && number != last && tensors.find(&format!("{name}.bias")).is_none();
-            if stage {
+            let between = number != first && number != last;
+            let stage = between && tensors.find(&format!("{name}.bias")).is_none();
+            // TAESANA's encoder begins with two convolutions that halve the sides, each with a bias and a ReLU.
+            let shrinks = !decoder && early && layers.len() < 2;
+            if decoder && stage && small.is_none() {
+                small = Some(layers.len());
+            }
+            if stage || shrinks {
                 scale = scale.saturating_mul(2);
             }
             if number == first {
@@ -125,20 +138,26 @@ impl<B: ImageBackend> Taesd<B> {
                 filter,
                 before: if start { Activation::Clamp } else { Activation::None },
                 upsample: stage && decoder,
-                stride: if stage && !decoder { 2 } else { 1 },
-                after: if start { Activation::Relu } else { Activation::None },
+                stride: if shrinks || (stage && !decoder) { 2 } else { 1 },
+                after: if start || shrinks { Activation::Relu } else { Activation::None },
             });
         }
-        Ok(Taesd { layers, inputs: ends.0, outputs: ends.1, scale })
+        let small = small.unwrap_or(layers.len());
+        Ok(Taesd { layers, small, inputs: ends.0, outputs: ends.1, scale })
     }
 
-    /// Records the network for one size of input.
+    /// Records the network, or half of it, for one size of input.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn forward(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
+    pub fn forward(&self, backend: &mut B, input: &B::Image, half: Half) -> Result<B::Image> {
         let mut x: Option<B::Image> = None;
-        for layer in &self.layers {
+        let layers = match half {
+            Half::Both => &self.layers[..],
+            Half::Small => &self.layers[..self.small],
+            Half::Large => &self.layers[self.small..],
+        };
+        for layer in layers {
             let from = x.as_ref().unwrap_or(input);
             let next = match layer {
                 Layer::Block(block) => block.forward(backend, from)?,
@@ -199,7 +218,11 @@ impl<B: ImageBackend> Block<B> {
         };
         let [a, b, c] = &self.conv;
         let y = run(backend, a, Conv { after: Activation::Relu, ..conv(a, x) })?;
-        let y = run(backend, b, Conv { after: Activation::Relu, ..conv(b, &y) })?;
+        // Assigned, not shadowed: the first picture's memory is free for the result.
+        let y = {
+            let first = y;
+            run(backend, b, Conv { after: Activation::Relu, ..conv(b, &first) })?
+        };
         let residual = Some(skipped.as_ref().unwrap_or(x));
         run(backend, c, Conv { after: Activation::Relu, residual, ..conv(c, &y) })
     }

@@ -205,6 +205,30 @@ fn relu<'a, R: ImageRig>(weights: &'a R::Weights, input: &'a R::Image) -> Conv<'
 }
 
 /// Two convolutions in a row through memory that another picture had; twice the same.
+/// Bytes are clamped and rounded; NaN does not matter, as long as it stays in its pixel.
+pub async fn pixels<R: ImageRig>() {
+    let mut backend = R::make().await;
+    let mut random = Random::new(8);
+    let source = backend.image(shape(67, 131, 3)).unwrap();
+    let mut values = random.floats(67 * 131 * 3);
+    values.iter_mut().for_each(|v| *v *= 1.5);
+    let pixels = backend.pixels(&source, 0.5, 0.5).unwrap();
+    let plan = backend.finish();
+    backend.write(&source, &values);
+    backend.run(&plan, &|| false).await.unwrap();
+    let rgba = backend.read_pixels(&pixels).await.unwrap();
+    assert_eq!(rgba.len(), 67 * 131 * 4);
+    for (got, want) in rgba.chunks_exact(4).zip(values.chunks_exact(3)) {
+        assert_eq!(got[3], 255);
+        for (got, want) in got.iter().zip(want) {
+            let want = ((f64::from(*want) * 0.5 + 0.5) * 255.0).clamp(0.0, 255.0);
+            assert!((f64::from(*got) - want).abs() <= 0.501, "{got} {want}");
+        }
+    }
+    let wide = backend.image(shape(2, 2, 4)).unwrap();
+    assert!(backend.pixels(&wide, 1.0, 0.0).is_err());
+}
+
 pub async fn memory_is_used_again<R: ImageRig>() {
     let mut backend = R::make().await;
     let mut random = Random::new(5);

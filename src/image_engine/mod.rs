@@ -1,0 +1,578 @@
+//! The loops for pictures: latents → PIXELS and back. A network is recorded once for a size and kept.
+
+mod latents;
+mod network;
+mod tiles;
+
+use crate::error::{Error, Result};
+use crate::model::image::{Autoencoder, Direction, Half, ImageConfig, unknown};
+use crate::ops::{ImageBackend, ImageShape};
+use crate::weights::{ByteSource, FloatTensors};
+
+pub use latents::{Latents, Picture};
+use network::Network;
+use tiles::{Cut, window};
+
+/// Sides of a picture, in pixels, at most: 16384² floats of 8 channels are far beyond any device.
+const MAX_SIDE: u32 = 16_384;
+/// Positions of the latents along the longer side of a preview.
+const PREVIEW: u32 = 16;
+/// A network without a trained size is sampled at so many positions a side.
+const SAMPLE: u32 = 16;
+
+/// A Gaussian over the latents of one picture, of the file's `prior.mean` and `prior.cholesky`: mean + L·ε for
+/// standard normals ε, over (channels, rows, columns).
+struct Prior {
+    mean: Vec<f32>,
+    /// Row by row; lower triangle.
+    cholesky: Vec<f32>,
+}
+
+/// How to decode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Bytes that the pictures inside the network may take; larger ones are computed in tiles. `None` for
+    /// all that the device gives.
+    pub memory: Option<u64>,
+    /// The latents are a diffusion model's, so that the config's scaling and shift are undone first.
+    pub scaled: bool,
+    /// Report a coarse picture first, of latents that are too large to be quick.
+    pub preview: bool,
+}
+
+/// What a decode reports on its way.
+#[derive(Debug)]
+pub enum DecodeEvent<'a> {
+    /// A coarse picture, smaller than the one to come.
+    Preview(&'a Picture),
+    /// Tiles done, and of how many.
+    Tile(u32, u32),
+}
+
+/// What an encoder gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoding {
+    /// The latents, or their mean.
+    pub mean: Latents,
+    /// Of an AutoencoderKL: the logarithm of the latents' variance.
+    pub log_variance: Option<Latents>,
+}
+
+impl Encoding {
+    /// Latents drawn from the Gaussian that the encoder gave; the mean where it gives none. diffusers'
+    /// `DiagonalGaussianDistribution.sample`, with its bounds.
+    #[must_use]
+    pub fn sample(&self, seed: u64) -> Latents {
+        let mut drawn = self.mean.clone();
+        if let Some(log_variance) = &self.log_variance {
+            for (i, (value, log)) in (0..).zip(drawn.values.iter_mut().zip(&log_variance.values)) {
+                *value += (0.5 * log.clamp(-30.0, 20.0)).exp() * latents::normal(seed, i);
+            }
+        }
+        drawn
+    }
+}
+
+/// An image autoencoder: decoder, encoder or both.
+pub struct ImageModel<B: ImageBackend> {
+    backend: B,
+    decoder: Option<Network<B>>,
+    encoder: Option<Network<B>>,
+    config: ImageConfig,
+    prior: Option<Prior>,
+    weight_bytes: u64,
+    dispatches: u64,
+}
+
+impl<B: ImageBackend> ImageModel<B> {
+    /// Loads what the files hold: one file with both networks, or one each; and a `config.json`, told by its
+    /// name, where there is one. `progress` gets the number of files read and of all; an error of it ends the
+    /// loading.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedModel`] if no file has a network that is known; what is wrong with a file, the
+    /// source or the device.
+    pub async fn load(
+        mut backend: B,
+        sources: &mut [Box<dyn ByteSource>],
+        progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Self> {
+        let before = backend.allocated_bytes();
+        let mut config = None;
+        for source in sources.iter_mut().filter(|source| ImageConfig::is_named(source.name())) {
+            config = Some(read_config(source.as_mut()).await?);
+        }
+        let (mut decoder, mut encoder, mut prior) = (None, None, None);
+        let all = sources.len();
+        for (done, source) in sources.iter_mut().enumerate() {
+            progress(done, all)?;
+            if ImageConfig::is_named(source.name()) {
+                continue;
+            }
+            let tensors = FloatTensors::read(source.as_mut()).await?;
+            if let (None, Some(text)) = (&config, tensors.config()) {
+                config = Some(ImageConfig::parse(text)?);
+            }
+            let known = config.clone().unwrap_or_default();
+            for (direction, place) in [(Direction::Decoder, &mut decoder), (Direction::Encoder, &mut encoder)]
+            {
+                let source = source.as_mut();
+                let layers = Autoencoder::load(&mut backend, &tensors, source, direction, &known).await?;
+                if let Some(layers) = layers {
+                    *place = Some(Network::new(layers));
+                }
+            }
+            if let Some(found) = Prior::read(&tensors, source.as_mut()).await? {
+                prior = Some(found);
+            }
+        }
+        if decoder.is_none() && encoder.is_none() {
+            return Err(unknown());
+        }
+        progress(all, all)?;
+        let weight_bytes = backend.allocated_bytes().saturating_sub(before);
+        let config = config.unwrap_or_default();
+        let model = ImageModel { backend, decoder, encoder, config, prior, weight_bytes, dispatches: 0 };
+        if let (Some(decoder), Some(encoder)) = (&model.decoder, &model.encoder)
+            && (decoder.layers.latents, decoder.layers.scale)
+                != (encoder.layers.latents, encoder.layers.scale)
+        {
+            return Err(Error::UnsupportedModel {
+                what: "an encoder and a decoder that do not belong together".to_owned(),
+            });
+        }
+        Ok(model)
+    }
+
+    /// Channels of the latents.
+    #[must_use]
+    pub fn latent_channels(&self) -> u32 {
+        self.decoder.as_ref().or(self.encoder.as_ref()).map_or(0, |network| network.layers.latents)
+    }
+
+    /// Pixels for each latent position and side.
+    #[must_use]
+    pub fn scale(&self) -> u32 {
+        self.decoder.as_ref().or(self.encoder.as_ref()).map_or(1, |network| network.layers.scale)
+    }
+
+    /// Whether it decodes, and whether it encodes.
+    #[must_use]
+    pub fn directions(&self) -> (bool, bool) {
+        (self.decoder.is_some(), self.encoder.is_some())
+    }
+
+    /// The family's name.
+    #[must_use]
+    pub fn architecture(&self) -> &'static str {
+        self.decoder.as_ref().or(self.encoder.as_ref()).map_or("", |network| network.layers.family())
+    }
+
+    /// What the config says.
+    #[must_use]
+    pub fn config(&self) -> &ImageConfig {
+        &self.config
+    }
+
+    /// Bytes of the weights as the backend holds them.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Kernel launches of the last decode, tiles and all, without its preview.
+    #[must_use]
+    pub fn decode_dispatches(&self) -> u64 {
+        self.dispatches
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Gives the backend back; the weights and all sizes are freed.
+    #[must_use]
+    pub fn into_backend(self) -> B {
+        self.backend
+    }
+
+    /// Whether [`ImageModel::sample`] knows how latents are distributed.
+    #[must_use]
+    pub fn has_prior(&self) -> bool {
+        self.prior.is_some()
+    }
+
+    /// Latents drawn for a picture of the size that the model was trained on: from the file's prior, or
+    /// standard normals brought back by the config's scaling. `spread` multiplies the noise: 0 for the mean.
+    #[must_use]
+    pub fn sample(&self, seed: u64, spread: f32) -> Latents {
+        let trained = self.config.sample_size.map(|size| (size / self.scale()).clamp(1, 64));
+        let side = trained.unwrap_or(SAMPLE);
+        let mut latents = Latents::normal(self.latent_channels(), side, side, seed);
+        latents.values.iter_mut().for_each(|v| *v *= spread);
+        match &self.prior {
+            Some(prior) if prior.mean.len() == latents.values.len() => {
+                let noise = std::mem::take(&mut latents.values);
+                let rows = prior.cholesky.chunks_exact(noise.len()).zip(&prior.mean);
+                latents.values = rows
+                    .map(|(row, mean)| mean + row.iter().zip(&noise).map(|(l, e)| l * e).sum::<f32>())
+                    .collect();
+                latents
+            }
+            _ => self.unscaled(&latents),
+        }
+    }
+
+    /// A diffusion model's latents as the decoder wants them: z / scaling + shift.
+    fn unscaled(&self, latents: &Latents) -> Latents {
+        let scaling = self.config.scaling_factor.unwrap_or(1.0);
+        let shift = self.config.shift_factor.unwrap_or(0.0);
+        let values = latents.values.iter().map(|v| v / scaling + shift).collect();
+        Latents { values, ..*latents }
+    }
+
+    /// Latents to the decoder's own output, (height, width, 3) floats, not clamped: around 0 to 1 for the TAESD
+    /// family, around -1 to 1 for an AutoencoderKL.
+    ///
+    /// # Errors
+    /// As for [`ImageModel::decode`].
+    pub async fn decode_floats(
+        &mut self,
+        latents: &Latents,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>> {
+        latents.check()?;
+        let network = self.decoder.as_mut().ok_or_else(|| missing("decoder"))?;
+        let shape = shape_of(latents);
+        network.check(shape, network.layers.scale, MAX_SIDE)?;
+        whole(network, &mut self.backend, shape, true)?;
+        let Some(recorded) = &network.whole else { return Err(no_plan()) };
+        recorded.run(&mut self.backend, &latents.interleaved(), cancelled).await?;
+        self.backend.read(&recorded.output).await
+    }
+
+    /// Latents to a picture.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for latents that are not finite or of another number of channels, and for a
+    /// memory budget in which nothing fits; [`Error::Aborted`]; out of memory, device lost.
+    pub async fn decode(
+        &mut self,
+        latents: &Latents,
+        options: &DecodeOptions,
+        on_event: &mut dyn FnMut(DecodeEvent<'_>),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Picture> {
+        latents.check()?;
+        let unscaled;
+        let latents = if options.scaled {
+            unscaled = self.unscaled(latents);
+            &unscaled
+        } else {
+            latents
+        };
+        let network = self.decoder.as_mut().ok_or_else(|| missing("decoder"))?;
+        network.check(shape_of(latents), network.layers.scale, MAX_SIDE)?;
+        let longer = latents.height.max(latents.width);
+        if options.preview && longer >= 2 * PREVIEW {
+            let coarse = latents.shrunk(longer.div_ceil(PREVIEW));
+            let shape = shape_of(&coarse);
+            // Not kept: its memory is the picture's in a moment.
+            let to_bytes = Some(network.layers.to_bytes());
+            let recorded = network.record(&mut self.backend, shape, Half::Both, to_bytes)?;
+            recorded.run(&mut self.backend, &coarse.interleaved(), cancelled).await?;
+            let rgba = recorded.bytes(&mut self.backend).await?;
+            drop(recorded);
+            let scale = network.layers.scale;
+            let (width, height) = (coarse.width * scale, coarse.height * scale);
+            on_event(DecodeEvent::Preview(&Picture { width, height, rgba }));
+        }
+        match plan(network, &mut self.backend, shape_of(latents), options.memory)? {
+            None => {
+                let Some(recorded) = &network.whole else { return Err(no_plan()) };
+                recorded.run(&mut self.backend, &latents.interleaved(), cancelled).await?;
+                let rgba = recorded.bytes(&mut self.backend).await?;
+                self.dispatches = B::dispatches(&recorded.plan);
+                on_event(DecodeEvent::Tile(1, 1));
+                let scale = network.layers.scale;
+                Ok(Picture { width: latents.width * scale, height: latents.height * scale, rgba })
+            }
+            Some((rows, columns)) => {
+                let mut joined = Joined::new(latents, network.layers.scale, &rows, &columns)?;
+                self.dispatches = tiled(
+                    network,
+                    &mut self.backend,
+                    latents,
+                    (&rows, &columns),
+                    &mut joined,
+                    on_event,
+                    cancelled,
+                )
+                .await?;
+                Ok(joined.picture())
+            }
+        }
+    }
+
+    /// A picture to latents. Its sides must be multiples of [`ImageModel::scale`]; alpha is not looked at.
+    ///
+    /// # Errors
+    /// As for [`ImageModel::decode`].
+    pub async fn encode(&mut self, picture: &Picture, cancelled: &dyn Fn() -> bool) -> Result<Encoding> {
+        let (scale, shift) = self.encoder.as_ref().map_or((1.0, 0.0), |network| network.layers.to_bytes());
+        let values: Vec<f32> = picture
+            .rgba
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .flat_map(|p| [p[0], p[1], p[2]])
+            .map(|v| (f32::from(v) / 255.0 - shift) / scale)
+            .collect();
+        let raw = self.encode_floats(picture.height, picture.width, &values, cancelled).await?;
+        let count = self.latent_channels();
+        if raw.channels != 2 * count {
+            return Ok(Encoding { mean: raw, log_variance: None });
+        }
+        let Latents { height, width, mut values, .. } = raw;
+        let log_variance = values.split_off(values.len() / 2);
+        let half = |values| Latents { channels: count, height, width, values };
+        Ok(Encoding { mean: half(values), log_variance: Some(half(log_variance)) })
+    }
+
+    /// (height, width, 3) floats to the encoder's own output: of 0 to 1 for the TAESD family, whose output are
+    /// latents; of -1 to 1 for an AutoencoderKL, whose output are means, then log-variances.
+    ///
+    /// # Errors
+    /// As for [`ImageModel::encode`].
+    pub async fn encode_floats(
+        &mut self,
+        height: u32,
+        width: u32,
+        values: &[f32],
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Latents> {
+        let network = self.encoder.as_mut().ok_or_else(|| missing("encoder"))?;
+        let scale = network.layers.scale;
+        let shape = ImageShape { height, width, channels: 3 };
+        network.check(shape, 1, MAX_SIDE)?;
+        let fits = height.is_multiple_of(scale) && width.is_multiple_of(scale);
+        if !fits || values.len() as u64 != shape.pixels() * 3 {
+            return Err(Error::InvalidOption {
+                option: "image",
+                value: format!("{width} × {height} pixels, {} values", values.len()),
+                range: "sides that are multiples of the model's scale, three values a pixel",
+            });
+        }
+        whole(network, &mut self.backend, shape, false)?;
+        let Some(recorded) = &network.whole else { return Err(no_plan()) };
+        recorded.run(&mut self.backend, values, cancelled).await?;
+        let flat = self.backend.read(&recorded.output).await?;
+        Ok(Latents::from_interleaved(network.layers.outputs, height / scale, width / scale, &flat))
+    }
+}
+
+fn missing(what: &'static str) -> Error {
+    Error::UnsupportedModel { what: format!("no {what}: the file holds only the other half") }
+}
+
+fn no_plan() -> Error {
+    Error::Internal { what: "a network that was not recorded".to_owned() }
+}
+
+fn shape_of(latents: &Latents) -> ImageShape {
+    ImageShape { height: latents.height, width: latents.width, channels: latents.channels }
+}
+
+async fn read_config(source: &mut dyn ByteSource) -> Result<ImageConfig> {
+    let name = source.name().to_owned();
+    let size = source.size().await?.filter(|size| *size <= ImageConfig::max_bytes());
+    let Some(size) = size else {
+        return Err(Error::Malformed {
+            what: format!("{name}: too large for a config, or of no known size"),
+        });
+    };
+    let mut bytes = vec![0; size as usize];
+    source.read_at(0, &mut bytes).await?;
+    ImageConfig::parse(&String::from_utf8_lossy(&bytes))
+}
+
+impl Prior {
+    async fn read(tensors: &FloatTensors, source: &mut dyn ByteSource) -> Result<Option<Self>> {
+        let (Some(mean), Some(cholesky)) = (tensors.find("prior.mean"), tensors.find("prior.cholesky"))
+        else {
+            return Ok(None);
+        };
+        let size = mean.shape.first().copied().unwrap_or(0);
+        if mean.shape != [size] || cholesky.shape != [size, size] || size > 4096 {
+            let wide = |shape: &[usize]| shape.iter().map(|&d| d as u64).collect();
+            let (found, expected) = (wide(&cholesky.shape), wide(&[size, size]));
+            return Err(Error::ShapeMismatch { what: "prior".to_owned(), found, expected });
+        }
+        Ok(Some(Prior { mean: mean.values(source).await?, cholesky: cholesky.values(source).await? }))
+    }
+}
+
+/// Records the whole network for a size, if it is not yet.
+fn whole<B: ImageBackend>(
+    network: &mut Network<B>,
+    backend: &mut B,
+    shape: ImageShape,
+    decoder: bool,
+) -> Result<()> {
+    if network.whole.as_ref().is_none_or(|kept| kept.shape != shape) {
+        // First of all the old memory: two sizes may not fit.
+        network.forget();
+        let to_bytes = decoder.then(|| network.layers.to_bytes());
+        network.whole = Some(network.record(backend, shape, Half::Both, to_bytes)?);
+    }
+    Ok(())
+}
+
+/// Records what a decode of this size needs: the whole network, or its halves and how the large one is cut.
+fn plan<B: ImageBackend>(
+    network: &mut Network<B>,
+    backend: &mut B,
+    shape: ImageShape,
+    memory: Option<u64>,
+) -> Result<Option<(Cut, Cut)>> {
+    let memory = memory.unwrap_or(u64::MAX);
+    if network.whole.as_ref().is_some_and(|kept| kept.shape == shape) {
+        return Ok(None);
+    }
+    let each = network.bytes_per_position(backend, shape.channels, Half::Both)?;
+    let mut too_large = Error::InvalidOption {
+        option: "memory",
+        value: format!("{memory} bytes"),
+        range: "enough for one tile, or for the whole picture where a network does not split",
+    };
+    if each.saturating_mul(shape.pixels()) <= memory {
+        match whole(network, backend, shape, true) {
+            Ok(()) => return Ok(None),
+            Err(error @ Error::DeviceLimit { .. }) => too_large = error,
+            Err(other) => return Err(other),
+        }
+    }
+    if !network.layers.splits() {
+        return Err(too_large);
+    }
+    if network.small.as_ref().is_none_or(|kept| kept.shape != shape) {
+        network.forget();
+        network.small = Some(network.record(backend, shape, Half::Small, None)?);
+    }
+    let Some(small) = &network.small else { return Err(no_plan()) };
+    let channels = B::shape(&small.output).channels;
+    let each = network.bytes_per_position(backend, channels, Half::Large)?;
+    let small =
+        network.bytes_per_position(backend, shape.channels, Half::Small)?.saturating_mul(shape.pixels());
+    let (mut tall, mut wide) = (1, 1);
+    loop {
+        let (rows, columns) = (Cut::new(shape.height, tall), Cut::new(shape.width, wide));
+        if rows.size.max(columns.size) <= 3 * tiles::HALO && tall.max(wide) > 1 {
+            return Err(too_large);
+        }
+        let tile = ImageShape { height: rows.size, width: columns.size, channels };
+        if small.saturating_add(each.saturating_mul(tile.pixels())) <= memory {
+            if network.large.as_ref().is_some_and(|kept| kept.shape == tile) {
+                return Ok(Some((rows, columns)));
+            }
+            network.large = None;
+            let to_bytes = Some(network.layers.to_bytes());
+            match network.record(backend, tile, Half::Large, to_bytes) {
+                Ok(recorded) => {
+                    network.large = Some(recorded);
+                    return Ok(Some((rows, columns)));
+                }
+                Err(error @ Error::DeviceLimit { .. }) => too_large = error,
+                Err(other) => return Err(other),
+            }
+        }
+        if rows.size >= columns.size {
+            tall += 1;
+        } else {
+            wide += 1;
+        }
+    }
+}
+
+/// The small half at once, so that norms see the whole picture; then the large half, tile by tile. Gives the
+/// number of kernel launches.
+async fn tiled<B: ImageBackend>(
+    network: &Network<B>,
+    backend: &mut B,
+    latents: &Latents,
+    (rows, columns): (&Cut, &Cut),
+    joined: &mut Joined,
+    on_event: &mut dyn FnMut(DecodeEvent<'_>),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<u64> {
+    let (Some(small), Some(large)) = (&network.small, &network.large) else { return Err(no_plan()) };
+    small.run(backend, &latents.interleaved(), cancelled).await?;
+    let values = backend.read(&small.output).await?;
+    let channels = B::shape(&small.output).channels;
+    let count = (rows.starts.len() * columns.starts.len()) as u32;
+    let mut done = 0;
+    for (i, &y) in rows.starts.iter().enumerate() {
+        for (j, &x) in columns.starts.iter().enumerate() {
+            let size = (rows.size, columns.size);
+            let tile = window(&values, latents.width, channels, (y, x), size);
+            large.run(backend, &tile, cancelled).await?;
+            joined.add(&large.bytes(backend).await?, (i, j));
+            done += 1;
+            on_event(DecodeEvent::Tile(done, count));
+        }
+    }
+    Ok(B::dispatches(&small.plan) + u64::from(count) * B::dispatches(&large.plan))
+}
+
+/// The picture that tiles are put into.
+struct Joined {
+    width: u32,
+    height: u32,
+    starts: (Vec<u32>, Vec<u32>),
+    weights: (Vec<Vec<f32>>, Vec<Vec<f32>>),
+    /// (height, width, 3), 0 to 255.
+    sums: Vec<f32>,
+}
+
+impl Joined {
+    fn new(latents: &Latents, scale: u32, rows: &Cut, columns: &Cut) -> Result<Self> {
+        let (height, width) = (latents.height * scale, latents.width * scale);
+        let count = height as usize * width as usize * 3;
+        let mut sums = Vec::new();
+        if sums.try_reserve_exact(count).is_err() {
+            return Err(Error::OutOfMemory { what: "a picture".to_owned(), bytes: count as u64 * 4 });
+        }
+        sums.resize(count, 0.0);
+        let starts = |cut: &Cut| cut.starts.iter().map(|start| start * scale).collect();
+        Ok(Joined {
+            width,
+            height,
+            starts: (starts(rows), starts(columns)),
+            weights: (rows.weights(latents.height, scale), columns.weights(latents.width, scale)),
+            sums,
+        })
+    }
+
+    fn add(&mut self, rgba: &[u8], (i, j): (usize, usize)) {
+        let (y0, x0) = (self.starts.0[i] as usize, self.starts.1[j] as usize);
+        let (down, across) = (&self.weights.0[i], &self.weights.1[j]);
+        for (y, (line, wy)) in rgba.chunks_exact(across.len() * 4).zip(down).enumerate() {
+            let from = ((y0 + y) * self.width as usize + x0) * 3;
+            let to = self.sums[from..].chunks_exact_mut(3);
+            for ((pixel, to), wx) in line.as_chunks::<4>().0.iter().zip(to).zip(across) {
+                let weight = wy * wx;
+                to[0] += weight * f32::from(pixel[0]);
+                to[1] += weight * f32::from(pixel[1]);
+                to[2] += weight * f32::from(pixel[2]);
+            }
+        }
+    }
+
+    fn picture(self) -> Picture {
+        let byte = |v: f32| v.round().clamp(0.0, 255.0) as u8;
+        let pixels = self.sums.chunks_exact(3);
+        let rgba = pixels.flat_map(|p| [byte(p[0]), byte(p[1]), byte(p[2]), 255]).collect();
+        Picture { width: self.width, height: self.height, rgba }
+    }
+}
