@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::cpu::{CpuBackend, CpuOptions};
 use crate::engine::MAX_BATCH;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuOptions};
+use crate::gpu::Gpu;
 use crate::model;
 use crate::ops::GpuBackend;
 use crate::weights::Directory;
@@ -39,6 +39,11 @@ pub enum Why {
         /// Its name.
         adapter: String,
     },
+    /// There is a real adapter, and the network is one that a GPU always computes faster.
+    Adapter {
+        /// Its name.
+        adapter: String,
+    },
     /// Both were timed on the model's shapes: milliseconds for one token.
     Probe {
         /// On the GPU.
@@ -57,6 +62,7 @@ impl Why {
             Why::NoWebGpu => "no-webgpu",
             Why::NoAdapter { .. } => "no-adapter",
             Why::SoftwareAdapter { .. } => "software-adapter",
+            Why::Adapter { .. } => "adapter",
             Why::Probe { .. } => "probe",
         }
     }
@@ -75,6 +81,12 @@ impl std::fmt::Display for Why {
                 f,
                 "The only graphics adapter is a software one ({adapter}), which computes on the CPU too, but slower."
             ),
+            Why::Adapter { adapter } => {
+                write!(
+                    f,
+                    "A graphics adapter was offered ({adapter}), which is what image networks run best on."
+                )
+            }
             Why::Probe { gpu_ms, cpu_ms } => write!(
                 f,
                 "Timed on this model's shapes: about {gpu_ms:.1} ms a token on the GPU, {cpu_ms:.1} ms on one CPU thread."
@@ -97,15 +109,28 @@ pub struct Choice {
 /// # Errors
 /// [`Device::WebGpu`] where there is none; what is wrong with the model's header.
 pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
+    let choice = choose_for_images(wish).await?;
+    match (wish, choice.gpu) {
+        (Device::Auto, Some(gpu)) => {
+            let (gpu_ms, cpu_ms) = probe(&gpu, directory).await?;
+            let gpu = if gpu_ms <= cpu_ms { Some(gpu) } else { None };
+            Ok(Choice { gpu, why: Why::Probe { gpu_ms, cpu_ms } })
+        }
+        (_, gpu) => Ok(Choice { gpu, why: choice.why }),
+    }
+}
+
+/// Decides for an image network: a real GPU always multiplies faster than one CPU thread, so nothing is timed.
+///
+/// # Errors
+/// [`Device::WebGpu`] where there is none.
+pub async fn choose_for_images(wish: Device) -> Result<Choice> {
     match wish {
         Device::Cpu => return Ok(Choice { gpu: None, why: Why::Asked }),
-        Device::WebGpu => {
-            let gpu = Gpu::new(GpuOptions::default()).await?;
-            return Ok(Choice { gpu: Some(gpu), why: Why::Asked });
-        }
+        Device::WebGpu => return Ok(Choice { gpu: Some(Gpu::shared().await?), why: Why::Asked }),
         Device::Auto => {}
     }
-    let gpu = match Gpu::new(GpuOptions::default()).await {
+    let gpu = match Gpu::shared().await {
         Ok(gpu) => gpu,
         Err(Error::NoWebGpu) => return Ok(Choice { gpu: None, why: Why::NoWebGpu }),
         Err(Error::NoAdapter { reason } | Error::DeviceRequest { reason, .. }) => {
@@ -117,9 +142,7 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
         let adapter = gpu.adapter().name.clone();
         return Ok(Choice { gpu: None, why: Why::SoftwareAdapter { adapter } });
     }
-    let (gpu_ms, cpu_ms) = probe(&gpu, directory).await?;
-    let gpu = if gpu_ms <= cpu_ms { Some(gpu) } else { None };
-    Ok(Choice { gpu, why: Why::Probe { gpu_ms, cpu_ms } })
+    Ok(Choice { why: Why::Adapter { adapter: gpu.adapter().name.clone() }, gpu: Some(gpu) })
 }
 
 /// Milliseconds for one token on the GPU and on one CPU thread, extrapolated from a few layers of the

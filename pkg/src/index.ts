@@ -1,21 +1,28 @@
 /**
- * Emberglass: small language models on WebGPU or the CPU, in a Web Worker.
+ * Emberglass: small language models and image decoders on WebGPU or the CPU, in a Web Worker.
  *
  * ```ts
  * const model = await loadTextModel("model.gguf", { onProgress: console.log });
  * const chat = model.createChat({ system: "You are terse." });
  * for await (const piece of chat.send("Hello!")) output.append(piece);
  * await model.dispose();
+ *
+ * const vae = await loadImageDecoder("decoder.safetensors");
+ * context.putImageData((await vae.decode(latents)).image, 0, 0);
  * ```
  *
  * @packageDocumentation
  */
-export { loadTextModel } from "./load.js";
+export { loadImageDecoder, loadTextModel } from "./load.js";
+export { readLatents } from "./latent-file.js";
 export { supported, type Support } from "./supported.js";
 export { EmberglassError, type ErrorCode } from "./errors.js";
 // Types only: these are made by the functions above, never by `new`.
 export type { TextModel } from "./model.js";
 export type { Chat, ChatOptions } from "./chat.js";
+export type { ImageDecoder } from "./image-decoder.js";
+export type { DecodedPicture, PictureSource } from "./picture.js";
+export type { DecodeOptions, DecodeStats, EncodeOptions, ImageDecoderInfo, ImageLoadOptions, Latents } from "./image-types.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,

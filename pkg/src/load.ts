@@ -5,7 +5,9 @@ import { progressMeter } from "./progress.js";
 import type { LoadRequest } from "./protocol.js";
 import { toWireSource } from "./source.js";
 import { MOST_THREADS } from "./threads.js";
-import type { LoadOptions, ModelSource } from "./types.js";
+import { ImageDecoder } from "./image-decoder.js";
+import type { ImageLoadOptions } from "./image-types.js";
+import type { DeviceChoice, LoadOptions, ModelSource } from "./types.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
 const GRACE_MS = 500;
@@ -22,6 +24,51 @@ const GRACE_MS = 500;
 export function loadTextModel(source: ModelSource, options: LoadOptions = {}): Promise<TextModel> {
   // Written out in one expression: this is the form in which bundlers recognise a worker.
   return openTextModel(source, options, () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+}
+
+/**
+ * Loads an image autoencoder: one safetensors file with decoder, encoder or both, or several files as
+ * `{ shards: [...] }`, a `config.json` among them if there is one.
+ *
+ * @param options `shareWith`: a language model whose worker, and GPU device, the decoder shall share. Without it the
+ * decoder has a worker of its own.
+ * @throws {@link EmberglassError} `malformed`, `truncated`, `missing-tensor`, `shape-mismatch`, `unsupported-model`,
+ * `no-webgpu` and `no-adapter` (only with `device: "webgpu"`), `no-simd`, `out-of-memory`, `device-lost`, `network`,
+ * `http-status`; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.
+ */
+export function loadImageDecoder(
+  source: ModelSource,
+  options: ImageLoadOptions & { shareWith?: TextModel } = {},
+): Promise<ImageDecoder> {
+  // Written out in one expression: this is the form in which bundlers recognise a worker.
+  return openImageDecoder(source, options, () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+}
+
+let imageModels = 0;
+
+/** {@link loadImageDecoder} over any worker. Not public: the seam for tests. */
+export async function openImageDecoder(
+  source: ModelSource,
+  { onProgress, signal, device, shareWith }: ImageLoadOptions & { shareWith?: TextModel },
+  spawn: () => WorkerLike,
+): Promise<ImageDecoder> {
+  if (signal?.aborted) throw abortError(signal);
+  checkDevice(device);
+  const model = ++imageModels;
+  const request = { model, source: toWireSource(source), ...(device === undefined ? {} : { device }) };
+  const client = shareWith?.client ?? new EngineClient(spawn);
+  const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
+  try {
+    return new ImageDecoder(client, model, await orAborted(loading, signal), shareWith === undefined);
+  } catch (error) {
+    const end = () => {
+      if (shareWith === undefined) client.close(new EmberglassError("disposed", "the image decoder was not loaded"));
+      else client.call("disposeImage", { model }).catch(() => {});
+    };
+    const timer = setTimeout(end, GRACE_MS);
+    loading.then(end, end).finally(() => clearTimeout(timer));
+    throw error;
+  }
 }
 
 /** {@link loadTextModel} over any worker. Not public: the seam for tests. */
@@ -51,9 +98,7 @@ export async function openTextModel(
 
 /** The options that are sent to the worker. What is `undefined` means "the default", so it is not sent at all. */
 function checked({ contextLength, device, threads, activationBits }: LoadOptions): Omit<LoadRequest, "source"> {
-  if (device !== undefined && !["auto", "webgpu", "cpu"].includes(device)) {
-    throw invalid("device", device, "auto, webgpu or cpu");
-  }
+  checkDevice(device);
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
     throw invalid("threads", threads, `a whole number from 1 to ${MOST_THREADS}`);
   }
@@ -66,6 +111,12 @@ function checked({ contextLength, device, threads, activationBits }: LoadOptions
     ...(device === undefined ? {} : { device }),
     ...(threads === undefined ? {} : { threads }),
   };
+}
+
+function checkDevice(device: DeviceChoice | undefined): void {
+  if (device !== undefined && !["auto", "webgpu", "cpu"].includes(device)) {
+    throw invalid("device", device, "auto, webgpu or cpu");
+  }
 }
 
 function invalid(option: string, value: unknown, range: string): EmberglassError {

@@ -38,6 +38,11 @@ export class TextModel {
   readonly #lifetime = new AbortController();
   #disposing: Promise<void> | undefined;
 
+  /** @internal The worker, for image decoders that share it. */
+  get client(): EngineClient {
+    return this.#client;
+  }
+
   /** @internal */
   constructor(client: EngineClient, info: ModelInfo) {
     this.#client = client;

@@ -1,6 +1,7 @@
 // The message contract between the page and the worker: verb, id, args -> result | error | event.
 // Both sides are typed from the one table below, so neither can drift from the other.
 import type { WireError } from "./errors.js";
+import type { DecodeStats, ImageDecoderInfo, Latents } from "./image-types.js";
 import type { ChatMessage, DeviceChoice, GenerateResult, LoadPhase, ModelInfo, SamplingOptions } from "./types.js";
 
 /** A model's bytes, after the page has resolved addresses. */
@@ -28,12 +29,44 @@ export interface RawProgress {
   totalBytes: number;
 }
 
+/** An image model to load; `model` is the number under which the page will speak of it. */
+export interface ImageLoadRequest {
+  model: number;
+  source: WireSource;
+  device?: DeviceChoice;
+}
+
+/** (height, width, 4) bytes. */
+export interface WirePicture {
+  width: number;
+  height: number;
+  data: Uint8Array;
+}
+
+export interface DecodeRequest {
+  model: number;
+  latents: Latents;
+  scaled: boolean;
+  preview: boolean;
+  memoryBytes?: number;
+}
+
+/** On the way of a decode: a coarse picture, or how many tiles are done. */
+export type DecodeEvent = { preview: WirePicture } | { done: number; total: number };
+
 /** Every verb with its arguments, its result and the events it may send on the way. */
 export interface Verbs {
   load: { args: LoadRequest; result: ModelInfo; event: RawProgress };
   generate: { args: GenerateRequest; result: GenerateResult; event: string };
   tokenize: { args: { text: string; special: boolean }; result: Uint32Array; event: never };
   detokenize: { args: { ids: Uint32Array }; result: string; event: never };
+  loadImage: { args: ImageLoadRequest; result: ImageDecoderInfo; event: RawProgress };
+  imageInfo: { args: { model: number }; result: ImageDecoderInfo; event: never };
+  decode: { args: DecodeRequest; result: WirePicture & { stats: DecodeStats }; event: DecodeEvent };
+  encode: { args: { model: number; picture: WirePicture; seed?: number }; result: Latents; event: never };
+  sample: { args: { model: number; seed: number; spread: number }; result: Latents; event: never };
+  /** Frees one image model; the worker and other models in it go on. */
+  disposeImage: { args: { model: number }; result: null; event: never };
   /** Frees the memory, the GPU's too, and ends the helpers. */
   dispose: { args: null; result: null; event: never };
 }

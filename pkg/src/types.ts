@@ -28,9 +28,9 @@ export interface DeviceInfo {
   threads: number;
   /**
    * Why this device: the caller asked for it; there is no WebGPU; no adapter was offered; the only one is
-   * software; or both were measured.
+   * software; there is a real one, which image networks take untimed; or both were measured.
    */
-  choice: "asked" | "no-webgpu" | "no-adapter" | "software-adapter" | "probe";
+  choice: "asked" | "no-webgpu" | "no-adapter" | "software-adapter" | "adapter" | "probe";
   /** The same as a sentence for people, with names and figures. */
   reason: string;
 }

@@ -1,6 +1,7 @@
 // What the worker needs of the wasm-bindgen module. `worker.ts` assigns the generated module to
 // this type, so a change on the Rust side that does not fit fails the TypeScript build.
-import type { GenerateRequest, RawProgress, WireSource } from "./protocol.js";
+import type { DecodeStats, ImageDecoderInfo, Latents } from "./image-types.js";
+import type { DecodeEvent, GenerateRequest, RawProgress, WirePicture, WireSource } from "./protocol.js";
 import type { DeviceChoice, GenerateResult, ModelInfo } from "./types.js";
 
 /** What the engine says of itself; the size of its memory is seen from outside. */
@@ -41,10 +42,34 @@ export interface WasmTextModelClass {
   ): Promise<WasmTextModel>;
 }
 
+export interface WasmImageModel {
+  info(): ImageDecoderInfo;
+  /** `data` is (channels, height, width). Rejects with `aborted` when the signal fires. */
+  decode(
+    data: Float32Array,
+    request: { channels: number; height: number; width: number; scaled: boolean; preview: boolean; memoryBytes?: number },
+    onEvent: (event: DecodeEvent) => void,
+    signal: AbortSignal,
+  ): Promise<WirePicture & { stats: DecodeStats }>;
+  encode(rgba: Uint8Array, width: number, height: number, seed: number | null | undefined, signal: AbortSignal): Promise<Latents>;
+  sample(seed: number, spread: number): Latents;
+  free(): void;
+}
+
+export interface WasmImageModelClass {
+  load(
+    source: WireSource,
+    options: { device?: DeviceChoice },
+    onProgress: (progress: RawProgress) => void,
+    signal: AbortSignal,
+  ): Promise<WasmImageModel>;
+}
+
 /** A started engine. */
 export interface Engine {
   memory: { readonly buffer: { readonly byteLength: number } };
   /** Compiled; helpers start from the same. */
   module: WebAssembly.Module;
   TextModel: WasmTextModelClass;
+  ImageModel: WasmImageModelClass;
 }

@@ -5,7 +5,7 @@ import type { FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs } from
 import type { SimdLevel } from "./simd.js";
 import { type Cores, threadCount } from "./threads.js";
 import type { ModelInfo } from "./types.js";
-import type { Engine, WasmLoadOptions, WasmTextModel } from "./wasm-surface.js";
+import type { Engine, WasmImageModel, WasmLoadOptions, WasmTextModel } from "./wasm-surface.js";
 
 /** The part of `DedicatedWorkerGlobalScope` that is used. */
 export interface WorkerScope {
@@ -36,7 +36,10 @@ type Handlers = {
 /** Answers requests for the life of the worker; the wasm is loaded on the first of them. */
 export function serve(scope: WorkerScope, host: WorkerHost): void {
   const running = new Map<number, AbortController>();
-  const handlers = textModelHandlers(scope, host);
+  // Started by the first model that is loaded, for all of them.
+  let engine: Promise<Engine> | undefined;
+  const start = () => (engine ??= startEngine(host));
+  const handlers: Handlers = { ...textModelHandlers(scope, host, start), ...imageModelHandlers(start) };
 
   // A trap inside a future that wasm spawned settles no promise: it only shows up as an uncaught
   // error of the worker. Without these two listeners the caller would wait for ever.
@@ -72,7 +75,21 @@ function die(scope: WorkerScope, thrown: unknown): void {
   scope.postMessage({ kind: "fatal", error });
 }
 
-function textModelHandlers(scope: WorkerScope, host: WorkerHost): Handlers {
+/** @throws what crosses to the page: `no-simd`, `worker-failed`. */
+async function startEngine(host: WorkerHost): Promise<Engine> {
+  const level = host.simdLevel();
+  if (!level) throw NO_SIMD;
+  return host.start(level).catch((cause: unknown) => {
+    const { message } = toWire(cause);
+    throw { code: "worker-failed", message: `the engine could not start: ${message}` } satisfies WireError;
+  });
+}
+
+function throwIfAborted(signal: AbortSignal): void {
+  if (signal.aborted) throw { code: "aborted", message: "cancelled by the caller" } satisfies WireError;
+}
+
+function textModelHandlers(scope: WorkerScope, host: WorkerHost, start: () => Promise<Engine>): Omit<Handlers, ImageVerb> {
   const team = new HelperTeam({
     spawnHelper: () => host.spawnHelper(),
     sendLifeline: (port) => scope.postMessage({ kind: "lifeline", port }, [port]),
@@ -87,13 +104,9 @@ function textModelHandlers(scope: WorkerScope, host: WorkerHost): Handlers {
   return {
     async load(request, emit, signal) {
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
-      const level = host.simdLevel();
-      if (!level) throw NO_SIMD;
-      const engine = await host.start(level).catch((cause: unknown) => {
-        const { message } = toWire(cause);
-        throw { code: "worker-failed", message: `the engine could not start: ${message}` } satisfies WireError;
-      });
-      if (signal.aborted) throw { code: "aborted", message: "cancelled by the caller" } satisfies WireError;
+      const engine = await start();
+      throwIfAborted(signal);
+      const level = host.simdLevel() ?? "simd128";
       const { threads, note } = threadCount(request.threads, host.cores());
       const spawnHelpers: WasmLoadOptions["spawnHelpers"] = (count, sharedBytes) =>
         team.start(count, sharedBytes, { level, module: engine.module });
@@ -112,6 +125,42 @@ function textModelHandlers(scope: WorkerScope, host: WorkerHost): Handlers {
       model?.free();
       model = undefined;
       team.end();
+      return null;
+    },
+  };
+}
+
+type ImageVerb = "loadImage" | "imageInfo" | "decode" | "encode" | "sample" | "disposeImage";
+
+/** Any number of image models, beside a language model or without one. */
+function imageModelHandlers(start: () => Promise<Engine>): Pick<Handlers, ImageVerb> {
+  const models = new Map<number, WasmImageModel>();
+  const loaded = (number: number): WasmImageModel => {
+    const model = models.get(number);
+    if (model) return model;
+    throw { code: "internal", message: "no such image model is loaded in this worker" } satisfies WireError;
+  };
+
+  return {
+    async loadImage({ model: number, source, device }, emit, signal) {
+      emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
+      const { ImageModel } = await start();
+      throwIfAborted(signal);
+      const model = await ImageModel.load(source, device === undefined ? {} : { device }, emit, signal);
+      models.set(number, model);
+      return model.info();
+    },
+    imageInfo: async ({ model }) => loaded(model).info(),
+    async decode({ model, latents: { data, ...shape }, scaled, preview, memoryBytes }, emit, signal) {
+      const request = { ...shape, scaled, preview, ...(memoryBytes === undefined ? {} : { memoryBytes }) };
+      return loaded(model).decode(data, request, emit, signal);
+    },
+    encode: async ({ model, picture: { data, width, height }, seed }, _emit, signal) =>
+      loaded(model).encode(data, width, height, seed, signal),
+    sample: async ({ model, seed, spread }) => loaded(model).sample(seed, spread),
+    async disposeImage({ model }) {
+      models.get(model)?.free();
+      models.delete(model);
       return null;
     },
   };

@@ -2,11 +2,12 @@
 // are cloned and delivered later, as between threads, so nothing can pass that a real worker would lose.
 import type { WorkerLike } from "../src/engine-client.js";
 import type { FromWorker, GenerateRequest, RawProgress, ToWorker, WireSource } from "../src/protocol.js";
+import type { ImageDecoderInfo } from "../src/image-types.js";
 import type { HelperLike } from "../src/helper-team.js";
 import type { SimdLevel } from "../src/simd.js";
 import type { Cores } from "../src/threads.js";
 import type { DeviceInfo, GenerateResult } from "../src/types.js";
-import type { WasmInfo, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
+import type { WasmImageModel, WasmInfo, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
 import { serve, type WorkerScope } from "../src/worker-host.js";
 
 export type Generate = (
@@ -24,6 +25,8 @@ export interface Script {
     options: WasmLoadOptions,
   ) => Promise<Partial<WasmInfo> | void>;
   generate?: Generate;
+  /** An image model's methods; what is left out rejects. */
+  image?: Partial<WasmImageModel> & { load?: (options: { device?: string }) => Promise<void> };
   start?: (level: SimdLevel) => Promise<void>;
   /** undefined is a browser without SIMD. Default: relaxed. */
   simdLevel?: () => SimdLevel | undefined;
@@ -41,6 +44,17 @@ export const DEVICE: DeviceInfo = {
   choice: "asked",
   reason: "It was asked for.",
 };
+export const IMAGE_INFO: ImageDecoderInfo = {
+  architecture: "TAESD",
+  latentChannels: 1,
+  scale: 8,
+  decodes: true,
+  encodes: true,
+  hasPrior: false,
+  weightBytes: 10,
+  gpuBytes: 0,
+  device: DEVICE,
+};
 const INFO = { architecture: "llama", name: "fake", device: DEVICE } as WasmInfo;
 /** The smallest module there is. */
 export const MODULE = new WebAssembly.Module(Uint8Array.of(0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00));
@@ -50,6 +64,7 @@ export class FakeWorker implements WorkerLike {
   readonly requests: GenerateRequest[] = [];
   terminated = false;
   freed = false;
+  freedImages = 0;
   /** Most generations that were ever under way at once in the engine. */
   mostAtOnce = 0;
   #atOnce = 0;
@@ -75,6 +90,12 @@ export class FakeWorker implements WorkerLike {
         return {
           memory: { buffer: { byteLength: 1 << 20 } },
           module: MODULE,
+          ImageModel: {
+            load: async (_source, options) => {
+              await script.image?.load?.(options);
+              return this.#imageModel(script.image ?? {});
+            },
+          },
           TextModel: {
             load: async (source, options, onProgress, signal) => {
               const info = await script.load?.(source, onProgress, signal, options);
@@ -114,6 +135,18 @@ export class FakeWorker implements WorkerLike {
     setImmediate(() => {
       if (!this.terminated) listeners.get(type)?.(event);
     });
+  }
+
+  #imageModel(methods: Partial<WasmImageModel>): WasmImageModel {
+    const missing = () => Promise.reject(new Error("not scripted"));
+    return {
+      info: () => IMAGE_INFO,
+      decode: missing,
+      encode: missing,
+      sample: (seed, spread) => ({ channels: 1, height: 1, width: 2, data: Float32Array.of(seed, spread) }),
+      ...methods,
+      free: () => void this.freedImages++,
+    };
   }
 
   #model(generate: Generate, info: WasmInfo): WasmTextModel {

@@ -1,13 +1,18 @@
 //! Adapter and device: what they can do, what has been allocated, whether they are still there.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 
 use super::pipeline::PipelineCache;
 use super::tensor::GpuBuffer;
+
+thread_local! {
+    /// The first view of this thread's device. Once its model is gone a later one gets a device of its own.
+    static LIVING: RefCell<Weak<Gpu>> = const { RefCell::new(Weak::new()) };
+}
 
 /// Wishes for the device.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,7 +49,18 @@ struct Health {
     errors: Vec<Fault>,
 }
 
-/// The device, its queue and its caches. Shared by everything of one model.
+/// Ends the device with its last user.
+struct Keeper(wgpu::Device);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Frees every buffer at once, also those that JavaScript's collector has not looked at yet.
+        self.0.destroy();
+    }
+}
+
+/// The device, its queue and its caches, as one model sees them: [`Gpu::sibling`] gives another model its own
+/// view of the same device, which counts its own bytes.
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -53,6 +69,7 @@ pub struct Gpu {
     max_binding_bytes: u64,
     health: Arc<Mutex<Health>>,
     allocated: Rc<Cell<u64>>,
+    keeper: Rc<Keeper>,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -139,11 +156,45 @@ impl Gpu {
                 .max_binding_bytes
                 .map_or(max_binding_bytes, |wish| wish.min(max_binding_bytes)),
             pipelines: PipelineCache::default(),
+            keeper: Rc::new(Keeper(device.clone())),
             device,
             queue,
             health,
             allocated: Rc::new(Cell::new(0)),
         }))
+    }
+
+    /// The same device for another model.
+    #[must_use]
+    pub fn sibling(&self) -> Rc<Self> {
+        Rc::new(Gpu {
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            pipelines: PipelineCache::default(),
+            adapter: self.adapter.clone(),
+            max_binding_bytes: self.max_binding_bytes,
+            health: self.health.clone(),
+            allocated: Rc::new(Cell::new(0)),
+            keeper: self.keeper.clone(),
+        })
+    }
+
+    /// A view of the device that this thread already has, or of a new one.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub async fn shared() -> Result<Rc<Self>> {
+        let living = LIVING.with_borrow(Weak::upgrade);
+        if let Some(gpu) = living.filter(|gpu| !gpu.is_lost()) {
+            return Ok(gpu.sibling());
+        }
+        let gpu = Self::new(GpuOptions::default()).await?;
+        LIVING.with_borrow_mut(|living| *living = Rc::downgrade(&gpu));
+        Ok(gpu)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.health.lock().is_ok_and(|health| health.lost.is_some())
     }
 
     /// What the adapter is.
@@ -246,13 +297,6 @@ impl Gpu {
         self.wait_native()?;
         told.await?;
         self.check(doing)
-    }
-}
-
-impl Drop for Gpu {
-    fn drop(&mut self) {
-        // Frees every buffer at once, also those that JavaScript's collector has not looked at yet.
-        self.device.destroy();
     }
 }
 

@@ -1,6 +1,6 @@
 //! diffusers' `config.json` of an image autoencoder: what its tensors do not say.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
 
@@ -14,8 +14,14 @@ pub struct ImageConfig {
     pub scaling_factor: Option<f32>,
     /// See `scaling_factor`.
     pub shift_factor: Option<f32>,
-    /// Sides of the pictures it was trained on.
+    /// Sides of the pictures it was trained on. Some configs have a list of two, which is passed over.
+    #[serde(deserialize_with = "one_number")]
     pub sample_size: Option<u32>,
+}
+
+fn one_number<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<u32>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(value.as_u64().and_then(|n| u32::try_from(n).ok()))
 }
 
 /// A config is small; more is no config.

@@ -3,6 +3,16 @@ export default function init(input?: { module_or_path: WebAssembly.Module }): Pr
 
 export function run_cpu_helper(shared: SharedArrayBuffer, index: number): void;
 
+export class WasmImageModel {
+  private constructor();
+  static load(source: any, options: any, onProgress: Function, signal: AbortSignal): Promise<WasmImageModel>;
+  info(): any;
+  decode(latents: Float32Array, request: any, onEvent: Function, signal: AbortSignal): Promise<any>;
+  encode(rgba: Uint8Array, width: number, height: number, seed: number | null | undefined, signal: AbortSignal): Promise<any>;
+  sample(seed: number, spread: number): any;
+  free(): void;
+}
+
 export class WasmTextModel {
   private constructor();
   static load(source: any, options: any, onProgress: Function, signal: AbortSignal): Promise<WasmTextModel>;

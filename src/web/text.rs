@@ -1,55 +1,24 @@
-//! TOKENS → JavaScript: the only `#[wasm_bindgen]` surface, used by `pkg/src/worker.ts` alone. Thin:
-//! it turns plain objects into options and results into plain objects.
+//! TOKENS → JavaScript: the language model.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use js_sys::{Array, Function, Promise, Reflect, SharedArrayBuffer, Uint32Array};
+use js_sys::{Function, Promise, Reflect, SharedArrayBuffer, Uint32Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortSignal, Blob};
+use web_sys::AbortSignal;
 
-use crate::choice::{self, Device, Why};
+use crate::choice::{self, Why};
 use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
 use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, Prompt, TextEngine};
 use crate::error::{Error, Result};
-use crate::gpu::AdapterReport;
 use crate::model::Progress;
 use crate::ops::{Backend, GpuBackend};
 use crate::text::{Message, Sampling, Special};
-use crate::weights::{BlobSource, ByteSource, HttpSource, read_directory};
+use crate::weights::read_directory;
 
-#[wasm_bindgen(start)]
-fn start() {
-    console_error_panic_hook::set_once();
-}
-
-/// Rejections are plain objects, so that they survive the hop out of the worker.
-fn js_error(error: &Error) -> JsValue {
-    to_js(&ErrorReport { code: error.code(), message: error.to_string() })
-        .unwrap_or_else(|_| error.code().into())
-}
-
-#[derive(Serialize)]
-struct ErrorReport {
-    code: &'static str,
-    message: String,
-}
-
-fn to_js<T: Serialize>(value: &T) -> Result<JsValue> {
-    value
-        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
-        .map_err(|e| Error::Internal { what: e.to_string() })
-}
-
-fn from_js<T: for<'de> Deserialize<'de>>(what: &'static str, value: JsValue) -> Result<T> {
-    serde_wasm_bindgen::from_value(value).map_err(|e| Error::InvalidOption {
-        option: what,
-        value: e.to_string(),
-        range: "an object as in the type declarations",
-    })
-}
+use super::{DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, wish};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -61,19 +30,6 @@ struct LoadOptions {
 }
 
 impl LoadOptions {
-    fn device(&self) -> Result<Device> {
-        match self.device.as_deref() {
-            None | Some("auto") => Ok(Device::Auto),
-            Some("webgpu") => Ok(Device::WebGpu),
-            Some("cpu") => Ok(Device::Cpu),
-            Some(other) => Err(Error::InvalidOption {
-                option: "device",
-                value: other.to_owned(),
-                range: "auto, webgpu or cpu",
-            }),
-        }
-    }
-
     fn activation_bits(&self) -> Result<Bits> {
         match self.activation_bits {
             None => Ok(Bits::default()),
@@ -118,17 +74,6 @@ struct Request {
     #[serde(default)]
     logit_bias: HashMap<String, f32>,
 }
-
-/// A JavaScript number that has to be a whole one of at least 0.
-fn whole(option: &'static str, value: f64, most: f64) -> Result<u64> {
-    if value.fract() == 0.0 && (0.0..=most).contains(&value) {
-        return Ok(value as u64);
-    }
-    Err(Error::InvalidOption { option, value: value.to_string(), range: "a whole number of at least 0" })
-}
-
-/// `Number.MAX_SAFE_INTEGER`.
-const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
 
 impl Request {
     fn into_parts(self) -> Result<(Prompt, GenerateOptions)> {
@@ -179,26 +124,6 @@ impl Request {
         };
         Ok((prompt, GenerateOptions { sampling, max_tokens, stop: self.stop, ignore_end: false }))
     }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProgressReport {
-    phase: &'static str,
-    loaded_bytes: u64,
-    total_bytes: u64,
-}
-
-#[derive(Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DeviceReport {
-    kind: &'static str,
-    adapter: String,
-    is_fallback_adapter: bool,
-    features: Vec<String>,
-    threads: usize,
-    choice: &'static str,
-    reason: String,
 }
 
 #[derive(Serialize)]
@@ -385,18 +310,10 @@ async fn load(
     let spawn_helpers = spawn_helpers.and_then(|f| f.dyn_into::<Function>().ok());
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
-    let (wish, threads, bits) = (options.device()?, options.threads()?, options.activation_bits()?);
+    let (wish, threads, bits) =
+        (wish(options.device.as_deref())?, options.threads()?, options.activation_bits()?);
     let mut sources = open_sources(&source, signal)?;
-    let tell = |phase: &'static str, loaded_bytes: u64, total_bytes: u64| -> Result<()> {
-        if signal.aborted() {
-            return Err(Error::Aborted);
-        }
-        let report = to_js(&ProgressReport { phase, loaded_bytes, total_bytes })?;
-        on_progress
-            .call1(&JsValue::NULL, &report)
-            .map(drop)
-            .map_err(|_| Error::Internal { what: "the progress callback threw".to_owned() })
-    };
+    let tell = |phase, loaded, total| tell(on_progress, signal, phase, loaded, total);
     tell("header", 0, 0)?;
     let directory = read_directory(&mut sources).await?;
     let context = engine::context_length(&directory, options.context_length)?;
@@ -426,18 +343,6 @@ async fn load(
     either!(&mut engine, e => e.warm_up().await)?;
     tell("ready", total, total)?;
     Ok(WasmTextModel { engine: RefCell::new(engine), device })
-}
-
-fn gpu_report(adapter: &AdapterReport, why: &Why) -> DeviceReport {
-    DeviceReport {
-        kind: "webgpu",
-        adapter: adapter.name.clone(),
-        is_fallback_adapter: adapter.is_fallback,
-        features: adapter.features.clone(),
-        threads: 1,
-        choice: why.code(),
-        reason: why.to_string(),
-    }
 }
 
 fn cpu_report(backend: &CpuBackend, why: &Why, remark: Option<String>) -> DeviceReport {
@@ -474,31 +379,6 @@ async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (Team, Optio
 async fn spawned(spawn: &Function, count: usize) -> std::result::Result<SharedArrayBuffer, JsValue> {
     let promise = spawn.call2(&JsValue::NULL, &(count as u32).into(), &cpu::SHARED_BYTES.into())?;
     JsFuture::from(promise.dyn_into::<Promise>()?).await?.dyn_into()
-}
-
-fn open_sources(source: &JsValue, signal: &AbortSignal) -> Result<Vec<Box<dyn ByteSource>>> {
-    let list =
-        |key: &str| Reflect::get(source, &key.into()).ok().filter(Array::is_array).map(|v| Array::from(&v));
-    let bad = |value: &str| Error::InvalidOption {
-        option: "source",
-        value: value.to_owned(),
-        range: "{urls: string[]} or {blobs: Blob[]}",
-    };
-    let names = list("names").unwrap_or_default();
-    let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
-    if let Some(urls) = list("urls") {
-        for url in urls {
-            let url = url.as_string().ok_or_else(|| bad("a URL that is not a string"))?;
-            sources.push(Box::new(HttpSource::new(&url, Some(signal.clone()))));
-        }
-    } else if let Some(blobs) = list("blobs") {
-        for (i, blob) in (0..).zip(blobs) {
-            let name = names.get(i).as_string().unwrap_or_else(|| "the file".to_owned());
-            let blob: Blob = blob.dyn_into().map_err(|_| bad("a value that is not a Blob"))?;
-            sources.push(Box::new(BlobSource::new(name, blob, Some(signal.clone()))));
-        }
-    }
-    if sources.is_empty() { Err(bad("nothing")) } else { Ok(sources) }
 }
 
 impl WasmTextModel {

@@ -1,0 +1,138 @@
+import type { EngineClient } from "./engine-client.js";
+import { EmberglassError } from "./errors.js";
+import type { DecodeOptions, EncodeOptions, ImageDecoderInfo, Latents } from "./image-types.js";
+import { DecodedPicture, imageData, type PictureSource, readPicture } from "./picture.js";
+import type { DecodeRequest, Verb, Verbs } from "./protocol.js";
+import { SerialQueue } from "./serial-queue.js";
+
+/** How long the worker may take to free its memory before it is ended from outside. */
+const DISPOSE_GRACE_MS = 2000;
+const MAX_SIDE = 512;
+
+/**
+ * A loaded image autoencoder: latents to pictures, and pictures to latents where the files hold an encoder. Made by
+ * `loadImageDecoder`.
+ *
+ * Requests are computed one after another in the order they were made; those that wait can be cancelled. All methods
+ * reject with {@link EmberglassError}: `disposed` after {@link ImageDecoder.dispose}, `wasm-trap` or `worker-failed`
+ * once the worker has died, `device-lost` once the GPU has gone.
+ */
+export class ImageDecoder {
+  /** What was loaded, and what it runs on, right after loading. */
+  readonly info: ImageDecoderInfo;
+
+  readonly #client: EngineClient;
+  readonly #model: number;
+  readonly #ownsWorker: boolean;
+  readonly #queue = new SerialQueue();
+  readonly #lifetime = new AbortController();
+  #disposing: Promise<void> | undefined;
+
+  /** @internal */
+  constructor(client: EngineClient, model: number, info: ImageDecoderInfo, ownsWorker: boolean) {
+    this.#client = client;
+    this.#model = model;
+    this.info = info;
+    this.#ownsWorker = ownsWorker;
+  }
+
+  /**
+   * Latents to a picture of `scale` times their height and width.
+   *
+   * @throws {@link EmberglassError} `invalid-option` for latents that are not finite, of another number of channels or
+   * not as many as their shape says, and for a memory budget in which nothing fits; `unsupported-model` without a
+   * decoder; `aborted`, `out-of-memory`, `device-limit`, `device-lost`.
+   */
+  decode(latents: Latents, options?: DecodeOptions): Promise<DecodedPicture>;
+  /** Several pictures, one after the other, in the order given. */
+  decode(latents: readonly Latents[], options?: DecodeOptions): Promise<DecodedPicture[]>;
+  async decode(latents: Latents | readonly Latents[], options: DecodeOptions = {}): Promise<DecodedPicture | DecodedPicture[]> {
+    if (!("data" in latents)) {
+      const pictures = [];
+      for (const one of latents) pictures.push(await this.#decode(one, options));
+      return pictures;
+    }
+    return this.#decode(latents, options);
+  }
+
+  async #decode(latents: Latents, { signal, memoryBytes, scaled = false, onPreview, onTile }: DecodeOptions): Promise<DecodedPicture> {
+    const request: DecodeRequest = {
+      model: this.#model,
+      latents: { ...latents, data: Float32Array.from(latents.data) },
+      scaled,
+      preview: onPreview !== undefined,
+      ...(memoryBytes === undefined ? {} : { memoryBytes }),
+    };
+    const { stats, ...picture } = await this.#enqueue("decode", request, signal, (event) => {
+      if ("preview" in event) {
+        const { width, height } = event.preview;
+        onPreview?.({ width, height, image: imageData(event.preview) });
+      } else {
+        onTile?.(event.done, event.total);
+      }
+    });
+    return new DecodedPicture(picture, stats);
+  }
+
+  /**
+   * A picture to latents. It is made smaller to `maxSide`, and cut to a multiple of `scale`.
+   *
+   * @throws {@link EmberglassError} `invalid-option` for what is no picture; `unsupported-model` without an encoder;
+   * `aborted`, `out-of-memory`, `device-limit`, `device-lost`.
+   */
+  async encode(source: PictureSource, { signal, seed, maxSide = MAX_SIDE }: EncodeOptions = {}): Promise<Latents> {
+    const picture = await readPicture(source, this.info.scale, maxSide);
+    return this.#enqueue("encode", { model: this.#model, picture, ...(seed === undefined ? {} : { seed }) }, signal);
+  }
+
+  /**
+   * Latents drawn for a picture of the trained size: from the file's own prior, else standard normals. The same seed
+   * gives the same latents.
+   *
+   * @param options `spread` multiplies the noise: 0 gives the mean picture, 1 (default) the whole variety.
+   */
+  sample(seed: number, { spread = 1, signal }: { spread?: number; signal?: AbortSignal } = {}): Promise<Latents> {
+    return this.#enqueue("sample", { model: this.#model, seed, spread }, signal);
+  }
+
+  /** {@link ImageDecoder.info} with the memory of this moment. */
+  refreshInfo({ signal }: { signal?: AbortSignal } = {}): Promise<ImageDecoderInfo> {
+    return this.#enqueue("imageInfo", { model: this.#model }, signal);
+  }
+
+  /**
+   * Stops what runs, rejects what waits with code `disposed` and frees the memory. The worker ends too, unless it is a
+   * language model's. Calling it again does nothing more. Never rejects.
+   */
+  dispose(): Promise<void> {
+    this.#disposing ??= this.#dispose();
+    return this.#disposing;
+  }
+
+  /** `await using vae = …`. Browsers without the symbol ignore it; call {@link ImageDecoder.dispose} there. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #enqueue<V extends Verb>(
+    verb: V,
+    args: Verbs[V]["args"],
+    signal: AbortSignal | undefined,
+    onEvent?: (event: Verbs[V]["event"]) => void,
+  ): Promise<Verbs[V]["result"]> {
+    const ends = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
+    return this.#queue.run(() => this.#client.call(verb, args, { signal: ends, ...(onEvent ? { onEvent } : {}) }), signal);
+  }
+
+  async #dispose(): Promise<void> {
+    const reason = new EmberglassError("disposed", "the image decoder was disposed");
+    const idle = this.#queue.close(reason);
+    this.#lifetime.abort(reason);
+    const freed = idle.then(() => this.#client.call("disposeImage", { model: this.#model })).catch(() => {});
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, DISPOSE_GRACE_MS)));
+    await Promise.race([freed, late]);
+    clearTimeout(timer);
+    if (this.#ownsWorker) this.#client.close(reason);
+  }
+}

@@ -1,0 +1,87 @@
+import type { DeviceChoice, DeviceInfo, LoadProgress } from "./types.js";
+
+/** Latents of one picture, channels outermost, as files and PyTorch have them. */
+export interface Latents {
+  channels: number;
+  /** Rows. */
+  height: number;
+  /** Columns. */
+  width: number;
+  /** (channels, height, width) finite floats. */
+  data: Float32Array;
+}
+
+/** What was loaded, and what it runs on. */
+export interface ImageDecoderInfo {
+  /** Family of the network: `"TAESD"` or `"AutoencoderKL"`. */
+  architecture: string;
+  /** Channels of the latents. */
+  latentChannels: number;
+  /** Pixels for each latent position and side: 8 for most. */
+  scale: number;
+  /** Whether the files held a decoder. */
+  decodes: boolean;
+  /** Whether the files held an encoder. */
+  encodes: boolean;
+  /** Whether {@link ImageDecoder.sample} knows how latents are distributed. Else it draws standard normals. */
+  hasPrior: boolean;
+  /** Side of the pictures it was trained on, where a config says so. */
+  sampleSize?: number;
+  /** `scaling_factor` of the config: see {@link DecodeOptions.scaled}. */
+  scalingFactor?: number;
+  /** `shift_factor` of the config. */
+  shiftFactor?: number;
+  /** Bytes of the weights in memory. */
+  weightBytes: number;
+  /** GPU memory of this model alone, in bytes: weights and the pictures of the last size; 0 on the CPU. */
+  gpuBytes: number;
+  device: DeviceInfo;
+}
+
+/** Options of `loadImageDecoder`. */
+export interface ImageLoadOptions {
+  /** Called on every change of phase, else at most ten times a second. */
+  onProgress?: (progress: LoadProgress) => void;
+  /** Cancels loading; the promise rejects with an `AbortError` and nothing is left behind. */
+  signal?: AbortSignal;
+  /** What to compute on. Default `"auto"`: a real GPU where there is one, else the CPU. */
+  device?: DeviceChoice;
+}
+
+/** How to decode. */
+export interface DecodeOptions {
+  /** Cancels; the promise rejects with an `AbortError`. The decoder goes on. */
+  signal?: AbortSignal;
+  /**
+   * Bytes that the pictures inside the network may take, default 256 MiB. What is larger is computed in overlapping
+   * tiles. Networks that look at the whole picture everywhere (AutoencoderKL) do not split: `invalid-option`.
+   */
+  memoryBytes?: number;
+  /** The latents are a diffusion model's: the config's scaling and shift are undone first. Default false. */
+  scaled?: boolean;
+  /** Called once with a coarse, smaller picture before large latents are decoded. */
+  onPreview?: (preview: { readonly width: number; readonly height: number; readonly image: ImageData }) => void;
+  /** Called after each tile. */
+  onTile?: (done: number, total: number) => void;
+}
+
+/** How a decode went. */
+export interface DecodeStats {
+  /** Milliseconds in the engine, readback included. */
+  ms: number;
+  /** GPU dispatches; 0 on the CPU. */
+  dispatches: number;
+  /** 1 when the picture was computed at once. */
+  tiles: number;
+  /** GPU memory of this model afterwards, in bytes; 0 on the CPU. */
+  gpuBytes: number;
+}
+
+/** How to encode. */
+export interface EncodeOptions {
+  signal?: AbortSignal;
+  /** Draws latents from the Gaussian that an AutoencoderKL's encoder gives. Default: its mean. */
+  seed?: number;
+  /** Most pixels of the longer side; larger pictures are made smaller first. Default 512. */
+  maxSide?: number;
+}

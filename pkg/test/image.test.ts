@@ -1,0 +1,157 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { readLatents } from "../src/latent-file.js";
+import { openImageDecoder } from "../src/load.js";
+import type { DecodeRequest } from "../src/protocol.js";
+import { FakeWorker, type Script } from "./fake-engine.js";
+import { load, rejects, settle } from "./harness.js";
+
+const LATENTS = { channels: 1, height: 1, width: 2, data: Float32Array.of(0.25, -0.5) };
+const STATS = { ms: 1, dispatches: 2, tiles: 3, gpuBytes: 4 };
+const picture = () => ({ width: 2, height: 1, data: Uint8Array.of(1, 2, 3, 255, 5, 6, 7, 255) });
+
+async function open(script: Script = {}) {
+  const worker = new FakeWorker(script);
+  const vae = await openImageDecoder("https://e.test/vae.safetensors", {}, () => worker);
+  return { vae, worker };
+}
+
+test("latents go in, a picture and its figures come out", async () => {
+  const seen: unknown[] = [];
+  const { vae, worker } = await open({
+    image: {
+      decode: async (data, request, onEvent) => {
+        seen.push([...data], request);
+        onEvent({ done: 1, total: 3 });
+        return { ...picture(), stats: STATS };
+      },
+    },
+  });
+  const tiles: number[][] = [];
+  const got = await vae.decode(LATENTS, { memoryBytes: 1000, scaled: true, onTile: (...tile) => tiles.push(tile) });
+  assert.deepEqual(seen, [[0.25, -0.5], { channels: 1, height: 1, width: 2, scaled: true, preview: false, memoryBytes: 1000 }]);
+  assert.deepEqual([got.width, got.height, [...got.data], got.stats], [2, 1, [1, 2, 3, 255, 5, 6, 7, 255], STATS]);
+  assert.deepEqual(tiles, [[1, 3]]);
+  const sent = worker.received.find((message) => message.verb === "decode");
+  assert.equal((sent as { args: DecodeRequest }).args.latents.data.length, 2);
+});
+
+test("several latents come back in order", async () => {
+  const { vae } = await open({
+    image: {
+      decode: async (data) => ({ ...picture(), data: Uint8Array.of(data[0] ?? 0), stats: STATS }),
+    },
+  });
+  const of = (value: number) => ({ ...LATENTS, data: Float32Array.of(value, 0) });
+  const pictures = await vae.decode([of(1), of(2), of(3)]);
+  assert.deepEqual(pictures.map(({ data }) => data[0]), [1, 2, 3]);
+});
+
+test("an engine error keeps its code, and the decoder goes on", async () => {
+  let times = 0;
+  const { vae } = await open({
+    image: {
+      decode: async () => {
+        if (times++ === 0) throw { code: "invalid-option", message: "NaN at 3" };
+        return { ...picture(), stats: STATS };
+      },
+    },
+  });
+  await rejects(vae.decode(LATENTS), "invalid-option");
+  assert.equal((await vae.decode(LATENTS)).width, 2);
+});
+
+test("a signal cancels the decode that runs and the one that waits", async () => {
+  const { vae } = await open({
+    image: {
+      decode: (_data, _request, _onEvent, signal) =>
+        new Promise((_, reject) => signal.addEventListener("abort", () => reject({ code: "aborted", message: "" }))),
+    },
+  });
+  const [first, second] = [new AbortController(), new AbortController()];
+  const running = vae.decode(LATENTS, { signal: first.signal });
+  const waiting = vae.decode(LATENTS, { signal: second.signal });
+  await settle();
+  second.abort();
+  await rejects(waiting, "aborted");
+  first.abort();
+  assert.equal((await rejects(running, "aborted")).name, "AbortError");
+});
+
+test("disposing frees the model and ends the worker", async () => {
+  const { vae, worker } = await open();
+  await vae.dispose();
+  assert.deepEqual([worker.freedImages, worker.terminated], [1, true]);
+  await rejects(vae.decode(LATENTS), "disposed");
+});
+
+test("a decoder can share a language model's worker, which outlives it", async () => {
+  const { model, worker } = await load();
+  const vae = await openImageDecoder("https://e.test/v", { shareWith: model }, () => assert.fail("a second worker"));
+  assert.deepEqual([...(await vae.sample(7, { spread: 0.5 })).data], [7, 0.5]);
+  await vae.dispose();
+  assert.deepEqual([worker.freedImages, worker.terminated, worker.freed], [1, false, false]);
+  assert.equal((await model.generate("x").result).text, "<x>");
+});
+
+test("a failed load ends the worker, a refused device does not even start one", async () => {
+  const worker = new FakeWorker({ image: { load: () => Promise.reject({ code: "unsupported-model", message: "x" }) } });
+  await rejects(openImageDecoder("https://e.test/v", {}, () => worker), "unsupported-model");
+  await settle();
+  assert.equal(worker.terminated, true);
+  const bad = openImageDecoder("https://e.test/v", { device: "gpu" as "cpu" }, () => assert.fail("a worker"));
+  await rejects(bad, "invalid-option");
+});
+
+function npy(header: string, data: Uint8Array, version = 1): Blob {
+  const text = new TextEncoder().encode(header);
+  const bytes = new Uint8Array(10 + text.length + data.length);
+  bytes.set([0x93, ...new TextEncoder().encode("NUMPY"), version, 0, text.length & 255, text.length >> 8]);
+  bytes.set(text, 10);
+  bytes.set(data, 10 + text.length);
+  return new Blob([bytes]);
+}
+
+const bytes = (values: Float32Array | Float64Array | Uint16Array) => new Uint8Array(values.buffer as ArrayBuffer);
+
+test(".npy files of every width are read, batches as well", async () => {
+  const [one] = await readLatents(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 2), }\n", bytes(Float32Array.of(1.5, -2))));
+  assert.deepEqual(one, { channels: 1, height: 1, width: 2, data: Float32Array.of(1.5, -2) });
+  // 0x3c00 is 1, 0xc100 is -2.5, 0x0001 the least above 0, 0x7c00 infinite.
+  const halves = Uint16Array.of(0x3c00, 0xc100, 0x0001, 0x7c00);
+  const batch = await readLatents(npy("{'descr': '<f2', 'fortran_order': False, 'shape': (2, 1, 1, 2), }\n", bytes(halves)));
+  assert.deepEqual(batch.map(({ data }) => [...data]), [[1, -2.5], [2 ** -24, Infinity]]);
+  const doubles = npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1, 1), }\n", bytes(Float64Array.of(0.5)));
+  assert.equal((await readLatents(doubles))[0]?.data[0], 0.5);
+});
+
+function safetensors(header: string, data: Uint8Array): Blob {
+  const text = new TextEncoder().encode(header);
+  const length = new Uint8Array(8);
+  new DataView(length.buffer).setBigUint64(0, BigInt(text.length), true);
+  return new Blob([length, text, data as Uint8Array<ArrayBuffer>]);
+}
+
+test("safetensors files are read", async () => {
+  const header = '{"__metadata__":{"a":"b"},"z":{"dtype":"F32","shape":[1,2,1],"data_offsets":[0,8]}}';
+  const [one] = await readLatents(safetensors(header, bytes(Float32Array.of(3, 4))));
+  assert.deepEqual(one, { channels: 1, height: 2, width: 1, data: Float32Array.of(3, 4) });
+});
+
+test("what is no latents is refused by code", async () => {
+  const head = (descr: string, shape: string, order = "False") => `{'descr': '${descr}', 'fortran_order': ${order}, 'shape': ${shape}, }`;
+  const four = bytes(Float32Array.of(1));
+  await rejects(readLatents(new Blob(["hello, this is no file of latents"])), "malformed");
+  await rejects(readLatents(new Blob([])), "truncated");
+  await rejects(readLatents(npy(head("<i4", "(1, 1, 1)"), four)), "unsupported-type");
+  await rejects(readLatents(npy(head(">f4", "(1, 1, 1)"), four)), "unsupported-type");
+  await rejects(readLatents(npy(head("<f4", "(1, 1, 1)", "True"), four)), "malformed");
+  await rejects(readLatents(npy(head("<f4", "(1, 1, 2)"), four)), "truncated");
+  await rejects(readLatents(npy(head("<f4", "(2,)"), four)), "shape-mismatch");
+  await rejects(readLatents(npy(head("<f4", "(0, 1, 1)"), four)), "shape-mismatch");
+  await rejects(readLatents(npy(head("<f4", "(99999999, 99999999, 99999999)"), four)), "shape-mismatch");
+  const outside = '{"z":{"dtype":"F32","shape":[1,1,1],"data_offsets":[0,400]}}';
+  await rejects(readLatents(safetensors(outside, four)), "truncated");
+  await rejects(readLatents(safetensors('{"z":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', four)), "malformed");
+  await rejects(readLatents(safetensors('{"z":{"dtype":"I8","shape":[1,1,1],"data_offsets":[0,1]}}', four)), "unsupported-type");
+});

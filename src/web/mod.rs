@@ -1,0 +1,146 @@
+//! TOKENS and PIXELS → JavaScript: the only `#[wasm_bindgen]` surface, used by `pkg/src/worker.ts` alone.
+//! Thin: it turns plain objects into options and results into plain objects.
+
+mod image;
+mod text;
+
+use js_sys::{Array, Function, Reflect};
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+use web_sys::{AbortSignal, Blob};
+
+use crate::choice::{Device, Why};
+use crate::error::{Error, Result};
+use crate::gpu::AdapterReport;
+use crate::weights::{BlobSource, ByteSource, HttpSource};
+
+#[wasm_bindgen(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// Rejections are plain objects, so that they survive the hop out of the worker.
+fn js_error(error: &Error) -> JsValue {
+    to_js(&ErrorReport { code: error.code(), message: error.to_string() })
+        .unwrap_or_else(|_| error.code().into())
+}
+
+#[derive(Serialize)]
+struct ErrorReport {
+    code: &'static str,
+    message: String,
+}
+
+fn to_js<T: Serialize>(value: &T) -> Result<JsValue> {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|e| Error::Internal { what: e.to_string() })
+}
+
+fn from_js<T: for<'de> Deserialize<'de>>(what: &'static str, value: JsValue) -> Result<T> {
+    serde_wasm_bindgen::from_value(value).map_err(|e| Error::InvalidOption {
+        option: what,
+        value: e.to_string(),
+        range: "an object as in the type declarations",
+    })
+}
+
+/// A JavaScript number that has to be a whole one of at least 0.
+fn whole(option: &'static str, value: f64, most: f64) -> Result<u64> {
+    if value.fract() == 0.0 && (0.0..=most).contains(&value) {
+        return Ok(value as u64);
+    }
+    Err(Error::InvalidOption { option, value: value.to_string(), range: "a whole number of at least 0" })
+}
+
+/// `Number.MAX_SAFE_INTEGER`.
+const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+
+/// `device` of the options.
+fn wish(device: Option<&str>) -> Result<Device> {
+    match device {
+        None | Some("auto") => Ok(Device::Auto),
+        Some("webgpu") => Ok(Device::WebGpu),
+        Some("cpu") => Ok(Device::Cpu),
+        Some(other) => Err(Error::InvalidOption {
+            option: "device",
+            value: other.to_owned(),
+            range: "auto, webgpu or cpu",
+        }),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProgressReport {
+    phase: &'static str,
+    loaded_bytes: u64,
+    total_bytes: u64,
+}
+
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeviceReport {
+    kind: &'static str,
+    adapter: String,
+    is_fallback_adapter: bool,
+    features: Vec<String>,
+    threads: usize,
+    choice: &'static str,
+    reason: String,
+}
+
+fn gpu_report(adapter: &AdapterReport, why: &Why) -> DeviceReport {
+    DeviceReport {
+        kind: "webgpu",
+        adapter: adapter.name.clone(),
+        is_fallback_adapter: adapter.is_fallback,
+        features: adapter.features.clone(),
+        threads: 1,
+        choice: why.code(),
+        reason: why.to_string(),
+    }
+}
+
+/// Reports how far loading is; the caller's abort ends it here.
+fn tell(
+    on_progress: &Function,
+    signal: &AbortSignal,
+    phase: &'static str,
+    loaded_bytes: u64,
+    total_bytes: u64,
+) -> Result<()> {
+    if signal.aborted() {
+        return Err(Error::Aborted);
+    }
+    let report = to_js(&ProgressReport { phase, loaded_bytes, total_bytes })?;
+    on_progress
+        .call1(&JsValue::NULL, &report)
+        .map(drop)
+        .map_err(|_| Error::Internal { what: "the progress callback threw".to_owned() })
+}
+
+fn open_sources(source: &JsValue, signal: &AbortSignal) -> Result<Vec<Box<dyn ByteSource>>> {
+    let list =
+        |key: &str| Reflect::get(source, &key.into()).ok().filter(Array::is_array).map(|v| Array::from(&v));
+    let bad = |value: &str| Error::InvalidOption {
+        option: "source",
+        value: value.to_owned(),
+        range: "{urls: string[]} or {blobs: Blob[]}",
+    };
+    let names = list("names").unwrap_or_default();
+    let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
+    if let Some(urls) = list("urls") {
+        for url in urls {
+            let url = url.as_string().ok_or_else(|| bad("a URL that is not a string"))?;
+            sources.push(Box::new(HttpSource::new(&url, Some(signal.clone()))));
+        }
+    } else if let Some(blobs) = list("blobs") {
+        for (i, blob) in (0..).zip(blobs) {
+            let name = names.get(i).as_string().unwrap_or_else(|| "the file".to_owned());
+            let blob: Blob = blob.dyn_into().map_err(|_| bad("a value that is not a Blob"))?;
+            sources.push(Box::new(BlobSource::new(name, blob, Some(signal.clone()))));
+        }
+    }
+    if sources.is_empty() { Err(bad("nothing")) } else { Ok(sources) }
+}
