@@ -16,7 +16,7 @@ export default defineConfig({
     // Inlined assets are data: addresses, which the page's policy refuses.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rollupOptions: { input: ["index.html", "bench.html"] },
+    rollupOptions: { input: ["index.html", "image.html", "bench.html"] },
   },
   worker: { format: "es" },
   // Pre-bundling would tear the package's worker away from its wasm.

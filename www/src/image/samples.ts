@@ -1,0 +1,66 @@
+// The grid of samples. Two of them are A and B, for what is below.
+import type { ImageDecoder, Latents } from "emberglass";
+import { el, need } from "../dom.js";
+import { draw } from "./canvas.js";
+
+const COUNT = 12;
+
+export interface Sample {
+  latents: Latents;
+  image: ImageData;
+}
+
+/** `onChoose` gets A and B whenever one of them changes. */
+export class Samples {
+  readonly #root = need("samples");
+  readonly #onChoose: (a: Sample, b: Sample) => void;
+  #all: { sample: Sample; button: HTMLButtonElement }[] = [];
+  #chosen: [number, number] = [0, 1];
+
+  constructor(onChoose: (a: Sample, b: Sample) => void) {
+    this.#onChoose = onChoose;
+  }
+
+  /** Draws new ones, one after the other, each shown as soon as it is there. */
+  async draw(vae: ImageDecoder, seed: number, spread: number, signal: AbortSignal): Promise<void> {
+    this.#all = [];
+    this.#chosen = [0, 1];
+    this.#root.replaceChildren();
+    for (let i = 0; i < COUNT; i++) {
+      const latents = await vae.sample(seed + i, { spread, signal });
+      const { image } = await vae.decode(latents, { signal });
+      if (signal.aborted) return;
+      this.#add({ latents, image });
+    }
+  }
+
+  #add(sample: Sample): void {
+    const canvas = el("canvas", { class: "picture" });
+    draw(canvas, sample.image);
+    const index = this.#all.length;
+    const button = el("button", { type: "button", class: "sample", "aria-label": `Sample ${index + 1}`, "data-testid": "sample-picture" }, canvas);
+    button.addEventListener("click", () => this.#choose(index));
+    this.#all.push({ sample, button });
+    this.#root.append(button);
+    if (this.#all.length === 2) this.#tell();
+  }
+
+  /** What was B becomes A. */
+  #choose(index: number): void {
+    if (index === this.#chosen[1]) return;
+    this.#chosen = [this.#chosen[1], index];
+    this.#tell();
+  }
+
+  #tell(): void {
+    const [a, b] = this.#chosen;
+    for (const [i, { button }] of this.#all.entries()) {
+      const role = i === a ? "A" : i === b ? "B" : undefined;
+      button.setAttribute("aria-pressed", String(role !== undefined));
+      if (role === undefined) button.removeAttribute("data-role");
+      else button.setAttribute("data-role", role);
+    }
+    const [first, second] = [this.#all[a]?.sample, this.#all[b]?.sample];
+    if (first && second) this.#onChoose(first, second);
+  }
+}
