@@ -2,14 +2,14 @@
 // scale = gain / deviation and shift = bias - mean * scale. One thread a channel.
 
 struct Params {
-  pixels: u32,
+  height: u32,
+  width: u32,
   channels: u32,      // floats of a pixel, padding included
   group_channels: u32,
   slices: u32,
   groups: u32,
   eps: f32,
-  pad0: u32,
-  pad1: u32,
+  pad: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

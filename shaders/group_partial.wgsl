@@ -3,19 +3,33 @@
 // squares would cancel.
 
 struct Params {
-  pixels: u32,
+  height: u32,
+  width: u32,
   channels: u32,      // floats of a pixel, padding included
   group_channels: u32,
   slices: u32,
   groups: u32,
   eps: f32,
-  pad0: u32,
-  pad1: u32,
+  pad: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read_write> slices_of: array<vec4<f32>>; // (groups, slices)
+
+// The part that is measured, on a coarse grid. It changes from run to run.
+struct Window {
+  top: u32,
+  bottom: u32,
+  left: u32,
+  right: u32,
+  rows: u32,
+  columns: u32,
+  pad0: u32,
+  pad1: u32,
+}
+
+@group(0) @binding(3) var<uniform> window: Window;
 
 #import shared/moments.wgsl
 
@@ -24,12 +38,17 @@ var<workgroup> shares: array<vec3<f32>, 64>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
   let slice = group.x;
-  let total = params.pixels * params.group_channels;
+  let top = window.top * params.height / window.rows;
+  let left = window.left * params.width / window.columns;
+  let rows = window.bottom * params.height / window.rows - top;
+  let columns = window.right * params.width / window.columns - left;
+  let total = rows * columns * params.group_channels;
   let size = (total + params.slices - 1u) / params.slices;
   let end = min(total, (slice + 1u) * size);
   var moments = vec3<f32>();
   for (var i = slice * size + index; i < end; i += 64u) {
-    let pixel = i / params.group_channels;
+    let measured = i / params.group_channels;
+    let pixel = (top + measured / columns) * params.width + left + measured % columns;
     let channel = group.y * params.group_channels + i % params.group_channels;
     let value = input[pixel * params.channels + channel];
     let count = moments.x + 1.0;

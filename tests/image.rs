@@ -236,6 +236,71 @@ async fn tiles<B: ImageBackend>(what: &str, backend: B, side: u32) {
     assert_eq!(model.decode(&latents, &options, &mut |_| {}, NEVER).await.unwrap(), joined);
 }
 
+fn emoji() -> Vec<Box<dyn ByteSource>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/public/emoji/emoji-vae.safetensors");
+    vec![Box::new(FileSource::open(path).unwrap())]
+}
+
+/// Norms of an AutoencoderKL reach over the whole picture, also when it is computed in tiles.
+#[test]
+fn norms_reach_over_all_tiles() {
+    pollster::block_on(async {
+        let backend = CpuImages::new(Level::best());
+        let mut model = ImageModel::load(backend, &mut emoji(), &mut |_, _| Ok(())).await.unwrap();
+        let side = 36;
+        // Another scene in each quarter, so that tiles differ.
+        let mut latents = Latents { channels: 16, height: side, width: side, values: Vec::new() };
+        let scenes: Vec<Latents> = (0..81).map(|seed| model.sample(seed, 0.8)).collect();
+        for c in 0..16 {
+            for y in 0..side {
+                for x in 0..side {
+                    let scene = &scenes[((y / 4) * 9 + x / 4) as usize];
+                    latents.values.push(scene.values[((c * 4 + y % 4) * 4 + x % 4) as usize]);
+                }
+            }
+        }
+        let whole = decode(&mut model, &latents, NEVER).await.unwrap();
+        let untiled = model.backend().allocated_bytes() - model.weight_bytes();
+        let mut model =
+            ImageModel::load(model.into_backend(), &mut emoji(), &mut |_, _| Ok(())).await.unwrap();
+        let options = DecodeOptions { memory: Some(untiled * 9 / 10), ..DecodeOptions::default() };
+        let mut tiles = 0;
+        let mut on_event = |event: DecodeEvent<'_>| {
+            if let DecodeEvent::Tile(_, all) = event {
+                tiles = all;
+            }
+        };
+        let joined = model.decode(&latents, &options, &mut on_event, NEVER).await.unwrap();
+        let differences: Vec<u8> = whole.rgba.iter().zip(&joined.rgba).map(|(a, b)| a.abs_diff(*b)).collect();
+        let apart = differences.iter().max().unwrap();
+        let mean = differences.iter().map(|d| f64::from(*d)).sum::<f64>() / differences.len() as f64;
+        println!("emoji: {tiles} runs of tiles, at most {apart}/255 apart, {mean:.3} on average");
+        assert!(tiles > 3 && *apart < 2);
+    });
+}
+
+/// The page's own model: samples of a seed are always the same, pictures come back, the config is read.
+#[test]
+fn the_default_model_samples_and_comes_back() {
+    pollster::block_on(async {
+        let backend = CpuImages::new(Level::best());
+        let mut model = ImageModel::load(backend, &mut emoji(), &mut |_, _| Ok(())).await.unwrap();
+        assert_eq!((model.latent_channels(), model.scale(), model.has_prior()), (16, 16, true));
+        assert_eq!(model.config().norm_num_groups, Some(8));
+        let z = model.sample(1, 0.8);
+        assert_eq!((z.channels, z.height, z.width), (16, 4, 4));
+        assert_eq!(z, model.sample(1, 0.8));
+        assert_ne!(z, model.sample(2, 0.8));
+        let picture = decode(&mut model, &z, NEVER).await.unwrap();
+        let back = model.encode(&picture, NEVER).await.unwrap().mean;
+        let again = decode(&mut model, &back, NEVER).await.unwrap();
+        let squares = picture.rgba.iter().zip(&again.rgba).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
+        let psnr = 10.0 * (255.0f64.powi(2) / (squares.sum::<f64>() / picture.rgba.len() as f64)).log10();
+        println!("a sample comes back with {psnr:.1} dB");
+        assert!(psnr > 15.0);
+    });
+}
+
 #[test]
 fn tiles_on_the_cpu() {
     pollster::block_on(tiles("CPU", CpuImages::new(Level::best()), 48));

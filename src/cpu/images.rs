@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, check_attention, check_conv,
+    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Window, check_attention, check_conv,
     check_norm, check_pixels, check_weights,
 };
 
@@ -105,6 +105,7 @@ pub struct CpuImages {
     /// The input of a convolution after its norm and activation.
     ready: Vec<f32>,
     breath: Breath,
+    window: Window,
 }
 
 impl CpuImages {
@@ -118,6 +119,7 @@ impl CpuImages {
             recording: Vec::new(),
             ready: Vec::new(),
             breath: Breath::default(),
+            window: Window::ALL,
         }
     }
 
@@ -186,6 +188,7 @@ impl CpuImages {
 fn statistics(
     data: &[f32],
     shape: ImageShape,
+    window: Window,
     groups: usize,
     eps: f32,
     gain: &[f32],
@@ -193,16 +196,23 @@ fn statistics(
 ) -> Vec<f32> {
     let channels = shape.channels as usize;
     let stride = padded(channels);
+    let at = |part: u32, side: u32, parts: u32| (part * side / parts) as usize;
+    let (width, rows, columns) = (shape.width as usize, window.rows, window.columns);
+    let (top, bottom) = (at(window.top, shape.height, rows), at(window.bottom, shape.height, rows));
+    let (left, right) = (at(window.left, shape.width, columns), at(window.right, shape.width, columns));
     let mut sums = vec![(0.0f64, 0.0f64); channels];
-    for pixel in data.chunks_exact(stride).take(shape.pixels() as usize) {
-        for (sum, &v) in sums.iter_mut().zip(pixel) {
-            let v = f64::from(v);
-            sum.0 += v;
-            sum.1 += v * v;
+    for y in top..bottom {
+        let line = &data[(y * width + left) * stride..(y * width + right) * stride];
+        for pixel in line.chunks_exact(stride) {
+            for (sum, &v) in sums.iter_mut().zip(pixel) {
+                let v = f64::from(v);
+                sum.0 += v;
+                sum.1 += v * v;
+            }
         }
     }
     let size = channels / groups;
-    let count = (size as u64 * shape.pixels()) as f64;
+    let count = (size * (bottom - top) * (right - left)) as f64;
     let mut norm = vec![0.0; 2 * stride];
     for (g, group) in sums.chunks_exact(size).enumerate() {
         let mean = group.iter().map(|s| s.0).sum::<f64>() / count;
@@ -297,6 +307,27 @@ impl ImageBackend for CpuImages {
         Ok(to)
     }
 
+    fn measure(&mut self, window: Window) {
+        self.window = window;
+    }
+
+    fn given_norm(&mut self, channels: u32) -> Result<CpuNorm> {
+        floats(&self.account, "a norm", 2 * padded(channels as usize) as u64)
+    }
+
+    fn write_norm(&mut self, norm: &CpuNorm, scales: &[f32], shifts: &[f32]) {
+        let mut values = norm.write();
+        let stride = padded(scales.len());
+        values[..scales.len()].copy_from_slice(scales);
+        values[stride..stride + shifts.len()].copy_from_slice(shifts);
+    }
+
+    async fn read_norm(&mut self, norm: &CpuNorm, channels: u32) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (values, count) = (norm.read(), channels as usize);
+        let stride = padded(count);
+        Ok((values[..count].to_vec(), values[stride..stride + count].to_vec()))
+    }
+
     fn attention(&mut self, q: &CpuImage, k: &CpuImage, v: &CpuImage, out: &CpuImage) -> Result<()> {
         check_attention([q.shape, k.shape, v.shape, out.shape])?;
         let (shape, out) = (q.shape, out.data());
@@ -336,7 +367,7 @@ impl ImageBackend for CpuImages {
                     self.run_attention(&q, &k, &v, &mut out.write(), *shape);
                 }
                 Op::Norm { input, shape, groups, eps, gain, bias, to } => {
-                    let norm = statistics(&input.read(), *shape, *groups, *eps, gain, bias);
+                    let norm = statistics(&input.read(), *shape, self.window, *groups, *eps, gain, bias);
                     to.write().copy_from_slice(&norm);
                 }
             }

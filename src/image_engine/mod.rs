@@ -2,15 +2,17 @@
 
 mod latents;
 mod network;
+mod statistics;
 mod tiles;
 
 use crate::error::{Error, Result};
 use crate::model::image::{Autoencoder, Direction, Half, ImageConfig, unknown};
-use crate::ops::{ImageBackend, ImageShape};
+use crate::ops::{ImageBackend, ImageShape, Window};
 use crate::weights::{ByteSource, FloatTensors};
 
 pub use latents::{Latents, Picture};
-use network::Network;
+use network::{Network, Recorded};
+use statistics::Statistics;
 use tiles::{Cut, window};
 
 /// Sides of a picture, in pixels, at most: 16384² floats of 8 channels are far beyond any device.
@@ -19,6 +21,10 @@ const MAX_SIDE: u32 = 16_384;
 const PREVIEW: u32 = 16;
 /// A network without a trained size is sampled at so many positions a side.
 const SAMPLE: u32 = 16;
+
+/// Times that the tiles of a network with norms run before the time that counts: how far off the result is then
+/// is measured in `tests/image.rs`.
+const REFINEMENTS: u32 = 2;
 
 /// A Gaussian over the latents of one picture, of the file's `prior.mean` and `prior.cholesky`: mean + L·ε for
 /// standard normals ε, over (channels, rows, columns).
@@ -45,7 +51,7 @@ pub struct DecodeOptions {
 pub enum DecodeEvent<'a> {
     /// A coarse picture, smaller than the one to come.
     Preview(&'a Picture),
-    /// Tiles done, and of how many.
+    /// Tiles done, and of how many; a network with norms runs each several times.
     Tile(u32, u32),
 }
 
@@ -280,7 +286,7 @@ impl<B: ImageBackend> ImageModel<B> {
             let shape = shape_of(&coarse);
             // Not kept: its memory is the picture's in a moment.
             let to_bytes = Some(network.layers.to_bytes());
-            let recorded = network.record(&mut self.backend, shape, Half::Both, to_bytes)?;
+            let recorded = network.record(&mut self.backend, shape, Half::Both, to_bytes, None)?;
             recorded.run(&mut self.backend, &coarse.interleaved(), cancelled).await?;
             let rgba = recorded.bytes(&mut self.backend).await?;
             drop(recorded);
@@ -299,18 +305,11 @@ impl<B: ImageBackend> ImageModel<B> {
                 Ok(Picture { width: latents.width * scale, height: latents.height * scale, rgba })
             }
             Some((rows, columns)) => {
-                let mut joined = Joined::new(latents, network.layers.scale, &rows, &columns)?;
-                self.dispatches = tiled(
-                    network,
-                    &mut self.backend,
-                    latents,
-                    (&rows, &columns),
-                    &mut joined,
-                    on_event,
-                    cancelled,
-                )
-                .await?;
-                Ok(joined.picture())
+                let cuts = (&rows, &columns);
+                let (picture, dispatches) =
+                    tiled(network, &mut self.backend, latents, cuts, on_event, cancelled).await?;
+                self.dispatches = dispatches;
+                Ok(picture)
             }
         }
     }
@@ -424,7 +423,7 @@ fn whole<B: ImageBackend>(
         // First of all the old memory: two sizes may not fit.
         network.forget();
         let to_bytes = decoder.then(|| network.layers.to_bytes());
-        network.whole = Some(network.record(backend, shape, Half::Both, to_bytes)?);
+        network.whole = Some(network.record(backend, shape, Half::Both, to_bytes, None)?);
     }
     Ok(())
 }
@@ -458,7 +457,7 @@ fn plan<B: ImageBackend>(
     }
     if network.small.as_ref().is_none_or(|kept| kept.shape != shape) {
         network.forget();
-        network.small = Some(network.record(backend, shape, Half::Small, None)?);
+        network.small = Some(network.record(backend, shape, Half::Small, None, None)?);
     }
     let Some(small) = &network.small else { return Err(no_plan()) };
     let channels = B::shape(&small.output).channels;
@@ -478,7 +477,7 @@ fn plan<B: ImageBackend>(
             }
             network.large = None;
             let to_bytes = Some(network.layers.to_bytes());
-            match network.record(backend, tile, Half::Large, to_bytes) {
+            match network.record(backend, tile, Half::Large, to_bytes, None) {
                 Ok(recorded) => {
                     network.large = Some(recorded);
                     return Ok(Some((rows, columns)));
@@ -495,34 +494,100 @@ fn plan<B: ImageBackend>(
     }
 }
 
-/// The small half at once, so that norms see the whole picture; then the large half, tile by tile. Gives the
-/// number of kernel launches.
+/// The small half at once; then the large half, tile by tile. Gives the number of kernel launches.
+///
+/// The small half's norms and attention see the whole picture. Norms of the large half (an AutoencoderKL has
+/// them) would each see a tile only: there the tiles run several times, at first with their own statistics,
+/// then with those of all tiles together, which are measured anew each time.
 async fn tiled<B: ImageBackend>(
-    network: &Network<B>,
+    network: &mut Network<B>,
     backend: &mut B,
     latents: &Latents,
-    (rows, columns): (&Cut, &Cut),
-    joined: &mut Joined,
+    cuts: (&Cut, &Cut),
     on_event: &mut dyn FnMut(DecodeEvent<'_>),
     cancelled: &dyn Fn() -> bool,
-) -> Result<u64> {
-    let (Some(small), Some(large)) = (&network.small, &network.large) else { return Err(no_plan()) };
+) -> Result<(Picture, u64)> {
+    let Some(small) = &network.small else { return Err(no_plan()) };
     small.run(backend, &latents.interleaved(), cancelled).await?;
     let values = backend.read(&small.output).await?;
-    let channels = B::shape(&small.output).channels;
-    let count = (rows.starts.len() * columns.starts.len()) as u32;
-    let mut done = 0;
-    for (i, &y) in rows.starts.iter().enumerate() {
-        for (j, &x) in columns.starts.iter().enumerate() {
-            let size = (rows.size, columns.size);
-            let tile = window(&values, latents.width, channels, (y, x), size);
-            large.run(backend, &tile, cancelled).await?;
-            joined.add(&large.bytes(backend).await?, (i, j));
-            done += 1;
-            on_event(DecodeEvent::Tile(done, count));
+    let mut dispatches = B::dispatches(&small.plan);
+    let to_bytes = Some(network.layers.to_bytes());
+    let mut large = network.large.take().ok_or_else(no_plan)?;
+    let tiles = (cuts.0.starts.len() * cuts.1.starts.len()) as u32;
+    let rounds = if large.norms.is_empty() { 0 } else { REFINEMENTS };
+    let mut progress = Progress { done: 0, count: tiles * (rounds + 1), on_event };
+    let mut given: Vec<B::Norm> = Vec::new();
+    for round in 0..rounds {
+        let mut statistics = Statistics::default();
+        let size = (&values[..], latents.width);
+        each_tile(&large, backend, size, cuts, None, Some(&mut statistics), &mut progress, cancelled).await?;
+        dispatches += u64::from(tiles) * B::dispatches(&large.plan);
+        if round == 0 {
+            for norm in &large.norms {
+                given.push(backend.given_norm(norm.gain.len() as u32)?);
+            }
+        }
+        statistics.write(backend, &large.norms, &given);
+        if round == 0 {
+            let shape = large.shape;
+            // The old memory first: both do not fit.
+            drop(large);
+            large = network.record(backend, shape, Half::Large, to_bytes, Some(&given))?;
         }
     }
-    Ok(B::dispatches(&small.plan) + u64::from(count) * B::dispatches(&large.plan))
+    let mut joined = Joined::new(latents, network.layers.scale, cuts.0, cuts.1)?;
+    let size = (&values[..], latents.width);
+    each_tile(&large, backend, size, cuts, Some(&mut joined), None, &mut progress, cancelled).await?;
+    dispatches += u64::from(tiles) * B::dispatches(&large.plan);
+    if rounds == 0 {
+        // With given norms it is of this picture only.
+        network.large = Some(large);
+    }
+    Ok((joined.picture(), dispatches))
+}
+
+struct Progress<'a> {
+    done: u32,
+    count: u32,
+    on_event: &'a mut dyn FnMut(DecodeEvent<'_>),
+}
+
+/// Runs the large half over all tiles of what the small one gave; puts the picture together, or measures.
+#[allow(clippy::too_many_arguments)] // what one loop over tiles works on; a struct of them would have one use
+async fn each_tile<B: ImageBackend>(
+    large: &Recorded<B>,
+    backend: &mut B,
+    (values, width): (&[f32], u32),
+    (rows, columns): (&Cut, &Cut),
+    mut joined: Option<&mut Joined>,
+    mut statistics: Option<&mut Statistics>,
+    progress: &mut Progress<'_>,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<()> {
+    for (i, &y) in rows.starts.iter().enumerate() {
+        for (j, &x) in columns.starts.iter().enumerate() {
+            let tile = window(values, width, large.shape.channels, (y, x), (rows.size, columns.size));
+            let ((top, bottom), (left, right)) = (rows.share(i), columns.share(j));
+            if statistics.is_some() {
+                let (rows, columns) = (rows.size, columns.size);
+                backend.measure(Window { top, bottom, left, right, rows, columns, pad: [0; 2] });
+            }
+            let ran = large.run(backend, &tile, cancelled).await;
+            // Before an error leaves: the next picture is measured as a whole.
+            backend.measure(Window::ALL);
+            ran?;
+            if let Some(statistics) = &mut statistics {
+                let weight = f64::from((bottom - top) * (right - left));
+                statistics.add(backend, &large.norms, weight).await?;
+            }
+            if let Some(joined) = &mut joined {
+                joined.add(&large.bytes(backend).await?, (i, j));
+            }
+            progress.done += 1;
+            (progress.on_event)(DecodeEvent::Tile(progress.done, progress.count));
+        }
+    }
+    Ok(())
 }
 
 /// The picture that tiles are put into.

@@ -1,7 +1,7 @@
 //! One network, recorded for the size of the last call and kept.
 
 use crate::error::{Error, Result};
-use crate::model::image::{Autoencoder, Half};
+use crate::model::image::{Autoencoder, Half, MeasuredNorm, Norms};
 use crate::ops::{ImageBackend, ImageShape};
 
 /// Half a network recorded for one size.
@@ -12,6 +12,7 @@ pub(super) struct Recorded<B: ImageBackend> {
     /// Only of what ends in a picture.
     pub pixels: Option<B::Pixels>,
     pub plan: B::Plan,
+    pub norms: Vec<MeasuredNorm<B>>,
 }
 
 pub(super) struct Network<B: ImageBackend> {
@@ -26,21 +27,24 @@ impl<B: ImageBackend> Network<B> {
         Network { layers, whole: None, small: None, large: None }
     }
 
-    /// Records for a size. `to_bytes` is the scale and shift of the picture that comes out.
+    /// Records for a size. `to_bytes` is the scale and shift of the picture that comes out; `given` are the
+    /// norms to apply instead of those that are measured.
     pub fn record(
         &self,
         backend: &mut B,
         shape: ImageShape,
         half: Half,
         to_bytes: Option<(f32, f32)>,
+        given: Option<&[B::Norm]>,
     ) -> Result<Recorded<B>> {
         // What is left of earlier sizes goes first.
         drop(backend.finish());
-        let recorded = self.try_record(backend, shape, half, to_bytes);
+        let mut norms = Norms::new(given);
+        let recorded = self.try_record(backend, shape, half, to_bytes, &mut norms);
         // After an error too: what was recorded so far must not run with the next plan.
         let plan = backend.finish();
         let (input, output, pixels) = recorded?;
-        Ok(Recorded { shape, input, output, pixels, plan })
+        Ok(Recorded { shape, input, output, pixels, plan, norms: norms.measured })
     }
 
     #[allow(clippy::type_complexity)] // the three pictures of `Recorded`
@@ -50,9 +54,10 @@ impl<B: ImageBackend> Network<B> {
         shape: ImageShape,
         half: Half,
         to_bytes: Option<(f32, f32)>,
+        norms: &mut Norms<'_, B>,
     ) -> Result<(B::Image, B::Image, Option<B::Pixels>)> {
         let input = backend.image(shape)?;
-        let output = self.layers.forward(backend, &input, half)?;
+        let output = self.layers.forward(backend, &input, half, norms)?;
         let pixels = match to_bytes {
             Some((scale, shift)) => Some(backend.pixels(&output, scale, shift)?),
             None => None,
@@ -66,7 +71,7 @@ impl<B: ImageBackend> Network<B> {
         drop(backend.finish());
         let before = backend.allocated_bytes();
         let shape = ImageShape { height: SIDE, width: SIDE, channels };
-        let recorded = self.record(backend, shape, half, None)?;
+        let recorded = self.record(backend, shape, half, None, None)?;
         let bytes = backend.allocated_bytes().saturating_sub(before);
         drop(recorded);
         drop(backend.finish());

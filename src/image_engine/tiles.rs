@@ -28,6 +28,16 @@ impl Cut {
         Cut { size, starts }
     }
 
+    /// The positions of tile `i` that no other tile counts: cut in the middle of each overlap; first and behind
+    /// the last, within the tile.
+    pub fn share(&self, i: usize) -> (u32, u32) {
+        let start = self.starts[i];
+        let first = i.checked_sub(1).map_or(0, |j| (self.starts[j] + self.size).midpoint(start) - start);
+        let last =
+            self.starts.get(i + 1).map_or(self.size, |next| (start + self.size).midpoint(*next) - start);
+        (first, last)
+    }
+
     /// The weights of each tile's pixels; of all tiles together every pixel of the picture has 1.
     pub fn weights(&self, length: u32, scale: u32) -> Vec<Vec<f32>> {
         let raw = |i: usize, at: u32| {
@@ -98,6 +108,8 @@ mod tests {
                 for pair in cut.starts.windows(2) {
                     assert!(pair[0] + cut.size + 1 >= pair[1] + 2 * HALO, "{length} {count}");
                 }
+                let counted: u32 = (0..cut.starts.len()).map(|i| cut.share(i)).map(|(a, b)| b - a).sum();
+                assert_eq!(counted, length);
                 let mut sums = vec![0.0; length as usize * 8];
                 for (start, weights) in cut.starts.iter().zip(cut.weights(length, 8)) {
                     for (i, weight) in weights.iter().enumerate() {

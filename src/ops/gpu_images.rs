@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, PipelineKey, Plan, Recorder};
 
-use super::image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
+use super::image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Window};
 use super::image::{check_attention, check_conv, check_norm, check_pixels, check_weights};
 
 /// Pixels of a tile's side, and output channels of a workgroup.
@@ -74,6 +74,8 @@ pub struct GpuImages {
     held: Vec<GpuBuffer>,
     /// Multiplications recorded since the last cut.
     work: u64,
+    /// Part of the pictures that norms measure.
+    window: GpuBuffer,
 }
 
 /// Mirrors `Params` of `shaders/conv.wgsl`.
@@ -94,13 +96,14 @@ struct ConvParams {
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct NormParams {
-    pixels: u32,
+    height: u32,
+    width: u32,
     channels: u32,
     group_channels: u32,
     slices: u32,
     groups: u32,
     eps: f32,
-    pad: [u32; 2],
+    pad: u32,
 }
 
 /// Mirrors `Params` of `shaders/attention_image.wgsl`.
@@ -131,7 +134,10 @@ impl GpuImages {
     /// A backend on a device, which it may share with a language model.
     #[must_use]
     pub fn new(gpu: Rc<Gpu>) -> Self {
+        let window = gpu.uniform("window", size_of::<Window>() as u64);
+        gpu.write(&window, 0, bytemuck::bytes_of(&Window::ALL));
         GpuImages {
+            window,
             recorder: Recorder::new(gpu.clone()),
             pool: Pool::default(),
             done: Vec::new(),
@@ -285,13 +291,14 @@ impl ImageBackend for GpuImages {
         let values = input.shape.pixels() * u64::from(group_channels);
         let slices = (values.div_ceil(SLICE) as u32).clamp(1, SLICES);
         let params = NormParams {
-            pixels: input.shape.pixels() as u32,
+            height: input.shape.height,
+            width: input.shape.width,
             channels,
             group_channels,
             slices,
             groups: norm.groups,
             eps: norm.eps,
-            pad: [0; 2],
+            pad: 0,
         };
         let partial = self.gpu.storage("group statistics", u64::from(norm.groups * slices) * 16)?;
         let mut affine = vec![0.0; 2 * channels as usize];
@@ -299,7 +306,7 @@ impl ImageBackend for GpuImages {
         affine[channels as usize..channels as usize + norm.bias.len()].copy_from_slice(norm.bias);
         let affine = self.filled("group norm", &affine)?;
         let scales = self.filled("group scales", &vec![0.0; 2 * channels as usize])?;
-        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &partial)];
+        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &partial), Binding(3, &self.window)];
         let key = PipelineKey::new("group_partial");
         self.recorder.dispatch(&key, (0, &params), &bindings, Grid::Fixed(slices, norm.groups), 0)?;
         let bindings = [Binding(1, &partial), Binding(2, &affine), Binding(3, &scales)];
@@ -308,6 +315,26 @@ impl ImageBackend for GpuImages {
         self.recorder.dispatch(&key, (0, &params), &bindings, grid, 0)?;
         self.held.extend([partial, affine, scales.clone()]);
         Ok(scales)
+    }
+
+    fn measure(&mut self, window: Window) {
+        self.gpu.write(&self.window, 0, bytemuck::bytes_of(&window));
+    }
+
+    fn given_norm(&mut self, channels: u32) -> Result<GpuBuffer> {
+        self.gpu.storage("group scales", u64::from(padded(channels)) * 8)
+    }
+
+    fn write_norm(&mut self, norm: &GpuBuffer, scales: &[f32], shifts: &[f32]) {
+        self.gpu.write(norm, 0, bytemuck::cast_slice(scales));
+        self.gpu.write(norm, u64::from(padded(shifts.len() as u32)) * 4, bytemuck::cast_slice(shifts));
+    }
+
+    async fn read_norm(&mut self, norm: &GpuBuffer, channels: u32) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (count, stride) = (channels as usize, padded(channels) as usize);
+        let bytes = self.gpu.read(norm, 0, stride as u64 * 8).await?;
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        Ok((values[..count].to_vec(), values[stride..stride + count].to_vec()))
     }
 
     fn attention(&mut self, q: &GpuImage, k: &GpuImage, v: &GpuImage, out: &GpuImage) -> Result<()> {
@@ -418,7 +445,7 @@ layout_test!(
     partial_layout,
     PipelineKey::new("group_partial"),
     "params",
-    NormParams { pixels, channels, group_channels, slices, groups, eps }
+    NormParams { height, width, channels, group_channels, slices, groups, eps }
 );
 
 #[cfg(test)]
@@ -426,7 +453,7 @@ layout_test!(
     finish_layout,
     PipelineKey::new("group_finish"),
     "params",
-    NormParams { pixels, channels, group_channels, slices, groups, eps }
+    NormParams { height, width, channels, group_channels, slices, groups, eps }
 );
 
 #[cfg(test)]
@@ -435,4 +462,12 @@ layout_test!(
     PipelineKey::new("to_rgba"),
     "params",
     PixelParams { pixels, vectors, row, scale, shift }
+);
+
+#[cfg(test)]
+layout_test!(
+    window_layout,
+    PipelineKey::new("group_partial"),
+    "window",
+    Window { top, bottom, left, right, rows, columns }
 );

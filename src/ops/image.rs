@@ -85,6 +85,32 @@ pub struct GroupNorm<'a> {
     pub bias: &'a [f32],
 }
 
+/// The part of a picture that norms measure: rows and columns of some coarse grid that the picture is a whole
+/// multiple of.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Window {
+    /// First row.
+    pub top: u32,
+    /// Row behind the last.
+    pub bottom: u32,
+    /// First column.
+    pub left: u32,
+    /// Column behind the last.
+    pub right: u32,
+    /// Rows of the grid.
+    pub rows: u32,
+    /// Columns of the grid.
+    pub columns: u32,
+    /// Nothing; keeps the size a multiple of 16 bytes, as WGSL has it.
+    pub pad: [u32; 2],
+}
+
+impl Window {
+    /// All of a picture.
+    pub const ALL: Self = Window { top: 0, bottom: 1, left: 0, right: 1, rows: 1, columns: 1, pad: [0; 2] };
+}
+
 /// What an image network is written over.
 #[allow(async_fn_in_trait)] // one thread, in the browser's worker and natively alike
 pub trait ImageBackend: Sized {
@@ -92,8 +118,8 @@ pub trait ImageBackend: Sized {
     type Image;
     /// Weights and bias of a convolution.
     type Weights;
-    /// Scale and shift of each channel.
-    type Norm;
+    /// Scale and shift of each channel. Clones share it.
+    type Norm: Clone;
     /// Operations recorded, ready to run.
     type Plan;
     /// A picture of bytes.
@@ -131,6 +157,20 @@ pub trait ImageBackend: Sized {
     /// # Errors
     /// As for [`ImageBackend::conv`].
     fn group_norm(&mut self, input: &Self::Image, norm: &GroupNorm<'_>) -> Result<Self::Norm>;
+    /// What norms measure from the next run on. [`Window::ALL`] at first.
+    fn measure(&mut self, window: Window);
+    /// Scale and shift of each channel as [`ImageBackend::write_norm`] says, instead of measured ones.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::image`].
+    fn given_norm(&mut self, channels: u32) -> Result<Self::Norm>;
+    /// Fills a norm: as many scales as channels, and as many shifts.
+    fn write_norm(&mut self, norm: &Self::Norm, scales: &[f32], shifts: &[f32]);
+    /// The scales and shifts of `channels` channels, as measured by the last run.
+    ///
+    /// # Errors
+    /// Device lost, out of memory.
+    async fn read_norm(&mut self, norm: &Self::Norm, channels: u32) -> Result<(Vec<f32>, Vec<f32>)>;
     /// Records softmax(q kᵀ / √D) v over all positions, one head of D channels, a multiple of 8 and at
     /// most 512. All four of one size.
     ///

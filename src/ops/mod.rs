@@ -28,7 +28,7 @@ use crate::error::Result;
 pub use crate::gpu::Traffic;
 pub use gpu_backend::{GpuBackend, GpuCache, GpuTensor};
 pub use gpu_images::{GpuImage, GpuImages};
-pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
+pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Window};
 pub(crate) use image::{check_attention, check_conv, check_norm, check_pixels, check_weights};
 pub use sample::{MAX_TOP_K, SampleParams};
 pub use weight::{GpuWeight, repack};

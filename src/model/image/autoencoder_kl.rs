@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape};
 use crate::weights::{ByteSource, FloatTensors};
 
-use super::Direction;
 use super::filter::{Filter, Reader, conv, run};
+use super::{Direction, Half, MeasuredNorm, Norms};
 
 /// diffusers' `eps` of all norms here.
 const EPS: f32 = 1e-6;
@@ -145,49 +145,115 @@ impl<B: ImageBackend> AutoencoderKl<B> {
         Ok(network)
     }
 
-    /// Records the network for one size of input.
-    pub fn forward(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
-        let decoder = self.direction == Direction::Decoder;
-        let quantized = match &self.quant {
-            Some(quant) if decoder => Some(run(backend, quant, conv(quant, input))?),
-            _ => None,
-        };
-        let mut x = run(backend, &self.conv_in, conv(&self.conv_in, quantized.as_ref().unwrap_or(input)))?;
-        drop(quantized);
-        if decoder {
-            x = self.middle(backend, x)?;
+    /// Records the network, or half of it, for one size of input.
+    pub fn forward(
+        &self,
+        backend: &mut B,
+        input: &B::Image,
+        half: Half,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Image> {
+        if self.direction == Direction::Decoder {
+            return match half {
+                Half::Both => {
+                    let x = self.small(backend, input, norms)?;
+                    self.large(backend, x, norms)
+                }
+                Half::Small => self.small(backend, input, norms),
+                Half::Large => self.enlarge_first(backend, input, norms),
+            };
         }
+        let mut x = run(backend, &self.conv_in, conv(&self.conv_in, input))?;
         for stage in &self.stages {
             for resnet in &stage.resnets {
-                x = resnet.forward(backend, &x)?;
+                x = resnet.forward(backend, &x, norms)?;
             }
             if let Some(resize) = &stage.resize {
-                x = if decoder {
-                    run(backend, resize, Conv { upsample: true, ..conv(resize, &x) })?
-                } else {
-                    shrink(backend, resize, &x)?
-                };
+                x = shrink(backend, resize, &x)?;
             }
         }
-        if !decoder {
-            x = self.middle(backend, x)?;
-        }
-        let norm = self.norm_out.record(backend, &x)?;
-        let plain = conv(&self.conv_out, &x);
-        x = run(backend, &self.conv_out, Conv { norm: Some(&norm), before: Activation::Silu, ..plain })?;
+        x = self.middle(backend, x, norms)?;
+        x = self.last(backend, &x, norms)?;
         match &self.quant {
-            Some(quant) if !decoder => run(backend, quant, conv(quant, &x)),
-            _ => Ok(x),
+            Some(quant) => run(backend, quant, conv(quant, &x)),
+            None => Ok(x),
         }
     }
 
-    fn middle(&self, backend: &mut B, x: B::Image) -> Result<B::Image> {
-        let [first, second] = &self.middle;
-        let mut x = first.forward(backend, &x)?;
-        if let Some(attention) = &self.attention {
-            x = attention.forward(backend, &x)?;
+    /// A decoder up to its first enlargement: what works on as many positions as the latents have.
+    fn small(&self, backend: &mut B, latents: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+        let quantized = match &self.quant {
+            Some(quant) => Some(run(backend, quant, conv(quant, latents))?),
+            None => None,
+        };
+        let mut x = run(backend, &self.conv_in, conv(&self.conv_in, quantized.as_ref().unwrap_or(latents)))?;
+        drop(quantized);
+        x = self.middle(backend, x, norms)?;
+        for resnet in self.stages.iter().take(1).flat_map(|stage| &stage.resnets) {
+            x = resnet.forward(backend, &x, norms)?;
         }
-        second.forward(backend, &x)
+        Ok(x)
+    }
+
+    /// The rest of a decoder, of what [`AutoencoderKl::small`] gave.
+    fn large(&self, backend: &mut B, x: B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+        let first = self.stages.first().and_then(|stage| stage.resize.as_ref());
+        match first {
+            Some(resize) => {
+                let y = enlarge(backend, resize, &x)?;
+                drop(x);
+                self.stages_after_first(backend, y, norms)
+            }
+            None => self.stages_after_first(backend, x, norms),
+        }
+    }
+
+    /// The same of a picture that someone else keeps: a tile's input.
+    fn enlarge_first(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+        let Some(resize) = self.stages.first().and_then(|stage| stage.resize.as_ref()) else {
+            return Err(Error::Internal { what: "a decoder without stages has no halves".to_owned() });
+        };
+        let y = enlarge(backend, resize, x)?;
+        self.stages_after_first(backend, y, norms)
+    }
+
+    fn stages_after_first(
+        &self,
+        backend: &mut B,
+        mut x: B::Image,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Image> {
+        for stage in self.stages.iter().skip(1) {
+            for resnet in &stage.resnets {
+                x = resnet.forward(backend, &x, norms)?;
+            }
+            if let Some(resize) = &stage.resize {
+                x = enlarge(backend, resize, &x)?;
+            }
+        }
+        self.last(backend, &x, norms)
+    }
+
+    /// Norm, activation and the last convolution.
+    fn last(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+        let norm = self.norm_out.record(backend, x, norms)?;
+        let plain = conv(&self.conv_out, x);
+        run(backend, &self.conv_out, Conv { norm: Some(&norm), before: Activation::Silu, ..plain })
+    }
+
+    /// Whether a decoder has two halves.
+    pub fn splits(&self) -> bool {
+        self.direction == Direction::Decoder
+            && self.stages.first().is_some_and(|stage| stage.resize.is_some())
+    }
+
+    fn middle(&self, backend: &mut B, x: B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+        let [first, second] = &self.middle;
+        let mut x = first.forward(backend, &x, norms)?;
+        if let Some(attention) = &self.attention {
+            x = attention.forward(backend, &x, norms)?;
+        }
+        second.forward(backend, &x, norms)
     }
 }
 
@@ -196,6 +262,11 @@ fn side(direction: Direction) -> &'static str {
         Direction::Decoder => "decoder",
         Direction::Encoder => "encoder",
     }
+}
+
+/// Nearest-neighbour enlargement and a convolution.
+fn enlarge<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, x: &B::Image) -> Result<B::Image> {
+    run(backend, filter, Conv { upsample: true, ..conv(filter, x) })
 }
 
 /// Stride 2 with zeros only below and on the right: `F.pad(x, (0, 1, 0, 1))`.
@@ -219,9 +290,16 @@ impl Norm {
         Ok(Norm { gain, bias, groups })
     }
 
-    fn record<B: ImageBackend>(&self, backend: &mut B, x: &B::Image) -> Result<B::Norm> {
+    fn record<B: ImageBackend>(
+        &self,
+        backend: &mut B,
+        x: &B::Image,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Norm> {
         let norm = GroupNorm { groups: self.groups, eps: EPS, gain: &self.gain, bias: &self.bias };
-        backend.group_norm(x, &norm)
+        let measured = backend.group_norm(x, &norm)?;
+        let (gain, bias, groups) = (self.gain.clone(), self.bias.clone(), self.groups);
+        Ok(norms.choose(MeasuredNorm { norm: measured, gain, bias, groups }))
     }
 }
 
@@ -236,8 +314,8 @@ impl<B: ImageBackend> Resnet<B> {
         })
     }
 
-    fn forward(&self, backend: &mut B, x: &B::Image) -> Result<B::Image> {
-        let norm = self.norm1.record(backend, x)?;
+    fn forward(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+        let norm = self.norm1.record(backend, x, norms)?;
         let y = run(
             backend,
             &self.conv1,
@@ -247,7 +325,7 @@ impl<B: ImageBackend> Resnet<B> {
             Some(shortcut) => Some(run(backend, shortcut, conv(shortcut, x))?),
             None => None,
         };
-        let norm = self.norm2.record(backend, &y)?;
+        let norm = self.norm2.record(backend, &y, norms)?;
         let residual = Some(skipped.as_ref().unwrap_or(x));
         let plain = conv(&self.conv2, &y);
         run(backend, &self.conv2, Conv { norm: Some(&norm), before: Activation::Silu, residual, ..plain })
@@ -275,8 +353,8 @@ impl<B: ImageBackend> Attention<B> {
     }
 
     /// x + out(attention of norm(x)).
-    fn forward(&self, backend: &mut B, x: &B::Image) -> Result<B::Image> {
-        let norm = self.norm.record(backend, x)?;
+    fn forward(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+        let norm = self.norm.record(backend, x, norms)?;
         let normed = |filter| Conv { norm: Some(&norm), ..conv(filter, x) };
         let q = run(backend, &self.q, normed(&self.q))?;
         let k = run(backend, &self.k, normed(&self.k))?;

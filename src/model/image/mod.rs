@@ -32,11 +32,46 @@ pub enum Direction {
 pub enum Half {
     /// All of it.
     Both,
-    /// The layers of a decoder that work on as many positions as the latents have. Whatever looks at the
-    /// whole picture (norms, attention) is among them, if [`Autoencoder::splits`].
+    /// The layers of a decoder that work on as many positions as the latents have. All attention is among them.
     Small,
-    /// The rest: it only ever looks at neighbours.
+    /// The rest: it only ever looks at neighbours, but for norms, whose statistics can be given.
     Large,
+}
+
+/// A norm that was recorded: where its scales and shifts are, and what they are made of.
+pub struct MeasuredNorm<B: ImageBackend> {
+    /// Scales and shifts of the last run.
+    pub norm: B::Norm,
+    /// A gain for each channel.
+    pub gain: Vec<f32>,
+    /// A bias for each channel.
+    pub bias: Vec<f32>,
+    /// Groups of channels.
+    pub groups: u32,
+}
+
+/// The norms of a network in the order in which they are recorded.
+pub struct Norms<'a, B: ImageBackend> {
+    /// Instead of what is measured.
+    given: Option<&'a [B::Norm]>,
+    /// What is measured.
+    pub measured: Vec<MeasuredNorm<B>>,
+}
+
+impl<'a, B: ImageBackend> Norms<'a, B> {
+    /// Each norm is applied as measured, or as `given`; it is measured all the same.
+    #[must_use]
+    pub fn new(given: Option<&'a [B::Norm]>) -> Self {
+        Norms { given, measured: Vec::new() }
+    }
+
+    /// Notes what was measured; gives what to apply.
+    fn choose(&mut self, measured: MeasuredNorm<B>) -> B::Norm {
+        let given = self.given.and_then(|given| given.get(self.measured.len()));
+        let norm = given.unwrap_or(&measured.norm).clone();
+        self.measured.push(measured);
+        norm
+    }
 }
 
 /// A decoder or an encoder.
@@ -112,18 +147,26 @@ impl<B: ImageBackend> Autoencoder<B> {
     /// Whether its large half can be computed in tiles.
     #[must_use]
     pub fn splits(&self) -> bool {
-        matches!(self.layers, Layers::Taesd(_))
+        match &self.layers {
+            Layers::Taesd(_) => true,
+            Layers::Kl(network) => network.splits(),
+        }
     }
 
     /// Records the network, or half of it, for one size of input.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn forward(&self, backend: &mut B, input: &B::Image, half: Half) -> Result<B::Image> {
+    pub fn forward(
+        &self,
+        backend: &mut B,
+        input: &B::Image,
+        half: Half,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Image> {
         match &self.layers {
             Layers::Taesd(network) => network.forward(backend, input, half),
-            Layers::Kl(network) if half == Half::Both => network.forward(backend, input),
-            Layers::Kl(_) => Err(Error::Internal { what: "half of a network that has none".to_owned() }),
+            Layers::Kl(network) => network.forward(backend, input, half, norms),
         }
     }
 }
