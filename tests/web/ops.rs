@@ -57,7 +57,7 @@ macro_rules! image_kernels {
     ($($module:ident: $rig:ty, $setup:expr;)*) => {
         $(mod $module {
             use super::*;
-            image!($rig, $setup; convolution, attention, pixels, memory_is_used_again, misfits_are_refused);
+            image!($rig, $setup; convolution, attention, pixels, windows, memory_is_used_again, misfits_are_refused);
         })*
     };
 }

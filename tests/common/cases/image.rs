@@ -1,6 +1,6 @@
 //! Convolutions of image networks and what is fused with them.
 
-use emberglass::ops::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
+use emberglass::ops::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Window};
 
 use super::tolerance;
 use crate::common::compare::{Layout, assert_close};
@@ -205,6 +205,47 @@ fn relu<'a, R: ImageRig>(weights: &'a R::Weights, input: &'a R::Image) -> Conv<'
 }
 
 /// Two convolutions in a row through memory that another picture had; twice the same.
+/// A norm measures the part of a picture that it is told, in units of a coarse grid; and is applied as given.
+pub async fn windows<R: ImageRig>() {
+    let mut backend = R::make().await;
+    let mut random = Random::new(11);
+    let (height, width, channels, groups) = (12usize, 20usize, 6usize, 3usize);
+    let source = backend.image(shape(height, width, channels)).unwrap();
+    let values = random.floats(height * width * channels);
+    let (gain, bias) = (random.floats(channels), random.floats(channels));
+    let norm = GroupNorm { groups: groups as u32, eps: 1e-5, gain: &gain, bias: &bias };
+    let measured = backend.group_norm(&source, &norm).unwrap();
+    let plan = backend.finish();
+    backend.write(&source, &values);
+    // Rows 3 to 9 of 12 and columns 5 to 20 of 20, on a grid of 4 × 4; then all of it again.
+    let part = Window { top: 1, bottom: 3, left: 1, right: 4, rows: 4, columns: 4, pad: [0; 2] };
+    for (window, rows, columns) in [(part, 3..9, 5..20), (Window::ALL, 0..12, 0..20)] {
+        backend.measure(window);
+        backend.run(&plan, &|| false).await.unwrap();
+        let (scales, shifts) = backend.read_norm(&measured, channels as u32).await.unwrap();
+        assert_eq!((scales.len(), shifts.len()), (channels, channels));
+        for c in 0..channels {
+            let group = c / 2 * 2..c / 2 * 2 + 2;
+            let inside = |i: &usize| {
+                let (pixel, c) = (i / channels, i % channels);
+                rows.contains(&(pixel / width)) && columns.contains(&(pixel % width)) && group.contains(&c)
+            };
+            let seen: Vec<f64> = (0..values.len()).filter(inside).map(|i| f64::from(values[i])).collect();
+            let count = seen.len() as f64;
+            let mean = seen.iter().sum::<f64>() / count;
+            let variance = seen.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+            let scale = f64::from(gain[c]) / (variance + 1e-5).sqrt();
+            // f32 sums of a few hundred values of about 1.
+            assert!((f64::from(scales[c]) - scale).abs() <= 1e-5 * (1.0 + scale.abs()), "scale of {c}");
+            let shift = f64::from(bias[c]) - mean * scale;
+            assert!((f64::from(shifts[c]) - shift).abs() <= 1e-5 * (1.0 + shift.abs()), "shift of {c}");
+        }
+    }
+    let given = backend.given_norm(channels as u32).unwrap();
+    backend.write_norm(&given, &gain, &bias);
+    assert_eq!(backend.read_norm(&given, channels as u32).await.unwrap(), (gain, bias));
+}
+
 /// Bytes are clamped and rounded; NaN does not matter, as long as it stays in its pixel.
 pub async fn pixels<R: ImageRig>() {
     let mut backend = R::make().await;
