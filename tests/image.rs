@@ -3,6 +3,9 @@
 //! the rest runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[allow(dead_code)] // each test of pictures uses a part
+#[path = "common/images.rs"]
+mod images;
 #[allow(dead_code)] // the kernel tests use the rest
 #[path = "common/random.rs"]
 mod random;
@@ -13,7 +16,7 @@ use emberglass::{
     ByteSource, DecodeEvent, DecodeOptions, Error, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture,
     SliceSource,
 };
-use random::Random;
+use images::{apart, seeded, uniform};
 use serde_json::Value;
 
 const NEVER: &dyn Fn() -> bool = &|| false;
@@ -39,34 +42,6 @@ fn latents(golden: &Value) -> Latents {
     let seed = golden["seed"].as_u64().unwrap();
     let values = uniform(seed, (channels * height * width) as usize).iter().map(|v| 3.0 * v).collect();
     Latents { channels, height, width, values }
-}
-
-/// The generator of the references: uniform in [-1, 1).
-fn uniform(seed: u64, count: usize) -> Vec<f32> {
-    let mut random = Random::new(seed);
-    (0..count).map(|_| (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
-}
-
-/// A safetensors file of the tensors that a golden file describes.
-fn seeded(tensors: &Value) -> SliceSource {
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (seed, tensor) in (0..).zip(tensors.as_array().unwrap()) {
-        let count: u64 = tensor["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).product();
-        let (offset, scale) = (tensor["offset"].as_f64().unwrap(), tensor["scale"].as_f64().unwrap());
-        let begin = data.len();
-        for value in uniform(seed, count as usize) {
-            data.extend(((offset + scale * f64::from(value)) as f32).to_le_bytes());
-        }
-        let info = serde_json::json!({
-            "dtype": "F32", "shape": tensor["shape"], "data_offsets": [begin, data.len()],
-        });
-        header.insert(tensor["name"].as_str().unwrap().to_owned(), info);
-    }
-    let header = serde_json::to_string(&header).unwrap();
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header.as_bytes());
-    bytes.extend(data);
-    SliceSource::new("seeded", bytes)
 }
 
 /// AutoencoderKL with and without quant convolutions, under both names of its attention.
@@ -134,21 +109,6 @@ async fn decode<B: ImageBackend>(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Picture, Error> {
     model.decode(latents, &DecodeOptions::default(), &mut |_| {}, cancelled).await
-}
-
-/// Largest difference; NaN counts as infinite.
-fn apart(got: impl Iterator<Item = f32>, want: &[f64]) -> f64 {
-    let differences: Vec<f64> = got.zip(want).map(|(g, w)| (f64::from(g) - w).abs()).collect();
-    assert_eq!(differences.len(), want.len());
-    differences.into_iter().fold(0.0, |top, d| {
-        if d <= top {
-            top
-        } else if d.is_nan() {
-            f64::INFINITY
-        } else {
-            d
-        }
-    })
 }
 
 async fn agrees<B: ImageBackend>(what: &str, backend: B) {
