@@ -142,14 +142,22 @@ impl Convolve<'_> {
         for ky in 0..kernel {
             for kx in 0..kernel {
                 let Some(tap) = taps.next() else { return };
-                let mut pixels = [zeros; N];
+                let mut pixels = [&zeros.as_chunks::<LANES>().0[..]; N];
                 for n in 0..N {
-                    pixels[n] = self.pixel(y, x + n, ky, kx, zeros);
+                    pixels[n] = self.pixel(y, x + n, ky, kx, zeros).as_chunks::<LANES>().0;
                 }
-                for (i, w) in tap.as_chunks::<LANES>().0.iter().enumerate() {
-                    let w = s.load(w);
-                    for n in 0..N {
-                        sums[n] = s.mul_add(w, s.splat(pixels[n][i]), sums[n]);
+                // Eight input channels at a time: bounds are checked once for all of them.
+                for (c, weights) in tap.as_chunks::<{ LANES * LANES }>().0.iter().enumerate() {
+                    let weights = weights.as_chunks::<LANES>().0;
+                    let mut values = [&pixels[0][c]; N];
+                    for n in 1..N {
+                        values[n] = &pixels[n][c];
+                    }
+                    for i in 0..LANES {
+                        let w = s.load(&weights[i]);
+                        for n in 0..N {
+                            sums[n] = s.mul_add(w, s.splat(values[n][i]), sums[n]);
+                        }
                     }
                 }
             }
