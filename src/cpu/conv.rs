@@ -11,7 +11,7 @@ use super::simd::{Kernel, Level, Simd};
 /// Output channels of a panel.
 pub const LANES: usize = 8;
 /// Pixels of a micro-tile: twelve sums of 128 bits, two weights and an activation in sixteen registers.
-const PIXELS: usize = 6;
+const PIXELS: usize = 5;
 
 /// Channels as they lie in memory: whole vectors, the rest zeros.
 pub fn padded(channels: usize) -> usize {
