@@ -11,7 +11,7 @@ use super::simd::{Kernel, Level, Simd};
 /// Output channels of a panel.
 pub const LANES: usize = 8;
 /// Pixels of a micro-tile: twelve sums of 128 bits, two weights and an activation in sixteen registers.
-const PIXELS: usize = 5;
+const PIXELS: usize = 6;
 
 /// Channels as they lie in memory: whole vectors, the rest zeros.
 pub fn padded(channels: usize) -> usize {
@@ -87,9 +87,11 @@ impl Kernel for Convolve<'_> {
         let zeros = vec![0.0; self.weights.inputs];
         let out_stride = self.weights.bias.len();
         let panel = self.weights.kernel * self.weights.kernel * self.weights.inputs * LANES;
-        for at in 0..out_stride / LANES {
-            let weights = &self.weights.panels[at * panel..(at + 1) * panel];
-            for y in 0..self.out_height {
+        // Rows outside: three rows of the input and one of the output stay in the second-level cache while all
+        // panels pass, and a panel in the first while a row does.
+        for y in 0..self.out_height {
+            for at in 0..out_stride / LANES {
+                let weights = &self.weights.panels[at * panel..(at + 1) * panel];
                 let mut x = 0;
                 while x + PIXELS <= self.out_width {
                     self.tile::<S, PIXELS>(s, weights, at, y, x, &zeros);
@@ -114,13 +116,14 @@ impl Convolve<'_> {
     #[inline(always)]
     fn pixel<'a>(&'a self, y: usize, x: usize, ky: usize, kx: usize, zeros: &'a [f32]) -> &'a [f32] {
         let (height, width) = (self.input.height, self.input.width);
-        let factor = if self.upsample { 2 } else { 1 };
+        // A shift: for every pixel of every tap a division would cost as much as its products.
+        let halved = u32::from(self.upsample);
         let y = (y * self.stride + ky).wrapping_sub(self.padding);
         let x = (x * self.stride + kx).wrapping_sub(self.padding);
-        if y >= height * factor || x >= width * factor {
+        if y >= height << halved || x >= width << halved {
             return zeros;
         }
-        let at = (y / factor * width + x / factor) * self.input.stride;
+        let at = ((y >> halved) * width + (x >> halved)) * self.input.stride;
         &self.input.data[at..at + zeros.len()]
     }
 
