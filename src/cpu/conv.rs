@@ -145,7 +145,7 @@ impl Convolve<'_> {
         for ky in 0..kernel {
             for kx in 0..kernel {
                 let Some(tap) = taps.next() else { return };
-                let mut pixels = [&zeros.as_chunks::<LANES>().0[..]; N];
+                let mut pixels = [zeros.as_chunks::<LANES>().0; N];
                 for n in 0..N {
                     pixels[n] = self.pixel(y, x + n, ky, kx, zeros).as_chunks::<LANES>().0;
                 }
