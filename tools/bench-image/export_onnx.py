@@ -19,7 +19,7 @@ def main(taesd_py, weights, out):
     model.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    for side in (32, 64):
+    for side in (8, 32, 64):
         path = out / f"taef2_decoder_{side}.onnx"
         torch.onnx.export(model, torch.zeros(1, 32, side, side), str(path), opset_version=16, input_names=["latents"], output_names=["picture"])
         print(path, path.stat().st_size)
