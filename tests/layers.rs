@@ -15,9 +15,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("text", &["ops", "weights"]),
     ("model", &["clock", "ops", "weights"]),
     ("engine.rs", &["clock", "model", "ops", "text", "weights"]),
-    ("image_engine.rs", &["model", "ops", "weights"]),
+    ("image_engine", &["model", "ops", "weights"]),
     ("choice.rs", &["cpu", "engine", "gpu", "model", "ops", "weights"]),
-    ("web.rs", &["choice", "cpu", "engine", "gpu", "model", "ops", "text", "weights"]),
+    ("web", &["choice", "clock", "cpu", "engine", "gpu", "image_engine", "model", "ops", "text", "weights"]),
 ];
 
 fn sources(path: &Path, found: &mut Vec<std::path::PathBuf>) {
