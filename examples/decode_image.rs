@@ -62,7 +62,7 @@ async fn decode<B: ImageBackend>(backend: B, arguments: Arguments) -> Result<(),
     for path in &arguments.weights {
         sources.push(Box::new(FileSource::open(path)?));
     }
-    let mut model = ImageModel::load(backend, &mut sources, &mut |_, _| Ok(())).await?;
+    let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await?;
     let (channels, height, width) = (model.latent_channels(), arguments.height, arguments.width);
     // Smooth, so that the picture is worth looking at.
     let wave = |i: u32| {

@@ -50,7 +50,7 @@ async fn autoencoder_kl<B: ImageBackend>(what: &str, make: impl Fn() -> B) {
     let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for case in cases.as_array().unwrap() {
         let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(seeded(&case["tensors"]))];
-        let mut model = ImageModel::load(make(), &mut sources, &mut |_, _| Ok(())).await.unwrap();
+        let mut model = ImageModel::load(make(), &mut sources, &mut |_| Ok(())).await.unwrap();
         assert_eq!((model.latent_channels(), model.scale()), (4, 2));
         let latents = Latents { channels: 4, height: 5, width: 7, values: uniform(900, 4 * 5 * 7) };
         let got = model.decode_floats(&latents, NEVER).await.unwrap();
@@ -117,7 +117,7 @@ async fn agrees<B: ImageBackend>(what: &str, backend: B) {
         return;
     };
     let golden = golden();
-    let mut model = ImageModel::load(backend, &mut sources, &mut |_, _| Ok(())).await.unwrap();
+    let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
     assert_eq!((model.latent_channels(), model.scale()), (32, 8));
     let latents = latents(&golden);
     let got = model.decode_floats(&latents, NEVER).await.unwrap();
@@ -163,7 +163,7 @@ async fn refuses<B: ImageBackend>(model: &mut ImageModel<B>, good: &Latents) {
 /// A memory budget cuts the picture into tiles, whose seams nobody sees.
 async fn tiles<B: ImageBackend>(what: &str, backend: B, side: u32) {
     let Some(mut sources) = weights() else { return };
-    let mut model = ImageModel::load(backend, &mut sources, &mut |_, _| Ok(())).await.unwrap();
+    let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
     let values = uniform(77, (32 * side * (side + 3)) as usize).iter().map(|v| 2.0 * v).collect();
     let latents = Latents { channels: 32, height: side, width: side + 3, values };
     let whole = decode(&mut model, &latents, NEVER).await.unwrap();
@@ -172,7 +172,7 @@ async fn tiles<B: ImageBackend>(what: &str, backend: B, side: u32) {
     let options = DecodeOptions { memory: Some(budget), preview: true, scaled: false };
     let mut model = {
         let backend = model.into_backend();
-        ImageModel::load(backend, &mut sources, &mut |_, _| Ok(())).await.unwrap()
+        ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap()
     };
     let mut on_event = |event: DecodeEvent<'_>| match event {
         DecodeEvent::Tile(done, all) => events.push((done, all)),
@@ -206,7 +206,7 @@ fn emoji() -> Vec<Box<dyn ByteSource>> {
 fn norms_reach_over_all_tiles() {
     pollster::block_on(async {
         let backend = CpuImages::new(Level::best());
-        let mut model = ImageModel::load(backend, &mut emoji(), &mut |_, _| Ok(())).await.unwrap();
+        let mut model = ImageModel::load(backend, &mut emoji(), &mut |_| Ok(())).await.unwrap();
         let side = 36;
         // Another scene in each quarter, so that tiles differ.
         let mut latents = Latents { channels: 16, height: side, width: side, values: Vec::new() };
@@ -221,8 +221,7 @@ fn norms_reach_over_all_tiles() {
         }
         let whole = decode(&mut model, &latents, NEVER).await.unwrap();
         let untiled = model.backend().allocated_bytes() - model.weight_bytes();
-        let mut model =
-            ImageModel::load(model.into_backend(), &mut emoji(), &mut |_, _| Ok(())).await.unwrap();
+        let mut model = ImageModel::load(model.into_backend(), &mut emoji(), &mut |_| Ok(())).await.unwrap();
         let options = DecodeOptions { memory: Some(untiled * 9 / 10), ..DecodeOptions::default() };
         let mut tiles = 0;
         let mut on_event = |event: DecodeEvent<'_>| {
@@ -244,7 +243,7 @@ fn norms_reach_over_all_tiles() {
 fn the_default_model_samples_and_comes_back() {
     pollster::block_on(async {
         let backend = CpuImages::new(Level::best());
-        let mut model = ImageModel::load(backend, &mut emoji(), &mut |_, _| Ok(())).await.unwrap();
+        let mut model = ImageModel::load(backend, &mut emoji(), &mut |_| Ok(())).await.unwrap();
         assert_eq!((model.latent_channels(), model.scale(), model.has_prior()), (16, 16, true));
         assert_eq!(model.config().norm_num_groups, Some(8));
         let z = model.sample(1, 0.8);
@@ -293,7 +292,7 @@ fn taef2_on_the_gpu() {
 fn code(bytes: Vec<u8>) -> &'static str {
     let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(SliceSource::new("file", bytes))];
     let result =
-        pollster::block_on(ImageModel::load(CpuImages::new(Level::best()), &mut sources, &mut |_, _| Ok(())));
+        pollster::block_on(ImageModel::load(CpuImages::new(Level::best()), &mut sources, &mut |_| Ok(())));
     result.err().map_or("none", |e| e.code())
 }
 

@@ -87,7 +87,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
 
 async fn agrees<B: ImageBackend>(what: &str, case: &str, backend: B) {
     let golden = format!("{DATA}/torch/{case}/golden.safetensors");
-    let mut model = ImageModel::load(backend, &mut sources(case), &mut |_, _| Ok(())).await.unwrap();
+    let mut model = ImageModel::load(backend, &mut sources(case), &mut |_| Ok(())).await.unwrap();
     // diffusers' AutoencoderTiny wraps the same network, which works on 0 to 1, for pictures of -1 to 1.
     let tiny = case.starts_with("tiny");
 
@@ -158,7 +158,7 @@ fn a_photograph_through_the_real_weights() {
     pollster::block_on(async {
         let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(decoder), Box::new(encoder)];
         let backend = CpuImages::new(Level::best());
-        let mut model = ImageModel::load(backend, &mut sources, &mut |_, _| Ok(())).await.unwrap();
+        let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
         let photo = png(&format!("{DATA}/photo/chelsea.png"));
         let latents = model.encode(&photo, NEVER).await.unwrap().mean;
         let want = planes(&format!("{DATA}/photo/golden.safetensors"), &["encoded"]).await;

@@ -285,3 +285,30 @@ fn cancelling_ends_reads_and_waits() {
     assert_eq!(f.read(10, 5_000).unwrap_err(), Error::Aborted);
     assert_eq!(f.read(0, 5_000).unwrap_err(), Error::Aborted);
 }
+
+/// The tensors of an image model lie in the file by name, the network wants them from end to end: reading jumps
+/// about would ask a server for the file again and again, and one without ranges for all of it each time.
+#[test]
+fn an_image_model_is_read_in_one_pass() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/public/emoji/emoji-vae.safetensors");
+    let file = std::fs::read(path).unwrap();
+    let fixture = fixture(|server| {
+        server.file = file;
+        server.chunk = 10_000;
+        server.ignores_ranges = true;
+    });
+    let server = Rc::clone(&fixture.server);
+    let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(fixture.source)];
+    let backend = emberglass::cpu::CpuImages::new(emberglass::cpu::Level::best());
+    let mut steps = Vec::new();
+    let mut progress = |progress: emberglass::model::Progress| {
+        steps.push((progress.loaded_bytes, progress.total_bytes));
+        Ok(())
+    };
+    pollster::block_on(emberglass::ImageModel::load(backend, &mut sources, &mut progress)).unwrap();
+    assert_eq!(server.borrow().log, ["GET 0"]);
+    // A single file too is reported bit by bit.
+    assert!(steps.is_sorted() && steps.len() > 50, "{steps:?}");
+    assert!(steps[0].0 == 0 && steps.iter().all(|step| step.1 == steps[0].1));
+    assert_eq!(steps[steps.len() - 1].0, steps[0].1);
+}

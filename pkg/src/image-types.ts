@@ -54,7 +54,8 @@ export interface DecodeOptions {
   signal?: AbortSignal;
   /**
    * Bytes that the pictures inside the network may take, default 256 MiB. What is larger is computed in overlapping
-   * tiles. Networks that look at the whole picture everywhere (AutoencoderKL) do not split: `invalid-option`.
+   * tiles; in less than one tile needs, `invalid-option`. The part that works at the latents' resolution, attention
+   * among it, always runs over the whole picture.
    */
   memoryBytes?: number;
   /** The latents are a diffusion model's: the config's scaling and shift are undone first. Default false. */

@@ -6,7 +6,8 @@ mod statistics;
 mod tiles;
 
 use crate::error::{Error, Result};
-use crate::model::image::{Autoencoder, Direction, Half, ImageConfig, unknown};
+use crate::model::Progress;
+use crate::model::image::{Autoencoder, Direction, Half, ImageConfig, Parts, unknown, wanted_bytes};
 use crate::ops::{ImageBackend, ImageShape, Window};
 use crate::weights::{ByteSource, FloatTensors};
 
@@ -92,8 +93,8 @@ pub struct ImageModel<B: ImageBackend> {
 
 impl<B: ImageBackend> ImageModel<B> {
     /// Loads what the files hold: one file with both networks, or one each; and a `config.json`, told by its
-    /// name, where there is one. `progress` gets the number of files read and of all; an error of it ends the
-    /// loading.
+    /// name, where there is one. Each file is read once from its start to its end. An error of `progress` ends
+    /// the loading.
     ///
     /// # Errors
     /// [`Error::UnsupportedModel`] if no file has a network that is known; what is wrong with a file, the
@@ -101,43 +102,47 @@ impl<B: ImageBackend> ImageModel<B> {
     pub async fn load(
         mut backend: B,
         sources: &mut [Box<dyn ByteSource>],
-        progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+        progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Self> {
         let before = backend.allocated_bytes();
         let mut config = None;
-        for source in sources.iter_mut().filter(|source| ImageConfig::is_named(source.name())) {
-            config = Some(read_config(source.as_mut()).await?);
-        }
-        let (mut decoder, mut encoder, mut prior) = (None, None, None);
-        let all = sources.len();
-        for (done, source) in sources.iter_mut().enumerate() {
-            progress(done, all)?;
+        let mut files = Vec::new();
+        for source in &mut *sources {
             if ImageConfig::is_named(source.name()) {
-                continue;
+                config = Some(read_config(source.as_mut()).await?);
+            } else {
+                files.push((FloatTensors::read(source.as_mut()).await?, source));
             }
-            let tensors = FloatTensors::read(source.as_mut()).await?;
-            if let (None, Some(text)) = (&config, tensors.config()) {
-                config = Some(ImageConfig::parse(text)?);
-            }
-            let known = config.clone().unwrap_or_default();
+        }
+        if config.is_none() {
+            let note = files.iter().find_map(|(tensors, _)| tensors.config());
+            config = note.map(ImageConfig::parse).transpose()?;
+        }
+        let config = config.unwrap_or_default();
+        let total_bytes = files.iter().map(|(tensors, _)| wanted_bytes(tensors)).sum();
+        let mut loaded_bytes = 0;
+        progress(Progress { loaded_bytes, total_bytes })?;
+        let (mut decoder, mut encoder, mut prior) = (None, None, None);
+        for (tensors, source) in files {
+            let mut read = |bytes| {
+                loaded_bytes += bytes;
+                progress(Progress { loaded_bytes, total_bytes })
+            };
+            let mut parts = Parts::read(&mut backend, tensors, source.as_mut(), &mut read).await?;
             for (direction, place) in [(Direction::Decoder, &mut decoder), (Direction::Encoder, &mut encoder)]
             {
-                let source = source.as_mut();
-                let layers = Autoencoder::load(&mut backend, &tensors, source, direction, &known).await?;
-                if let Some(layers) = layers {
+                if let Some(layers) = Autoencoder::new(&mut parts, direction, &config)? {
                     *place = Some(Network::new(layers));
                 }
             }
-            if let Some(found) = Prior::read(&tensors, source.as_mut()).await? {
+            if let Some(found) = Prior::take(&mut parts)? {
                 prior = Some(found);
             }
         }
         if decoder.is_none() && encoder.is_none() {
             return Err(unknown());
         }
-        progress(all, all)?;
         let weight_bytes = backend.allocated_bytes().saturating_sub(before);
-        let config = config.unwrap_or_default();
         let model = ImageModel { backend, decoder, encoder, config, prior, weight_bytes, dispatches: 0 };
         if let (Some(decoder), Some(encoder)) = (&model.decoder, &model.encoder)
             && (decoder.layers.latents, decoder.layers.scale)
@@ -397,7 +402,8 @@ async fn read_config(source: &mut dyn ByteSource) -> Result<ImageConfig> {
 }
 
 impl Prior {
-    async fn read(tensors: &FloatTensors, source: &mut dyn ByteSource) -> Result<Option<Self>> {
+    fn take<B: ImageBackend>(parts: &mut Parts<B>) -> Result<Option<Self>> {
+        let tensors = parts.tensors();
         let (Some(mean), Some(cholesky)) = (tensors.find("prior.mean"), tensors.find("prior.cholesky"))
         else {
             return Ok(None);
@@ -408,7 +414,8 @@ impl Prior {
             let (found, expected) = (wide(&cholesky.shape), wide(&[size, size]));
             return Err(Error::ShapeMismatch { what: "prior".to_owned(), found, expected });
         }
-        Ok(Some(Prior { mean: mean.values(source).await?, cholesky: cholesky.values(source).await? }))
+        let (mean, cholesky) = (parts.take("prior.mean"), parts.take("prior.cholesky"));
+        Ok(mean.zip(cholesky).map(|(mean, cholesky)| Prior { mean, cholesky }))
     }
 }
 
@@ -515,7 +522,7 @@ async fn tiled<B: ImageBackend>(
     let mut large = network.large.take().ok_or_else(no_plan)?;
     let tiles = (cuts.0.starts.len() * cuts.1.starts.len()) as u32;
     let rounds = if large.norms.is_empty() { 0 } else { REFINEMENTS };
-    let mut progress = Progress { done: 0, count: tiles * (rounds + 1), on_event };
+    let mut progress = Steps { done: 0, count: tiles * (rounds + 1), on_event };
     let mut given: Vec<B::Norm> = Vec::new();
     for round in 0..rounds {
         let mut statistics = Statistics::default();
@@ -546,7 +553,7 @@ async fn tiled<B: ImageBackend>(
     Ok((joined.picture(), dispatches))
 }
 
-struct Progress<'a> {
+struct Steps<'a> {
     done: u32,
     count: u32,
     on_event: &'a mut dyn FnMut(DecodeEvent<'_>),
@@ -561,7 +568,7 @@ async fn each_tile<B: ImageBackend>(
     (rows, columns): (&Cut, &Cut),
     mut joined: Option<&mut Joined>,
     mut statistics: Option<&mut Statistics>,
-    progress: &mut Progress<'_>,
+    progress: &mut Steps<'_>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<()> {
     for (i, &y) in rows.starts.iter().enumerate() {

@@ -12,6 +12,7 @@ use crate::clock::now_ms;
 use crate::cpu::{CpuImages, Level};
 use crate::error::{Error, Result};
 use crate::image_engine::{DecodeEvent, DecodeOptions, ImageModel, Latents, Picture};
+use crate::model::Progress;
 use crate::ops::{GpuImages, ImageBackend};
 
 use super::{DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, wish};
@@ -164,14 +165,12 @@ async fn load(
     let wish = wish(options.device.as_deref())?;
     let mut sources = open_sources(&source, signal)?;
     tell(on_progress, signal, "header", 0, 0)?;
-    let mut total = 0;
-    for source in &mut sources {
-        total += source.size().await?.unwrap_or(0);
-    }
-    tell(on_progress, signal, "device", 0, total)?;
+    tell(on_progress, signal, "device", 0, 0)?;
     let choice = choice::choose_for_images(wish).await?;
-    let mut progress = |done: usize, all: usize| {
-        tell(on_progress, signal, "weights", total * done as u64 / all.max(1) as u64, total)
+    let mut total = 0;
+    let mut progress = |progress: Progress| {
+        total = progress.total_bytes;
+        tell(on_progress, signal, "weights", progress.loaded_bytes, total)
     };
     let (engine, device) = match choice.gpu {
         Some(gpu) => {

@@ -94,6 +94,13 @@ impl FloatTensors {
         &self.tensors
     }
 
+    /// All tensors, as they follow each other in the file.
+    pub fn in_file_order(&self) -> impl Iterator<Item = &FloatTensor> {
+        let mut tensors: Vec<&FloatTensor> = self.tensors.iter().collect();
+        tensors.sort_by_key(|tensor| tensor.offset);
+        tensors.into_iter()
+    }
+
     /// The tensor of that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&FloatTensor> {
@@ -110,6 +117,12 @@ impl FloatTensors {
 }
 
 impl FloatTensor {
+    /// Bytes in the file.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Its values as f32.
     ///
     /// # Errors

@@ -8,9 +8,9 @@
 
 use crate::error::{Error, Result};
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape};
-use crate::weights::{ByteSource, FloatTensors};
+use crate::weights::FloatTensors;
 
-use super::filter::{Filter, Reader, conv, run};
+use super::parts::{Filter, Parts, conv, run};
 use super::{Direction, Half, MeasuredNorm, Norms};
 
 /// diffusers' `eps` of all norms here.
@@ -73,57 +73,50 @@ impl<B: ImageBackend> AutoencoderKl<B> {
             && tensors.find(&format!("{side}.mid_block.resnets.0.conv1.weight")).is_some()
     }
 
-    /// Reads it.
+    /// Puts it together. `norm_groups` of the config, where there is one.
     ///
     /// # Errors
-    /// Missing or misshapen tensors; out of memory; what the source gives.
-    pub async fn load(
-        backend: &mut B,
-        tensors: &FloatTensors,
-        source: &mut dyn ByteSource,
-        direction: Direction,
-        norm_groups: Option<u32>,
-    ) -> Result<Self> {
+    /// Missing or misshapen tensors.
+    pub fn new(parts: &mut Parts<B>, direction: Direction, norm_groups: Option<u32>) -> Result<Self> {
         let side = side(direction);
         let (blocks, quant, resizer) = match direction {
             Direction::Decoder => ("up_blocks", "post_quant_conv", "upsamplers"),
             Direction::Encoder => ("down_blocks", "quant_conv", "downsamplers"),
         };
-        let mut reader = Reader { backend, tensors, source, norm_groups };
-        let conv_in = reader.filter(&format!("{side}.conv_in")).await?;
+        let mut reader = Reader { parts, norm_groups };
+        let conv_in = reader.parts.filter(&format!("{side}.conv_in"))?;
         let mut stages = Vec::new();
         let mut scale: u32 = 1;
         for i in 0..MAX_BLOCKS {
             let name = format!("{side}.{blocks}.{i}");
-            if tensors.find(&format!("{name}.resnets.0.conv1.weight")).is_none() {
+            if !reader.parts.has(&format!("{name}.resnets.0.conv1")) {
                 break;
             }
             let mut resnets = Vec::new();
             for j in 0..MAX_BLOCKS {
                 let name = format!("{name}.resnets.{j}");
-                if tensors.find(&format!("{name}.conv1.weight")).is_none() {
+                if !reader.parts.has(&format!("{name}.conv1")) {
                     break;
                 }
-                resnets.push(Resnet::read(&mut reader, &name).await?);
+                resnets.push(reader.resnet(&name)?);
             }
-            let resize = reader.optional(&format!("{name}.{resizer}.0.conv")).await?;
+            let resize = reader.parts.optional(&format!("{name}.{resizer}.0.conv"))?;
             if resize.is_some() {
                 scale = scale.saturating_mul(2);
             }
             stages.push(Stage { resnets, resize });
         }
         let middle = [
-            Resnet::read(&mut reader, &format!("{side}.mid_block.resnets.0")).await?,
-            Resnet::read(&mut reader, &format!("{side}.mid_block.resnets.1")).await?,
+            reader.resnet(&format!("{side}.mid_block.resnets.0"))?,
+            reader.resnet(&format!("{side}.mid_block.resnets.1"))?,
         ];
-        let attention = Attention::read(&mut reader, &format!("{side}.mid_block.attentions.0")).await?;
-        let norm_out = Norm::read(&mut reader, &format!("{side}.conv_norm_out")).await?;
-        let conv_out = reader.filter(&format!("{side}.conv_out")).await?;
-        let quant = reader.optional(quant).await?;
-        let first = |name: &str| tensors.get(name).map(|t| t.shape.get(1).copied().unwrap_or(0) as u32);
+        let attention = reader.attention(&format!("{side}.mid_block.attentions.0"))?;
+        let norm_out = reader.norm(&format!("{side}.conv_norm_out"))?;
+        let conv_out = reader.parts.filter(&format!("{side}.conv_out"))?;
+        let quant = reader.parts.optional(quant)?;
         let inputs = match (&quant, direction) {
-            (Some(_), Direction::Decoder) => first("post_quant_conv.weight")?,
-            _ => first(&format!("{side}.conv_in.weight"))?,
+            (Some(quant), Direction::Decoder) => quant.inputs,
+            _ => conv_in.inputs,
         };
         let outputs = match (&quant, direction) {
             (Some(quant), Direction::Encoder) => quant.outputs,
@@ -278,18 +271,55 @@ fn shrink<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, x: &B::Image) ->
     Ok(out)
 }
 
-impl Norm {
-    async fn read<B: ImageBackend>(reader: &mut Reader<'_, B>, name: &str) -> Result<Self> {
-        let missing = |part: &str| Error::MissingTensor { tensor: format!("{name}.{part}") };
-        let gain = reader.vector(&format!("{name}.weight")).await?.ok_or_else(|| missing("weight"))?;
-        let bias = reader.vector(&format!("{name}.bias")).await?.ok_or_else(|| missing("bias"))?;
+/// Takes layers out of a file's tensors.
+struct Reader<'a, B: ImageBackend> {
+    parts: &'a mut Parts<B>,
+    /// Of all norms, where a config says so.
+    norm_groups: Option<u32>,
+}
+
+impl<B: ImageBackend> Reader<'_, B> {
+    fn norm(&mut self, name: &str) -> Result<Norm> {
+        let gain = self.parts.vector(&format!("{name}.weight"))?;
+        let bias = self.parts.vector(&format!("{name}.bias"))?;
         let channels = gain.len() as u32;
         // Networks made smaller than diffusers' default say so in their config; without one, a group a channel.
         let groups =
-            reader.norm_groups.unwrap_or(if channels.is_multiple_of(GROUPS) { GROUPS } else { channels });
+            self.norm_groups.unwrap_or(if channels.is_multiple_of(GROUPS) { GROUPS } else { channels });
         Ok(Norm { gain, bias, groups })
     }
 
+    fn resnet(&mut self, name: &str) -> Result<Resnet<B>> {
+        Ok(Resnet {
+            norm1: self.norm(&format!("{name}.norm1"))?,
+            conv1: self.parts.filter(&format!("{name}.conv1"))?,
+            norm2: self.norm(&format!("{name}.norm2"))?,
+            conv2: self.parts.filter(&format!("{name}.conv2"))?,
+            shortcut: self.parts.optional(&format!("{name}.conv_shortcut"))?,
+        })
+    }
+
+    /// Under today's names, or those of diffusers before 0.18.
+    fn attention(&mut self, name: &str) -> Result<Option<Attention<B>>> {
+        let names = if self.parts.has(&format!("{name}.to_q")) {
+            ["to_q", "to_k", "to_v", "to_out.0"]
+        } else if self.parts.has(&format!("{name}.query")) {
+            ["query", "key", "value", "proj_attn"]
+        } else {
+            return Ok(None);
+        };
+        let [q, k, v, out] = names.map(|part| format!("{name}.{part}"));
+        Ok(Some(Attention {
+            norm: self.norm(&format!("{name}.group_norm"))?,
+            q: self.parts.filter(&q)?,
+            k: self.parts.filter(&k)?,
+            v: self.parts.filter(&v)?,
+            out: self.parts.filter(&out)?,
+        }))
+    }
+}
+
+impl Norm {
     fn record<B: ImageBackend>(
         &self,
         backend: &mut B,
@@ -304,16 +334,6 @@ impl Norm {
 }
 
 impl<B: ImageBackend> Resnet<B> {
-    async fn read(reader: &mut Reader<'_, B>, name: &str) -> Result<Self> {
-        Ok(Resnet {
-            norm1: Norm::read(reader, &format!("{name}.norm1")).await?,
-            conv1: reader.filter(&format!("{name}.conv1")).await?,
-            norm2: Norm::read(reader, &format!("{name}.norm2")).await?,
-            conv2: reader.filter(&format!("{name}.conv2")).await?,
-            shortcut: reader.optional(&format!("{name}.conv_shortcut")).await?,
-        })
-    }
-
     fn forward(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
         let norm = self.norm1.record(backend, x, norms)?;
         let y = run(
@@ -333,25 +353,6 @@ impl<B: ImageBackend> Resnet<B> {
 }
 
 impl<B: ImageBackend> Attention<B> {
-    /// Under today's names, or those of diffusers before 0.18.
-    async fn read(reader: &mut Reader<'_, B>, name: &str) -> Result<Option<Self>> {
-        let names = if reader.tensors.find(&format!("{name}.to_q.weight")).is_some() {
-            ["to_q", "to_k", "to_v", "to_out.0"]
-        } else if reader.tensors.find(&format!("{name}.query.weight")).is_some() {
-            ["query", "key", "value", "proj_attn"]
-        } else {
-            return Ok(None);
-        };
-        let [q, k, v, out] = names.map(|part| format!("{name}.{part}"));
-        Ok(Some(Attention {
-            norm: Norm::read(reader, &format!("{name}.group_norm")).await?,
-            q: reader.filter(&q).await?,
-            k: reader.filter(&k).await?,
-            v: reader.filter(&v).await?,
-            out: reader.filter(&out).await?,
-        }))
-    }
-
     /// x + out(attention of norm(x)).
     fn forward(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
         let norm = self.norm.record(backend, x, norms)?;

@@ -3,17 +3,17 @@
 
 mod autoencoder_kl;
 mod config;
-mod filter;
+mod parts;
 mod taesd;
 
 use crate::error::{Error, Result};
 use crate::ops::ImageBackend;
-use crate::weights::{ByteSource, FloatTensors};
 
 use autoencoder_kl::AutoencoderKl;
 use taesd::Taesd;
 
 pub use config::ImageConfig;
+pub use parts::{Parts, wanted_bytes};
 
 /// Families there is a file for.
 pub const IMAGE_ARCHITECTURES: [&str; 2] = ["TAESD", "AutoencoderKL"];
@@ -95,28 +95,21 @@ enum Layers<B: ImageBackend> {
 }
 
 impl<B: ImageBackend> Autoencoder<B> {
-    /// Reads the network of this direction, if the file has one of a family that is known.
+    /// Puts the network of this direction together, if the file has one of a family that is known.
     ///
     /// # Errors
-    /// Missing or misshapen tensors; out of memory; what the source gives.
-    pub async fn load(
-        backend: &mut B,
-        tensors: &FloatTensors,
-        source: &mut dyn ByteSource,
-        direction: Direction,
-        config: &ImageConfig,
-    ) -> Result<Option<Self>> {
-        if AutoencoderKl::<B>::is_in(tensors, direction) {
-            let network =
-                AutoencoderKl::load(backend, tensors, source, direction, config.norm_num_groups).await?;
+    /// Missing or misshapen tensors.
+    pub fn new(parts: &mut Parts<B>, direction: Direction, config: &ImageConfig) -> Result<Option<Self>> {
+        if AutoencoderKl::<B>::is_in(parts.tensors(), direction) {
+            let network = AutoencoderKl::new(parts, direction, config.norm_num_groups)?;
             let (inputs, outputs) = (network.inputs, network.outputs);
             let latents = if direction == Direction::Decoder { inputs } else { outputs / 2 };
             let scale = network.scale;
             let layers = Layers::Kl(Box::new(network));
             return Ok(Some(Autoencoder { layers, inputs, outputs, latents, scale, signed: true }));
         }
-        let Some(prefix) = Taesd::<B>::find(tensors, direction) else { return Ok(None) };
-        let network = Taesd::load(backend, tensors, source, prefix, direction).await?;
+        let Some(prefix) = Taesd::<B>::find(parts.tensors(), direction) else { return Ok(None) };
+        let network = Taesd::new(parts, prefix, direction)?;
         let (inputs, outputs, scale) = (network.inputs, network.outputs, network.scale);
         let latents = if direction == Direction::Decoder { inputs } else { outputs };
         Ok(Some(Autoencoder {

@@ -16,9 +16,9 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend};
-use crate::weights::{ByteSource, FloatTensors};
+use crate::weights::FloatTensors;
 
-use super::filter::{Filter, Reader, conv, run};
+use super::parts::{Filter, Parts, conv, run};
 use super::{Direction, Half};
 
 /// PyTorch's default for `GroupNorm`.
@@ -87,40 +87,33 @@ impl<B: ImageBackend> Taesd<B> {
         })
     }
 
-    /// Reads the network whose tensors begin with `prefix`.
+    /// Puts the network together whose tensors begin with `prefix`.
     ///
     /// # Errors
-    /// Missing or misshapen tensors; out of memory; what the source gives.
-    pub async fn load(
-        backend: &mut B,
-        tensors: &FloatTensors,
-        source: &mut dyn ByteSource,
-        prefix: &str,
-        direction: Direction,
-    ) -> Result<Self> {
-        let numbers: Vec<usize> = numbered(tensors, prefix).into_keys().collect();
+    /// Missing or misshapen tensors.
+    pub fn new(parts: &mut Parts<B>, prefix: &str, direction: Direction) -> Result<Self> {
+        let numbers: Vec<usize> = numbered(parts.tensors(), prefix).into_keys().collect();
         let (Some(&first), Some(&last)) = (numbers.first(), numbers.last()) else {
             return Err(Error::MissingTensor { tensor: format!("{prefix}0.weight") });
         };
-        let mut reader = Reader { backend, tensors, source, norm_groups: None };
         let mut layers = Vec::new();
         let mut scale: u32 = 1;
         let mut ends = (0, 0);
         let mut small = None;
         let decoder = direction == Direction::Decoder;
+        let has = |parts: &Parts<B>, name: &str| parts.tensors().find(name).is_some();
         let early = numbers.get(1).is_some_and(|second| {
-            tensors.find(&format!("{prefix}{second}.weight")).is_some()
-                && tensors.find(&format!("{prefix}{second}.bias")).is_some()
+            parts.has(&format!("{prefix}{second}")) && has(parts, &format!("{prefix}{second}.bias"))
         });
         for &number in &numbers {
             let name = format!("{prefix}{number}");
-            if tensors.find(&format!("{name}.weight")).is_none() {
-                layers.push(Layer::Block(Block::read(&mut reader, &name).await?));
+            if !parts.has(&name) {
+                layers.push(Layer::Block(Block::new(parts, &name)?));
                 continue;
             }
-            let filter = reader.filter(&name).await?;
+            let filter = parts.filter(&name)?;
             let between = number != first && number != last;
-            let stage = between && tensors.find(&format!("{name}.bias")).is_none();
+            let stage = between && !has(parts, &format!("{name}.bias"));
             // TAESANA's encoder begins with two convolutions that halve the sides, each with a bias and a ReLU.
             let shrinks = !decoder && early && layers.len() < 2;
             if decoder && stage && small.is_none() {
@@ -130,7 +123,7 @@ impl<B: ImageBackend> Taesd<B> {
                 scale = scale.saturating_mul(2);
             }
             if number == first {
-                ends.0 = tensors.get(&format!("{name}.weight"))?.shape.get(1).copied().unwrap_or(0) as u32;
+                ends.0 = filter.inputs;
             }
             ends.1 = filter.outputs;
             let start = decoder && number == first;
@@ -178,27 +171,16 @@ impl<B: ImageBackend> Taesd<B> {
 }
 
 impl<B: ImageBackend> Block<B> {
-    async fn read(reader: &mut Reader<'_, B>, name: &str) -> Result<Self> {
-        let mut conv = Vec::new();
-        for i in [0, 2, 4] {
-            conv.push(reader.filter(&format!("{name}.conv.{i}")).await?);
-        }
-        let conv: [Filter<B>; 3] =
-            conv.try_into().map_err(|_| Error::Internal { what: "three filters".to_owned() })?;
-        let skip = reader.optional(&format!("{name}.skip")).await?;
-        let pool = if reader.tensors.find(&format!("{name}.pool.0.weight")).is_some() {
-            let missing = |part: &str| Error::MissingTensor { tensor: format!("{name}.{part}") };
+    fn new(parts: &mut Parts<B>, name: &str) -> Result<Self> {
+        let mut filter = |i: usize| parts.filter(&format!("{name}.conv.{i}"));
+        let conv = [filter(0)?, filter(2)?, filter(4)?];
+        let skip = parts.optional(&format!("{name}.skip"))?;
+        let pool = if parts.has(&format!("{name}.pool.0")) {
             Some(Pool {
-                widen: reader.filter(&format!("{name}.pool.0")).await?,
-                gain: reader
-                    .vector(&format!("{name}.pool.1.weight"))
-                    .await?
-                    .ok_or_else(|| missing("pool.1.weight"))?,
-                bias: reader
-                    .vector(&format!("{name}.pool.1.bias"))
-                    .await?
-                    .ok_or_else(|| missing("pool.1.bias"))?,
-                narrow: reader.filter(&format!("{name}.pool.3")).await?,
+                widen: parts.filter(&format!("{name}.pool.0"))?,
+                gain: parts.vector(&format!("{name}.pool.1.weight"))?,
+                bias: parts.vector(&format!("{name}.pool.1.bias"))?,
+                narrow: parts.filter(&format!("{name}.pool.3"))?,
             })
         } else {
             None
