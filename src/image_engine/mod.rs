@@ -2,19 +2,21 @@
 
 mod latents;
 mod network;
+mod prior;
 mod statistics;
+mod tiled;
 mod tiles;
 
 use crate::error::{Error, Result};
 use crate::model::Progress;
 use crate::model::image::{Autoencoder, Direction, Half, ImageConfig, Parts, unknown, wanted_bytes};
-use crate::ops::{ImageBackend, ImageShape, Window};
+use crate::ops::{ImageBackend, ImageShape};
 use crate::weights::{ByteSource, FloatTensors};
 
 pub use latents::{Latents, Picture};
-use network::{Network, Recorded};
-use statistics::Statistics;
-use tiles::{Cut, window};
+use network::{Layout, Network, no_plan};
+use prior::Prior;
+use tiled::Tiled;
 
 /// Sides of a picture, in pixels, at most: 16384² floats of 8 channels are far beyond any device.
 const MAX_SIDE: u32 = 16_384;
@@ -22,18 +24,6 @@ const MAX_SIDE: u32 = 16_384;
 const PREVIEW: u32 = 16;
 /// A network without a trained size is sampled at so many positions a side.
 const SAMPLE: u32 = 16;
-
-/// Times that the tiles of a network with norms run before the time that counts: how far off the result is then
-/// is measured in `tests/image.rs`.
-const REFINEMENTS: u32 = 2;
-
-/// A Gaussian over the latents of one picture, of the file's `prior.mean` and `prior.cholesky`: mean + L·ε for
-/// standard normals ε, over (channels, rows, columns).
-struct Prior {
-    mean: Vec<f32>,
-    /// Row by row; lower triangle.
-    cholesky: Vec<f32>,
-}
 
 /// How to decode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -257,8 +247,7 @@ impl<B: ImageBackend> ImageModel<B> {
         let network = self.decoder.as_mut().ok_or_else(|| missing("decoder"))?;
         let shape = shape_of(latents);
         network.check(shape, network.layers.scale, MAX_SIDE)?;
-        whole(network, &mut self.backend, shape, true)?;
-        let Some(recorded) = &network.whole else { return Err(no_plan()) };
+        let recorded = network.whole(&mut self.backend, shape, true)?;
         recorded.run(&mut self.backend, &latents.interleaved(), cancelled).await?;
         self.backend.read(&recorded.output).await
     }
@@ -285,23 +274,13 @@ impl<B: ImageBackend> ImageModel<B> {
         };
         let network = self.decoder.as_mut().ok_or_else(|| missing("decoder"))?;
         network.check(shape_of(latents), network.layers.scale, MAX_SIDE)?;
-        let longer = latents.height.max(latents.width);
-        if options.preview && longer >= 2 * PREVIEW {
-            let coarse = latents.shrunk(longer.div_ceil(PREVIEW));
-            let shape = shape_of(&coarse);
-            // Not kept: its memory is the picture's in a moment.
-            let to_bytes = Some(network.layers.to_bytes());
-            let recorded = network.record(&mut self.backend, shape, Half::Both, to_bytes, None)?;
-            recorded.run(&mut self.backend, &coarse.interleaved(), cancelled).await?;
-            let rgba = recorded.bytes(&mut self.backend).await?;
-            drop(recorded);
-            let scale = network.layers.scale;
-            let (width, height) = (coarse.width * scale, coarse.height * scale);
-            on_event(DecodeEvent::Preview(&Picture { width, height, rgba }));
+        if options.preview && latents.height.max(latents.width) >= 2 * PREVIEW {
+            let coarse = preview(network, &mut self.backend, latents, cancelled).await?;
+            on_event(DecodeEvent::Preview(&coarse));
         }
-        match plan(network, &mut self.backend, shape_of(latents), options.memory)? {
-            None => {
-                let Some(recorded) = &network.whole else { return Err(no_plan()) };
+        match network.lay_out(&mut self.backend, shape_of(latents), options.memory)? {
+            Layout::Whole => {
+                let recorded = network.whole.as_ref().ok_or_else(no_plan)?;
                 recorded.run(&mut self.backend, &latents.interleaved(), cancelled).await?;
                 let rgba = recorded.bytes(&mut self.backend).await?;
                 self.dispatches = B::dispatches(&recorded.plan);
@@ -309,10 +288,10 @@ impl<B: ImageBackend> ImageModel<B> {
                 let scale = network.layers.scale;
                 Ok(Picture { width: latents.width * scale, height: latents.height * scale, rgba })
             }
-            Some((rows, columns)) => {
-                let cuts = (&rows, &columns);
-                let (picture, dispatches) =
-                    tiled(network, &mut self.backend, latents, cuts, on_event, cancelled).await?;
+            Layout::Tiles(rows, columns) => {
+                let backend = &mut self.backend;
+                let tiled = Tiled::new(network, backend, rows, columns, on_event, cancelled);
+                let (picture, dispatches) = tiled.decode(latents).await?;
                 self.dispatches = dispatches;
                 Ok(picture)
             }
@@ -368,8 +347,7 @@ impl<B: ImageBackend> ImageModel<B> {
                 range: "sides that are multiples of the model's scale, three values a pixel",
             });
         }
-        whole(network, &mut self.backend, shape, false)?;
-        let Some(recorded) = &network.whole else { return Err(no_plan()) };
+        let recorded = network.whole(&mut self.backend, shape, false)?;
         recorded.run(&mut self.backend, values, cancelled).await?;
         let flat = self.backend.read(&recorded.output).await?;
         Ok(Latents::from_interleaved(network.layers.outputs, height / scale, width / scale, &flat))
@@ -380,12 +358,25 @@ fn missing(what: &'static str) -> Error {
     Error::UnsupportedModel { what: format!("no {what}: the file holds only the other half") }
 }
 
-fn no_plan() -> Error {
-    Error::Internal { what: "a network that was not recorded".to_owned() }
-}
-
 fn shape_of(latents: &Latents) -> ImageShape {
     ImageShape { height: latents.height, width: latents.width, channels: latents.channels }
+}
+
+/// A coarse picture of latents that are made small. Its recording is not kept: the memory is the picture's in a
+/// moment.
+async fn preview<B: ImageBackend>(
+    network: &Network<B>,
+    backend: &mut B,
+    latents: &Latents,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Picture> {
+    let coarse = latents.shrunk(latents.height.max(latents.width).div_ceil(PREVIEW));
+    let to_bytes = Some(network.layers.to_bytes());
+    let recorded = network.record(backend, shape_of(&coarse), Half::Both, to_bytes, None)?;
+    recorded.run(backend, &coarse.interleaved(), cancelled).await?;
+    let rgba = recorded.bytes(backend).await?;
+    let scale = network.layers.scale;
+    Ok(Picture { width: coarse.width * scale, height: coarse.height * scale, rgba })
 }
 
 async fn read_config(source: &mut dyn ByteSource) -> Result<ImageConfig> {
@@ -399,252 +390,4 @@ async fn read_config(source: &mut dyn ByteSource) -> Result<ImageConfig> {
     let mut bytes = vec![0; size as usize];
     source.read_at(0, &mut bytes).await?;
     ImageConfig::parse(&String::from_utf8_lossy(&bytes))
-}
-
-impl Prior {
-    fn take<B: ImageBackend>(parts: &mut Parts<B>) -> Result<Option<Self>> {
-        let tensors = parts.tensors();
-        let (Some(mean), Some(cholesky)) = (tensors.find("prior.mean"), tensors.find("prior.cholesky"))
-        else {
-            return Ok(None);
-        };
-        let size = mean.shape.first().copied().unwrap_or(0);
-        if mean.shape != [size] || cholesky.shape != [size, size] || size > 4096 {
-            let wide = |shape: &[usize]| shape.iter().map(|&d| d as u64).collect();
-            let (found, expected) = (wide(&cholesky.shape), wide(&[size, size]));
-            return Err(Error::ShapeMismatch { what: "prior".to_owned(), found, expected });
-        }
-        let (mean, cholesky) = (parts.take("prior.mean"), parts.take("prior.cholesky"));
-        Ok(mean.zip(cholesky).map(|(mean, cholesky)| Prior { mean, cholesky }))
-    }
-}
-
-/// Records the whole network for a size, if it is not yet.
-fn whole<B: ImageBackend>(
-    network: &mut Network<B>,
-    backend: &mut B,
-    shape: ImageShape,
-    decoder: bool,
-) -> Result<()> {
-    if network.whole.as_ref().is_none_or(|kept| kept.shape != shape) {
-        // First of all the old memory: two sizes may not fit.
-        network.forget();
-        let to_bytes = decoder.then(|| network.layers.to_bytes());
-        network.whole = Some(network.record(backend, shape, Half::Both, to_bytes, None)?);
-    }
-    Ok(())
-}
-
-/// Records what a decode of this size needs: the whole network, or its halves and how the large one is cut.
-fn plan<B: ImageBackend>(
-    network: &mut Network<B>,
-    backend: &mut B,
-    shape: ImageShape,
-    memory: Option<u64>,
-) -> Result<Option<(Cut, Cut)>> {
-    let memory = memory.unwrap_or(u64::MAX);
-    if network.whole.as_ref().is_some_and(|kept| kept.shape == shape) {
-        return Ok(None);
-    }
-    let each = network.bytes_per_position(backend, shape.channels, Half::Both)?;
-    let mut too_large = Error::InvalidOption {
-        option: "memory",
-        value: format!("{memory} bytes"),
-        range: "enough for one tile, or for the whole picture where a network does not split",
-    };
-    if each.saturating_mul(shape.pixels()) <= memory {
-        match whole(network, backend, shape, true) {
-            Ok(()) => return Ok(None),
-            Err(error @ Error::DeviceLimit { .. }) => too_large = error,
-            Err(other) => return Err(other),
-        }
-    }
-    if !network.layers.splits() {
-        return Err(too_large);
-    }
-    if network.small.as_ref().is_none_or(|kept| kept.shape != shape) {
-        network.forget();
-        network.small = Some(network.record(backend, shape, Half::Small, None, None)?);
-    }
-    let Some(small) = &network.small else { return Err(no_plan()) };
-    let channels = B::shape(&small.output).channels;
-    let each = network.bytes_per_position(backend, channels, Half::Large)?;
-    let small =
-        network.bytes_per_position(backend, shape.channels, Half::Small)?.saturating_mul(shape.pixels());
-    let (mut tall, mut wide) = (1, 1);
-    loop {
-        let (rows, columns) = (Cut::new(shape.height, tall), Cut::new(shape.width, wide));
-        if rows.size.max(columns.size) <= 3 * tiles::HALO && tall.max(wide) > 1 {
-            return Err(too_large);
-        }
-        let tile = ImageShape { height: rows.size, width: columns.size, channels };
-        if small.saturating_add(each.saturating_mul(tile.pixels())) <= memory {
-            if network.large.as_ref().is_some_and(|kept| kept.shape == tile) {
-                return Ok(Some((rows, columns)));
-            }
-            network.large = None;
-            let to_bytes = Some(network.layers.to_bytes());
-            match network.record(backend, tile, Half::Large, to_bytes, None) {
-                Ok(recorded) => {
-                    network.large = Some(recorded);
-                    return Ok(Some((rows, columns)));
-                }
-                Err(error @ Error::DeviceLimit { .. }) => too_large = error,
-                Err(other) => return Err(other),
-            }
-        }
-        if rows.size >= columns.size {
-            tall += 1;
-        } else {
-            wide += 1;
-        }
-    }
-}
-
-/// The small half at once; then the large half, tile by tile. Gives the number of kernel launches.
-///
-/// The small half's norms and attention see the whole picture. Norms of the large half (an AutoencoderKL has
-/// them) would each see a tile only: there the tiles run several times, at first with their own statistics,
-/// then with those of all tiles together, which are measured anew each time.
-async fn tiled<B: ImageBackend>(
-    network: &mut Network<B>,
-    backend: &mut B,
-    latents: &Latents,
-    cuts: (&Cut, &Cut),
-    on_event: &mut dyn FnMut(DecodeEvent<'_>),
-    cancelled: &dyn Fn() -> bool,
-) -> Result<(Picture, u64)> {
-    let Some(small) = &network.small else { return Err(no_plan()) };
-    small.run(backend, &latents.interleaved(), cancelled).await?;
-    let values = backend.read(&small.output).await?;
-    let mut dispatches = B::dispatches(&small.plan);
-    let to_bytes = Some(network.layers.to_bytes());
-    let mut large = network.large.take().ok_or_else(no_plan)?;
-    let tiles = (cuts.0.starts.len() * cuts.1.starts.len()) as u32;
-    let rounds = if large.norms.is_empty() { 0 } else { REFINEMENTS };
-    let mut progress = Steps { done: 0, count: tiles * (rounds + 1), on_event };
-    let mut given: Vec<B::Norm> = Vec::new();
-    for round in 0..rounds {
-        let mut statistics = Statistics::default();
-        let size = (&values[..], latents.width);
-        each_tile(&large, backend, size, cuts, None, Some(&mut statistics), &mut progress, cancelled).await?;
-        dispatches += u64::from(tiles) * B::dispatches(&large.plan);
-        if round == 0 {
-            for norm in &large.norms {
-                given.push(backend.given_norm(norm.gain.len() as u32)?);
-            }
-        }
-        statistics.write(backend, &large.norms, &given);
-        if round == 0 {
-            let shape = large.shape;
-            // The old memory first: both do not fit.
-            drop(large);
-            large = network.record(backend, shape, Half::Large, to_bytes, Some(&given))?;
-        }
-    }
-    let mut joined = Joined::new(latents, network.layers.scale, cuts.0, cuts.1)?;
-    let size = (&values[..], latents.width);
-    each_tile(&large, backend, size, cuts, Some(&mut joined), None, &mut progress, cancelled).await?;
-    dispatches += u64::from(tiles) * B::dispatches(&large.plan);
-    if rounds == 0 {
-        // With given norms it is of this picture only.
-        network.large = Some(large);
-    }
-    Ok((joined.picture(), dispatches))
-}
-
-struct Steps<'a> {
-    done: u32,
-    count: u32,
-    on_event: &'a mut dyn FnMut(DecodeEvent<'_>),
-}
-
-/// Runs the large half over all tiles of what the small one gave; puts the picture together, or measures.
-#[allow(clippy::too_many_arguments)] // what one loop over tiles works on; a struct of them would have one use
-async fn each_tile<B: ImageBackend>(
-    large: &Recorded<B>,
-    backend: &mut B,
-    (values, width): (&[f32], u32),
-    (rows, columns): (&Cut, &Cut),
-    mut joined: Option<&mut Joined>,
-    mut statistics: Option<&mut Statistics>,
-    progress: &mut Steps<'_>,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<()> {
-    for (i, &y) in rows.starts.iter().enumerate() {
-        for (j, &x) in columns.starts.iter().enumerate() {
-            let tile = window(values, width, large.shape.channels, (y, x), (rows.size, columns.size));
-            let ((top, bottom), (left, right)) = (rows.share(i), columns.share(j));
-            if statistics.is_some() {
-                let (rows, columns) = (rows.size, columns.size);
-                backend.measure(Window { top, bottom, left, right, rows, columns, pad: [0; 2] });
-            }
-            let ran = large.run(backend, &tile, cancelled).await;
-            // Before an error leaves: the next picture is measured as a whole.
-            backend.measure(Window::ALL);
-            ran?;
-            if let Some(statistics) = &mut statistics {
-                let weight = f64::from((bottom - top) * (right - left));
-                statistics.add(backend, &large.norms, weight).await?;
-            }
-            if let Some(joined) = &mut joined {
-                joined.add(&large.bytes(backend).await?, (i, j));
-            }
-            progress.done += 1;
-            (progress.on_event)(DecodeEvent::Tile(progress.done, progress.count));
-        }
-    }
-    Ok(())
-}
-
-/// The picture that tiles are put into.
-struct Joined {
-    width: u32,
-    height: u32,
-    starts: (Vec<u32>, Vec<u32>),
-    weights: (Vec<Vec<f32>>, Vec<Vec<f32>>),
-    /// (height, width, 3), 0 to 255.
-    sums: Vec<f32>,
-}
-
-impl Joined {
-    fn new(latents: &Latents, scale: u32, rows: &Cut, columns: &Cut) -> Result<Self> {
-        let (height, width) = (latents.height * scale, latents.width * scale);
-        let count = height as usize * width as usize * 3;
-        let mut sums = Vec::new();
-        if sums.try_reserve_exact(count).is_err() {
-            return Err(Error::OutOfMemory { what: "a picture".to_owned(), bytes: count as u64 * 4 });
-        }
-        sums.resize(count, 0.0);
-        let starts = |cut: &Cut| cut.starts.iter().map(|start| start * scale).collect();
-        Ok(Joined {
-            width,
-            height,
-            starts: (starts(rows), starts(columns)),
-            weights: (rows.weights(latents.height, scale), columns.weights(latents.width, scale)),
-            sums,
-        })
-    }
-
-    fn add(&mut self, rgba: &[u8], (i, j): (usize, usize)) {
-        let (y0, x0) = (self.starts.0[i] as usize, self.starts.1[j] as usize);
-        let (down, across) = (&self.weights.0[i], &self.weights.1[j]);
-        for (y, (line, wy)) in rgba.chunks_exact(across.len() * 4).zip(down).enumerate() {
-            let from = ((y0 + y) * self.width as usize + x0) * 3;
-            let to = self.sums[from..].chunks_exact_mut(3);
-            for ((pixel, to), wx) in line.as_chunks::<4>().0.iter().zip(to).zip(across) {
-                let weight = wy * wx;
-                to[0] += weight * f32::from(pixel[0]);
-                to[1] += weight * f32::from(pixel[1]);
-                to[2] += weight * f32::from(pixel[2]);
-            }
-        }
-    }
-
-    fn picture(self) -> Picture {
-        let byte = |v: f32| v.round().clamp(0.0, 255.0) as u8;
-        let pixels = self.sums.chunks_exact(3);
-        let rgba = pixels.flat_map(|p| [byte(p[0]), byte(p[1]), byte(p[2]), 255]).collect();
-        Picture { width: self.width, height: self.height, rgba }
-    }
 }

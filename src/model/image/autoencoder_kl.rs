@@ -6,7 +6,7 @@
 //! x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 × 1 convolution of x where the width changes; the middle
 //! has one head of attention over all positions.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape};
 use crate::weights::FloatTensors;
 
@@ -147,14 +147,7 @@ impl<B: ImageBackend> AutoencoderKl<B> {
         norms: &mut Norms<'_, B>,
     ) -> Result<B::Image> {
         if self.direction == Direction::Decoder {
-            return match half {
-                Half::Both => {
-                    let x = self.small(backend, input, norms)?;
-                    self.large(backend, x, norms)
-                }
-                Half::Small => self.small(backend, input, norms),
-                Half::Large => self.enlarge_first(backend, input, norms),
-            };
+            return self.decode(backend, input, half, norms);
         }
         let mut x = run(backend, &self.conv_in, conv(&self.conv_in, input))?;
         for stage in &self.stages {
@@ -188,43 +181,33 @@ impl<B: ImageBackend> AutoencoderKl<B> {
         Ok(x)
     }
 
-    /// The rest of a decoder, of what [`AutoencoderKl::small`] gave.
-    fn large(&self, backend: &mut B, x: B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
-        let first = self.stages.first().and_then(|stage| stage.resize.as_ref());
-        match first {
-            Some(resize) => {
-                let y = enlarge(backend, resize, &x)?;
-                drop(x);
-                self.stages_after_first(backend, y, norms)
-            }
-            None => self.stages_after_first(backend, x, norms),
-        }
-    }
-
-    /// The same of a picture that someone else keeps: a tile's input.
-    fn enlarge_first(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
-        let Some(resize) = self.stages.first().and_then(|stage| stage.resize.as_ref()) else {
-            return Err(Error::Internal { what: "a decoder without stages has no halves".to_owned() });
-        };
-        let y = enlarge(backend, resize, x)?;
-        self.stages_after_first(backend, y, norms)
-    }
-
-    fn stages_after_first(
+    /// A decoder, or half of it.
+    fn decode(
         &self,
         backend: &mut B,
-        mut x: B::Image,
+        input: &B::Image,
+        half: Half,
         norms: &mut Norms<'_, B>,
     ) -> Result<B::Image> {
-        for stage in self.stages.iter().skip(1) {
-            for resnet in &stage.resnets {
-                x = resnet.forward(backend, &x, norms)?;
+        // `None` for the input, which somebody else keeps.
+        let mut x: Option<B::Image> = None;
+        if half != Half::Large {
+            let small = self.small(backend, input, norms)?;
+            if half == Half::Small {
+                return Ok(small);
+            }
+            x = Some(small);
+        }
+        for (i, stage) in self.stages.iter().enumerate() {
+            let resnets = if i == 0 { &[] } else { &stage.resnets[..] };
+            for resnet in resnets {
+                x = Some(resnet.forward(backend, x.as_ref().unwrap_or(input), norms)?);
             }
             if let Some(resize) = &stage.resize {
-                x = enlarge(backend, resize, &x)?;
+                x = Some(enlarge(backend, resize, x.as_ref().unwrap_or(input))?);
             }
         }
-        self.last(backend, &x, norms)
+        self.last(backend, x.as_ref().unwrap_or(input), norms)
     }
 
     /// Norm, activation and the last convolution.
@@ -232,12 +215,6 @@ impl<B: ImageBackend> AutoencoderKl<B> {
         let norm = self.norm_out.record(backend, x, norms)?;
         let plain = conv(&self.conv_out, x);
         run(backend, &self.conv_out, Conv { norm: Some(&norm), before: Activation::Silu, ..plain })
-    }
-
-    /// Whether a decoder has two halves.
-    pub fn splits(&self) -> bool {
-        self.direction == Direction::Decoder
-            && self.stages.first().is_some_and(|stage| stage.resize.is_some())
     }
 
     fn middle(&self, backend: &mut B, x: B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {

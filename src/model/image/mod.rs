@@ -137,15 +137,6 @@ impl<B: ImageBackend> Autoencoder<B> {
         if self.signed { (0.5, 0.5) } else { (1.0, 0.0) }
     }
 
-    /// Whether its large half can be computed in tiles.
-    #[must_use]
-    pub fn splits(&self) -> bool {
-        match &self.layers {
-            Layers::Taesd(_) => true,
-            Layers::Kl(network) => network.splits(),
-        }
-    }
-
     /// Records the network, or half of it, for one size of input.
     ///
     /// # Errors

@@ -135,7 +135,8 @@ impl<B: ImageBackend> Taesd<B> {
                 after: if start || shrinks { Activation::Relu } else { Activation::None },
             });
         }
-        let small = small.unwrap_or(layers.len());
+        // A network without enlargement: its last convolution is the large half.
+        let small = small.unwrap_or(layers.len().saturating_sub(1));
         Ok(Taesd { layers, small, inputs: ends.0, outputs: ends.1, scale })
     }
 
@@ -199,14 +200,12 @@ impl<B: ImageBackend> Block<B> {
             None => None,
         };
         let [a, b, c] = &self.conv;
-        let y = run(backend, a, Conv { after: Activation::Relu, ..conv(a, x) })?;
-        // Assigned, not shadowed: the first picture's memory is free for the result.
-        let y = {
-            let first = y;
-            run(backend, b, Conv { after: Activation::Relu, ..conv(b, &first) })?
-        };
+        let first = run(backend, a, Conv { after: Activation::Relu, ..conv(a, x) })?;
+        let second = run(backend, b, Conv { after: Activation::Relu, ..conv(b, &first) })?;
+        // Its memory is free for the result.
+        drop(first);
         let residual = Some(skipped.as_ref().unwrap_or(x));
-        run(backend, c, Conv { after: Activation::Relu, residual, ..conv(c, &y) })
+        run(backend, c, Conv { after: Activation::Relu, residual, ..conv(c, &second) })
     }
 }
 
