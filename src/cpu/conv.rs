@@ -45,6 +45,22 @@ impl Packed {
         Packed { panels, bias: all, kernel, inputs: width }
     }
 
+    /// (panels, kernel, kernel, inputs padded, 8).
+    pub fn panels(&self) -> &[f32] {
+        &self.panels
+    }
+
+    /// Output channels, padded.
+    pub fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// The biases of a panel.
+    #[inline(always)]
+    pub fn bias(&self, panel: usize) -> &[f32; LANES] {
+        &self.bias.as_chunks::<LANES>().0[panel]
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         4 * (self.panels.len() + self.bias.len())
@@ -85,7 +101,7 @@ impl Kernel for Convolve<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let zeros = vec![0.0; self.weights.inputs];
-        let out_stride = self.weights.bias.len();
+        let out_stride = self.weights.outputs();
         let panel = self.weights.kernel * self.weights.kernel * self.weights.inputs * LANES;
         // Rows outside: three rows of the input and one of the output stay in the second-level cache while all
         // panels pass, and a panel in the first while a row does.
@@ -114,7 +130,7 @@ impl Kernel for Convolve<'_> {
 impl Convolve<'_> {
     /// The input pixel under a tap, zeros outside.
     #[inline(always)]
-    fn pixel<'a>(&'a self, y: usize, x: usize, ky: usize, kx: usize, zeros: &'a [f32]) -> &'a [f32] {
+    pub fn pixel<'a>(&'a self, y: usize, x: usize, ky: usize, kx: usize, zeros: &'a [f32]) -> &'a [f32] {
         let (height, width) = (self.input.height, self.input.width);
         // A shift: for every pixel of every tap a division would cost as much as its products.
         let halved = u32::from(self.upsample);
@@ -139,7 +155,7 @@ impl Convolve<'_> {
         zeros: &[f32],
     ) {
         let kernel = self.weights.kernel;
-        let bias = s.load(&self.weights.bias.as_chunks::<LANES>().0[at]);
+        let bias = s.load(self.weights.bias(at));
         let mut sums = [bias; N];
         let mut taps = weights.chunks_exact(zeros.len() * LANES);
         for ky in 0..kernel {
@@ -165,7 +181,7 @@ impl Convolve<'_> {
                 }
             }
         }
-        let out_stride = self.weights.bias.len();
+        let out_stride = self.weights.outputs();
         for n in 0..N {
             let to = (y * self.out_width + x + n) * out_stride / LANES + at;
             if let Some(residual) = self.residual {
@@ -179,7 +195,7 @@ impl Convolve<'_> {
 
 /// The activation of a vector.
 #[inline(always)]
-fn activate<S: Simd>(s: S, activation: Activation, a: S::F) -> S::F {
+pub fn activate<S: Simd>(s: S, activation: Activation, a: S::F) -> S::F {
     let zero = s.splat(0.0);
     match activation {
         Activation::None => a,

@@ -1,6 +1,6 @@
 //! The image op set on the CPU: a plan is a list of operations, run here and now.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
@@ -14,6 +14,7 @@ use super::breath::Breath;
 use super::conv::{self, Before, Convolve, Packed, View, padded};
 use super::memory::{Account, Shared, floats};
 use super::simd::Level;
+use super::winograd::{self, Winograd};
 
 /// Memory of pictures that are no longer needed, by size.
 type Pool = Rc<RefCell<Vec<Shared<Vec<f32>>>>>;
@@ -46,9 +47,18 @@ impl CpuImage {
     }
 }
 
+/// Weights and bias of a convolution.
+pub struct CpuConvWeights {
+    packed: Shared<Packed>,
+    /// For `winograd.rs`, made when a convolution is recorded that can use them.
+    transformed: OnceCell<Shared<Vec<f32>>>,
+    shape: ConvShape,
+}
+
 /// A recorded convolution: [`Conv`] with its memory.
 struct Step {
     weights: Shared<Packed>,
+    transformed: Option<Shared<Vec<f32>>>,
     input: Shared<Vec<f32>>,
     input_shape: ImageShape,
     norm: Option<CpuNorm>,
@@ -104,6 +114,8 @@ pub struct CpuImages {
     recording: Vec<Op>,
     /// The input of a convolution after its norm and activation.
     ready: Vec<f32>,
+    /// Of `winograd.rs`.
+    scratch: Vec<f32>,
     breath: Breath,
     window: Window,
 }
@@ -118,6 +130,7 @@ impl CpuImages {
             pool: Pool::default(),
             recording: Vec::new(),
             ready: Vec::new(),
+            scratch: Vec::new(),
             breath: Breath::default(),
             window: Window::ALL,
         }
@@ -148,21 +161,37 @@ impl CpuImages {
         let weights = step.weights.read();
         let residual = step.residual.as_ref().map(Shared::read);
         let mut out = step.out.write();
-        conv::convolve(
-            self.level,
-            Convolve {
-                weights: &weights,
-                input: View { data, height, width, stride },
-                upsample: step.upsample,
-                stride: step.stride,
-                padding: step.padding,
-                residual: residual.as_ref().map(|r| r.as_slice()),
-                after: step.after,
-                out: &mut out,
-                out_height: step.out_shape.height as usize,
-                out_width: step.out_shape.width as usize,
-            },
-        );
+        let convolve = Convolve {
+            weights: &weights,
+            input: View { data, height, width, stride },
+            upsample: step.upsample,
+            stride: step.stride,
+            padding: step.padding,
+            residual: residual.as_ref().map(|r| r.as_slice()),
+            after: step.after,
+            out: &mut out,
+            out_height: step.out_shape.height as usize,
+            out_width: step.out_shape.width as usize,
+        };
+        match &step.transformed {
+            Some(weights) => {
+                let (weights, scratch) = (&weights.read(), &mut self.scratch);
+                winograd::convolve(self.level, Winograd { convolve, weights, scratch });
+            }
+            None => conv::convolve(self.level, convolve),
+        }
+    }
+
+    /// The weights as `winograd.rs` wants them.
+    fn transformed(&self, weights: &CpuConvWeights) -> Result<Shared<Vec<f32>>> {
+        if let Some(transformed) = weights.transformed.get() {
+            return Ok(transformed.clone());
+        }
+        let (outputs, inputs) = (weights.shape.outputs as usize, weights.shape.inputs as usize);
+        let count = winograd::floats(outputs, inputs) as u64;
+        let transformed = floats(&self.account, "weights", count)?;
+        winograd::transform(weights.packed.read().panels(), inputs, &mut transformed.write());
+        Ok(weights.transformed.get_or_init(|| transformed).clone())
     }
 }
 
@@ -229,7 +258,7 @@ fn statistics(
 
 impl ImageBackend for CpuImages {
     type Image = CpuImage;
-    type Weights = (Shared<Packed>, ConvShape);
+    type Weights = CpuConvWeights;
     type Norm = CpuNorm;
     type Plan = CpuImagePlan;
     type Pixels = CpuPixels;
@@ -266,17 +295,25 @@ impl ImageBackend for CpuImages {
         let (outputs, inputs) = (shape.outputs as usize, shape.inputs as usize);
         let packed = Packed::new(outputs, inputs, shape.kernel as usize, weights, bias);
         let bytes = packed.bytes() as u64;
-        Ok((Shared::new(&self.account, bytes, packed), shape))
+        let packed = Shared::new(&self.account, bytes, packed);
+        Ok(CpuConvWeights { packed, transformed: OnceCell::new(), shape })
     }
 
     fn kernel(weights: &Self::Weights) -> u32 {
-        weights.1.kernel
+        weights.shape.kernel
     }
 
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &CpuImage) -> Result<()> {
-        check_conv(conv, conv.weights.1, out)?;
+        let shape = conv.weights.shape;
+        check_conv(conv, shape, out)?;
+        let transformed = if winograd::fits(shape.kernel, conv.stride, conv.padding) {
+            Some(self.transformed(conv.weights)?)
+        } else {
+            None
+        };
         self.recording.push(Op::Conv(Box::new(Step {
-            weights: conv.weights.0.clone(),
+            weights: conv.weights.packed.clone(),
+            transformed,
             input: conv.input.data(),
             input_shape: conv.input.shape,
             norm: conv.norm.cloned(),

@@ -32,6 +32,7 @@ mod simd;
 mod team;
 mod vector;
 mod weight;
+mod winograd;
 
 pub use activations::Bits;
 pub use backend::{CpuBackend, CpuCache, CpuOptions, CpuTensor};

@@ -1,0 +1,213 @@
+//! Convolution 3 × 3 of stride 1 with fewer products: Winograd's F(2 × 2, 3 × 3) of Lavin and Gray, "Fast
+//! Algorithms for Convolutional Neural Networks", 2015.
+//!
+//! A tile of 2 × 2 outputs is Aᵀ (G g Gᵀ ⊙ Bᵀ d B) A of a filter g and the 4 × 4 inputs d under it: 16 products
+//! instead of 36 for each pair of channels. Each of the 16 components is a matrix product over tiles, with
+//! panels of eight output channels as in `conv.rs`. Of an enlarged input the middle two rows and columns of d
+//! are equal, which makes 7 components zero: 9 products instead of 36.
+
+use super::conv::{Convolve, LANES, activate, padded};
+use super::simd::{Kernel, Level, Simd};
+
+/// Components of a transformed tile.
+const COMPONENTS: usize = 16;
+/// Those that are left where rows 1 and 2 of d are equal, and columns too.
+const ENLARGED: [usize; 9] = [0, 1, 3, 4, 5, 7, 12, 13, 15];
+const ALL: [usize; COMPONENTS] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+/// Tiles of a micro-tile, as in `conv.rs`.
+const TILES: usize = 6;
+/// Floats of a block's transformed inputs: half of a small second-level cache.
+const BLOCK: usize = 32 << 10;
+
+/// Whether a convolution can be computed so.
+pub fn fits(kernel: u32, stride: u32, padding: u32) -> bool {
+    (kernel, stride, padding) == (3, 1, 1)
+}
+
+/// Floats of the transformed weights.
+pub fn floats(outputs: usize, inputs: usize) -> usize {
+    padded(outputs) * padded(inputs) * COMPONENTS
+}
+
+/// G g Gᵀ of the panels of `conv.rs`, (panels, 3, 3, inputs, 8), to (panels, 16, inputs, 8).
+pub fn transform(panels: &[f32], inputs: usize, to: &mut [f32]) {
+    let line = padded(inputs) * LANES;
+    for (panel, to) in panels.chunks_exact(9 * line).zip(to.chunks_exact_mut(COMPONENTS * line)) {
+        for at in 0..line {
+            let mut rows = [[0.0; 3]; 4];
+            for x in 0..3 {
+                let column = triple([0, 1, 2].map(|y| panel[(y * 3 + x) * line + at]));
+                for (row, value) in rows.iter_mut().zip(column) {
+                    row[x] = value;
+                }
+            }
+            for (y, row) in rows.into_iter().enumerate() {
+                for (x, value) in triple(row).into_iter().enumerate() {
+                    to[(y * 4 + x) * line + at] = value;
+                }
+            }
+        }
+    }
+}
+
+/// G of three weights.
+fn triple([a, b, c]: [f32; 3]) -> [f32; 4] {
+    [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c]
+}
+
+/// One convolution; `weights` are transformed, those of `convolve` give the bias only.
+pub struct Winograd<'a> {
+    pub convolve: Convolve<'a>,
+    pub weights: &'a [f32],
+    /// Memory that is used again from call to call.
+    pub scratch: &'a mut Vec<f32>,
+}
+
+/// Computes it.
+pub fn convolve(level: Level, winograd: Winograd<'_>) {
+    level.run(winograd);
+}
+
+impl Kernel for Winograd<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Winograd { mut convolve, weights, scratch } = self;
+        let inputs = convolve.input.stride;
+        let block = (BLOCK / (COMPONENTS * inputs) / TILES).clamp(1, 16) * TILES;
+        let (of_inputs, of_sums) = (COMPONENTS * block * inputs, COMPONENTS * block * LANES);
+        scratch.clear();
+        scratch.resize(of_inputs + of_sums, 0.0);
+        let (values, sums) = scratch.split_at_mut(of_inputs);
+        let components = if convolve.upsample { &ENLARGED[..] } else { &ALL[..] };
+        let across = convolve.out_width.div_ceil(2);
+        let tiles = across * convolve.out_height.div_ceil(2);
+        let zeros = vec![0.0; inputs];
+        let line = inputs * LANES;
+        for first in (0..tiles).step_by(block) {
+            let count = block.min(tiles - first);
+            for i in 0..count {
+                let (y, x) = (2 * ((first + i) / across), 2 * ((first + i) % across));
+                transform_tile(s, &convolve, (y, x), &zeros, &mut values[i * inputs..], block * inputs);
+            }
+            for (at, panel) in weights.chunks_exact(COMPONENTS * line).enumerate() {
+                for &c in components {
+                    let weights = &panel[c * line..(c + 1) * line];
+                    for i in (0..count).step_by(TILES) {
+                        let from = (c * block + i) * inputs;
+                        let to = (c * block + i) * LANES;
+                        let values = &values[from..from + TILES * inputs];
+                        products(s, values, weights, &mut sums[to..to + TILES * LANES]);
+                    }
+                }
+                for i in 0..count {
+                    let (y, x) = (2 * ((first + i) / across), 2 * ((first + i) % across));
+                    finish(s, &mut convolve, at, (y, x), &sums[i * LANES..], block * LANES);
+                }
+            }
+        }
+    }
+}
+
+/// Bᵀ of four vectors.
+#[inline(always)]
+fn differences<S: Simd>(s: S, d: [S::F; 4]) -> [S::F; 4] {
+    [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1]), s.sub(d[1], d[3])]
+}
+
+/// Bᵀ d B of the inputs under the tile at output (y, x); component c goes to `to[c * stride..]`.
+#[inline(always)]
+fn transform_tile<S: Simd>(
+    s: S,
+    convolve: &Convolve<'_>,
+    (y, x): (usize, usize),
+    zeros: &[f32],
+    to: &mut [f32],
+    stride: usize,
+) {
+    let mut pixels = [[zeros.as_chunks::<LANES>().0; 4]; 4];
+    for (ky, row) in pixels.iter_mut().enumerate() {
+        for (kx, pixel) in row.iter_mut().enumerate() {
+            *pixel = convolve.pixel(y, x, ky, kx, zeros).as_chunks::<LANES>().0;
+        }
+    }
+    for c in 0..zeros.len() / LANES {
+        let mut rows = [[s.splat(0.0); 4]; 4];
+        for kx in 0..4 {
+            let column = [0, 1, 2, 3].map(|ky| s.load(&pixels[ky][kx][c]));
+            let column = differences(s, column);
+            for ky in 0..4 {
+                rows[ky][kx] = column[ky];
+            }
+        }
+        for (ky, row) in rows.into_iter().enumerate() {
+            for (kx, value) in differences(s, row).into_iter().enumerate() {
+                let at = (ky * 4 + kx) * stride / LANES + c;
+                s.store(value, &mut to.as_chunks_mut::<LANES>().0[at]);
+            }
+        }
+    }
+}
+
+/// Sums over input channels: six tiles times eight output channels.
+#[inline(always)]
+fn products<S: Simd>(s: S, values: &[f32], weights: &[f32], to: &mut [f32]) {
+    let inputs = values.len() / TILES;
+    let mut rows = [values.as_chunks::<LANES>().0; TILES];
+    for (n, row) in rows.iter_mut().enumerate() {
+        *row = values[n * inputs..(n + 1) * inputs].as_chunks::<LANES>().0;
+    }
+    let mut sums = [s.splat(0.0); TILES];
+    for (c, weights) in weights.as_chunks::<{ LANES * LANES }>().0.iter().enumerate() {
+        let weights = weights.as_chunks::<LANES>().0;
+        let mut values = [&rows[0][c]; TILES];
+        for n in 1..TILES {
+            values[n] = &rows[n][c];
+        }
+        for i in 0..LANES {
+            let w = s.load(&weights[i]);
+            for n in 0..TILES {
+                sums[n] = s.mul_add(w, s.splat(values[n][i]), sums[n]);
+            }
+        }
+    }
+    for (sum, to) in sums.into_iter().zip(to.as_chunks_mut::<LANES>().0) {
+        s.store(sum, to);
+    }
+}
+
+/// Aᵀ m A, then bias, residual and activation; component c is at `sums[c * stride..]`.
+#[inline(always)]
+fn finish<S: Simd>(
+    s: S,
+    convolve: &mut Convolve<'_>,
+    panel: usize,
+    (y, x): (usize, usize),
+    sums: &[f32],
+    stride: usize,
+) {
+    let sums = sums.as_chunks::<LANES>().0;
+    let mut rows = [[s.splat(0.0); 4]; 2];
+    for kx in 0..4 {
+        let m = [0, 1, 2, 3].map(|ky| s.load(&sums[(ky * 4 + kx) * stride / LANES]));
+        rows[0][kx] = s.add(s.add(m[0], m[1]), m[2]);
+        rows[1][kx] = s.sub(s.sub(m[1], m[2]), m[3]);
+    }
+    let out_stride = convolve.weights.outputs();
+    let bias = s.load(convolve.weights.bias(panel));
+    for (dy, m) in rows.into_iter().enumerate() {
+        let two = [s.add(s.add(m[0], m[1]), m[2]), s.sub(s.sub(m[1], m[2]), m[3])];
+        for (dx, value) in two.into_iter().enumerate() {
+            if y + dy >= convolve.out_height || x + dx >= convolve.out_width {
+                continue;
+            }
+            let at = ((y + dy) * convolve.out_width + x + dx) * out_stride / LANES + panel;
+            let mut sum = s.add(value, bias);
+            if let Some(residual) = convolve.residual {
+                sum = s.add(sum, s.load(&residual.as_chunks::<LANES>().0[at]));
+            }
+            let sum = activate(s, convolve.after, sum);
+            s.store(sum, &mut convolve.out.as_chunks_mut::<LANES>().0[at]);
+        }
+    }
+}
