@@ -134,7 +134,11 @@ fn transform_tile<S: Simd>(
     for c in 0..zeros.len() / LANES {
         let mut rows = [[s.splat(0.0); 4]; 4];
         for kx in 0..4 {
-            let column = [0, 1, 2, 3].map(|ky| s.load(&pixels[ky][kx][c]));
+            // No closures here: they would be compiled without the caller's instructions.
+            let mut column = [s.splat(0.0); 4];
+            for ky in 0..4 {
+                column[ky] = s.load(&pixels[ky][kx][c]);
+            }
             let column = differences(s, column);
             for ky in 0..4 {
                 rows[ky][kx] = column[ky];
@@ -189,7 +193,10 @@ fn finish<S: Simd>(
     let sums = sums.as_chunks::<LANES>().0;
     let mut rows = [[s.splat(0.0); 4]; 2];
     for kx in 0..4 {
-        let m = [0, 1, 2, 3].map(|ky| s.load(&sums[(ky * 4 + kx) * stride / LANES]));
+        let mut m = [s.splat(0.0); 4];
+        for ky in 0..4 {
+            m[ky] = s.load(&sums[(ky * 4 + kx) * stride / LANES]);
+        }
         rows[0][kx] = s.add(s.add(m[0], m[1]), m[2]);
         rows[1][kx] = s.sub(s.sub(m[1], m[2]), m[3]);
     }
