@@ -1,6 +1,6 @@
 //! The image op set on the CPU: a plan is a list of operations, run here and now.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
@@ -50,8 +50,8 @@ impl CpuImage {
 /// Weights and bias of a convolution.
 pub struct CpuConvWeights {
     packed: Shared<Packed>,
-    /// For `winograd.rs`, made when a convolution is recorded that can use them.
-    transformed: OnceCell<Shared<Vec<f32>>>,
+    /// For `winograd.rs`, of a 3 × 3 kernel: made with the weights, so that the memory counts as theirs.
+    transformed: Option<Shared<Vec<f32>>>,
     shape: ConvShape,
 }
 
@@ -181,18 +181,6 @@ impl CpuImages {
             None => conv::convolve(self.level, convolve),
         }
     }
-
-    /// The weights as `winograd.rs` wants them.
-    fn transformed(&self, weights: &CpuConvWeights) -> Result<Shared<Vec<f32>>> {
-        if let Some(transformed) = weights.transformed.get() {
-            return Ok(transformed.clone());
-        }
-        let (outputs, inputs) = (weights.shape.outputs as usize, weights.shape.inputs as usize);
-        let count = winograd::floats(outputs, inputs) as u64;
-        let transformed = floats(&self.account, "weights", count)?;
-        winograd::transform(weights.packed.read().panels(), inputs, &mut transformed.write());
-        Ok(weights.transformed.get_or_init(|| transformed).clone())
-    }
 }
 
 impl CpuImages {
@@ -295,8 +283,15 @@ impl ImageBackend for CpuImages {
         let (outputs, inputs) = (shape.outputs as usize, shape.inputs as usize);
         let packed = Packed::new(outputs, inputs, shape.kernel as usize, weights, bias);
         let bytes = packed.bytes() as u64;
-        let packed = Shared::new(&self.account, bytes, packed);
-        Ok(CpuConvWeights { packed, transformed: OnceCell::new(), shape })
+        let transformed = if shape.kernel == winograd::KERNEL {
+            let count = winograd::floats(outputs, inputs) as u64;
+            let transformed = floats(&self.account, "weights", count)?;
+            winograd::transform(packed.panels(), inputs, &mut transformed.write());
+            Some(transformed)
+        } else {
+            None
+        };
+        Ok(CpuConvWeights { packed: Shared::new(&self.account, bytes, packed), transformed, shape })
     }
 
     fn kernel(weights: &Self::Weights) -> u32 {
@@ -304,13 +299,9 @@ impl ImageBackend for CpuImages {
     }
 
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &CpuImage) -> Result<()> {
-        let shape = conv.weights.shape;
-        check_conv(conv, shape, out)?;
-        let transformed = if winograd::fits(shape.kernel, conv.stride, conv.padding) {
-            Some(self.transformed(conv.weights)?)
-        } else {
-            None
-        };
+        check_conv(conv, conv.weights.shape, out)?;
+        let fits = winograd::fits(conv.stride, conv.padding);
+        let transformed = conv.weights.transformed.clone().filter(|_| fits);
         self.recording.push(Op::Conv(Box::new(Step {
             weights: conv.weights.packed.clone(),
             transformed,

@@ -19,9 +19,12 @@ const TILES: usize = 6;
 /// Floats of a block's transformed inputs: half of a small second-level cache.
 const BLOCK: usize = 32 << 10;
 
-/// Whether a convolution can be computed so.
-pub fn fits(kernel: u32, stride: u32, padding: u32) -> bool {
-    (kernel, stride, padding) == (3, 1, 1)
+/// Side of the kernels that can be transformed.
+pub const KERNEL: u32 = 3;
+
+/// Whether a convolution with such a kernel can be computed so.
+pub fn fits(stride: u32, padding: u32) -> bool {
+    (stride, padding) == (1, 1)
 }
 
 /// Floats of the transformed weights.
