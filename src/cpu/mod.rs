@@ -9,7 +9,8 @@
 //! | `activations.rs` | rows of activations, rounded to integers |
 //! | `matrix.rs` | matrix products: matvec and matmul are one micro-tile |
 //! | `attention.rs` | fused attention and the KV cache's layout |
-//! | `conv.rs`, `images.rs` | convolutions; the op set of image networks |
+//! | `conv.rs`, `winograd.rs` | convolutions; those 3 × 3 of stride 1, with fewer products |
+//! | `images.rs` | the op set of image networks |
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
 //! | `team/` | who computes: one thread, several, or helper workers with rows of their own |
 //! | `weight.rs`, `memory.rs` | who holds which rows; buffers and their bytes |
