@@ -189,6 +189,7 @@ async fn tiles<B: ImageBackend>(what: &str, backend: B, side: u32) {
     let none = DecodeOptions { memory: Some(1000), ..DecodeOptions::default() };
     let refused = model.decode(&latents, &none, &mut |_| {}, NEVER).await.unwrap_err();
     assert_eq!(refused.code(), "invalid-option");
+    assert_eq!(model.decode(&latents, &options, &mut |_| {}, NEVER).await.unwrap(), joined);
     assert_eq!(decode(&mut model, &latents, NEVER).await.unwrap(), whole);
 }
 
