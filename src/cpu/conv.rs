@@ -11,7 +11,7 @@ use super::simd::{Kernel, Level, Simd};
 /// Output channels of a panel.
 pub const LANES: usize = 8;
 /// Pixels of a micro-tile: twelve sums of 128 bits, two weights and an activation in sixteen registers.
-const PIXELS: usize = 6;
+pub const PIXELS: usize = 6;
 
 /// Channels as they lie in memory: whole vectors, the rest zeros.
 pub fn padded(channels: usize) -> usize {
@@ -165,37 +165,54 @@ impl Convolve<'_> {
                 for n in 0..N {
                     pixels[n] = self.pixel(y, x + n, ky, kx, zeros).as_chunks::<LANES>().0;
                 }
-                // Eight input channels at a time: bounds are checked once for all of them.
-                for (c, weights) in tap.as_chunks::<{ LANES * LANES }>().0.iter().enumerate() {
-                    let weights = weights.as_chunks::<LANES>().0;
-                    let mut values = [&pixels[0][c]; N];
-                    for n in 1..N {
-                        values[n] = &pixels[n][c];
-                    }
-                    for i in 0..LANES {
-                        let w = s.load(&weights[i]);
-                        for n in 0..N {
-                            sums[n] = s.mul_add(w, s.splat(values[n][i]), sums[n]);
-                        }
-                    }
-                }
+                multiply(s, tap, pixels, &mut sums);
             }
         }
-        let out_stride = self.weights.outputs();
         for n in 0..N {
-            let to = (y * self.out_width + x + n) * out_stride / LANES + at;
-            if let Some(residual) = self.residual {
-                sums[n] = s.add(sums[n], s.load(&residual.as_chunks::<LANES>().0[to]));
+            self.finish(s, at, y, x + n, sums[n]);
+        }
+    }
+
+    /// Residual and activation of the eight channels of panel `at` at one pixel, bias included in `sum`.
+    #[inline(always)]
+    pub fn finish<S: Simd>(&mut self, s: S, at: usize, y: usize, x: usize, mut sum: S::F) {
+        let to = (y * self.out_width + x) * self.weights.outputs() / LANES + at;
+        if let Some(residual) = self.residual {
+            sum = s.add(sum, s.load(&residual.as_chunks::<LANES>().0[to]));
+        }
+        let sum = activate(s, self.after, sum);
+        s.store(sum, &mut self.out.as_chunks_mut::<LANES>().0[to]);
+    }
+}
+
+/// The micro-tile: adds to `sums` the products over all input channels of `N` rows and weights
+/// (inputs, 8).
+#[inline(always)]
+pub fn multiply<S: Simd, const N: usize>(
+    s: S,
+    weights: &[f32],
+    rows: [&[[f32; LANES]]; N],
+    sums: &mut [S::F; N],
+) {
+    // Eight input channels at a time: bounds are checked once for all of them.
+    for (c, weights) in weights.as_chunks::<{ LANES * LANES }>().0.iter().enumerate() {
+        let weights = weights.as_chunks::<LANES>().0;
+        let mut values = [&rows[0][c]; N];
+        for n in 1..N {
+            values[n] = &rows[n][c];
+        }
+        for i in 0..LANES {
+            let w = s.load(&weights[i]);
+            for n in 0..N {
+                sums[n] = s.mul_add(w, s.splat(values[n][i]), sums[n]);
             }
-            let sum = activate(s, self.after, sums[n]);
-            s.store(sum, &mut self.out.as_chunks_mut::<LANES>().0[to]);
         }
     }
 }
 
 /// The activation of a vector.
 #[inline(always)]
-pub fn activate<S: Simd>(s: S, activation: Activation, a: S::F) -> S::F {
+fn activate<S: Simd>(s: S, activation: Activation, a: S::F) -> S::F {
     let zero = s.splat(0.0);
     match activation {
         Activation::None => a,

@@ -50,7 +50,8 @@ impl CpuImage {
 /// Weights and bias of a convolution.
 pub struct CpuConvWeights {
     packed: Shared<Packed>,
-    /// For `winograd.rs`, of a 3 × 3 kernel: made with the weights, so that the memory counts as theirs.
+    /// For `winograd.rs`, of a 3 × 3 kernel. Made here and not while recording, so that the memory counts as the
+    /// weights'.
     transformed: Option<Shared<Vec<f32>>>,
     shape: ConvShape,
 }
@@ -300,7 +301,7 @@ impl ImageBackend for CpuImages {
 
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &CpuImage) -> Result<()> {
         check_conv(conv, conv.weights.shape, out)?;
-        let fits = winograd::fits(conv.stride, conv.padding);
+        let fits = winograd::fits(conv.stride as usize, conv.padding as usize);
         let transformed = conv.weights.transformed.clone().filter(|_| fits);
         self.recording.push(Op::Conv(Box::new(Step {
             weights: conv.weights.packed.clone(),

@@ -6,7 +6,7 @@
 //! panels of eight output channels as in `conv.rs`. Of an enlarged input the middle two rows and columns of d
 //! are equal, which makes 7 components zero: 9 products instead of 36.
 
-use super::conv::{Convolve, LANES, activate, padded};
+use super::conv::{Convolve, LANES, PIXELS as TILES, multiply, padded};
 use super::simd::{Kernel, Level, Simd};
 
 /// Components of a transformed tile.
@@ -14,8 +14,6 @@ const COMPONENTS: usize = 16;
 /// Those that are left where rows 1 and 2 of d are equal, and columns too.
 const ENLARGED: [usize; 9] = [0, 1, 3, 4, 5, 7, 12, 13, 15];
 const ALL: [usize; COMPONENTS] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-/// Tiles of a micro-tile, as in `conv.rs`.
-const TILES: usize = 6;
 /// Floats of a block's transformed inputs: half of a small second-level cache.
 const BLOCK: usize = 32 << 10;
 
@@ -23,11 +21,11 @@ const BLOCK: usize = 32 << 10;
 pub const KERNEL: u32 = 3;
 
 /// Whether a convolution with such a kernel can be computed so.
-pub fn fits(stride: u32, padding: u32) -> bool {
+pub fn fits(stride: usize, padding: usize) -> bool {
     (stride, padding) == (1, 1)
 }
 
-/// Floats of the transformed weights.
+/// How many floats [`transform`] makes.
 pub fn floats(outputs: usize, inputs: usize) -> usize {
     padded(outputs) * padded(inputs) * COMPONENTS
 }
@@ -79,6 +77,7 @@ impl Kernel for Winograd<'_> {
         let inputs = convolve.input.stride;
         let block = (BLOCK / (COMPONENTS * inputs) / TILES).clamp(1, 16) * TILES;
         let (of_inputs, of_sums) = (COMPONENTS * block * inputs, COMPONENTS * block * LANES);
+        // Zeros: the components that an enlarged input leaves out stay so.
         scratch.clear();
         scratch.resize(of_inputs + of_sums, 0.0);
         let (values, sums) = scratch.split_at_mut(of_inputs);
@@ -116,6 +115,12 @@ impl Kernel for Winograd<'_> {
 #[inline(always)]
 fn differences<S: Simd>(s: S, d: [S::F; 4]) -> [S::F; 4] {
     [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1]), s.sub(d[1], d[3])]
+}
+
+/// Aᵀ of four vectors.
+#[inline(always)]
+fn joined<S: Simd>(s: S, m: [S::F; 4]) -> [S::F; 2] {
+    [s.add(s.add(m[0], m[1]), m[2]), s.sub(s.sub(m[1], m[2]), m[3])]
 }
 
 /// Bᵀ d B of the inputs under the tile at output (y, x); component c goes to `to[c * stride..]`.
@@ -165,19 +170,7 @@ fn products<S: Simd>(s: S, values: &[f32], weights: &[f32], to: &mut [f32]) {
         *row = values[n * inputs..(n + 1) * inputs].as_chunks::<LANES>().0;
     }
     let mut sums = [s.splat(0.0); TILES];
-    for (c, weights) in weights.as_chunks::<{ LANES * LANES }>().0.iter().enumerate() {
-        let weights = weights.as_chunks::<LANES>().0;
-        let mut values = [&rows[0][c]; TILES];
-        for n in 1..TILES {
-            values[n] = &rows[n][c];
-        }
-        for i in 0..LANES {
-            let w = s.load(&weights[i]);
-            for n in 0..TILES {
-                sums[n] = s.mul_add(w, s.splat(values[n][i]), sums[n]);
-            }
-        }
-    }
+    multiply(s, weights, rows, &mut sums);
     for (sum, to) in sums.into_iter().zip(to.as_chunks_mut::<LANES>().0) {
         s.store(sum, to);
     }
@@ -200,24 +193,17 @@ fn finish<S: Simd>(
         for ky in 0..4 {
             m[ky] = s.load(&sums[(ky * 4 + kx) * stride / LANES]);
         }
-        rows[0][kx] = s.add(s.add(m[0], m[1]), m[2]);
-        rows[1][kx] = s.sub(s.sub(m[1], m[2]), m[3]);
+        let column = joined(s, m);
+        for dy in 0..2 {
+            rows[dy][kx] = column[dy];
+        }
     }
-    let out_stride = convolve.weights.outputs();
     let bias = s.load(convolve.weights.bias(panel));
     for (dy, m) in rows.into_iter().enumerate() {
-        let two = [s.add(s.add(m[0], m[1]), m[2]), s.sub(s.sub(m[1], m[2]), m[3])];
-        for (dx, value) in two.into_iter().enumerate() {
-            if y + dy >= convolve.out_height || x + dx >= convolve.out_width {
-                continue;
+        for (dx, value) in joined(s, m).into_iter().enumerate() {
+            if y + dy < convolve.out_height && x + dx < convolve.out_width {
+                convolve.finish(s, panel, y + dy, x + dx, s.add(value, bias));
             }
-            let at = ((y + dy) * convolve.out_width + x + dx) * out_stride / LANES + panel;
-            let mut sum = s.add(value, bias);
-            if let Some(residual) = convolve.residual {
-                sum = s.add(sum, s.load(&residual.as_chunks::<LANES>().0[at]));
-            }
-            let sum = activate(s, convolve.after, sum);
-            s.store(sum, &mut convolve.out.as_chunks_mut::<LANES>().0[at]);
         }
     }
 }
