@@ -4,6 +4,8 @@
 // (Milakov and Gimelshein, 2018): each thread computes its key's scores for all queries, then its own
 // channels of the outputs, VECTORS / 64 vec4s.
 
+#import shared/picture.wgsl
+
 struct Params {
   positions: u32,
   scale: f32,
@@ -12,10 +14,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // each (positions, VECTORS)
-@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> q: array<Four>; // each (positions, VECTORS)
+@group(0) @binding(2) var<storage, read> k: array<Four>;
+@group(0) @binding(3) var<storage, read> v: array<Four>;
+@group(0) @binding(4) var<storage, read_write> out: array<Four>;
 
 const QUERIES: u32 = 4u;
 const KEYS: u32 = 64u;
@@ -48,7 +50,8 @@ fn normalize(n: u32) {
 
 fn store(position: u32, vector: u32, n: u32, sum: vec4<f32>) {
   if (position < params.positions && vector < VECTORS) {
-    out[position * VECTORS + vector] = sum / total[n];
+    // A mean of values that fit fits.
+    out[position * VECTORS + vector] = packed(sum / total[n]);
   }
 }
 
@@ -57,7 +60,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let first = group.x * QUERIES;
   for (var i = index; i < QUERIES * VECTORS; i += 64u) {
     let position = min(first + i / VECTORS, params.positions - 1u);
-    query[i] = q[position * VECTORS + i % VECTORS] * params.scale;
+    query[i] = unpacked(q[position * VECTORS + i % VECTORS]) * params.scale;
   }
   if (index < QUERIES) {
     highest[index] = LOWEST;
@@ -77,7 +80,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var s = vec4<f32>();
     if (key < params.positions) {
       for (var i = 0u; i < VECTORS; i++) {
-        let x = k[key * VECTORS + i];
+        let x = unpacked(k[key * VECTORS + i]);
         s += vec4<f32>(
           dot(x, query[i]),
           dot(x, query[VECTORS + i]),
@@ -112,14 +115,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let w3 = weight[3u * KEYS + j];
       let at = (base + j) * VECTORS + index;
       if (index < VECTORS) {
-        let x = v[at];
+        let x = unpacked(v[at]);
         a0 += w0 * x;
         a1 += w1 * x;
         a2 += w2 * x;
         a3 += w3 * x;
       }
       if (index + 64u < VECTORS) {
-        let x = v[at + 64u];
+        let x = unpacked(v[at + 64u]);
         b0 += w0 * x;
         b1 += w1 * x;
         b2 += w2 * x;

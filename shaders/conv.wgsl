@@ -5,6 +5,7 @@
 // norm and activation applied on the way, once for all its 9 taps and 32 channels. A weight is read by the
 // eight threads of one channel group together and used for eight pixels.
 #import shared/activation.wgsl
+#import shared/picture.wgsl
 
 struct Params {
   in_width: u32,
@@ -18,15 +19,33 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> weights: array<vec4<f32>>; // (out / 4, KERNEL, KERNEL, in, 4)
+// (out / 4, KERNEL, KERNEL, in, 4)
+#ifdef WEIGHTS_F16
+@group(0) @binding(1) var<storage, read> weights: array<vec2<u32>>;
+
+fn weight(i: u32) -> vec4<f32> {
+  let w = weights[i];
+  return vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y));
+}
+#else
+@group(0) @binding(1) var<storage, read> weights: array<vec4<f32>>;
+
+fn weight(i: u32) -> vec4<f32> {
+  return weights[i];
+}
+#endif
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> input: array<Four>;
+@group(0) @binding(4) var<storage, read_write> out: array<Four>;
 #ifdef RESIDUAL
-@group(0) @binding(5) var<storage, read> residual: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> residual: array<Four>;
 #endif
 #ifdef NORM
 @group(0) @binding(6) var<storage, read> norm: array<vec4<f32>>; // scales, then shifts
+#endif
+#ifdef HALF
+// Set once a value did not fit.
+@group(0) @binding(7) var<storage, read_write> overflow: atomic<u32>;
 #endif
 
 const TILE: u32 = 8u;
@@ -40,7 +59,7 @@ fn load(x: u32, y: u32, vector: u32) -> vec4<f32> {
   if (x >= params.in_width * ENLARGE || y >= params.in_height * ENLARGE) {
     return vec4<f32>();
   }
-  var value = input[((y / ENLARGE) * params.in_width + x / ENLARGE) * params.in_vectors + vector];
+  var value = unpacked(input[((y / ENLARGE) * params.in_width + x / ENLARGE) * params.in_vectors + vector]);
 #ifdef NORM
   value = value * norm[vector] + norm[params.in_vectors + vector];
 #endif
@@ -54,9 +73,16 @@ fn store(x: u32, y: u32, vector: u32, sum: vec4<f32>) {
   let at = (y * params.out_width + x) * params.out_vectors + vector;
   var value = sum;
 #ifdef RESIDUAL
-  value += residual[at];
+  value += unpacked(residual[at]);
 #endif
-  out[at] = after(value);
+  value = after(value);
+#ifdef HALF
+  // So written that NaN counts.
+  if (!all(abs(value) <= vec4<f32>(LARGEST))) {
+    atomicStore(&overflow, 1u);
+  }
+#endif
+  out[at] = packed(value);
 }
 
 @compute @workgroup_size(64)
@@ -88,10 +114,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       for (var kx = 0u; kx < KERNEL; kx++) {
         for (var c = 0u; c < CHUNK; c++) {
           let w = (((here * KERNEL + ky) * KERNEL + kx) * params.in_vectors + first + c) * 4u;
-          let w0 = weights[w];
-          let w1 = weights[w + 1u];
-          let w2 = weights[w + 2u];
-          let w3 = weights[w + 3u];
+          let w0 = weight(w);
+          let w1 = weight(w + 1u);
+          let w2 = weight(w + 2u);
+          let w3 = weight(w + 3u);
           let m = mat4x4<f32>(w0, w1, w2, w3);
           let at = ((row * STRIDE + ky) * SPAN + kx) * CHUNK + c;
           s0 += m * cells[at];

@@ -14,7 +14,20 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+#ifdef HALF
+@group(0) @binding(1) var<storage, read> input: array<u32>;
+
+fn value_at(i: u32) -> f32 {
+  let pair = unpack2x16float(input[i / 2u]);
+  return select(pair.x, pair.y, i % 2u == 1u);
+}
+#else
 @group(0) @binding(1) var<storage, read> input: array<f32>;
+
+fn value_at(i: u32) -> f32 {
+  return input[i];
+}
+#endif
 @group(0) @binding(2) var<storage, read_write> slices_of: array<vec4<f32>>; // (groups, slices)
 
 // The part that is measured, on a coarse grid. It changes from run to run.
@@ -50,7 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let measured = i / params.group_channels;
     let pixel = (top + measured / columns) * params.width + left + measured % columns;
     let channel = group.y * params.group_channels + i % params.group_channels;
-    let value = input[pixel * params.channels + channel];
+    let value = value_at(pixel * params.channels + channel);
     let count = moments.x + 1.0;
     let difference = value - moments.y;
     let mean = moments.y + difference / count;

@@ -39,7 +39,7 @@ pub use dtype::DType;
 pub use engine::{Finish, GenerateOptions, Generation, Prompt, TextEngine};
 pub use error::{Error, Result};
 pub use gpu::{Gpu, GpuOptions};
-pub use image_engine::{DecodeEvent, DecodeOptions, Encoding, ImageModel, Latents, Picture};
+pub use image_engine::{DecodeEvent, DecodeOptions, Decoded, Encoding, ImageModel, Latents, Picture};
 pub use ops::GpuBackend;
 pub use text::{Message, Sampling};
 #[cfg(not(target_arch = "wasm32"))]

@@ -11,7 +11,7 @@ mod images;
 mod random;
 
 use emberglass::cpu::{CpuImages, Level};
-use emberglass::ops::{GpuImages, ImageBackend};
+use emberglass::ops::{GpuImages, ImageBackend, Precision};
 use emberglass::{
     ByteSource, DecodeEvent, DecodeOptions, Error, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture,
     SliceSource,
@@ -59,7 +59,7 @@ async fn autoencoder_kl<B: ImageBackend>(what: &str, make: impl Fn() -> B) {
         let scene = uniform(901, 3 * 10 * 14);
         let pixels: Vec<f32> =
             (0..140).flat_map(|p| (0..3).map(move |c| c * 140 + p)).map(|i| scene[i]).collect();
-        let moments = model.encode_floats(10, 14, &pixels, NEVER).await.unwrap();
+        let moments = model.encode_floats((10, 14), &pixels, None, &mut |_, _| {}, NEVER).await.unwrap();
         assert_eq!(moments.channels, 8);
         // -1 is black and 1 is white.
         let picture = decode(&mut model, &latents, NEVER).await.unwrap();
@@ -68,7 +68,10 @@ async fn autoencoder_kl<B: ImageBackend>(what: &str, make: impl Fn() -> B) {
         }
         let bytes = |v: f32| ((v + 1.0) * 127.5).round() as u8;
         let rgba = pixels.chunks_exact(3).flat_map(|p| [bytes(p[0]), bytes(p[1]), bytes(p[2]), 0]).collect();
-        let encoding = model.encode(&Picture { width: 14, height: 10, rgba }, NEVER).await.unwrap();
+        let encoding = model
+            .encode(&Picture { width: 14, height: 10, rgba }, None, &mut |_, _| {}, NEVER)
+            .await
+            .unwrap();
         let log_variance = encoding.log_variance.clone().unwrap();
         let (means, logs) = moments.values.split_at(moments.values.len() / 2);
         // Half a step of 255 on the input, through a network whose gain is small.
@@ -99,7 +102,7 @@ fn autoencoder_kl_on_the_cpu() {
 fn autoencoder_kl_on_the_gpu() {
     pollster::block_on(async {
         let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
-        autoencoder_kl("GPU", || GpuImages::new(gpu.clone())).await;
+        autoencoder_kl("GPU", || GpuImages::new(gpu.clone(), Precision::F32).unwrap()).await;
     });
 }
 
@@ -127,7 +130,7 @@ async fn agrees<B: ImageBackend>(what: &str, backend: B) {
     let planes: Vec<f32> = (0..3).flat_map(|c| got.iter().skip(c).step_by(3).copied()).collect();
     let decoded = apart(planes.iter().step_by(7).copied(), &floats(&golden["picture"]["values"]));
     let clamped: Vec<f32> = got.iter().map(|v| v.clamp(0.0, 1.0)).collect();
-    let encoded = model.encode_floats(height, width, &clamped, NEVER).await.unwrap();
+    let encoded = model.encode_floats((height, width), &clamped, None, &mut |_, _| {}, NEVER).await.unwrap();
     let encoded = apart(encoded.values.iter().copied(), &floats(&golden["encoded"]["values"]));
     println!("{what}: decoder within {decoded:.2e} of the reference, encoder within {encoded:.2e}");
     assert!(decoded <= 2e-3 && encoded <= 2e-3);
@@ -155,7 +158,7 @@ async fn refuses<B: ImageBackend>(model: &mut ImageModel<B>, good: &Latents) {
         assert_eq!(decode(model, &latents, NEVER).await.unwrap_err().code(), "invalid-option");
     }
     let odd = Picture { width: 9, height: 8, rgba: vec![0; 9 * 8 * 4] };
-    assert_eq!(model.encode(&odd, NEVER).await.unwrap_err().code(), "invalid-option");
+    assert_eq!(model.encode(&odd, None, &mut |_, _| {}, NEVER).await.unwrap_err().code(), "invalid-option");
     assert_eq!(decode(model, good, &|| true).await.unwrap_err().code(), "aborted");
     decode(model, good, NEVER).await.unwrap();
 }
@@ -191,6 +194,124 @@ async fn tiles<B: ImageBackend>(what: &str, backend: B, side: u32) {
     assert_eq!(refused.code(), "invalid-option");
     assert_eq!(model.decode(&latents, &options, &mut |_| {}, NEVER).await.unwrap(), joined);
     assert_eq!(decode(&mut model, &latents, NEVER).await.unwrap(), whole);
+}
+
+/// An encoder in tiles gives the latents that it gives at once.
+async fn encoding_tiles<B: ImageBackend>(
+    what: &str,
+    backend: B,
+    sources: Option<Vec<Box<dyn ByteSource>>>,
+    side: u32,
+) {
+    let Some(mut sources) = sources else { return };
+    let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
+    let scale = model.scale();
+    let (height, width) = (side * scale, (side + 3) * scale);
+    let colour = |y: u32, x: u32, c: u32| {
+        (f64::from(y) * 0.11 + f64::from(c)).sin() * (f64::from(x) * 0.07 - f64::from(c * 2)).cos() * 0.5
+            + 0.5
+    };
+    let pixel = |i: u32| (0..3).map(move |c| colour(i / width, i % width, c) as f32);
+    let values: Vec<f32> = (0..height * width).flat_map(pixel).collect();
+    let whole = model.encode_floats((height, width), &values, None, &mut |_, _| {}, NEVER).await.unwrap();
+    let untiled = model.backend().allocated_bytes() - model.weight_bytes();
+    let budget = Some(untiled * 9 / 10);
+    let mut events = Vec::new();
+    let mut on_tile = |done, all| events.push((done, all));
+    let tiled = model.encode_floats((height, width), &values, budget, &mut on_tile, NEVER).await.unwrap();
+    let held = model.backend().allocated_bytes() - model.weight_bytes();
+    let want: Vec<f64> = whole.values.iter().map(|v| f64::from(*v)).collect();
+    let off = apart(tiled.values.iter().copied(), &want);
+    let size = (want.iter().map(|v| v * v).sum::<f64>() / want.len() as f64).sqrt();
+    let all = events.len() as u32;
+    println!(
+        "{what}: encoded in {all} runs of tiles in {held} bytes of {untiled}, off by {off:.1e} at most, latents are {size:.2}"
+    );
+    assert!(all > 1 && events == (1..=all).map(|i| (i, all)).collect::<Vec<_>>());
+    assert_eq!((tiled.channels, tiled.height, tiled.width), (whole.channels, side, side + 3));
+    // A hundredth of the latents' size moves no decoded byte by more than one or two.
+    assert!(off <= 0.01 * size && held < untiled);
+    let none = model.encode_floats((height, width), &values, Some(1000), &mut |_, _| {}, NEVER).await;
+    assert_eq!(none.unwrap_err().code(), "invalid-option");
+}
+
+#[test]
+fn encoding_tiles_on_the_cpu() {
+    let backend = || CpuImages::new(Level::best());
+    pollster::block_on(encoding_tiles("CPU, TAEF2", backend(), weights(), 44));
+    pollster::block_on(encoding_tiles("CPU, emoji", backend(), Some(emoji()), 40));
+}
+
+#[test]
+fn encoding_tiles_on_the_gpu() {
+    pollster::block_on(async {
+        let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
+        encoding_tiles("GPU, emoji", GpuImages::new(gpu, Precision::F32).unwrap(), Some(emoji()), 28).await;
+    });
+}
+
+/// Pictures of 16 bits: nearly the same, in half the memory.
+#[test]
+fn f16_on_the_gpu() {
+    pollster::block_on(async {
+        let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
+        let load = async |precision, mut sources: Vec<Box<dyn ByteSource>>| {
+            // Each counts its own bytes.
+            let backend = GpuImages::new(gpu.sibling(), precision).unwrap();
+            ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap()
+        };
+        let Some(taef2) = weights() else { return };
+        let golden = golden();
+        let latents = latents(&golden);
+        let mut wide = load(Precision::F32, weights().unwrap()).await;
+        let mut half = load(Precision::F16, taef2).await;
+        let want = decode(&mut wide, &latents, NEVER).await.unwrap();
+        let got = decode(&mut half, &latents, NEVER).await.unwrap();
+        let squares: f64 =
+            want.rgba.iter().zip(&got.rgba).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+        let psnr = 10.0 * (255.0f64.powi(2) / (squares / want.rgba.len() as f64)).log10();
+        let bytes = |model: &ImageModel<GpuImages>| {
+            (model.weight_bytes(), model.backend().allocated_bytes() - model.weight_bytes())
+        };
+        println!(
+            "TAEF2 in f16: {psnr:.1} dB from f32; weights and pictures {:?}, f32 {:?}",
+            bytes(&half),
+            bytes(&wide)
+        );
+        assert_eq!(half.precision(), Precision::F16);
+        assert!(psnr > 50.0);
+        assert!(bytes(&half).0 * 10 < bytes(&wide).0 * 6 && bytes(&half).1 * 10 < bytes(&wide).1 * 6);
+    });
+}
+
+/// A network whose values do not fit into 16 bits is computed again in 32, and says so.
+#[test]
+fn f16_overflow_falls_back() {
+    pollster::block_on(async {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image/autoencoder_kl.json");
+        let mut case: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let tensors = &mut case[0]["tensors"];
+        for tensor in tensors.as_array_mut().unwrap() {
+            // Norms bring everything back to size: only what lies between is too large.
+            if tensor["name"].as_str().unwrap().ends_with("coder.conv_in.weight") {
+                tensor["scale"] = serde_json::json!(tensor["scale"].as_f64().unwrap() * 1e6);
+            }
+        }
+        let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
+        let latents = Latents { channels: 4, height: 5, width: 7, values: uniform(900, 4 * 5 * 7) };
+        let mut outputs = Vec::new();
+        for precision in [Precision::F32, Precision::F16] {
+            let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(seeded(tensors))];
+            let backend = GpuImages::new(gpu.clone(), precision).unwrap();
+            let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
+            assert_eq!(model.precision(), precision);
+            outputs.push(decode(&mut model, &latents, NEVER).await.unwrap());
+            assert_eq!(model.precision(), Precision::F32);
+        }
+        let apart = outputs[0].rgba.iter().zip(&outputs[1].rgba).map(|(a, b)| a.abs_diff(*b)).max();
+        // The weights stay f16.
+        assert!(apart.unwrap() <= 3, "{apart:?}");
+    });
 }
 
 fn emoji() -> Vec<Box<dyn ByteSource>> {
@@ -242,7 +363,7 @@ fn the_default_model_samples_and_comes_back() {
         assert_eq!(z, model.sample(1, 0.8));
         assert_ne!(z, model.sample(2, 0.8));
         let picture = decode(&mut model, &z, NEVER).await.unwrap();
-        let back = model.encode(&picture, NEVER).await.unwrap().mean;
+        let back = model.encode(&picture, None, &mut |_, _| {}, NEVER).await.unwrap().mean;
         let again = decode(&mut model, &back, NEVER).await.unwrap();
         let squares = picture.rgba.iter().zip(&again.rgba).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
         let psnr = 10.0 * (255.0f64.powi(2) / (squares.sum::<f64>() / picture.rgba.len() as f64)).log10();
@@ -261,8 +382,8 @@ fn tiles_on_the_cpu() {
 fn tiles_on_the_gpu() {
     pollster::block_on(async {
         let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
-        tiles("GPU", GpuImages::new(gpu.clone()), 30).await;
-        norms_reach_over_all_tiles("GPU", GpuImages::new(gpu), 28).await;
+        tiles("GPU", GpuImages::new(gpu.clone(), Precision::F32).unwrap(), 30).await;
+        norms_reach_over_all_tiles("GPU", GpuImages::new(gpu, Precision::F32).unwrap(), 28).await;
     });
 }
 
@@ -277,7 +398,7 @@ fn taef2_on_the_cpu() {
 fn taef2_on_the_gpu() {
     pollster::block_on(async {
         let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
-        agrees("GPU", GpuImages::new(gpu)).await;
+        agrees("GPU", GpuImages::new(gpu, Precision::F32).unwrap()).await;
     });
 }
 

@@ -11,7 +11,7 @@ mod images;
 mod random;
 
 use emberglass::cpu::{CpuImages, Level};
-use emberglass::ops::{GpuImages, ImageBackend};
+use emberglass::ops::{GpuImages, ImageBackend, Precision};
 use emberglass::weights::FloatTensors;
 use emberglass::{
     ByteSource, DecodeOptions, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture, SliceSource,
@@ -103,7 +103,8 @@ async fn agrees<B: ImageBackend>(what: &str, case: &str, backend: B) {
     let scene = planes(&golden, &["scene"]).await;
     let pixels: Vec<f32> =
         interleaved(&scene).iter().map(|v| if tiny { f32::midpoint(*v, 1.0) } else { *v }).collect();
-    let encoded = model.encode_floats(scene.height, scene.width, &pixels, NEVER).await.unwrap();
+    let encoded =
+        model.encode_floats((scene.height, scene.width), &pixels, None, &mut |_, _| {}, NEVER).await.unwrap();
     let want = planes(&golden, &["encoded", "moments"]).await;
     assert_eq!((encoded.channels, encoded.height), (want.channels, want.height), "{case}");
     let encoder = apart(encoded.values.iter().copied(), &wide(&want.values));
@@ -124,7 +125,7 @@ fn on_the_gpu() {
     pollster::block_on(async {
         let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
         for case in CASES {
-            agrees("GPU", case, GpuImages::new(gpu.clone())).await;
+            agrees("GPU", case, GpuImages::new(gpu.clone(), Precision::F32).unwrap()).await;
         }
     });
 }
@@ -160,7 +161,7 @@ fn a_photograph_through_the_real_weights() {
         let backend = CpuImages::new(Level::best());
         let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
         let photo = png(&format!("{DATA}/photo/chelsea.png"));
-        let latents = model.encode(&photo, NEVER).await.unwrap().mean;
+        let latents = model.encode(&photo, None, &mut |_, _| {}, NEVER).await.unwrap().mean;
         let want = planes(&format!("{DATA}/photo/golden.safetensors"), &["encoded"]).await;
         let encoder = apart(latents.values.iter().copied(), &wide(&want.values));
         let options = DecodeOptions::default();

@@ -6,8 +6,9 @@ mod reference;
 
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
+use common::gpu_rig::store;
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::ops::GpuImages;
+use emberglass::ops::{GpuImages, Precision};
 use emberglass::{CpuBackend, DType, GpuBackend};
 
 /// The cases, once for each backend.
@@ -54,7 +55,8 @@ macro_rules! image_kernels {
     ($($module:ident: $rig:ty, $setup:expr;)*) => {
         $(mod $module {
             use super::*;
-            image!($rig, $setup; convolution, attention, pixels, windows, memory_is_used_again, misfits_are_refused);
+            image!($rig, $setup; convolution, attention, pixels, windows, memory_is_used_again, misfits_are_refused,
+                overflow_is_noticed, tiles_are_cut_and_joined);
         })*
     };
 }
@@ -69,7 +71,8 @@ macro_rules! image {
 }
 
 image_kernels! {
-    gpu_image: GpuImages, ();
+    gpu_image: GpuImages, store(Precision::F32);
+    gpu_image_f16: GpuImages, store(Precision::F16);
     cpu_image: CpuImages, choose(DEFAULT);
     cpu_image_portable: CpuImages, choose(Wish { level: usize::MAX, ..DEFAULT });
 }

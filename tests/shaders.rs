@@ -4,7 +4,7 @@
 
 use emberglass::ops::{
     Activation, Backend, Batch, Conv, ConvShape, GpuBackend, GpuImages, GroupNorm, HeadShape, ImageBackend,
-    ImageShape, Norm, RopePairs, Segment,
+    ImageShape, Norm, Precision, RopePairs, Segment,
 };
 use emberglass::{DType, Gpu, GpuOptions};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
@@ -58,8 +58,8 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
 }
 
 /// Records convolutions of every kernel, stride, enlargement and activation, with all that can be fused.
-fn record_images(gpu: &std::rc::Rc<Gpu>) {
-    let mut images = GpuImages::new(gpu.clone());
+fn record_images(gpu: &std::rc::Rc<Gpu>, precision: Precision) {
+    let mut images = GpuImages::new(gpu.clone(), precision).unwrap();
     let shape = |height, width| ImageShape { height, width, channels: 8 };
     let (input, large, small) = (
         images.image(shape(4, 4)).unwrap(),
@@ -92,13 +92,22 @@ fn record_images(gpu: &std::rc::Rc<Gpu>) {
             }
         }
     }
+    let mixed = images.image(shape(4, 4)).unwrap();
+    images.attention(&input, &input, &input, &mixed).unwrap();
+    let colours = images.image(ImageShape { height: 4, width: 4, channels: 3 }).unwrap();
+    images.pixels(&colours, 1.0, 0.0).unwrap();
+    images.crop(&large, (1, 2), &input).unwrap();
+    let joined = images.blank(4, 4).unwrap();
+    images.blend(&colours, (1.0, 0.0), (0, 0), (&[1.0; 4], &[1.0; 4]), &joined).unwrap();
+    images.join(&joined).unwrap();
 }
 
 #[test]
 fn every_variant_is_valid() {
     let gpu = pollster::block_on(Gpu::new(GpuOptions::default())).unwrap();
     let _backends = record_everything(&gpu);
-    record_images(&gpu);
+    record_images(&gpu, Precision::F32);
+    record_images(&gpu, Precision::F16);
     gpu.check("recording").unwrap();
 
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("../shaders");

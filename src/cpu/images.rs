@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Window, check_attention, check_conv,
-    check_norm, check_pixels, check_weights,
+    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Window, check_attention,
+    check_conv, check_crop, check_norm, check_pixels, check_tile, check_weights,
 };
 
 use super::attention::{Head, Query, attend, k_floats, k_index};
@@ -91,7 +91,48 @@ enum Op {
         bias: Vec<f32>,
         to: CpuNorm,
     },
+    Crop {
+        input: Shared<Vec<f32>>,
+        width: usize,
+        from: (u32, u32),
+        out: Shared<Vec<f32>>,
+        shape: ImageShape,
+    },
+    Blend(Box<Blend>),
 }
+
+/// A tile on its way into a picture.
+struct Blend {
+    tile: Shared<Vec<f32>>,
+    shape: ImageShape,
+    to_bytes: (f32, f32),
+    at: (usize, usize),
+    down: Vec<f32>,
+    across: Vec<f32>,
+    to: Shared<Vec<f32>>,
+    width: usize,
+}
+
+impl Blend {
+    fn run(&self) {
+        let (tile, mut to) = (self.tile.read(), self.to.write());
+        let stride = padded(self.shape.channels as usize);
+        let (scale, shift) = self.to_bytes;
+        let lines = tile.chunks_exact(self.across.len() * stride).zip(&self.down);
+        for (y, (line, wy)) in lines.enumerate() {
+            let from = ((self.at.0 + y) * self.width + self.at.1) * SUM_CHANNELS;
+            let sums = to[from..].chunks_exact_mut(SUM_CHANNELS);
+            for ((pixel, sum), wx) in line.chunks_exact(stride).zip(sums).zip(&self.across) {
+                for (sum, v) in sum.iter_mut().zip(pixel) {
+                    *sum += wy * wx * (v * scale + shift).clamp(0.0, 1.0);
+                }
+            }
+        }
+    }
+}
+
+/// Of a picture that is put together of tiles.
+const SUM_CHANNELS: usize = 3;
 
 /// Scales, then shifts, of the channels, padded with zeros.
 pub type CpuNorm = Shared<Vec<f32>>;
@@ -102,7 +143,10 @@ pub struct CpuImagePlan(Vec<Op>);
 /// A picture that is turned into bytes when they are read.
 pub struct CpuPixels {
     data: Shared<Vec<f32>>,
-    shape: ImageShape,
+    height: u32,
+    width: u32,
+    /// Floats of a pixel.
+    stride: usize,
     scale: f32,
     shift: f32,
 }
@@ -366,7 +410,47 @@ impl ImageBackend for CpuImages {
 
     fn pixels(&mut self, input: &CpuImage, scale: f32, shift: f32) -> Result<CpuPixels> {
         check_pixels(input.shape)?;
-        Ok(CpuPixels { data: input.data(), shape: input.shape, scale, shift })
+        let ImageShape { height, width, channels } = input.shape;
+        Ok(CpuPixels { data: input.data(), height, width, stride: padded(channels as usize), scale, shift })
+    }
+
+    fn crop(&mut self, input: &CpuImage, from: (u32, u32), out: &CpuImage) -> Result<()> {
+        check_crop(input.shape, from, out.shape)?;
+        let width = input.shape.width as usize;
+        self.recording.push(Op::Crop { input: input.data(), width, from, out: out.data(), shape: out.shape });
+        Ok(())
+    }
+
+    fn blank(&mut self, height: u32, width: u32) -> Result<CpuPixels> {
+        let count = u64::from(height) * u64::from(width) * SUM_CHANNELS as u64;
+        let data = floats(&self.account, "a picture", count)?;
+        Ok(CpuPixels { data, height, width, stride: SUM_CHANNELS, scale: 1.0, shift: 0.0 })
+    }
+
+    fn blend(
+        &mut self,
+        tile: &CpuImage,
+        to_bytes: (f32, f32),
+        at: (u32, u32),
+        (down, across): (&[f32], &[f32]),
+        to: &CpuPixels,
+    ) -> Result<()> {
+        check_tile(tile.shape, at, (down.len(), across.len()), (to.height, to.width))?;
+        self.recording.push(Op::Blend(Box::new(Blend {
+            tile: tile.data(),
+            shape: tile.shape,
+            to_bytes,
+            at: (at.0 as usize, at.1 as usize),
+            down: down.to_vec(),
+            across: across.to_vec(),
+            to: to.data.clone(),
+            width: to.width as usize,
+        })));
+        Ok(())
+    }
+
+    fn join(&mut self, _: &CpuPixels) -> Result<()> {
+        Ok(())
     }
 
     fn finish(&mut self) -> CpuImagePlan {
@@ -399,6 +483,17 @@ impl ImageBackend for CpuImages {
                     let norm = statistics(&input.read(), *shape, self.window, *groups, *eps, gain, bias);
                     to.write().copy_from_slice(&norm);
                 }
+                Op::Crop { input, width, from: (top, left), out, shape } => {
+                    let (input, mut out) = (input.read(), out.write());
+                    let stride = padded(shape.channels as usize);
+                    let line = shape.width as usize * stride;
+                    let lines = out.chunks_exact_mut(line).take(shape.height as usize);
+                    for (y, to) in lines.enumerate() {
+                        let at = ((*top as usize + y) * width + *left as usize) * stride;
+                        to.copy_from_slice(&input[at..at + line]);
+                    }
+                }
+                Op::Blend(blend) => blend.run(),
             }
         }
         Ok(())
@@ -412,14 +507,13 @@ impl ImageBackend for CpuImages {
     }
 
     async fn read_pixels(&mut self, pixels: &CpuPixels) -> Result<Vec<u8>> {
-        let stride = padded(pixels.shape.channels as usize);
         let data = pixels.data.read();
         let mut rgba = Vec::new();
-        let count = pixels.shape.pixels() as usize;
+        let count = pixels.height as usize * pixels.width as usize;
         if rgba.try_reserve_exact(count * 4).is_err() {
             return Err(Error::OutOfMemory { what: "a picture".to_owned(), bytes: count as u64 * 4 });
         }
-        for pixel in data.chunks_exact(stride).take(count) {
+        for pixel in data.chunks_exact(pixels.stride).take(count) {
             let byte = |v: f32| ((v * pixels.scale + pixels.shift).clamp(0.0, 1.0) * 255.0).round() as u8;
             rgba.extend([byte(pixel[0]), byte(pixel[1]), byte(pixel[2]), 255]);
         }
@@ -429,6 +523,16 @@ impl ImageBackend for CpuImages {
     fn allocated_bytes(&self) -> u64 {
         self.account.get()
     }
+
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
+    async fn overflowed(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn widen(&mut self) {}
 
     fn dispatches(_: &CpuImagePlan) -> u64 {
         0

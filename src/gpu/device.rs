@@ -70,6 +70,9 @@ pub struct Gpu {
     health: Arc<Mutex<Health>>,
     allocated: Rc<Cell<u64>>,
     keeper: Rc<Keeper>,
+    /// Makes canvases of this device.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) instance: wgpu::Instance,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -161,6 +164,8 @@ impl Gpu {
             queue,
             health,
             allocated: Rc::new(Cell::new(0)),
+            #[cfg(target_arch = "wasm32")]
+            instance,
         }))
     }
 
@@ -176,6 +181,8 @@ impl Gpu {
             health: self.health.clone(),
             allocated: Rc::new(Cell::new(0)),
             keeper: self.keeper.clone(),
+            #[cfg(target_arch = "wasm32")]
+            instance: self.instance.clone(),
         })
     }
 

@@ -1,12 +1,16 @@
 //! The only folder that names `wgpu`: device, buffers, shader text, pipelines, and the recorder
 //! that turns dispatches into submits.
 
+#[cfg(target_arch = "wasm32")]
+mod canvas;
 mod device;
 mod pipeline;
 mod recorder;
 mod shader;
 mod tensor;
 
+#[cfg(target_arch = "wasm32")]
+pub use canvas::Canvas;
 pub use device::{AdapterReport, Gpu, GpuOptions};
 pub use pipeline::{PipelineKey, Value};
 pub use recorder::{Binding, Grid, Plan, Recorder, Traffic};

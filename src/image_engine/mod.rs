@@ -7,10 +7,12 @@ mod statistics;
 mod tiled;
 mod tiles;
 
+use std::rc::Rc;
+
 use crate::error::{Error, Result};
 use crate::model::Progress;
 use crate::model::image::{Autoencoder, Direction, Half, ImageConfig, Parts, unknown, wanted_bytes};
-use crate::ops::{ImageBackend, ImageShape};
+use crate::ops::{ImageBackend, ImageShape, Precision};
 use crate::weights::{ByteSource, FloatTensors};
 
 pub use latents::{Latents, Picture};
@@ -233,6 +235,22 @@ impl<B: ImageBackend> ImageModel<B> {
         Latents { values, ..*latents }
     }
 
+    /// How pictures inside the network are stored: as asked for, or f32 once a value did not fit.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.backend.precision()
+    }
+
+    /// Whether what was computed has to be computed again, with pictures that hold every value.
+    async fn widened(&mut self) -> Result<bool> {
+        if !self.backend.overflowed().await? {
+            return Ok(false);
+        }
+        self.backend.widen();
+        [&mut self.decoder, &mut self.encoder].into_iter().flatten().for_each(Network::reset);
+        Ok(true)
+    }
+
     /// Latents to the decoder's own output, (height, width, 3) floats, not clamped: around 0 to 1 for the TAESD
     /// family, around -1 to 1 for an AutoencoderKL.
     ///
@@ -244,12 +262,17 @@ impl<B: ImageBackend> ImageModel<B> {
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<f32>> {
         latents.check()?;
-        let network = self.decoder.as_mut().ok_or_else(|| missing("decoder"))?;
-        let shape = shape_of(latents);
-        network.check(shape, network.layers.scale, MAX_SIDE)?;
-        let recorded = network.whole(&mut self.backend, shape, true)?;
-        recorded.run(&mut self.backend, &latents.interleaved(), cancelled).await?;
-        self.backend.read(&recorded.output).await
+        loop {
+            let network = self.decoder.as_mut().ok_or_else(|| missing("decoder"))?;
+            let shape = shape_of(latents);
+            network.check(shape, network.layers.scale, MAX_SIDE)?;
+            let recorded = network.whole(&mut self.backend, shape)?;
+            recorded.run(&mut self.backend, &latents.interleaved(), cancelled).await?;
+            let values = self.backend.read(&recorded.output).await?;
+            if !self.widened().await? {
+                return Ok(values);
+            }
+        }
     }
 
     /// Latents to a picture.
@@ -264,6 +287,22 @@ impl<B: ImageBackend> ImageModel<B> {
         on_event: &mut dyn FnMut(DecodeEvent<'_>),
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Picture> {
+        let Decoded { width, height, pixels } = self.compute(latents, options, on_event, cancelled).await?;
+        let rgba = self.backend.read_pixels(&pixels).await?;
+        Ok(Picture { width, height, rgba })
+    }
+
+    /// [`ImageModel::decode`], but the picture stays on the device.
+    ///
+    /// # Errors
+    /// As for [`ImageModel::decode`].
+    pub async fn compute(
+        &mut self,
+        latents: &Latents,
+        options: &DecodeOptions,
+        on_event: &mut dyn FnMut(DecodeEvent<'_>),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Decoded<B>> {
         latents.check()?;
         let unscaled;
         let latents = if options.scaled {
@@ -272,37 +311,59 @@ impl<B: ImageBackend> ImageModel<B> {
         } else {
             latents
         };
+        let decoded = self.try_compute(latents, options, on_event, cancelled).await?;
+        if !self.widened().await? {
+            return Ok(decoded);
+        }
+        drop(decoded);
+        self.try_compute(latents, options, on_event, cancelled).await
+    }
+
+    async fn try_compute(
+        &mut self,
+        latents: &Latents,
+        options: &DecodeOptions,
+        on_event: &mut dyn FnMut(DecodeEvent<'_>),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Decoded<B>> {
         let network = self.decoder.as_mut().ok_or_else(|| missing("decoder"))?;
-        network.check(shape_of(latents), network.layers.scale, MAX_SIDE)?;
+        let scale = network.layers.scale;
+        network.check(shape_of(latents), scale, MAX_SIDE)?;
         if options.preview && latents.height.max(latents.width) >= 2 * PREVIEW {
             let coarse = preview(network, &mut self.backend, latents, cancelled).await?;
             on_event(DecodeEvent::Preview(&coarse));
         }
-        match network.lay_out(&mut self.backend, shape_of(latents), options.memory)? {
+        let backend = &mut self.backend;
+        let pixels = match network.lay_out(backend, (latents.height, latents.width), options.memory)? {
             Layout::Whole => {
                 let recorded = network.whole.as_ref().ok_or_else(no_plan)?;
-                recorded.run(&mut self.backend, &latents.interleaved(), cancelled).await?;
-                let rgba = recorded.bytes(&mut self.backend).await?;
+                recorded.run(backend, &latents.interleaved(), cancelled).await?;
                 self.dispatches = B::dispatches(&recorded.plan);
                 on_event(DecodeEvent::Tile(1, 1));
-                let scale = network.layers.scale;
-                Ok(Picture { width: latents.width * scale, height: latents.height * scale, rgba })
+                recorded.pixels()?
             }
             Layout::Tiles(rows, columns) => {
-                let backend = &mut self.backend;
-                let tiled = Tiled::new(network, backend, rows, columns, on_event, cancelled);
-                let (picture, dispatches) = tiled.decode(latents).await?;
+                let mut on_tile = |done, all| on_event(DecodeEvent::Tile(done, all));
+                let tiled = Tiled::new(network, backend, (rows, columns), &mut on_tile, cancelled);
+                let (pixels, dispatches) = tiled.decode(latents).await?;
                 self.dispatches = dispatches;
-                Ok(picture)
+                Rc::new(pixels)
             }
-        }
+        };
+        Ok(Decoded { width: latents.width * scale, height: latents.height * scale, pixels })
     }
 
     /// A picture to latents. Its sides must be multiples of [`ImageModel::scale`]; alpha is not looked at.
     ///
     /// # Errors
     /// As for [`ImageModel::decode`].
-    pub async fn encode(&mut self, picture: &Picture, cancelled: &dyn Fn() -> bool) -> Result<Encoding> {
+    pub async fn encode(
+        &mut self,
+        picture: &Picture,
+        memory: Option<u64>,
+        on_tile: &mut dyn FnMut(u32, u32),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Encoding> {
         let (scale, shift) = self.encoder.as_ref().map_or((1.0, 0.0), |network| network.layers.to_bytes());
         let values: Vec<f32> = picture
             .rgba
@@ -312,7 +373,8 @@ impl<B: ImageBackend> ImageModel<B> {
             .flat_map(|p| [p[0], p[1], p[2]])
             .map(|v| (f32::from(v) / 255.0 - shift) / scale)
             .collect();
-        let raw = self.encode_floats(picture.height, picture.width, &values, cancelled).await?;
+        let size = (picture.height, picture.width);
+        let raw = self.encode_floats(size, &values, memory, on_tile, cancelled).await?;
         let count = self.latent_channels();
         if raw.channels != 2 * count {
             return Ok(Encoding { mean: raw, log_variance: None });
@@ -324,34 +386,62 @@ impl<B: ImageBackend> ImageModel<B> {
     }
 
     /// (height, width, 3) floats to the encoder's own output: of 0 to 1 for the TAESD family, whose output are
-    /// latents; of -1 to 1 for an AutoencoderKL, whose output are means, then log-variances.
+    /// latents; of -1 to 1 for an AutoencoderKL, whose output are means, then log-variances. `memory` bounds what
+    /// pictures inside the network take; larger ones are computed in tiles, which `on_tile` counts.
     ///
     /// # Errors
     /// As for [`ImageModel::encode`].
     pub async fn encode_floats(
         &mut self,
-        height: u32,
-        width: u32,
+        (height, width): (u32, u32),
         values: &[f32],
+        memory: Option<u64>,
+        on_tile: &mut dyn FnMut(u32, u32),
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Latents> {
-        let network = self.encoder.as_mut().ok_or_else(|| missing("encoder"))?;
-        let scale = network.layers.scale;
-        let shape = ImageShape { height, width, channels: 3 };
-        network.check(shape, 1, MAX_SIDE)?;
-        let fits = height.is_multiple_of(scale) && width.is_multiple_of(scale);
-        if !fits || values.len() as u64 != shape.pixels() * 3 {
-            return Err(Error::InvalidOption {
-                option: "image",
-                value: format!("{width} × {height} pixels, {} values", values.len()),
-                range: "sides that are multiples of the model's scale, three values a pixel",
-            });
+        loop {
+            let network = self.encoder.as_mut().ok_or_else(|| missing("encoder"))?;
+            let scale = network.layers.scale;
+            let shape = ImageShape { height, width, channels: 3 };
+            network.check(shape, 1, MAX_SIDE)?;
+            let fits = height.is_multiple_of(scale) && width.is_multiple_of(scale);
+            if !fits || values.len() as u64 != shape.pixels() * 3 {
+                return Err(Error::InvalidOption {
+                    option: "image",
+                    value: format!("{width} × {height} pixels, {} values", values.len()),
+                    range: "sides that are multiples of the model's scale, three values a pixel",
+                });
+            }
+            let (rows, columns) = (height / scale, width / scale);
+            let backend = &mut self.backend;
+            let flat = match network.lay_out(backend, (rows, columns), memory)? {
+                Layout::Whole => {
+                    let recorded = network.whole.as_ref().ok_or_else(no_plan)?;
+                    recorded.run(backend, values, cancelled).await?;
+                    on_tile(1, 1);
+                    backend.read(&recorded.output).await?
+                }
+                Layout::Tiles(down, across) => {
+                    let tiled = Tiled::new(network, backend, (down, across), on_tile, cancelled);
+                    tiled.encode(values, width).await?
+                }
+            };
+            let latents = Latents::from_interleaved(network.layers.outputs, rows, columns, &flat);
+            if !self.widened().await? {
+                return Ok(latents);
+            }
         }
-        let recorded = network.whole(&mut self.backend, shape, false)?;
-        recorded.run(&mut self.backend, values, cancelled).await?;
-        let flat = self.backend.read(&recorded.output).await?;
-        Ok(Latents::from_interleaved(network.layers.outputs, height / scale, width / scale, &flat))
     }
+}
+
+/// A decoded picture that is still on the device.
+pub struct Decoded<B: ImageBackend> {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Its bytes: valid until the next decode.
+    pub pixels: Rc<B::Pixels>,
 }
 
 fn missing(what: &'static str) -> Error {
@@ -374,7 +464,7 @@ async fn preview<B: ImageBackend>(
     let to_bytes = Some(network.layers.to_bytes());
     let recorded = network.record(backend, shape_of(&coarse), Half::Both, to_bytes, None)?;
     recorded.run(backend, &coarse.interleaved(), cancelled).await?;
-    let rgba = recorded.bytes(backend).await?;
+    let rgba = backend.read_pixels(recorded.pixels()?.as_ref()).await?;
     let scale = network.layers.scale;
     Ok(Picture { width: coarse.width * scale, height: coarse.height * scale, rgba })
 }

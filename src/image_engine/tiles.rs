@@ -3,6 +3,9 @@
 //! Tiles overlap. Near an edge where a picture was cut its tile has seen zeros instead of neighbours, so
 //! there the other tile counts: weights rise over the middle half of the overlap from 0 to 1.
 
+use crate::error::{Error, Result};
+use crate::ops::ImageShape;
+
 /// Positions that a tile sees beyond its share on a cut side. A TAESD-family decoder's large half reaches
 /// 10/2 + 10/4 + 4/8 = 8 positions of the latents; what the outermost of them contribute is measured in
 /// `tests/image.rs`.
@@ -38,8 +41,13 @@ impl Cut {
         (first, last)
     }
 
-    /// The weights of each tile's pixels; of all tiles together every pixel of the picture has 1.
-    pub fn weights(&self, length: u32, scale: u32) -> Vec<Vec<f32>> {
+    /// Positions in all.
+    fn length(&self) -> u32 {
+        self.starts.last().map_or(0, |last| last + self.size)
+    }
+
+    /// The weights of each tile's pixels, `scale` of them a position; of all tiles together every pixel has 1.
+    pub fn weights(&self, scale: u32) -> Vec<Vec<f32>> {
         let raw = |i: usize, at: u32| {
             let start = self.starts[i] * scale;
             let pixel = start + at;
@@ -54,7 +62,7 @@ impl Cut {
         };
         let tiles: Vec<Vec<f32>> =
             (0..self.starts.len()).map(|i| (0..self.size * scale).map(|at| raw(i, at)).collect()).collect();
-        let mut sums = vec![0.0f32; (length * scale) as usize];
+        let mut sums = vec![0.0f32; (self.length() * scale) as usize];
         for (start, weights) in self.starts.iter().zip(&tiles) {
             for (sum, weight) in sums[(start * scale) as usize..].iter_mut().zip(weights) {
                 *sum += weight;
@@ -93,6 +101,51 @@ pub(super) fn window(
         .collect()
 }
 
+/// Values at the latents' resolution that tiles are put into.
+pub(super) struct Joined {
+    width: usize,
+    channels: usize,
+    starts: (Vec<u32>, Vec<u32>),
+    weights: (Vec<Vec<f32>>, Vec<Vec<f32>>),
+    /// (height, width, channels).
+    pub values: Vec<f32>,
+}
+
+impl Joined {
+    /// All zeros.
+    pub fn new(shape: ImageShape, rows: &Cut, columns: &Cut) -> Result<Self> {
+        let count = shape.pixels() as usize * shape.channels as usize;
+        let mut values = Vec::new();
+        if values.try_reserve_exact(count).is_err() {
+            return Err(Error::OutOfMemory { what: "a picture".to_owned(), bytes: count as u64 * 4 });
+        }
+        values.resize(count, 0.0);
+        Ok(Joined {
+            width: shape.width as usize,
+            channels: shape.channels as usize,
+            starts: (rows.starts.clone(), columns.starts.clone()),
+            weights: (rows.weights(1), columns.weights(1)),
+            values,
+        })
+    }
+
+    /// Adds a tile, (rows, columns, channels).
+    pub fn add(&mut self, tile: &[f32], (i, j): (usize, usize)) {
+        let (top, left) = (self.starts.0[i] as usize, self.starts.1[j] as usize);
+        let (down, across) = (&self.weights.0[i], &self.weights.1[j]);
+        let channels = self.channels;
+        for (y, (line, wy)) in tile.chunks_exact(across.len() * channels).zip(down).enumerate() {
+            let from = ((top + y) * self.width + left) * channels;
+            let sums = self.values[from..].chunks_exact_mut(channels);
+            for ((position, sums), wx) in line.chunks_exact(channels).zip(sums).zip(across) {
+                for (sum, v) in sums.iter_mut().zip(position) {
+                    *sum += wy * wx * v;
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
@@ -111,7 +164,7 @@ mod tests {
                 let counted: u32 = (0..cut.starts.len()).map(|i| cut.share(i)).map(|(a, b)| b - a).sum();
                 assert_eq!(counted, length);
                 let mut sums = vec![0.0; length as usize * 8];
-                for (start, weights) in cut.starts.iter().zip(cut.weights(length, 8)) {
+                for (start, weights) in cut.starts.iter().zip(cut.weights(8)) {
                     for (i, weight) in weights.iter().enumerate() {
                         sums[*start as usize * 8 + i] += weight;
                     }
@@ -122,9 +175,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_cut_is_joined_again() {
+        let (rows, columns) = (Cut::new(70, 3), Cut::new(41, 2));
+        let values: Vec<f32> = (0u16..70 * 41 * 3).map(f32::from).collect();
+        let mut joined =
+            Joined::new(ImageShape { height: 70, width: 41, channels: 3 }, &rows, &columns).unwrap();
+        for (i, &top) in rows.starts.iter().enumerate() {
+            for (j, &left) in columns.starts.iter().enumerate() {
+                joined.add(&window(&values, 41, 3, (top, left), (rows.size, columns.size)), (i, j));
+            }
+        }
+        assert!(joined.values.iter().zip(&values).all(|(a, b)| (a - b).abs() <= 1e-6 * b));
+    }
+
+    #[test]
     fn the_edge_of_a_cut_counts_nothing_where_another_tile_knows_better() {
         let cut = Cut::new(64, 2);
-        let weights = cut.weights(64, 1);
+        let weights = cut.weights(1);
         assert!(weights[0][cut.size as usize - 1] < 1e-5 && weights[1][0] < 1e-5);
         assert_eq!((weights[0][0], weights[1][cut.size as usize - 1]), (1.0, 1.0));
     }

@@ -3,11 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use half::f16;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, PipelineKey, Plan, Recorder};
 
-use super::image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Window};
-use super::image::{check_attention, check_conv, check_norm, check_pixels, check_weights};
+use super::gpu_pixels::GpuPixels;
+use super::image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Window};
+use super::image::{check_attention, check_conv, check_norm, check_weights};
 
 /// Pixels of a tile's side, and output channels of a workgroup.
 const TILE: u32 = 8;
@@ -20,16 +23,19 @@ const SLICE: u64 = 4096;
 /// on a fast one.
 const SUBMIT: u64 = 1 << 32;
 
+/// The largest f16.
+const LARGEST: f32 = 65_504.0;
+
 /// Channels as they lie in memory: pairs of vec4, the rest zeros.
-fn padded(channels: u32) -> u32 {
+pub(super) fn padded(channels: u32) -> u32 {
     channels.next_multiple_of(8)
 }
 
 type Pool = Rc<RefCell<Vec<GpuBuffer>>>;
 
 /// Gives its buffer back when the network lets go of it.
-struct Lease {
-    buffer: GpuBuffer,
+pub(super) struct Lease {
+    pub(super) buffer: GpuBuffer,
     pool: Pool,
 }
 
@@ -41,14 +47,15 @@ impl Drop for Lease {
 
 /// A picture, channels padded to eights.
 pub struct GpuImage {
-    lease: Lease,
+    pub(super) lease: Lease,
     shape: ImageShape,
+    /// Stored as f16.
+    pub(super) half: bool,
 }
 
-impl GpuImage {
-    fn bytes(&self) -> u64 {
-        self.shape.pixels() * u64::from(padded(self.shape.channels)) * 4
-    }
+/// Bytes of a picture.
+fn bytes(shape: ImageShape, half: bool) -> u64 {
+    shape.pixels() * u64::from(padded(shape.channels)) * if half { 2 } else { 4 }
 }
 
 /// Weights and bias of a convolution.
@@ -56,6 +63,15 @@ pub struct GpuConvWeights {
     weights: GpuBuffer,
     bias: GpuBuffer,
     shape: ConvShape,
+    half: bool,
+}
+
+impl GpuConvWeights {
+    /// Multiplications for a pixel of the output, padding included.
+    fn work(&self) -> u64 {
+        let ConvShape { inputs, outputs, kernel } = self.shape;
+        u64::from(padded(inputs)) * u64::from(padded(outputs)) * u64::from(kernel * kernel)
+    }
 }
 
 /// Submits, one after the other, and what only they use: a buffer is freed with its last owner, recorded
@@ -68,14 +84,18 @@ pub struct GpuImagePlan {
 /// The image op set as WGSL.
 pub struct GpuImages {
     gpu: Rc<Gpu>,
-    recorder: Recorder,
+    pub(super) recorder: Recorder,
     pool: Pool,
     done: Vec<Plan>,
-    held: Vec<GpuBuffer>,
+    pub(super) held: Vec<GpuBuffer>,
     /// Multiplications recorded since the last cut.
     work: u64,
     /// Part of the pictures that norms measure.
     window: GpuBuffer,
+    /// Pictures and weights are stored as f16.
+    half: bool,
+    /// Not 0 once a value did not fit into f16.
+    overflow: GpuBuffer,
 }
 
 /// Mirrors `Params` of `shaders/conv.wgsl`.
@@ -115,36 +135,29 @@ struct AttentionParams {
     pad: [u32; 2],
 }
 
-/// Mirrors `Params` of `shaders/to_rgba.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct PixelParams {
-    pixels: u32,
-    vectors: u32,
-    row: u32,
-    scale: f32,
-    shift: f32,
-    pad: [u32; 3],
-}
-
 /// Queries of a workgroup of `attention_image`.
 const QUERIES: u32 = 4;
 
 impl GpuImages {
-    /// A backend on a device, which it may share with a language model.
-    #[must_use]
-    pub fn new(gpu: Rc<Gpu>) -> Self {
+    /// A backend on a device, which it may share with a language model. With [`Precision::F16`] pictures take half
+    /// the memory, and so do weights.
+    ///
+    /// # Errors
+    /// Device limits.
+    pub fn new(gpu: Rc<Gpu>, precision: Precision) -> Result<Self> {
         let window = gpu.uniform("window", size_of::<Window>() as u64);
         gpu.write(&window, 0, bytemuck::bytes_of(&Window::ALL));
-        GpuImages {
+        Ok(GpuImages {
             window,
+            half: precision == Precision::F16,
+            overflow: gpu.storage("overflow", 4)?,
             recorder: Recorder::new(gpu.clone()),
             pool: Pool::default(),
             done: Vec::new(),
             held: Vec::new(),
             work: 0,
             gpu,
-        }
+        })
     }
 
     /// The device.
@@ -153,8 +166,8 @@ impl GpuImages {
         &self.gpu
     }
 
-    fn filled(&self, label: &str, values: &[f32]) -> Result<GpuBuffer> {
-        let buffer = self.gpu.storage(label, values.len() as u64 * 4)?;
+    pub(super) fn filled<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<GpuBuffer> {
+        let buffer = self.gpu.storage(label, size_of_val(values) as u64)?;
         self.gpu.write(&buffer, 0, bytemuck::cast_slice(values));
         Ok(buffer)
     }
@@ -191,11 +204,10 @@ impl ImageBackend for GpuImages {
     type Weights = GpuConvWeights;
     type Norm = GpuBuffer;
     type Plan = GpuImagePlan;
-    /// One u32 a pixel, red lowest; and how many.
-    type Pixels = (GpuBuffer, u64);
+    type Pixels = GpuPixels;
 
     fn image(&mut self, shape: ImageShape) -> Result<GpuImage> {
-        let bytes = shape.pixels() * u64::from(padded(shape.channels)) * 4;
+        let bytes = bytes(shape, self.half);
         let mut free = self.pool.borrow_mut();
         // The tightest that fits, unless it is twice too large.
         let found = free
@@ -208,7 +220,7 @@ impl ImageBackend for GpuImages {
             Some(i) => free.swap_remove(i),
             None => self.gpu.storage("a picture", bytes)?,
         };
-        Ok(GpuImage { lease: Lease { buffer, pool: self.pool.clone() }, shape })
+        Ok(GpuImage { lease: Lease { buffer, pool: self.pool.clone() }, shape, half: self.half })
     }
 
     fn shape(image: &GpuImage) -> ImageShape {
@@ -236,7 +248,14 @@ impl ImageBackend for GpuImages {
         }
         let mut all = bias.unwrap_or_default().to_vec();
         all.resize(outputs, 0.0);
-        Ok(GpuConvWeights { weights: self.filled(label, &packed)?, bias: self.filled(label, &all)?, shape })
+        let half = self.half && packed.iter().all(|w| w.abs() <= LARGEST);
+        let weights = if half {
+            let packed: Vec<f16> = packed.into_iter().map(f16::from_f32).collect();
+            self.filled(label, &packed)?
+        } else {
+            self.filled(label, &packed)?
+        };
+        Ok(GpuConvWeights { weights, bias: self.filled(label, &all)?, shape, half })
     }
 
     fn kernel(weights: &GpuConvWeights) -> u32 {
@@ -245,6 +264,9 @@ impl ImageBackend for GpuImages {
 
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &GpuImage) -> Result<()> {
         check_conv(conv, conv.weights.shape, out)?;
+        if conv.input.half != out.half || conv.residual.is_some_and(|residual| residual.half != out.half) {
+            return Err(Error::Internal { what: "pictures of two precisions in one convolution".to_owned() });
+        }
         let (from, to) = (conv.input.shape, out.shape);
         let params = ConvParams {
             in_width: from.width,
@@ -263,7 +285,9 @@ impl ImageBackend for GpuImages {
             .define(before(conv.before))
             .define(after(conv.after))
             .define_if(conv.residual.is_some(), "RESIDUAL")
-            .define_if(conv.norm.is_some(), "NORM");
+            .define_if(conv.norm.is_some(), "NORM")
+            .define_if(out.half, "HALF")
+            .define_if(conv.weights.half, "WEIGHTS_F16");
         let mut bindings = vec![
             Binding(1, &conv.weights.weights),
             Binding(2, &conv.weights.bias),
@@ -276,11 +300,13 @@ impl ImageBackend for GpuImages {
         if let Some(norm) = conv.norm {
             bindings.push(Binding(6, norm));
         }
+        if out.half {
+            bindings.push(Binding(7, &self.overflow));
+        }
         let tiles = params.tiles_x * to.height.div_ceil(TILE);
         let grid = Grid::Fixed(tiles, padded(to.channels).div_ceil(GROUP_CHANNELS));
-        let weight_bytes = conv.weights.weights.size();
-        self.recorder.dispatch(&key, (0, &params), &bindings, grid, weight_bytes)?;
-        self.cut(to.pixels() * weight_bytes / 4);
+        self.recorder.dispatch(&key, (0, &params), &bindings, grid, conv.weights.weights.size())?;
+        self.cut(to.pixels() * conv.weights.work());
         Ok(())
     }
 
@@ -307,7 +333,7 @@ impl ImageBackend for GpuImages {
         let affine = self.filled("group norm", &affine)?;
         let scales = self.filled("group scales", &vec![0.0; 2 * channels as usize])?;
         let bindings = [Binding(1, &input.lease.buffer), Binding(2, &partial), Binding(3, &self.window)];
-        let key = PipelineKey::new("group_partial");
+        let key = PipelineKey::new("group_partial").define_if(input.half, "HALF");
         self.recorder.dispatch(&key, (0, &params), &bindings, Grid::Fixed(slices, norm.groups), 0)?;
         let bindings = [Binding(1, &partial), Binding(2, &affine), Binding(3, &scales)];
         let key = PipelineKey::new("group_finish");
@@ -351,24 +377,40 @@ impl ImageBackend for GpuImages {
             Binding(3, &v.lease.buffer),
             Binding(4, &out.lease.buffer),
         ];
-        let key = PipelineKey::new("attention_image").constant("VECTORS", q.shape.channels / 4);
+        let key = PipelineKey::new("attention_image")
+            .constant("VECTORS", q.shape.channels / 4)
+            .define_if(out.half, "HALF");
         let grid = Grid::Fixed((positions as u32).div_ceil(QUERIES), 1);
         self.recorder.dispatch(&key, (0, &params), &bindings, grid, 0)?;
         self.cut(2 * positions * positions * u64::from(q.shape.channels));
         Ok(())
     }
 
-    fn pixels(&mut self, input: &GpuImage, scale: f32, shift: f32) -> Result<Self::Pixels> {
-        check_pixels(input.shape)?;
-        let pixels = input.shape.pixels() as u32;
-        let out = self.gpu.storage("pixels", u64::from(pixels) * 4)?;
-        let grid = Grid::folded(pixels.div_ceil(64));
-        let Grid::Fixed(groups, _) = grid else { return Ok((out, 0)) };
-        let vectors = padded(input.shape.channels) / 4;
-        let params = PixelParams { pixels, vectors, row: groups * 64, scale, shift, pad: [0; 3] };
-        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &out)];
-        self.recorder.dispatch(&PipelineKey::new("to_rgba"), (0, &params), &bindings, grid, 0)?;
-        Ok((out, u64::from(pixels)))
+    fn pixels(&mut self, input: &GpuImage, scale: f32, shift: f32) -> Result<GpuPixels> {
+        self.record_pixels(input, scale, shift)
+    }
+
+    fn crop(&mut self, input: &GpuImage, from: (u32, u32), out: &GpuImage) -> Result<()> {
+        self.record_crop(input, from, out)
+    }
+
+    fn blank(&mut self, height: u32, width: u32) -> Result<GpuPixels> {
+        self.record_blank(height, width)
+    }
+
+    fn blend(
+        &mut self,
+        tile: &GpuImage,
+        to_bytes: (f32, f32),
+        at: (u32, u32),
+        weights: (&[f32], &[f32]),
+        to: &GpuPixels,
+    ) -> Result<()> {
+        self.record_blend(tile, to_bytes, at, weights, to)
+    }
+
+    fn join(&mut self, to: &GpuPixels) -> Result<()> {
+        self.record_join(to)
     }
 
     fn finish(&mut self) -> GpuImagePlan {
@@ -385,7 +427,15 @@ impl ImageBackend for GpuImages {
         for (to, from) in padded.chunks_exact_mut(stride).zip(values.chunks_exact(channels)) {
             to[..channels].copy_from_slice(from);
         }
-        self.gpu.write(&image.lease.buffer, 0, bytemuck::cast_slice(&padded));
+        if !image.half {
+            self.gpu.write(&image.lease.buffer, 0, bytemuck::cast_slice(&padded));
+            return;
+        }
+        if padded.iter().any(|v| v.abs() > LARGEST) {
+            self.gpu.write(&self.overflow, 0, &1u32.to_le_bytes());
+        }
+        let halves: Vec<f16> = padded.iter().map(|v| f16::from_f32(v.clamp(-LARGEST, LARGEST))).collect();
+        self.gpu.write(&image.lease.buffer, 0, bytemuck::cast_slice(&halves));
     }
 
     async fn run(&mut self, plan: &GpuImagePlan, cancelled: &dyn Fn() -> bool) -> Result<()> {
@@ -400,14 +450,35 @@ impl ImageBackend for GpuImages {
     }
 
     async fn read(&mut self, image: &GpuImage) -> Result<Vec<f32>> {
-        let bytes = self.gpu.read(&image.lease.buffer, 0, image.bytes()).await?;
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        let bytes = self.gpu.read(&image.lease.buffer, 0, bytes(image.shape, image.half)).await?;
+        let values: Vec<f32> = if image.half {
+            bytemuck::pod_collect_to_vec::<_, f16>(&bytes).into_iter().map(f16::to_f32).collect()
+        } else {
+            bytemuck::pod_collect_to_vec(&bytes)
+        };
         let (channels, stride) = (image.shape.channels as usize, padded(image.shape.channels) as usize);
         Ok(values.chunks_exact(stride).flat_map(|pixel| &pixel[..channels]).copied().collect())
     }
 
-    async fn read_pixels(&mut self, (buffer, pixels): &Self::Pixels) -> Result<Vec<u8>> {
-        self.gpu.read(buffer, 0, 4 * pixels).await
+    async fn read_pixels(&mut self, pixels: &GpuPixels) -> Result<Vec<u8>> {
+        self.bytes(pixels).await
+    }
+
+    fn precision(&self) -> Precision {
+        if self.half { Precision::F16 } else { Precision::F32 }
+    }
+
+    async fn overflowed(&mut self) -> Result<bool> {
+        if !self.half {
+            return Ok(false);
+        }
+        let flag = self.gpu.read(&self.overflow, 0, 4).await?;
+        self.gpu.write(&self.overflow, 0, &0u32.to_le_bytes());
+        Ok(flag.iter().any(|&byte| byte != 0))
+    }
+
+    fn widen(&mut self) {
+        self.half = false;
     }
 
     fn allocated_bytes(&self) -> u64 {
@@ -454,14 +525,6 @@ layout_test!(
     PipelineKey::new("group_finish"),
     "params",
     NormParams { height, width, channels, group_channels, slices, groups, eps }
-);
-
-#[cfg(test)]
-layout_test!(
-    pixels_layout,
-    PipelineKey::new("to_rgba"),
-    "params",
-    PixelParams { pixels, vectors, row, scale, shift }
 );
 
 #[cfg(test)]

@@ -25,6 +25,28 @@ impl ImageShape {
     }
 }
 
+/// How pictures inside a network are stored. Arithmetic is f32 either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, on a GPU; so are the weights. A network whose values do not fit is computed again with pictures of
+    /// 32 bits.
+    F16,
+}
+
+impl Precision {
+    /// Stable, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+        }
+    }
+}
+
 /// Shape of a convolution's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvShape {
@@ -189,6 +211,34 @@ pub trait ImageBackend: Sized {
     /// # Errors
     /// As for [`ImageBackend::conv`].
     fn pixels(&mut self, input: &Self::Image, scale: f32, shift: f32) -> Result<Self::Pixels>;
+    /// Records the copy of a window, as large as `out`, whose first row and column are `from`.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::conv`].
+    fn crop(&mut self, input: &Self::Image, from: (u32, u32), out: &Self::Image) -> Result<()>;
+    /// A picture of bytes to put together of tiles by [`ImageBackend::blend`].
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::image`].
+    fn blank(&mut self, height: u32, width: u32) -> Result<Self::Pixels>;
+    /// Records the addition of a tile at row and column `at`, each value times the weights of its row and its
+    /// column, after scale and shift. Every pixel's weights must sum to 1 over all tiles.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::conv`].
+    fn blend(
+        &mut self,
+        tile: &Self::Image,
+        to_bytes: (f32, f32),
+        at: (u32, u32),
+        weights: (&[f32], &[f32]),
+        to: &Self::Pixels,
+    ) -> Result<()>;
+    /// Records what is left to do once all tiles are blended.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::conv`].
+    fn join(&mut self, to: &Self::Pixels) -> Result<()>;
     /// Takes what was recorded since the last call, or what there is of it after an error. Memory that only
     /// the plan uses is the plan's from then on, and goes with it.
     fn finish(&mut self) -> Self::Plan;
@@ -213,6 +263,15 @@ pub trait ImageBackend: Sized {
     async fn read_pixels(&mut self, pixels: &Self::Pixels) -> Result<Vec<u8>>;
     /// Bytes held.
     fn allocated_bytes(&self) -> u64;
+    /// How pictures made from now on are stored.
+    fn precision(&self) -> Precision;
+    /// Whether a value did not fit into the storage of its picture since the last call.
+    ///
+    /// # Errors
+    /// Device lost.
+    async fn overflowed(&mut self) -> Result<bool>;
+    /// Pictures made from now on are [`Precision::F32`].
+    fn widen(&mut self);
     /// Kernel launches of a plan.
     fn dispatches(plan: &Self::Plan) -> u64;
 }
@@ -292,6 +351,33 @@ pub(crate) fn check_attention(shapes: [ImageShape; 4]) -> Result<()> {
 /// Whether a picture can be turned into bytes.
 pub(crate) fn check_pixels(input: ImageShape) -> Result<()> {
     if input.channels == 3 { Ok(()) } else { Err(mismatch("a picture of bytes", &[input.channels], &[3])) }
+}
+
+/// Whether a window lies inside its picture.
+pub(crate) fn check_crop(input: ImageShape, (top, left): (u32, u32), out: ImageShape) -> Result<()> {
+    let fits = |from: u32, size: u32, all: u32| from.checked_add(size).is_some_and(|end| end <= all);
+    let inside = fits(top, out.height, input.height) && fits(left, out.width, input.width);
+    if inside && input.channels == out.channels {
+        return Ok(());
+    }
+    let size = |s: ImageShape| [s.height, s.width, s.channels];
+    Err(mismatch("a window", &size(out), &size(input)))
+}
+
+/// Whether a tile of three channels lies inside the picture that it is added to, and has a weight for each row and
+/// column.
+pub(crate) fn check_tile(
+    tile: ImageShape,
+    at: (u32, u32),
+    weights: (usize, usize),
+    (height, width): (u32, u32),
+) -> Result<()> {
+    check_pixels(tile)?;
+    check_crop(ImageShape { height, width, channels: tile.channels }, at, tile)?;
+    if weights == (tile.height as usize, tile.width as usize) {
+        return Ok(());
+    }
+    Err(mismatch("weights of a tile", &[weights.0 as u32, weights.1 as u32], &[tile.height, tile.width]))
 }
 
 /// Whether a normalization fits its picture.

@@ -15,6 +15,7 @@ mod attention;
 mod embed;
 mod gpu_backend;
 mod gpu_images;
+mod gpu_pixels;
 mod image;
 mod project;
 mod sample;
@@ -28,8 +29,11 @@ use crate::error::Result;
 pub use crate::gpu::Traffic;
 pub use gpu_backend::{GpuBackend, GpuCache, GpuTensor};
 pub use gpu_images::{GpuImage, GpuImages};
-pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Window};
-pub(crate) use image::{check_attention, check_conv, check_norm, check_pixels, check_weights};
+pub use gpu_pixels::GpuPixels;
+pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Window};
+pub(crate) use image::{
+    check_attention, check_conv, check_crop, check_norm, check_pixels, check_tile, check_weights,
+};
 pub use sample::{MAX_TOP_K, SampleParams};
 pub use weight::{GpuWeight, repack};
 

@@ -1,19 +1,21 @@
 //! PIXELS → JavaScript: the image model.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use js_sys::{Float32Array, Function, Object, Reflect, Uint8Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
-use web_sys::AbortSignal;
+use web_sys::{AbortSignal, OffscreenCanvas};
 
 use crate::choice::{self, Why};
 use crate::clock::now_ms;
 use crate::cpu::{CpuImages, Level};
 use crate::error::{Error, Result};
-use crate::image_engine::{DecodeEvent, DecodeOptions, ImageModel, Latents, Picture};
+use crate::gpu::Canvas;
+use crate::image_engine::{DecodeEvent, DecodeOptions, Decoded, ImageModel, Latents, Picture};
 use crate::model::Progress;
-use crate::ops::{GpuImages, ImageBackend};
+use crate::ops::{GpuImages, ImageBackend, Precision};
 
 use super::{DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, wish};
 
@@ -40,6 +42,7 @@ macro_rules! either {
 #[serde(rename_all = "camelCase", default)]
 struct LoadOptions {
     device: Option<String>,
+    precision: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +55,16 @@ struct DecodeRequest {
     scaled: bool,
     #[serde(default)]
     preview: bool,
+    memory_bytes: Option<f64>,
+    canvas: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EncodeRequest {
+    width: u32,
+    height: u32,
+    seed: Option<f64>,
     memory_bytes: Option<f64>,
 }
 
@@ -72,6 +85,7 @@ struct Info {
     shift_factor: Option<f32>,
     weight_bytes: u64,
     gpu_bytes: u64,
+    precision: &'static str,
     device: DeviceReport,
 }
 
@@ -82,6 +96,7 @@ struct DecodeStats {
     dispatches: u64,
     tiles: u32,
     gpu_bytes: u64,
+    precision: &'static str,
 }
 
 /// An image autoencoder on the GPU or the CPU. One request at a time.
@@ -89,6 +104,8 @@ struct DecodeStats {
 pub struct WasmImageModel {
     engine: RefCell<Engine>,
     device: DeviceReport,
+    /// By the number that the page gave them.
+    canvases: RefCell<BTreeMap<u32, Canvas>>,
 }
 
 #[wasm_bindgen]
@@ -114,8 +131,17 @@ impl WasmImageModel {
         self.try_info().map_err(|e| js_error(&e))
     }
 
-    /// Latents (channels, height, width) to `{width, height, data, stats}`. `on_event` gets `{preview}` and
-    /// `{done, total}`.
+    /// Takes a canvas to decode to, on the GPU only; `canvas` of a request is its number.
+    ///
+    /// # Errors
+    /// `busy` while a request runs; `invalid-option` for a canvas that has a context already.
+    #[wasm_bindgen(js_name = attachCanvas)]
+    pub fn attach_canvas(&self, number: u32, canvas: OffscreenCanvas) -> std::result::Result<(), JsValue> {
+        self.try_attach(number, canvas).map_err(|e| js_error(&e))
+    }
+
+    /// Latents (channels, height, width) to `{width, height, data, stats}`; without `data` if the request names a
+    /// canvas, which then shows the picture. `on_event` gets `{preview}` and `{done, total}`.
     ///
     /// # Errors
     /// `{code, message}`.
@@ -130,19 +156,18 @@ impl WasmImageModel {
     }
 
     /// A picture (height, width, 4) to `{channels, height, width, data}`; of an AutoencoderKL the mean, or with
-    /// a seed latents drawn from its Gaussian.
+    /// a seed latents drawn from its Gaussian. `on_event` gets `{done, total}`.
     ///
     /// # Errors
     /// `{code, message}`.
     pub async fn encode(
         &self,
         rgba: Vec<u8>,
-        width: u32,
-        height: u32,
-        seed: Option<f64>,
+        request: JsValue,
+        on_event: Function,
         signal: AbortSignal,
     ) -> std::result::Result<JsValue, JsValue> {
-        self.try_encode(Picture { width, height, rgba }, seed, &signal).await.map_err(|e| js_error(&e))
+        self.try_encode(rgba, request, &on_event, &signal).await.map_err(|e| js_error(&e))
     }
 
     /// Latents of a seed, of the size that the model was trained on.
@@ -163,6 +188,14 @@ async fn load(
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
     let wish = wish(options.device.as_deref())?;
+    let precision = match options.precision.as_deref() {
+        None | Some("f32") => Precision::F32,
+        Some("f16") => Precision::F16,
+        Some(other) => {
+            let value = other.to_owned();
+            return Err(Error::InvalidOption { option: "precision", value, range: "f32 or f16" });
+        }
+    };
     let mut sources = open_sources(&source, signal)?;
     tell(on_progress, signal, "header", 0, 0)?;
     tell(on_progress, signal, "device", 0, 0)?;
@@ -175,7 +208,8 @@ async fn load(
     let (engine, device) = match choice.gpu {
         Some(gpu) => {
             let device = gpu_report(gpu.adapter(), &choice.why);
-            let model = ImageModel::load(GpuImages::new(gpu.clone()), &mut sources, &mut progress).await?;
+            let backend = GpuImages::new(gpu.clone(), precision)?;
+            let model = ImageModel::load(backend, &mut sources, &mut progress).await?;
             gpu.settle("loading an image model").await?;
             (Engine::Gpu(Box::new(model)), device)
         }
@@ -186,7 +220,7 @@ async fn load(
         }
     };
     tell(on_progress, signal, "ready", total, total)?;
-    Ok(WasmImageModel { engine: RefCell::new(engine), device })
+    Ok(WasmImageModel { engine: RefCell::new(engine), device, canvases: RefCell::default() })
 }
 
 fn cpu_report(level: Level, why: &Why) -> DeviceReport {
@@ -201,12 +235,14 @@ fn cpu_report(level: Level, why: &Why) -> DeviceReport {
     }
 }
 
-/// `{width, height, data}`.
-fn picture_to_js(picture: &Picture) -> Result<Object> {
+/// `{width, height, data}`, without data where the picture is shown already.
+fn picture_to_js(width: u32, height: u32, rgba: Option<&[u8]>) -> Result<Object> {
     let object = Object::new();
-    set(&object, "width", &picture.width.into())?;
-    set(&object, "height", &picture.height.into())?;
-    set(&object, "data", &Uint8Array::from(picture.rgba.as_slice()))?;
+    set(&object, "width", &width.into())?;
+    set(&object, "height", &height.into())?;
+    if let Some(rgba) = rgba {
+        set(&object, "data", &Uint8Array::from(rgba))?;
+    }
     Ok(object)
 }
 
@@ -251,6 +287,7 @@ impl WasmImageModel {
             shift_factor: config.shift_factor,
             weight_bytes: either!(&*engine, e => e.weight_bytes()),
             gpu_bytes: gpu_bytes(&engine),
+            precision: either!(&*engine, e => e.precision()).name(),
             device: self.device.clone(),
         })
     }
@@ -286,28 +323,68 @@ impl WasmImageModel {
         };
         let begun = now_ms();
         let cancelled = || signal.aborted();
-        let picture =
-            either!(&mut *engine, e => e.decode(&latents, &options, &mut report, &cancelled).await)?;
+        let object = match request.canvas {
+            Some(number) => {
+                let canvases = self.canvases.borrow();
+                let (Engine::Gpu(model), Some(canvas)) = (&mut *engine, canvases.get(&number)) else {
+                    return Err(Error::Internal { what: format!("no canvas {number}") });
+                };
+                let decoded = model.compute(&latents, &options, &mut report, &cancelled).await?;
+                model.backend().show(&decoded.pixels, canvas)?;
+                model.backend().gpu().settle("showing a picture").await?;
+                let Decoded { width, height, .. } = decoded;
+                picture_to_js(width, height, None)?
+            }
+            None => {
+                let Picture { width, height, rgba } =
+                    either!(&mut *engine, e => e.decode(&latents, &options, &mut report, &cancelled).await)?;
+                picture_to_js(width, height, Some(&rgba))?
+            }
+        };
         let ms = now_ms() - begun;
         if let Some(error) = failed {
             return Err(error);
         }
-        let object = picture_to_js(&picture)?;
         let dispatches = either!(&*engine, e => e.decode_dispatches());
-        let stats = DecodeStats { ms, dispatches, tiles, gpu_bytes: gpu_bytes(&engine) };
+        let precision = either!(&*engine, e => e.precision()).name();
+        let stats = DecodeStats { ms, dispatches, tiles, gpu_bytes: gpu_bytes(&engine), precision };
         set(&object, "stats", &to_js(&stats)?)?;
         Ok(object.into())
     }
 
+    fn try_attach(&self, number: u32, canvas: OffscreenCanvas) -> Result<()> {
+        let engine = self.engine.try_borrow().map_err(|_| Error::Busy)?;
+        let Engine::Gpu(model) = &*engine else {
+            return Err(Error::Internal { what: "a canvas for the CPU".to_owned() });
+        };
+        let canvas = model.backend().gpu().canvas(canvas)?;
+        self.canvases.try_borrow_mut().map_err(|_| Error::Busy)?.insert(number, canvas);
+        Ok(())
+    }
+
     #[allow(clippy::await_holding_refcell_ref)]
-    async fn try_encode(&self, picture: Picture, seed: Option<f64>, signal: &AbortSignal) -> Result<JsValue> {
+    async fn try_encode(
+        &self,
+        rgba: Vec<u8>,
+        request: JsValue,
+        on_event: &Function,
+        signal: &AbortSignal,
+    ) -> Result<JsValue> {
+        let EncodeRequest { width, height, seed, memory_bytes } = from_js("request", request)?;
         let seed = match seed {
             Some(seed) => Some(whole("seed", seed, MAX_SAFE)?),
             None => None,
         };
+        let memory = Some(whole("memoryBytes", memory_bytes.unwrap_or(MEMORY), MAX_SAFE)?);
         let mut engine = self.engine.try_borrow_mut().map_err(|_| Error::Busy)?;
         let cancelled = || signal.aborted();
-        let encoding = either!(&mut *engine, e => e.encode(&picture, &cancelled).await)?;
+        let mut failed = None;
+        let mut report = |done, total| failed = failed.take().or(tell_tile(on_event, done, total).err());
+        let picture = Picture { width, height, rgba };
+        let encoding = either!(&mut *engine, e => e.encode(&picture, memory, &mut report, &cancelled).await)?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         latents_to_js(&seed.map_or_else(|| encoding.mean.clone(), |seed| encoding.sample(seed)))
     }
 
@@ -341,7 +418,7 @@ fn tell_tile(on_event: &Function, done: u32, total: u32) -> Result<()> {
 
 fn tell_preview(on_event: &Function, picture: &Picture) -> Result<()> {
     let event = Object::new();
-    let picture = picture_to_js(picture)?;
+    let picture = picture_to_js(picture.width, picture.height, Some(&picture.rgba))?;
     set(&event, "preview", &picture)?;
     call(on_event, &event)
 }

@@ -34,6 +34,10 @@ impl ImageRig for CpuImages {
         let levels = Level::available();
         CpuImages::new(levels[WISH.get().level.min(levels.len() - 1)])
     }
+
+    fn is_half(&self) -> bool {
+        false
+    }
 }
 
 impl Rig for CpuBackend {

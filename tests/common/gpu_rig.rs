@@ -1,9 +1,9 @@
 //! The GPU under test.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use emberglass::ops::{GpuBackend, GpuCache, GpuImages, GpuTensor};
+use emberglass::ops::{GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Precision};
 use emberglass::{DType, Gpu, GpuOptions};
 
 use super::cases::image::ImageRig;
@@ -12,6 +12,12 @@ use super::rig::Rig;
 thread_local! {
     /// One device for all cases of a test: kernels are compiled once.
     static DEVICE: RefCell<Option<Rc<Gpu>>> = const { RefCell::new(None) };
+    static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
+}
+
+/// Says how this thread's image backends store pictures from now on.
+pub fn store(precision: Precision) {
+    PRECISION.set(precision);
 }
 
 async fn device(options: GpuOptions) -> Rc<Gpu> {
@@ -40,7 +46,11 @@ pub async fn with_options(options: GpuOptions) -> GpuBackend {
 
 impl ImageRig for GpuImages {
     async fn make() -> Self {
-        GpuImages::new(shared().await)
+        GpuImages::new(shared().await, PRECISION.get()).unwrap()
+    }
+
+    fn is_half(&self) -> bool {
+        self.precision() == Precision::F16
     }
 }
 

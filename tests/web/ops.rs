@@ -9,8 +9,9 @@ mod reference;
 
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
+use common::gpu_rig::store;
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::ops::GpuImages;
+use emberglass::ops::{GpuImages, Precision};
 use emberglass::{CpuBackend, DType, GpuBackend};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -57,7 +58,8 @@ macro_rules! image_kernels {
     ($($module:ident: $rig:ty, $setup:expr;)*) => {
         $(mod $module {
             use super::*;
-            image!($rig, $setup; convolution, attention, pixels, windows, memory_is_used_again, misfits_are_refused);
+            image!($rig, $setup; convolution, attention, pixels, windows, memory_is_used_again, misfits_are_refused,
+                overflow_is_noticed, tiles_are_cut_and_joined);
         })*
     };
 }
@@ -72,7 +74,8 @@ macro_rules! image {
 }
 
 image_kernels! {
-    gpu_image: GpuImages, ();
+    gpu_image: GpuImages, store(Precision::F32);
+    gpu_image_f16: GpuImages, store(Precision::F16);
     cpu_image: CpuImages, choose(DEFAULT);
 }
 

@@ -6,7 +6,7 @@
 //! x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 × 1 convolution of x where the width changes; the middle
 //! has one head of attention over all positions.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape};
 use crate::weights::FloatTensors;
 
@@ -149,17 +149,41 @@ impl<B: ImageBackend> AutoencoderKl<B> {
         if self.direction == Direction::Decoder {
             return self.decode(backend, input, half, norms);
         }
-        let mut x = run(backend, &self.conv_in, conv(&self.conv_in, input))?;
-        for stage in &self.stages {
+        self.encode(backend, input, half, norms)
+    }
+
+    /// An encoder, or half of it: the small one begins behind the last stage that halves the sides.
+    fn encode(
+        &self,
+        backend: &mut B,
+        input: &B::Image,
+        half: Half,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Image> {
+        let middle = self.stages.iter().rposition(|stage| stage.resize.is_some()).map_or(0, |last| last + 1);
+        let stages = match half {
+            Half::Both => &self.stages[..],
+            Half::Large => &self.stages[..middle],
+            Half::Small => &self.stages[middle..],
+        };
+        // `None` for the input, which somebody else keeps.
+        let mut x: Option<B::Image> = None;
+        if half != Half::Small {
+            x = Some(run(backend, &self.conv_in, conv(&self.conv_in, input))?);
+        }
+        for stage in stages {
             for resnet in &stage.resnets {
-                x = resnet.forward(backend, &x, norms)?;
+                x = Some(resnet.forward(backend, x.as_ref().unwrap_or(input), norms)?);
             }
             if let Some(resize) = &stage.resize {
-                x = shrink(backend, resize, &x)?;
+                x = Some(shrink(backend, resize, x.as_ref().unwrap_or(input))?);
             }
         }
-        x = self.middle(backend, x, norms)?;
-        x = self.last(backend, &x, norms)?;
+        if half == Half::Large {
+            return x.ok_or_else(|| Error::Internal { what: "half a network without layers".to_owned() });
+        }
+        let x = self.middle(backend, x.as_ref().unwrap_or(input), norms)?;
+        let x = self.last(backend, &x, norms)?;
         match &self.quant {
             Some(quant) => run(backend, quant, conv(quant, &x)),
             None => Ok(x),
@@ -174,7 +198,7 @@ impl<B: ImageBackend> AutoencoderKl<B> {
         };
         let mut x = run(backend, &self.conv_in, conv(&self.conv_in, quantized.as_ref().unwrap_or(latents)))?;
         drop(quantized);
-        x = self.middle(backend, x, norms)?;
+        x = self.middle(backend, &x, norms)?;
         for resnet in self.stages.iter().take(1).flat_map(|stage| &stage.resnets) {
             x = resnet.forward(backend, &x, norms)?;
         }
@@ -217,9 +241,9 @@ impl<B: ImageBackend> AutoencoderKl<B> {
         run(backend, &self.conv_out, Conv { norm: Some(&norm), before: Activation::Silu, ..plain })
     }
 
-    fn middle(&self, backend: &mut B, x: B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+    fn middle(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
         let [first, second] = &self.middle;
-        let mut x = first.forward(backend, &x, norms)?;
+        let mut x = first.forward(backend, x, norms)?;
         if let Some(attention) = &self.attention {
             x = attention.forward(backend, &x, norms)?;
         }

@@ -32,7 +32,8 @@ pub enum Direction {
 pub enum Half {
     /// All of it.
     Both,
-    /// The layers of a decoder that work on as many positions as the latents have. All attention is among them.
+    /// The layers that work on as many positions as the latents have: first in a decoder, last in an encoder. All
+    /// attention is among them.
     Small,
     /// The rest: it only ever looks at neighbours, but for norms, whose statistics can be given.
     Large,
@@ -77,6 +78,8 @@ impl<'a, B: ImageBackend> Norms<'a, B> {
 /// A decoder or an encoder.
 pub struct Autoencoder<B: ImageBackend> {
     layers: Layers<B>,
+    /// Which of them.
+    pub direction: Direction,
     /// Channels that go in.
     pub inputs: u32,
     /// Channels that come out. An AutoencoderKL's encoder gives mean and log-variance: twice the latents'.
@@ -106,7 +109,15 @@ impl<B: ImageBackend> Autoencoder<B> {
             let latents = if direction == Direction::Decoder { inputs } else { outputs / 2 };
             let scale = network.scale;
             let layers = Layers::Kl(Box::new(network));
-            return Ok(Some(Autoencoder { layers, inputs, outputs, latents, scale, signed: true }));
+            return Ok(Some(Autoencoder {
+                layers,
+                direction,
+                inputs,
+                outputs,
+                latents,
+                scale,
+                signed: true,
+            }));
         }
         let Some(prefix) = Taesd::<B>::find(parts.tensors(), direction) else { return Ok(None) };
         let network = Taesd::new(parts, prefix, direction)?;
@@ -114,6 +125,7 @@ impl<B: ImageBackend> Autoencoder<B> {
         let latents = if direction == Direction::Decoder { inputs } else { outputs };
         Ok(Some(Autoencoder {
             layers: Layers::Taesd(network),
+            direction,
             inputs,
             outputs,
             latents,

@@ -50,8 +50,10 @@ enum Layer<B: ImageBackend> {
 /// A decoder or an encoder.
 pub struct Taesd<B: ImageBackend> {
     layers: Vec<Layer<B>>,
-    /// Layers that work on as many positions as the latents have: from the front in a decoder.
-    small: usize,
+    direction: Direction,
+    /// Where the halves meet. In a decoder the layers in front of it work on as many positions as the latents have,
+    /// in an encoder those behind it.
+    middle: usize,
     /// Channels that go in.
     pub inputs: u32,
     /// Channels that come out.
@@ -99,7 +101,7 @@ impl<B: ImageBackend> Taesd<B> {
         let mut layers = Vec::new();
         let mut scale: u32 = 1;
         let mut ends = (0, 0);
-        let mut small = None;
+        let mut middle = None;
         let decoder = direction == Direction::Decoder;
         let has = |parts: &Parts<B>, name: &str| parts.tensors().find(name).is_some();
         let early = numbers.get(1).is_some_and(|second| {
@@ -116,8 +118,11 @@ impl<B: ImageBackend> Taesd<B> {
             let stage = between && !has(parts, &format!("{name}.bias"));
             // TAESANA's encoder begins with two convolutions that halve the sides, each with a bias and a ReLU.
             let shrinks = !decoder && early && layers.len() < 2;
-            if decoder && stage && small.is_none() {
-                small = Some(layers.len());
+            if decoder && stage && middle.is_none() {
+                middle = Some(layers.len());
+            }
+            if !decoder && (stage || shrinks) {
+                middle = Some(layers.len() + 1);
             }
             if stage || shrinks {
                 scale = scale.saturating_mul(2);
@@ -135,9 +140,9 @@ impl<B: ImageBackend> Taesd<B> {
                 after: if start || shrinks { Activation::Relu } else { Activation::None },
             });
         }
-        // A network without enlargement: its last convolution is the large half.
-        let small = small.unwrap_or(layers.len().saturating_sub(1));
-        Ok(Taesd { layers, small, inputs: ends.0, outputs: ends.1, scale })
+        // A network that keeps the size: the convolution on the pictures' side is the large half.
+        let middle = middle.unwrap_or(if decoder { layers.len().saturating_sub(1) } else { 1 });
+        Ok(Taesd { layers, direction, middle, inputs: ends.0, outputs: ends.1, scale })
     }
 
     /// Records the network, or half of it, for one size of input.
@@ -146,10 +151,11 @@ impl<B: ImageBackend> Taesd<B> {
     /// Shapes that do not fit; out of memory.
     pub fn forward(&self, backend: &mut B, input: &B::Image, half: Half) -> Result<B::Image> {
         let mut x: Option<B::Image> = None;
+        let front = (self.direction == Direction::Decoder) == (half == Half::Small);
         let layers = match half {
             Half::Both => &self.layers[..],
-            Half::Small => &self.layers[..self.small],
-            Half::Large => &self.layers[self.small..],
+            _ if front => &self.layers[..self.middle],
+            _ => &self.layers[self.middle..],
         };
         for layer in layers {
             let from = x.as_ref().unwrap_or(input);
