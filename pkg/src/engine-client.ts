@@ -5,7 +5,7 @@ import type { FromWorker, ToWorker, Verb, Verbs } from "./protocol.js";
 
 /** The part of `Worker` that is used; tests put their own in its place. */
 export interface WorkerLike {
-  postMessage(message: ToWorker): void;
+  postMessage(message: ToWorker, transfer?: Transferable[]): void;
   terminate(): void;
   addEventListener(type: "message" | "error" | "messageerror", listener: (event: any) => void): void;
 }
@@ -14,6 +14,13 @@ interface Pending {
   resolve(value: unknown): void;
   reject(error: EmberglassError): void;
   onEvent: ((value: unknown) => void) | undefined;
+}
+
+interface CallOptions<V extends Verb> {
+  signal?: AbortSignal | undefined;
+  onEvent?: (event: Verbs[V]["event"]) => void;
+  /** What the worker has from then on, and the page no longer. */
+  transfer?: Transferable[];
 }
 
 /** One worker and the requests under way in it. */
@@ -47,7 +54,7 @@ export class EngineClient {
   call<V extends Verb>(
     verb: V,
     args: Verbs[V]["args"],
-    { signal, onEvent }: { signal?: AbortSignal | undefined; onEvent?: (event: Verbs[V]["event"]) => void } = {},
+    { signal, onEvent, transfer = [] }: CallOptions<V> = {},
   ): Promise<Verbs[V]["result"]> {
     if (this.#failure) return Promise.reject(this.#failure);
     if (signal?.aborted) return Promise.reject(abortError(signal));
@@ -57,7 +64,7 @@ export class EngineClient {
       this.#pending.set(id, { resolve, reject, onEvent } as Pending);
       signal?.addEventListener("abort", abort, { once: true });
       try {
-        this.#worker.postMessage({ verb, id, args } as ToWorker);
+        this.#worker.postMessage({ verb, id, args } as ToWorker, transfer);
       } catch (cause) {
         // DataCloneError: an option holds something, such as a function, that cannot be sent.
         this.#pending.delete(id);

@@ -1,13 +1,14 @@
 // The only file that imports `wasm/`: two builds of one engine, of which a browser loads one.
 import type { RunHelper } from "./helper-host.js";
 import type { SimdLevel } from "./simd.js";
-import type { WasmImageModelClass, WasmTextModelClass } from "./wasm-surface.js";
+import type { Engine, WasmImageModelClass, WasmTextModelClass } from "./wasm-surface.js";
 
 /** The JavaScript half of a build. Assigning the generated module to this checks that it fits. */
 interface Glue {
   default: (input: { module_or_path: WebAssembly.Module }) => Promise<{ memory: WebAssembly.Memory }>;
   WasmTextModel: WasmTextModelClass;
   WasmImageModel: WasmImageModelClass;
+  measureGpu: Engine["measureGpu"];
   run_cpu_helper: RunHelper;
 }
 

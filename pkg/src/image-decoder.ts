@@ -1,8 +1,8 @@
 import type { EngineClient } from "./engine-client.js";
 import { EmberglassError } from "./errors.js";
-import type { DecodeOptions, EncodeOptions, ImageDecoderInfo, Latents } from "./image-types.js";
+import type { DecodeOptions, EncodeOptions, ImageDecoderInfo, Latents, ShownPicture } from "./image-types.js";
 import { DecodedPicture, imageData, type PictureSource, readPicture } from "./picture.js";
-import type { DecodeRequest, Verb, Verbs } from "./protocol.js";
+import type { DecodeReply, DecodeRequest, Verb, Verbs } from "./protocol.js";
 import { SerialQueue } from "./serial-queue.js";
 
 /** How long the worker may take to free its memory before it is ended from outside. */
@@ -26,6 +26,9 @@ export class ImageDecoder {
   readonly #ownsWorker: boolean;
   readonly #queue = new SerialQueue();
   readonly #lifetime = new AbortController();
+  /** Canvases given to the worker, and their numbers there. */
+  readonly #canvases = new WeakMap<HTMLCanvasElement | OffscreenCanvas, number>();
+  #lastCanvas = 0;
   #disposing: Promise<void> | undefined;
 
   /** @internal */
@@ -55,15 +58,54 @@ export class ImageDecoder {
     return this.#decode(latents, options);
   }
 
-  async #decode(latents: Latents, { signal, memoryBytes, scaled = false, onPreview, onTile }: DecodeOptions): Promise<DecodedPicture> {
+  /**
+   * Latents to a canvas, which gets the picture's size. On the GPU the picture never leaves it. The canvas belongs to
+   * this decoder from then on: it must have no context yet, and no other decoder can take it. Pages read its pixels by
+   * drawing it onto another canvas.
+   *
+   * @throws {@link EmberglassError} as for {@link ImageDecoder.decode}; `invalid-option` for a canvas that has a context
+   * already, `device-limit` for one of more than 8192 pixels a side.
+   */
+  async decodeTo(canvas: HTMLCanvasElement | OffscreenCanvas, latents: Latents, options: DecodeOptions = {}): Promise<ShownPicture> {
+    const number = this.#canvases.get(canvas) ?? (await this.#attach(canvas));
+    const { width, height, stats } = await this.#request(latents, options, number);
+    return { width, height, stats };
+  }
+
+  async #attach(canvas: HTMLCanvasElement | OffscreenCanvas): Promise<number> {
+    const number = ++this.#lastCanvas;
+    try {
+      const offscreen = "transferControlToOffscreen" in canvas ? canvas.transferControlToOffscreen() : canvas;
+      // Not to be cancelled: from here on it is the worker's.
+      await this.#enqueue("attachCanvas", { model: this.#model, number, canvas: offscreen }, undefined, undefined, [offscreen]);
+    } catch (cause) {
+      if (cause instanceof EmberglassError) throw cause;
+      throw new EmberglassError("invalid-option", `the canvas cannot be given to the decoder: ${String(cause)}`, { cause });
+    }
+    this.#canvases.set(canvas, number);
+    return number;
+  }
+
+  async #decode(latents: Latents, options: DecodeOptions): Promise<DecodedPicture> {
+    const { width, height, data, stats } = await this.#request(latents, options);
+    if (!data) throw new EmberglassError("internal", "a picture without its bytes");
+    return new DecodedPicture({ width, height, data }, stats);
+  }
+
+  #request(
+    latents: Latents,
+    { signal, memoryBytes, scaled = false, onPreview, onTile }: DecodeOptions,
+    canvas?: number,
+  ): Promise<DecodeReply> {
     const request: DecodeRequest = {
       model: this.#model,
       latents: { ...latents, data: Float32Array.from(latents.data) },
       scaled,
       preview: onPreview !== undefined,
       ...(memoryBytes === undefined ? {} : { memoryBytes }),
+      ...(canvas === undefined ? {} : { canvas }),
     };
-    const { stats, ...picture } = await this.#enqueue("decode", request, signal, (event) => {
+    return this.#enqueue("decode", request, signal, (event) => {
       if ("preview" in event) {
         const { width, height } = event.preview;
         onPreview?.({ width, height, image: imageData(event.preview) });
@@ -71,7 +113,6 @@ export class ImageDecoder {
         onTile?.(event.done, event.total);
       }
     });
-    return new DecodedPicture(picture, stats);
   }
 
   /**
@@ -80,9 +121,18 @@ export class ImageDecoder {
    * @throws {@link EmberglassError} `invalid-option` for what is no picture; `unsupported-model` without an encoder;
    * `aborted`, `out-of-memory`, `device-limit`, `device-lost`.
    */
-  async encode(source: PictureSource, { signal, seed, maxSide = MAX_SIDE }: EncodeOptions = {}): Promise<Latents> {
+  async encode(
+    source: PictureSource,
+    { signal, seed, maxSide = MAX_SIDE, memoryBytes, onTile }: EncodeOptions = {},
+  ): Promise<Latents> {
     const picture = await readPicture(source, this.info.scale, maxSide);
-    return this.#enqueue("encode", { model: this.#model, picture, ...(seed === undefined ? {} : { seed }) }, signal);
+    const request = {
+      model: this.#model,
+      picture,
+      ...(seed === undefined ? {} : { seed }),
+      ...(memoryBytes === undefined ? {} : { memoryBytes }),
+    };
+    return this.#enqueue("encode", request, signal, ({ done, total }) => onTile?.(done, total));
   }
 
   /**
@@ -119,9 +169,11 @@ export class ImageDecoder {
     args: Verbs[V]["args"],
     signal: AbortSignal | undefined,
     onEvent?: (event: Verbs[V]["event"]) => void,
+    transfer: Transferable[] = [],
   ): Promise<Verbs[V]["result"]> {
     const ends = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
-    return this.#queue.run(() => this.#client.call(verb, args, { signal: ends, ...(onEvent ? { onEvent } : {}) }), signal);
+    const options = { signal: ends, transfer, ...(onEvent ? { onEvent } : {}) };
+    return this.#queue.run(() => this.#client.call(verb, args, options), signal);
   }
 
   async #dispose(): Promise<void> {

@@ -11,6 +11,9 @@ export interface Latents {
   data: Float32Array;
 }
 
+/** How pictures inside a network, and its weights, are stored on the GPU; arithmetic is f32 either way. */
+export type Precision = "f32" | "f16";
+
 /** What was loaded, and what it runs on. */
 export interface ImageDecoderInfo {
   /** Family of the network: `"TAESD"` or `"AutoencoderKL"`. */
@@ -35,6 +38,8 @@ export interface ImageDecoderInfo {
   weightBytes: number;
   /** GPU memory of this model alone, in bytes: weights and the pictures of the last size; 0 on the CPU. */
   gpuBytes: number;
+  /** Of the pictures inside the network: `"f32"` on the CPU, and once a value did not fit into f16. */
+  precision: Precision;
   device: DeviceInfo;
 }
 
@@ -46,6 +51,12 @@ export interface ImageLoadOptions {
   signal?: AbortSignal;
   /** What to compute on. Default `"auto"`: a real GPU where there is one, else the CPU. */
   device?: DeviceChoice;
+  /**
+   * Default `"f32"`. `"f16"` halves the GPU memory of weights and pictures, so that tiles are larger; pictures differ
+   * by a byte here and there. Where a value does not fit, the picture is computed again in f32, and so are all later
+   * ones. The CPU always computes in f32.
+   */
+  precision?: Precision;
 }
 
 /** How to decode. */
@@ -76,6 +87,18 @@ export interface DecodeStats {
   tiles: number;
   /** GPU memory of this model afterwards, in bytes; 0 on the CPU. */
   gpuBytes: number;
+  /** How the pictures inside the network were stored. */
+  precision: Precision;
+}
+
+/** A picture that a canvas shows. */
+export interface ShownPicture {
+  /** Columns. */
+  width: number;
+  /** Rows. */
+  height: number;
+  /** How the decode went. */
+  stats: DecodeStats;
 }
 
 /** How to encode. */
@@ -85,4 +108,8 @@ export interface EncodeOptions {
   seed?: number;
   /** Most pixels of the longer side; larger pictures are made smaller first. Default 512. */
   maxSide?: number;
+  /** As for decoding: what is larger is computed in tiles. */
+  memoryBytes?: number;
+  /** Called after each tile. */
+  onTile?: (done: number, total: number) => void;
 }

@@ -15,6 +15,7 @@
  */
 export { loadImageDecoder, loadTextModel } from "./load.js";
 export { readLatents } from "./latent-file.js";
+export { type GpuRates, measureGpu } from "./measure.js";
 export { supported, type Support } from "./supported.js";
 export { EmberglassError, type ErrorCode } from "./errors.js";
 // Types only: these are made by the functions above, never by `new`.
@@ -22,7 +23,7 @@ export type { TextModel } from "./model.js";
 export type { Chat, ChatOptions } from "./chat.js";
 export type { ImageDecoder } from "./image-decoder.js";
 export type { DecodedPicture, PictureSource } from "./picture.js";
-export type { DecodeOptions, DecodeStats, EncodeOptions, ImageDecoderInfo, ImageLoadOptions, Latents } from "./image-types.js";
+export type { DecodeOptions, DecodeStats, EncodeOptions, ImageDecoderInfo, ImageLoadOptions, Latents, Precision, ShownPicture } from "./image-types.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,

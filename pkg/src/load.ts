@@ -49,13 +49,18 @@ let imageModels = 0;
 /** {@link loadImageDecoder} over any worker. Not public: the seam for tests. */
 export async function openImageDecoder(
   source: ModelSource,
-  { onProgress, signal, device, shareWith }: ImageLoadOptions & { shareWith?: TextModel },
+  { onProgress, signal, device, precision, shareWith }: ImageLoadOptions & { shareWith?: TextModel },
   spawn: () => WorkerLike,
 ): Promise<ImageDecoder> {
   if (signal?.aborted) throw abortError(signal);
   checkDevice(device);
   const model = ++imageModels;
-  const request = { model, source: toWireSource(source), ...(device === undefined ? {} : { device }) };
+  const request = {
+    model,
+    source: toWireSource(source),
+    ...(device === undefined ? {} : { device }),
+    ...(precision === undefined ? {} : { precision }),
+  };
   const client = shareWith?.client ?? new EngineClient(spawn);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
   try {

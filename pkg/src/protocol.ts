@@ -1,7 +1,8 @@
 // The message contract between the page and the worker: verb, id, args -> result | error | event.
 // Both sides are typed from the one table below, so neither can drift from the other.
 import type { WireError } from "./errors.js";
-import type { DecodeStats, ImageDecoderInfo, Latents } from "./image-types.js";
+import type { DecodeStats, ImageDecoderInfo, Latents, Precision } from "./image-types.js";
+import type { GpuRates } from "./measure.js";
 import type { ChatMessage, DeviceChoice, GenerateResult, LoadPhase, ModelInfo, SamplingOptions } from "./types.js";
 
 /** A model's bytes, after the page has resolved addresses. */
@@ -34,6 +35,7 @@ export interface ImageLoadRequest {
   model: number;
   source: WireSource;
   device?: DeviceChoice;
+  precision?: Precision;
 }
 
 /** (height, width, 4) bytes. */
@@ -49,10 +51,28 @@ export interface DecodeRequest {
   scaled: boolean;
   preview: boolean;
   memoryBytes?: number;
+  /** The number of an attached canvas that shows the picture; it does not come back then. */
+  canvas?: number;
+}
+
+/** What a decode gives: a picture, or only its size where a canvas shows it. */
+export type DecodeReply = Omit<WirePicture, "data"> & { data?: Uint8Array; stats: DecodeStats };
+
+export interface EncodeRequest {
+  model: number;
+  picture: WirePicture;
+  seed?: number;
+  memoryBytes?: number;
+}
+
+/** Tiles done, and how many there are. */
+export interface TileEvent {
+  done: number;
+  total: number;
 }
 
 /** On the way of a decode: a coarse picture, or how many tiles are done. */
-export type DecodeEvent = { preview: WirePicture } | { done: number; total: number };
+export type DecodeEvent = { preview: WirePicture } | TileEvent;
 
 /** Every verb with its arguments, its result and the events it may send on the way. */
 export interface Verbs {
@@ -62,9 +82,12 @@ export interface Verbs {
   detokenize: { args: { ids: Uint32Array }; result: string; event: never };
   loadImage: { args: ImageLoadRequest; result: ImageDecoderInfo; event: RawProgress };
   imageInfo: { args: { model: number }; result: ImageDecoderInfo; event: never };
-  decode: { args: DecodeRequest; result: WirePicture & { stats: DecodeStats }; event: DecodeEvent };
-  encode: { args: { model: number; picture: WirePicture; seed?: number }; result: Latents; event: never };
+  decode: { args: DecodeRequest; result: DecodeReply; event: DecodeEvent };
+  /** The page gives a canvas away, under a number. */
+  attachCanvas: { args: { model: number; number: number; canvas: OffscreenCanvas }; result: null; event: never };
+  encode: { args: EncodeRequest; result: Latents; event: TileEvent };
   sample: { args: { model: number; seed: number; spread: number }; result: Latents; event: never };
+  measureGpu: { args: null; result: GpuRates; event: never };
   /** Frees one image model; the worker and other models in it go on. */
   disposeImage: { args: { model: number }; result: null; event: never };
   /** Frees the memory, the GPU's too, and ends the helpers. */

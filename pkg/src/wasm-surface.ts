@@ -1,7 +1,8 @@
 // What the worker needs of the wasm-bindgen module. `worker.ts` assigns the generated module to
 // this type, so a change on the Rust side that does not fit fails the TypeScript build.
-import type { DecodeStats, ImageDecoderInfo, Latents } from "./image-types.js";
-import type { DecodeEvent, GenerateRequest, RawProgress, WirePicture, WireSource } from "./protocol.js";
+import type { GpuRates } from "./measure.js";
+import type { ImageDecoderInfo, Latents, Precision } from "./image-types.js";
+import type { DecodeEvent, DecodeReply, GenerateRequest, RawProgress, TileEvent, WireSource } from "./protocol.js";
 import type { DeviceChoice, GenerateResult, ModelInfo } from "./types.js";
 
 /** What the engine says of itself; the size of its memory is seen from outside. */
@@ -44,14 +45,29 @@ export interface WasmTextModelClass {
 
 export interface WasmImageModel {
   info(): ImageDecoderInfo;
+  /** On the GPU only; a request names the canvas by its number. */
+  attachCanvas(number: number, canvas: OffscreenCanvas): void;
   /** `data` is (channels, height, width). Rejects with `aborted` when the signal fires. */
   decode(
     data: Float32Array,
-    request: { channels: number; height: number; width: number; scaled: boolean; preview: boolean; memoryBytes?: number },
+    request: {
+      channels: number;
+      height: number;
+      width: number;
+      scaled: boolean;
+      preview: boolean;
+      memoryBytes?: number;
+      canvas?: number;
+    },
     onEvent: (event: DecodeEvent) => void,
     signal: AbortSignal,
-  ): Promise<WirePicture & { stats: DecodeStats }>;
-  encode(rgba: Uint8Array, width: number, height: number, seed: number | null | undefined, signal: AbortSignal): Promise<Latents>;
+  ): Promise<DecodeReply>;
+  encode(
+    rgba: Uint8Array,
+    request: { width: number; height: number; seed?: number; memoryBytes?: number },
+    onEvent: (event: TileEvent) => void,
+    signal: AbortSignal,
+  ): Promise<Latents>;
   sample(seed: number, spread: number): Latents;
   free(): void;
 }
@@ -59,7 +75,7 @@ export interface WasmImageModel {
 export interface WasmImageModelClass {
   load(
     source: WireSource,
-    options: { device?: DeviceChoice },
+    options: { device?: DeviceChoice; precision?: Precision },
     onProgress: (progress: RawProgress) => void,
     signal: AbortSignal,
   ): Promise<WasmImageModel>;
@@ -72,4 +88,5 @@ export interface Engine {
   module: WebAssembly.Module;
   TextModel: WasmTextModelClass;
   ImageModel: WasmImageModelClass;
+  measureGpu(): Promise<GpuRates>;
 }

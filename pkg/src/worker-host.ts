@@ -1,7 +1,7 @@
 // The worker's half of the protocol: runs each request on the engine and answers it.
 import { isTrap, toWire, type WireError } from "./errors.js";
 import { type HelperLike, HelperTeam } from "./helper-team.js";
-import type { FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs } from "./protocol.js";
+import type { DecodeReply, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs } from "./protocol.js";
 import type { SimdLevel } from "./simd.js";
 import { type Cores, threadCount } from "./threads.js";
 import type { ModelInfo } from "./types.js";
@@ -39,7 +39,8 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
   // Started by the first model that is loaded, for all of them.
   let engine: Promise<Engine> | undefined;
   const start = () => (engine ??= startEngine(host));
-  const handlers: Handlers = { ...textModelHandlers(scope, host, start), ...imageModelHandlers(start) };
+  const measureGpu = async () => (await start()).measureGpu();
+  const handlers: Handlers = { ...textModelHandlers(scope, host, start), ...imageModelHandlers(start), measureGpu };
 
   // A trap inside a future that wasm spawned settles no promise: it only shows up as an uncaught
   // error of the worker. Without these two listeners the caller would wait for ever.
@@ -89,7 +90,7 @@ function throwIfAborted(signal: AbortSignal): void {
   if (signal.aborted) throw { code: "aborted", message: "cancelled by the caller" } satisfies WireError;
 }
 
-function textModelHandlers(scope: WorkerScope, host: WorkerHost, start: () => Promise<Engine>): Omit<Handlers, ImageVerb> {
+function textModelHandlers(scope: WorkerScope, host: WorkerHost, start: () => Promise<Engine>): Omit<Handlers, ImageVerb | "measureGpu"> {
   const team = new HelperTeam({
     spawnHelper: () => host.spawnHelper(),
     sendLifeline: (port) => scope.postMessage({ kind: "lifeline", port }, [port]),
@@ -130,36 +131,79 @@ function textModelHandlers(scope: WorkerScope, host: WorkerHost, start: () => Pr
   };
 }
 
-type ImageVerb = "loadImage" | "imageInfo" | "decode" | "encode" | "sample" | "disposeImage";
+type ImageVerb = "loadImage" | "imageInfo" | "attachCanvas" | "decode" | "encode" | "sample" | "disposeImage";
+
+interface LoadedImageModel {
+  model: WasmImageModel;
+  /** Canvases that the CPU's pictures are painted on; the GPU has its own. */
+  paper: Map<number, OffscreenCanvas> | undefined;
+}
+
+function paint(canvas: OffscreenCanvas | undefined, { width, height, data }: DecodeReply): void {
+  const context = canvas?.getContext("2d");
+  if (!canvas || !context || !data) {
+    throw { code: "invalid-option", message: "the canvas has a context of another kind" } satisfies WireError;
+  }
+  canvas.width = width;
+  canvas.height = height;
+  const pixels = new Uint8ClampedArray(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+  context.putImageData(new ImageData(pixels, width, height), 0, 0);
+}
 
 /** Any number of image models, beside a language model or without one. */
 function imageModelHandlers(start: () => Promise<Engine>): Pick<Handlers, ImageVerb> {
-  const models = new Map<number, WasmImageModel>();
-  const loaded = (number: number): WasmImageModel => {
+  const models = new Map<number, LoadedImageModel>();
+  const loaded = (number: number): LoadedImageModel => {
     const model = models.get(number);
     if (model) return model;
     throw { code: "internal", message: "no such image model is loaded in this worker" } satisfies WireError;
   };
 
   return {
-    async loadImage({ model: number, source, device }, emit, signal) {
+    async loadImage({ model: number, source, device, precision }, emit, signal) {
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
       const { ImageModel } = await start();
       throwIfAborted(signal);
-      const model = await ImageModel.load(source, device === undefined ? {} : { device }, emit, signal);
-      models.set(number, model);
-      return model.info();
+      const options = { ...(device === undefined ? {} : { device }), ...(precision === undefined ? {} : { precision }) };
+      const model = await ImageModel.load(source, options, emit, signal);
+      const info = model.info();
+      models.set(number, { model, paper: info.device.kind === "cpu" ? new Map() : undefined });
+      return info;
     },
-    imageInfo: async ({ model }) => loaded(model).info(),
-    async decode({ model, latents: { data, ...shape }, scaled, preview, memoryBytes }, emit, signal) {
-      const request = { ...shape, scaled, preview, ...(memoryBytes === undefined ? {} : { memoryBytes }) };
-      return loaded(model).decode(data, request, emit, signal);
+    imageInfo: async ({ model }) => loaded(model).model.info(),
+    async attachCanvas({ model: number, number: canvas, canvas: offscreen }) {
+      const { model, paper } = loaded(number);
+      if (paper) paper.set(canvas, offscreen);
+      else model.attachCanvas(canvas, offscreen);
+      return null;
     },
-    encode: async ({ model, picture: { data, width, height }, seed }, _emit, signal) =>
-      loaded(model).encode(data, width, height, seed, signal),
-    sample: async ({ model, seed, spread }) => loaded(model).sample(seed, spread),
+    async decode({ model: number, latents: { data, ...shape }, scaled, preview, memoryBytes, canvas }, emit, signal) {
+      const { model, paper } = loaded(number);
+      const request = {
+        ...shape,
+        scaled,
+        preview,
+        ...(memoryBytes === undefined ? {} : { memoryBytes }),
+        ...(canvas === undefined || paper ? {} : { canvas }),
+      };
+      const reply = await model.decode(data, request, emit, signal);
+      if (!paper || canvas === undefined) return reply;
+      paint(paper.get(canvas), reply);
+      const { width, height, stats } = reply;
+      return { width, height, stats };
+    },
+    async encode({ model, picture: { data, width, height }, seed, memoryBytes }, emit, signal) {
+      const request = {
+        width,
+        height,
+        ...(seed === undefined ? {} : { seed }),
+        ...(memoryBytes === undefined ? {} : { memoryBytes }),
+      };
+      return loaded(model).model.encode(data, request, emit, signal);
+    },
+    sample: async ({ model, seed, spread }) => loaded(model).model.sample(seed, spread),
     async disposeImage({ model }) {
-      models.get(model)?.free();
+      models.get(model)?.model.free();
       models.delete(model);
       return null;
     },

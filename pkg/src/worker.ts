@@ -9,9 +9,9 @@ serve(self as unknown as WorkerScope, {
   simdLevel,
   cores: coresHere,
   async start(level) {
-    const [module, { default: init, WasmTextModel: TextModel, WasmImageModel: ImageModel }] = await Promise.all([compile(level), loadGlue(level)]);
-    const { memory } = await init({ module_or_path: module });
-    return { memory, module, TextModel, ImageModel };
+    const [module, glue] = await Promise.all([compile(level), loadGlue(level)]);
+    const { memory } = await glue.default({ module_or_path: module });
+    return { memory, module, TextModel: glue.WasmTextModel, ImageModel: glue.WasmImageModel, measureGpu: glue.measureGpu };
   },
   // Written out in one expression: this is the form in which bundlers recognise a worker.
   spawnHelper: () => new Worker(new URL("./helper.js", import.meta.url), { type: "module" }),

@@ -50,6 +50,7 @@ export const IMAGE_INFO: ImageDecoderInfo = {
   scale: 8,
   decodes: true,
   encodes: true,
+  precision: "f32",
   hasPrior: false,
   weightBytes: 10,
   gpuBytes: 0,
@@ -90,6 +91,7 @@ export class FakeWorker implements WorkerLike {
         return {
           memory: { buffer: { byteLength: 1 << 20 } },
           module: MODULE,
+          measureGpu: () => Promise.reject(new Error("not scripted")),
           ImageModel: {
             load: async (_source, options) => {
               await script.image?.load?.(options);
@@ -141,6 +143,7 @@ export class FakeWorker implements WorkerLike {
     const missing = () => Promise.reject(new Error("not scripted"));
     return {
       info: () => IMAGE_INFO,
+      attachCanvas: () => {},
       decode: missing,
       encode: missing,
       sample: (seed, spread) => ({ channels: 1, height: 1, width: 2, data: Float32Array.of(seed, spread) }),

@@ -3,11 +3,11 @@ import { test } from "node:test";
 import { readLatents } from "../src/latent-file.js";
 import { openImageDecoder } from "../src/load.js";
 import type { DecodeRequest } from "../src/protocol.js";
-import { FakeWorker, type Script } from "./fake-engine.js";
+import { FakeWorker, IMAGE_INFO, type Script } from "./fake-engine.js";
 import { load, rejects, settle } from "./harness.js";
 
 const LATENTS = { channels: 1, height: 1, width: 2, data: Float32Array.of(0.25, -0.5) };
-const STATS = { ms: 1, dispatches: 2, tiles: 3, gpuBytes: 4 };
+const STATS = { ms: 1, dispatches: 2, tiles: 3, gpuBytes: 4, precision: "f32" as const };
 const picture = () => ({ width: 2, height: 1, data: Uint8Array.of(1, 2, 3, 255, 5, 6, 7, 255) });
 
 async function open(script: Script = {}) {
@@ -154,4 +154,51 @@ test("what is no latents is refused by code", async () => {
   await rejects(readLatents(safetensors(outside, four)), "truncated");
   await rejects(readLatents(safetensors('{"z":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', four)), "malformed");
   await rejects(readLatents(safetensors('{"z":{"dtype":"I8","shape":[1,1,1],"data_offsets":[0,1]}}', four)), "unsupported-type");
+});
+
+test("a canvas is given away once and decoded to by its number", async () => {
+  const attached: number[] = [];
+  const asked: unknown[] = [];
+  const { width, height } = picture();
+  const { vae } = await open({
+    image: {
+      info: () => ({ ...IMAGE_INFO, device: { ...IMAGE_INFO.device, kind: "webgpu" } }),
+      attachCanvas: (number) => void attached.push(number),
+      decode: async (_data, request) => {
+        asked.push(request.canvas);
+        return { width, height, stats: STATS };
+      },
+    },
+  });
+  const canvas = { transferControlToOffscreen: () => ({}) } as unknown as HTMLCanvasElement;
+  const other = { transferControlToOffscreen: () => ({}) } as unknown as HTMLCanvasElement;
+  for (const to of [canvas, canvas, other]) {
+    assert.deepEqual(await vae.decodeTo(to, LATENTS), { width: 2, height: 1, stats: STATS });
+  }
+  assert.deepEqual([attached, asked], [[1, 2], [1, 1, 2]]);
+  const used = {
+    transferControlToOffscreen() {
+      throw new Error("InvalidStateError");
+    },
+  } as unknown as HTMLCanvasElement;
+  await rejects(vae.decodeTo(used, LATENTS), "invalid-option");
+});
+
+test("a picture goes in with its memory budget, and tiles are told", async () => {
+  const asked: unknown[] = [];
+  const { vae } = await open({
+    image: {
+      encode: async (rgba, request, onEvent) => {
+        asked.push(rgba.length, request);
+        onEvent({ done: 1, total: 2 });
+        return LATENTS;
+      },
+    },
+  });
+  const tiles: number[][] = [];
+  const image = { width: 8, height: 8, data: new Uint8ClampedArray(256) } as unknown as ImageData;
+  const got = await vae.encode(image, { seed: 3, memoryBytes: 1000, onTile: (...tile) => tiles.push(tile) });
+  assert.deepEqual([...got.data], [...LATENTS.data]);
+  assert.deepEqual(asked, [256, { width: 8, height: 8, seed: 3, memoryBytes: 1000 }]);
+  assert.deepEqual(tiles, [[1, 2]]);
 });

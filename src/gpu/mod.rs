@@ -5,6 +5,7 @@
 mod canvas;
 mod device;
 mod pipeline;
+mod rates;
 mod recorder;
 mod shader;
 mod tensor;
@@ -13,6 +14,7 @@ mod tensor;
 pub use canvas::Canvas;
 pub use device::{AdapterReport, Gpu, GpuOptions};
 pub use pipeline::{PipelineKey, Value};
+pub use rates::Rates;
 pub use recorder::{Binding, Grid, Plan, Recorder, Traffic};
 pub use shader::{SOURCES, expand};
 pub use tensor::{GpuBuffer, Mapping};

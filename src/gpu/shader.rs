@@ -27,6 +27,8 @@ sources![
     "group_partial.wgsl",
     "matmul.wgsl",
     "matvec.wgsl",
+    "rate_copy.wgsl",
+    "rate_fma.wgsl",
     "sample_draw.wgsl",
     "sample_groups.wgsl",
     "shared/activation.wgsl",

@@ -95,7 +95,7 @@ impl GpuImages {
         check_pixels(shape)?;
         let to = self.bytes_of(shape.height, shape.width, false)?;
         let key = PipelineKey::new("to_rgba").define_if(input.half, "HALF");
-        self.to_rgba(&key, &input.lease.buffer, padded(shape.channels) / 4, (scale, shift), &to)?;
+        self.record_rgba(&key, &input.lease.buffer, padded(shape.channels) / 4, (scale, shift), &to)?;
         Ok(to)
     }
 
@@ -106,10 +106,10 @@ impl GpuImages {
     pub(super) fn record_join(&mut self, to: &GpuPixels) -> Result<()> {
         let sums = to.sums.as_ref().ok_or_else(whole)?;
         let key = PipelineKey::new("to_rgba").define("JOINED");
-        self.to_rgba(&key, sums, 0, (1.0, 0.0), to)
+        self.record_rgba(&key, sums, 0, (1.0, 0.0), to)
     }
 
-    fn to_rgba(
+    fn record_rgba(
         &mut self,
         key: &PipelineKey,
         from: &GpuBuffer,

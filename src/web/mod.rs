@@ -11,12 +11,41 @@ use web_sys::{AbortSignal, Blob};
 
 use crate::choice::{Device, Why};
 use crate::error::{Error, Result};
-use crate::gpu::AdapterReport;
+use crate::gpu::{AdapterReport, Gpu};
 use crate::weights::{BlobSource, ByteSource, HttpSource};
 
 #[wasm_bindgen(start)]
 fn start() {
     console_error_panic_hook::set_once();
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RatesReport {
+    adapter: String,
+    is_fallback_adapter: bool,
+    copy_bytes_per_second: f64,
+    fma_per_second: f64,
+}
+
+/// `{adapter, isFallbackAdapter, copyBytesPerSecond, fmaPerSecond}`: what the GPU can do at best.
+///
+/// # Errors
+/// `{code, message}`: `no-webgpu`, `no-adapter` and so on.
+#[wasm_bindgen(js_name = measureGpu)]
+pub async fn measure_gpu() -> std::result::Result<JsValue, JsValue> {
+    async fn measure() -> Result<JsValue> {
+        let gpu = Gpu::shared().await?;
+        let rates = gpu.rates().await?;
+        let adapter = gpu.adapter();
+        to_js(&RatesReport {
+            adapter: adapter.name.clone(),
+            is_fallback_adapter: adapter.is_fallback,
+            copy_bytes_per_second: rates.copy_bytes_per_second,
+            fma_per_second: rates.fma_per_second,
+        })
+    }
+    measure().await.map_err(|e| js_error(&e))
 }
 
 /// Rejections are plain objects, so that they survive the hop out of the worker.

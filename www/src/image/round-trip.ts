@@ -5,18 +5,19 @@ import { bytes } from "../format.js";
 import { draw } from "./canvas.js";
 import { psnr } from "./latents.js";
 
-/** Larger pictures are made smaller: what a visitor's processor can do in a few seconds. */
-const MAX_SIDE = 512;
+/** Larger pictures are made smaller: what the visitor's processor or graphics card can do in a few seconds. */
+const MAX_SIDE = { cpu: 512, webgpu: 1024 };
 
 export async function roundTrip(vae: ImageDecoder, file: File, signal: AbortSignal): Promise<void> {
-  const { sampleSize, scale } = vae.info;
+  const { sampleSize, scale, device } = vae.info;
+  const largest = MAX_SIDE[device.kind];
   const whole = await squared(file, sampleSize);
   const begun = performance.now();
-  const maxSide = Math.max(scale, Math.min(MAX_SIDE, sampleSize ?? MAX_SIDE));
+  const maxSide = Math.max(scale, Math.min(largest, sampleSize ?? largest));
   const latents = await vae.encode(whole, { signal, maxSide });
   const encoded = performance.now() - begun;
   const picture = await vae.decode(latents, { signal });
-  const original = await scaledTo(whole, picture.width, picture.height);
+  const original = await scaledTo(whole, picture.width, picture.height, largest);
   need("trip").hidden = false;
   draw(need<HTMLCanvasElement>("original"), original);
   draw(need<HTMLCanvasElement>("decoded"), picture.image);
@@ -45,14 +46,14 @@ async function squared(file: File, side: number | undefined): Promise<Blob | Ima
 }
 
 /** The picture as the encoder saw it: the same scaling and cut. */
-async function scaledTo(source: Blob | ImageBitmap, width: number, height: number): Promise<ImageData> {
+async function scaledTo(source: Blob | ImageBitmap, width: number, height: number, largest: number): Promise<ImageData> {
   const bitmap = await createImageBitmap(source);
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   if (!context) throw new Error("no canvas");
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   const grow = Math.max(width / bitmap.width, height / bitmap.height);
-  const shrink = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
+  const shrink = Math.min(1, largest / Math.max(bitmap.width, bitmap.height));
   const factor = Math.max(grow, shrink);
   const [w, h] = [bitmap.width * factor, bitmap.height * factor];
   context.imageSmoothingQuality = "high";

@@ -1,7 +1,7 @@
 // What is between A and B, and around A.
 import type { ImageDecoder, Latents } from "emberglass";
 import { need } from "../dom.js";
-import { draw } from "./canvas.js";
+import { draw, fresh } from "./canvas.js";
 import { between, direction, moved } from "./latents.js";
 import { Latest } from "./latest.js";
 import type { Sample } from "./samples.js";
@@ -16,6 +16,9 @@ export class Walk {
   readonly #axes = [need<HTMLInputElement>("axis-x"), need<HTMLInputElement>("axis-y")] as const;
   readonly #field = need("field");
   #vae: ImageDecoder | undefined;
+  /** The decoder's own: what moves goes straight to them. */
+  #middle = need<HTMLCanvasElement>("middle");
+  #explored = need<HTMLCanvasElement>("explored");
   #ends: [Sample, Sample] | undefined;
   #directions: [Latents, Latents] | undefined;
   #seed = 1;
@@ -42,6 +45,10 @@ export class Walk {
   }
 
   async show(vae: ImageDecoder, a: Sample, b: Sample): Promise<void> {
+    if (this.#vae !== vae) {
+      this.#middle = fresh("middle");
+      this.#explored = fresh("explored");
+    }
     this.#vae = vae;
     this.#ends = [a, b];
     draw(need<HTMLCanvasElement>("from"), a.image);
@@ -68,8 +75,7 @@ export class Walk {
       if (!this.#vae || !this.#ends) return;
       const [a, b] = this.#ends;
       const share = this.#slider.valueAsNumber;
-      const { image, stats } = await this.#vae.decode(between(a.latents, b.latents, share));
-      draw(need<HTMLCanvasElement>("middle"), image);
+      const { stats } = await this.#vae.decodeTo(this.#middle, between(a.latents, b.latents, share));
       need("middle-text").textContent = `${Math.round(100 * share)} % of the way · ${stats.ms.toFixed(0)} ms`;
     });
   }
@@ -86,7 +92,7 @@ export class Walk {
         [one, REACH * x],
         [other, REACH * y],
       ]);
-      draw(need<HTMLCanvasElement>("explored"), (await this.#vae.decode(latents)).image);
+      await this.#vae.decodeTo(this.#explored, latents);
     });
   }
 }

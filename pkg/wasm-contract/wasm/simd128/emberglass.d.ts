@@ -8,7 +8,8 @@ export class WasmImageModel {
   static load(source: any, options: any, onProgress: Function, signal: AbortSignal): Promise<WasmImageModel>;
   info(): any;
   decode(latents: Float32Array, request: any, onEvent: Function, signal: AbortSignal): Promise<any>;
-  encode(rgba: Uint8Array, width: number, height: number, seed: number | null | undefined, signal: AbortSignal): Promise<any>;
+  attachCanvas(number: number, canvas: OffscreenCanvas): void;
+  encode(rgba: Uint8Array, request: any, onEvent: Function, signal: AbortSignal): Promise<any>;
   sample(seed: number, spread: number): any;
   free(): void;
 }
@@ -22,3 +23,5 @@ export class WasmTextModel {
   detokenize(ids: Uint32Array): string;
   free(): void;
 }
+
+export function measureGpu(): Promise<any>;
