@@ -37,17 +37,24 @@ class Model:
         return logits, {name.replace("present", "past_key_values"): value for name, value in out.items()}
 
 
+def read(model, ids):
+    """Logits after every token; the exports give those of the last position only."""
+    rows, cache = [], model.empty
+    for at, token in enumerate(ids):
+        logits, cache = model.run([token], at, cache)
+        rows.append(logits[-1])
+    return np.stack(rows)
+
+
 def greedy(model, ids):
     logits, cache = model.run(ids, 0, model.empty)
-    rows, made = [logits], []
-    while len(made) < TOKENS:
-        token = int(rows[-1][-1].argmax())
+    made = []
+    while True:
+        token = int(logits[-1].argmax())
         made.append(token)
-        if token == END:
-            break
+        if token == END or len(made) == TOKENS:
+            return made
         logits, cache = model.run([token], len(ids) + len(made) - 1, cache)
-        rows.append(logits)
-    return made, np.concatenate(rows)
 
 
 def log_softmax(logits):
@@ -60,15 +67,16 @@ def main(folder, first, *others):
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
         head_size = json.load(file)["head_dim"]
     prompt = tokenizer.encode(CHAT).ids
-    made, logits = greedy(Model(first, head_size), prompt)
+    model = Model(first, head_size)
+    made = greedy(model, prompt)
     print(f"{first}: {tokenizer.decode(made)!r}")
     # The others read what the first wrote, so that all are asked the same.
-    text = prompt + made[: len(logits) - len(prompt)]
-    reference = log_softmax(logits)
+    text = prompt + made[:-1]
+    reference = log_softmax(read(model, text))
     for path in others:
         model = Model(path, head_size)
-        answer, _ = greedy(model, prompt)
-        theirs = log_softmax(model.run(text, 0, model.empty)[0])
+        answer = greedy(model, prompt)
+        theirs = log_softmax(read(model, text))
         divergence = (np.exp(reference) * (reference - theirs)).sum(axis=-1).mean()
         same = (reference.argmax(axis=-1) == theirs.argmax(axis=-1)).mean()
         print(f"{path}: {tokenizer.decode(answer)!r}; KL {divergence:.4f} nats, same first choice at {same:.0%} of {len(text)} positions")

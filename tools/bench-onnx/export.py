@@ -18,11 +18,13 @@ from safetensors.numpy import load_file
 import hf_folder
 
 BLOCK = 32
+# As current exports: logits of the last position only.
+OPTIONS = ["--extra_options", "hf_token=false", "prune_lm_head=true"]
 BUILD = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", "model"]
 # f32 activations, since an adapter need not have f16. The head has 8 bits, as in the GGUF.
-WEBGPU = ["-e", "webgpu", "--extra_options", "hf_token=false", "use_webgpu_fp32=true", f"block_size={BLOCK}"]
+WEBGPU = ["-e", "webgpu", *OPTIONS, "use_webgpu_fp32=true", f"block_size={BLOCK}"]
 KINDS = {
-    "fp32": ["-p", "fp32", "-e", "cpu", "--extra_options", "hf_token=false"],
+    "fp32": ["-p", "fp32", "-e", "cpu", *OPTIONS],
     "q4": ["-p", "int4", *WEBGPU, "algo_config=k_quant", "matmul_mixed_precision=last_matmul:int8", "shared_embeddings=true"],
     "int8": ["-p", "int8", *WEBGPU],
 }

@@ -1,5 +1,6 @@
 // The contestants: each loads the model afresh, warms up, and is then timed on the same work.
 import { loadTextModel, type LoadOptions } from "emberglass";
+import type { Device, Dtype } from "./onnx.js";
 import { PROMPT } from "./prompt.js";
 
 /** What is asked of every engine. */
@@ -116,8 +117,21 @@ function wllama(id: string, label: string, threads: number): Engine {
   };
 }
 
-/** All that can run here. */
-export async function engines(): Promise<Engine[]> {
+function onnx(device: Device, dtype: Dtype): Engine {
+  return {
+    id: `onnx-${device}-${dtype}`,
+    label: `transformers.js 4.3.1, ${device === "wasm" ? "wasm, 1 thread" : "WebGPU"}, ${dtype}`,
+    peer: false,
+    threads: 1,
+    async run(work) {
+      const { runOnnx } = await import("./onnx.js");
+      return runOnnx(work, device, dtype, ENDS);
+    },
+  };
+}
+
+/** All that can run here; transformers.js where its files are. */
+export async function engines(withOnnx: boolean): Promise<Engine[]> {
   const cores = crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency) : 1;
   // The types of WebGPU are not in TypeScript's library yet.
   const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<unknown> } };
@@ -129,5 +143,7 @@ export async function engines(): Promise<Engine[]> {
     ...(adapter ? [emberglass("webgpu", "Emberglass, WebGPU", 1, { device: "webgpu" })] : []),
     wllama("wllama-1", "wllama 3.8.1, 1 thread", 1),
     ...(cores > 1 ? [wllama("wllama-all", `wllama 3.8.1, ${cores} threads`, cores)] : []),
+    ...(withOnnx ? [onnx("wasm", "q4"), onnx("wasm", "int8"), onnx("wasm", "q8")] : []),
+    ...(withOnnx && adapter ? [onnx("webgpu", "q4"), onnx("webgpu", "int8")] : []),
   ];
 }

@@ -40,7 +40,7 @@ function fail(message: string): void {
 
 async function run(asked: Request): Promise<void> {
   need<HTMLButtonElement>("start").disabled = true;
-  const all = await engines();
+  const all = await engines(asked.onnx);
   const unknown = asked.rows?.find((id) => !all.some((engine) => engine.id === id));
   if (unknown !== undefined) {
     fail(`There is no row “${unknown}” here: there are ${all.map(({ id }) => id).join(", ")}.`);

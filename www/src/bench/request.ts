@@ -13,13 +13,15 @@ export interface Request {
   auto: boolean;
   /** Measure how fast memory is read, which takes 256 MiB; programs that watch the memory leave it out. */
   reading: boolean;
+  /** Rows of transformers.js too, whose files are in onnx/ beside the page. They have the default model's weights. */
+  onnx: boolean;
 }
 
 /** @throws Error with a sentence for the visitor. */
 export async function request(address: Location): Promise<Request> {
   const asked = new URLSearchParams(address.search);
-  const unknown = [...asked.keys()].find((key) => !["model", "rows", "quick", "auto", "reading"].includes(key));
-  if (unknown !== undefined) throw new Error(`The address asks for “${unknown}”: only model, rows, quick, auto and reading are known.`);
+  const unknown = [...asked.keys()].find((key) => !["model", "rows", "quick", "auto", "reading", "onnx"].includes(key));
+  if (unknown !== undefined) throw new Error(`The address asks for “${unknown}”: only model, rows, quick, auto, reading and onnx are known.`);
   const quick = asked.get("quick") === "1";
   const chosen = await model(asked.get("model"), address);
   return {
@@ -29,6 +31,7 @@ export async function request(address: Location): Promise<Request> {
     rows: asked.get("rows")?.split(","),
     auto: asked.get("auto") === "1",
     reading: asked.get("reading") !== "0",
+    onnx: asked.get("onnx") === "1",
   };
 }
 
