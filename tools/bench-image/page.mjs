@@ -1,9 +1,10 @@
 // Decodes the same latents with the same weights by each engine, checks the pictures, then times them.
-import { loadImageDecoder } from "/pkg/dist/index.js";
+import { loadImageDecoder, measureGpu } from "/pkg/dist/index.js";
 
 const CHANNELS = 32;
-const RUNS = 3;
+const WEIGHTS = "/taef2/taef2_decoder.safetensors";
 const query = new URLSearchParams(location.search);
+const RUNS = Number(query.get("runs") ?? 3);
 const side = Number(query.get("side") ?? 32);
 const wanted = (query.get("engines") ?? "cpu,ort-wasm,webgpu,ort-webgpu").split(",");
 
@@ -13,10 +14,10 @@ const data = Float32Array.from({ length: CHANNELS * side * side }, (_, i) => {
   return 0.8 * (Math.sin(y * 0.31 + c) + Math.cos(x * 0.23 + c * 1.7));
 });
 
-async function ours(device) {
-  const vae = await loadImageDecoder("/taef2/taef2_decoder.safetensors", { device });
+async function ours(device, precision = "f32") {
+  const vae = await loadImageDecoder(WEIGHTS, { device, precision });
   return {
-    name: `Emberglass ${device}`,
+    name: `Emberglass ${device} ${precision}`,
     async run() {
       const { data: rgba, stats } = await vae.decode({ channels: CHANNELS, height: side, width: side, data }, { memoryBytes: 4e9 });
       return { rgba, dispatches: stats.dispatches, bytes: stats.gpuBytes };
@@ -48,9 +49,32 @@ async function ort(provider) {
   };
 }
 
-const engines = { cpu: () => ours("cpu"), webgpu: () => ours("webgpu"), "ort-wasm": () => ort("wasm"), "ort-webgpu": () => ort("webgpu") };
+/** Multiply-adds of a decode as the definition of a convolution has them, from the shapes in the file. */
+async function multiplications() {
+  const file = await (await fetch(WEIGHTS)).arrayBuffer();
+  const length = Number(new DataView(file).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 8, length)));
+  const names = Object.keys(header).filter((name) => header[name].shape?.length === 4);
+  const layer = (name) => Number(/\d+/.exec(name)[0]);
+  let [positions, total] = [side * side, 0];
+  for (const name of names.sort((a, b) => layer(a) - layer(b))) {
+    // A stage's convolution is the one of a layer without a bias: its input is twice as high and wide.
+    const stage = /^\D*\d+\.weight$/.test(name) && !(name.replace("weight", "bias") in header);
+    if (stage) positions *= 4;
+    total += positions * header[name].shape.reduce((a, b) => a * b);
+  }
+  return total;
+}
+
+const engines = { "webgpu-f16": () => ours("webgpu", "f16"), cpu: () => ours("cpu"), webgpu: () => ours("webgpu"), "ort-wasm": () => ort("wasm"), "ort-webgpu": () => ort("webgpu") };
 
 const rows = [];
+const macs = await multiplications();
+const rates = wanted.some((key) => key.includes("webgpu")) ? await measureGpu() : undefined;
+if (rates) {
+  const [copy, fma] = [rates.copyBytesPerSecond / 1e9, (2 * rates.fmaPerSecond) / 1e9];
+  rows.push({ engine: `${rates.adapter}: copy ${copy.toFixed(1)} GB/s, FMA ${fma.toFixed(1)} GFLOP/s` });
+}
 let first;
 for (const key of wanted) {
   document.title = key;
@@ -67,7 +91,10 @@ for (const key of wanted) {
       times.push(performance.now() - begun);
     }
     times.sort((a, b) => a - b);
-    rows.push({ engine: engine.name, side: side * 8, apart, ms: times[times.length >> 1], ...counts });
+    const ms = times[times.length >> 1];
+    const gflops = (2 * macs) / ms / 1e6;
+    const share = rates && key.includes("webgpu") ? { "% of FMA": Math.round((gflops * 1e11) / (2 * rates.fmaPerSecond)) } : {};
+    rows.push({ engine: engine.name, side: side * 8, apart, ms: Math.round(ms), "GFLOP/s": Math.round(gflops), ...share, ...counts });
     await engine.end();
   } catch (error) {
     rows.push({ engine: key, error: String(error?.message ?? error) });
