@@ -3,6 +3,7 @@
     python3 export.py MODEL.gguf OUT
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ BUILD = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", "model"
 WEBGPU = ["-e", "webgpu", *OPTIONS, "use_webgpu_fp32=true", f"block_size={BLOCK}"]
 KINDS = {
     "fp32": ["-p", "fp32", "-e", "cpu", *OPTIONS],
-    "q4": ["-p", "int4", *WEBGPU, "algo_config=k_quant", "matmul_mixed_precision=last_matmul:int8", "shared_embeddings=true"],
+    "q4": ["-p", "int4", *WEBGPU, "algo_config=k_quant", "matmul_mixed_precision=last_matmul:int8"],
     "int8": ["-p", "int8", *WEBGPU],
 }
 
@@ -38,34 +39,69 @@ def build(hf, out, kind):
     return os.path.join(out, "model.onnx")
 
 
-def quantize_embedding(model, table):
-    """The builder leaves the table of tokens in f32 beside a head of 8 bits: 113 MB. Here it gets 8 bits too."""
-    gather = next(node for node in model.graph.node if node.name == "/model/embed_tokens/Gather")
+def add(model, name, array):
+    model.graph.initializer.append(numpy_helper.from_array(array, name))
+    return name
+
+
+def head_table(model):
+    """The head's blocks of 8 bits: names of values, scales and zero points (None: all 128)."""
+    head = next((node for node in model.graph.node if node.op_type == "MatMulNBits" and "lm_head" in node.name), None)
+    return head and [*head.input[1:4], None][:3]
+
+
+def own_table(model, table):
     blocks = table.reshape(-1, table.shape[1] // BLOCK, BLOCK)
     scales = np.maximum(np.abs(blocks).max(axis=2) / 127, 1e-12).astype(np.float32)
-    values = (np.rint(blocks / scales[..., None]) + 128).astype(np.uint8).reshape(table.shape)
-    names = ["embed_tokens.weight_Q8", "embed_tokens.weight_scales"]
-    for name, array in zip(names, (values, scales)):
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
-    old, ids = gather.input
-    gather.CopyFrom(
-        helper.make_node(
-            "GatherBlockQuantized", [names[0], ids, names[1]], list(gather.output), name=gather.name, domain="com.microsoft",
-            bits=8, block_size=BLOCK, gather_axis=0, quantize_axis=1,
-        )
-    )
-    drop_unused(model, old)
+    values = (np.rint(blocks / scales[..., None]) + 128).astype(np.uint8)
+    return [add(model, "embed_tokens.values", values), add(model, "embed_tokens.scales", scales), None]
+
+
+def embed_by_blocks(model, table):
+    """Rows of 8-bit blocks, by plain operators: the builder would take f32 rows, 113 MB, or GatherBlockQuantized, which ORT's wasm lacks."""
+    values, scales, zeros = head_table(model) or own_table(model, table)
+    old = next(node for node in model.graph.node if node.name.startswith("/model/embed_tokens/Gather"))
+    ids = next(name for name in old.input if name == "input_ids")
+    per_row = add(model, "embed_tokens.per_row", np.array([table.shape[0], table.shape[1] // BLOCK, 1], np.int64))
+    wide = add(model, "embed_tokens.wide", np.array([0, 0, table.shape[1]], np.int64))
+    nodes = []
+
+    def node(kind, *inputs, output=None, **attributes):
+        output = output or f"embed_tokens.{len(nodes)}"
+        nodes.append(helper.make_node(kind, inputs, [output], name=f"/model/embed_tokens/{kind}_{len(nodes)}", **attributes))
+        return output
+
+    def floats(row):
+        return node("Cast", row, to=onnx.TensorProto.FLOAT)
+
+    row = floats(node("Gather", values, ids))
+    zero = floats(node("Gather", node("Reshape", zeros, per_row), ids)) if zeros else add(model, "embed_tokens.zero", np.float32(128))
+    scaled = node("Mul", node("Sub", row, zero), node("Gather", node("Reshape", scales, per_row), ids))
+    node("Reshape", scaled, wide, output=old.output[0])
+    inputs = list(old.input)
+    model.graph.node.remove(old)
+    for i, made in enumerate(nodes):
+        model.graph.node.insert(i, made)
+    for name in inputs:
+        drop_unused(model, name)
 
 
 def drop_unused(model, name):
-    if any(name in node.input for node in model.graph.node):
+    if name == "input_ids" or any(name in node.input for node in model.graph.node):
         return
-    for values in (model.graph.initializer, model.graph.node):
-        for value in list(values):
-            if (value.name == name) if values is model.graph.initializer else (name in value.output):
-                values.remove(value)
-                for input in getattr(value, "input", []):
-                    drop_unused(model, input)
+    for initializer in [value for value in model.graph.initializer if value.name == name]:
+        model.graph.initializer.remove(initializer)
+    for node in [node for node in model.graph.node if name in node.output]:
+        model.graph.node.remove(node)
+        for input in node.input:
+            drop_unused(model, input)
+
+
+def fix_head_size(model, size):
+    """transformers.js makes the first, empty cache after these shapes; the builder has a name there."""
+    for value in [*model.graph.input, *model.graph.output]:
+        if value.name.startswith(("past_key_values.", "present.")):
+            value.type.tensor_type.shape.dim[3].dim_value = size
 
 
 def main(source, out):
@@ -76,14 +112,16 @@ def main(source, out):
         for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
             shutil.copy(os.path.join(hf, name), out)
         table = load_file(os.path.join(hf, "model.safetensors"))["model.embed_tokens.weight"]
+        with open(os.path.join(hf, "config.json"), encoding="utf-8") as file:
+            head_size = json.load(file)["head_dim"]
         built = {kind: build(hf, os.path.join(scratch, kind), kind) for kind in KINDS}
         dynamic = os.path.join(scratch, "dynamic.onnx")
         quantize_dynamic(built["fp32"], dynamic, weight_type=QuantType.QInt8, per_channel=True)
         # The names are those that transformers.js has for its dtypes: q4, q8 and int8.
         for file, suffix in ((built["q4"], "q4"), (dynamic, "quantized"), (built["int8"], "int8")):
             model = onnx.load(file)
-            if suffix != "q4":
-                quantize_embedding(model, table)
+            embed_by_blocks(model, table)
+            fix_head_size(model, head_size)
             target = os.path.join(out, "onnx", f"model_{suffix}.onnx")
             onnx.save(model, f"{target}.part")
             os.replace(f"{target}.part", target)

@@ -30,22 +30,23 @@ interface Model {
 export type Device = "webgpu" | "wasm";
 export type Dtype = "q4" | "q8" | "int8";
 
-const FOLDER = new URL("onnx/", document.baseURI).href;
+const FOLDER = new URL("onnx/", document.baseURI);
 
 const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 /** One thread: the runtime asks for shared memory only for more. */
 async function library(): Promise<Library> {
-  const found = (await import(/* @vite-ignore */ `${FOLDER}transformers.min.js`)) as Library;
+  const found = (await import(/* @vite-ignore */ new URL("transformers.min.js", FOLDER).href)) as Library;
   const { env } = found;
   env.allowRemoteModels = false;
   env.allowLocalModels = true;
-  env.localModelPath = FOLDER;
+  // Whole addresses are not taken for local.
+  env.localModelPath = FOLDER.pathname;
   // Every row loads as if for the first time.
   env.useBrowserCache = false;
   env.useWasmCache = false;
   env.backends.onnx.wasm.numThreads = 1;
-  const runtime = `${FOLDER}ort-wasm-simd-threaded.asyncify`;
+  const runtime = `${FOLDER.href}ort-wasm-simd-threaded.asyncify`;
   env.backends.onnx.wasm.wasmPaths = { mjs: `${runtime}.mjs`, wasm: `${runtime}.wasm` };
   return found;
 }
