@@ -31,13 +31,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     return;
   }
   let w = load_block(row, block, params.blocks);
+  let scale = params.scale * w.scale;
+  let low = params.scale * w.low;
   let at = token * params.out_stride + block * 8u;
-  out[at + 0u] = params.scale * w.w0;
-  out[at + 1u] = params.scale * w.w1;
-  out[at + 2u] = params.scale * w.w2;
-  out[at + 3u] = params.scale * w.w3;
-  out[at + 4u] = params.scale * w.w4;
-  out[at + 5u] = params.scale * w.w5;
-  out[at + 6u] = params.scale * w.w6;
-  out[at + 7u] = params.scale * w.w7;
+  out[at + 0u] = scale * w.w0 + low;
+  out[at + 1u] = scale * w.w1 + low;
+  out[at + 2u] = scale * w.w2 + low;
+  out[at + 3u] = scale * w.w3 + low;
+  out[at + 4u] = scale * w.w4 + low;
+  out[at + 5u] = scale * w.w5 + low;
+  out[at + 6u] = scale * w.w6 + low;
+  out[at + 7u] = scale * w.w7 + low;
 }

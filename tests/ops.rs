@@ -6,9 +6,9 @@ mod reference;
 
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
-use common::gpu_rig::store;
+use common::gpu_rig::{store, tune};
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::ops::{GpuImages, Precision};
+use emberglass::ops::{GpuImages, Precision, Tuning};
 use emberglass::{CpuBackend, DType, GpuBackend};
 
 /// The cases, once for each backend.
@@ -43,11 +43,26 @@ macro_rules! once {
 // The CPU's as shipped, by dot products of bytes, with the vectors that are everywhere, and shared by
 // threads.
 kernels! {
-    gpu: GpuBackend, ();
+    gpu: GpuBackend, tune(Tuning::ALL[0]);
     cpu: CpuBackend, choose(DEFAULT);
     cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
     cpu_portable: CpuBackend, choose(Wish { level: usize::MAX, ..DEFAULT });
     cpu_threads: CpuBackend, choose(Wish { threads: 3, ..DEFAULT });
+}
+
+/// Other ways to divide a projection's work.
+macro_rules! tunings {
+    ($($module:ident: $index:literal;)*) => {
+        $(mod $module {
+            use super::*;
+            per_format!(GpuBackend, tune(Tuning::ALL[$index]); project_add, gate_up, head, qkv);
+        })*
+    };
+}
+
+tunings! {
+    gpu_two_pairs: 3;
+    gpu_one_lane: 4;
 }
 
 /// Image networks: the cases, once for each backend.

@@ -5,11 +5,11 @@ fn brain_pair(word: u32) -> vec2<f32> {
 }
 
 fn load_block(row: u32, block: u32, blocks: u32) -> Block {
-  let at = 4u * (row * blocks + block);
-  let q0 = quants[at + 0u];
-  let q1 = quants[at + 1u];
-  let q2 = quants[at + 2u];
-  let q3 = quants[at + 3u];
+  let at = place(row, block, blocks, 4u);
+  let q0 = quants[at];
+  let q1 = quants[at + PANEL];
+  let q2 = quants[at + 2u * PANEL];
+  let q3 = quants[at + 3u * PANEL];
   return Block(
     vec4<f32>(brain_pair(q0.x), brain_pair(q0.y)),
     vec4<f32>(brain_pair(q0.z), brain_pair(q0.w)),
@@ -19,5 +19,7 @@ fn load_block(row: u32, block: u32, blocks: u32) -> Block {
     vec4<f32>(brain_pair(q2.z), brain_pair(q2.w)),
     vec4<f32>(brain_pair(q3.x), brain_pair(q3.y)),
     vec4<f32>(brain_pair(q3.z), brain_pair(q3.w)),
+    1.0,
+    0.0,
   );
 }

@@ -1,10 +1,10 @@
 // F16: four vec4 a block, two values a word, rows padded with zeros to whole blocks. No scales.
 fn load_block(row: u32, block: u32, blocks: u32) -> Block {
-  let at = 4u * (row * blocks + block);
-  let q0 = quants[at + 0u];
-  let q1 = quants[at + 1u];
-  let q2 = quants[at + 2u];
-  let q3 = quants[at + 3u];
+  let at = place(row, block, blocks, 4u);
+  let q0 = quants[at];
+  let q1 = quants[at + PANEL];
+  let q2 = quants[at + 2u * PANEL];
+  let q3 = quants[at + 3u * PANEL];
   return Block(
     vec4<f32>(unpack2x16float(q0.x), unpack2x16float(q0.y)),
     vec4<f32>(unpack2x16float(q0.z), unpack2x16float(q0.w)),
@@ -14,5 +14,7 @@ fn load_block(row: u32, block: u32, blocks: u32) -> Block {
     vec4<f32>(unpack2x16float(q2.z), unpack2x16float(q2.w)),
     vec4<f32>(unpack2x16float(q3.x), unpack2x16float(q3.y)),
     vec4<f32>(unpack2x16float(q3.z), unpack2x16float(q3.w)),
+    1.0,
+    0.0,
   );
 }

@@ -6,18 +6,20 @@ fn signed_bytes(word: u32) -> vec4<f32> {
 }
 
 fn load_block(row: u32, block: u32, blocks: u32) -> Block {
-  let at = 2u * (row * blocks + block);
+  let at = place(row, block, blocks, 2u);
   let lo = quants[at];
-  let hi = quants[at + 1u];
+  let hi = quants[at + PANEL];
   let d = half_scale(row, block, blocks);
   return Block(
-    d * signed_bytes(lo.x),
-    d * signed_bytes(lo.y),
-    d * signed_bytes(lo.z),
-    d * signed_bytes(lo.w),
-    d * signed_bytes(hi.x),
-    d * signed_bytes(hi.y),
-    d * signed_bytes(hi.z),
-    d * signed_bytes(hi.w),
+    signed_bytes(lo.x),
+    signed_bytes(lo.y),
+    signed_bytes(lo.z),
+    signed_bytes(lo.w),
+    signed_bytes(hi.x),
+    signed_bytes(hi.y),
+    signed_bytes(hi.z),
+    signed_bytes(hi.w),
+    d,
+    0.0,
   );
 }

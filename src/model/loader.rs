@@ -17,6 +17,8 @@ pub struct Progress {
 
 /// One read: small enough for a phone, large enough to keep the pipe full.
 const STAGING: u64 = 2 << 20;
+/// Rows are read in whole multiples of this where so many fit: backends keep so many side by side.
+const PANEL: u64 = 32;
 /// After this many bytes, wait for the device to take them over.
 const SETTLE: u64 = 16 << 20;
 
@@ -70,7 +72,10 @@ impl<'a, B: Backend> Loader<'a, B> {
                 Destination::Rows { weight, row } => {
                     let rows = tensor.dims.get(1).copied().unwrap_or(1);
                     let row_bytes = tensor.bytes / rows.max(1);
-                    let at_once = (STAGING / row_bytes.max(1)).max(1);
+                    let at_once = match STAGING / row_bytes.max(1) {
+                        few @ ..PANEL => (few & !1).max(2),
+                        many => many / PANEL * PANEL,
+                    };
                     let mut done = 0;
                     while done < rows {
                         let count = at_once.min(rows - done);

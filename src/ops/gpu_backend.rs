@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuBuffer, Mapping, Plan, Recorder, Traffic};
 
-use super::project::{Aux, Epilogue, Input, Projection};
+use super::project::{Aux, Epilogue, Input, Projection, Tuning};
 use super::sample::{SampleParams, Sampler};
 use super::weight::GpuWeight;
 use super::{Backend, Batch, HeadShape, Norm, RopePairs, Segment, Step, attention, embed};
@@ -55,6 +55,7 @@ pub struct GpuBackend {
     attended: Option<Rc<GpuTensor>>,
     sampler: Option<Sampler>,
     traffic: Traffic,
+    tuning: Tuning,
 }
 
 impl GpuBackend {
@@ -75,6 +76,7 @@ impl GpuBackend {
             attended: None,
             sampler: None,
             traffic: Traffic::default(),
+            tuning: Tuning::ALL[0],
             gpu,
         })
     }
@@ -83,6 +85,17 @@ impl GpuBackend {
     #[must_use]
     pub fn gpu(&self) -> &Rc<Gpu> {
         &self.gpu
+    }
+
+    /// How kernels divide their work from the next recording on.
+    pub fn set_tuning(&mut self, tuning: Tuning) {
+        self.tuning = tuning;
+    }
+
+    /// How they do.
+    #[must_use]
+    pub fn tuning(&self) -> Tuning {
+        self.tuning
     }
 
     /// All floats of a tensor, padding included. For tests.
@@ -231,7 +244,7 @@ impl Backend for GpuBackend {
             epilogue: Epilogue::Qkv { cache, rope },
             batch,
         }
-        .record(&mut self.recorder, &self.step)
+        .record(&mut self.recorder, &self.step, self.tuning)
     }
 
     fn attend(
@@ -263,8 +276,11 @@ impl Backend for GpuBackend {
                     direct = GpuTensor { buffer: partials.clone(), rows: 1, cols, stride: cols };
                     Input::Tensor(&direct)
                 };
-                Projection { weight, input, norm: None, out: x, epilogue: Epilogue::Add, batch }
-                    .record(&mut self.recorder, &self.step)
+                Projection { weight, input, norm: None, out: x, epilogue: Epilogue::Add, batch }.record(
+                    &mut self.recorder,
+                    &self.step,
+                    self.tuning,
+                )
             }
             Batch::Many => {
                 let attended = match &self.attended {
@@ -296,12 +312,12 @@ impl Backend for GpuBackend {
             epilogue: Epilogue::SwiGlu,
             batch,
         }
-        .record(&mut self.recorder, &self.step)
+        .record(&mut self.recorder, &self.step, self.tuning)
     }
 
     fn project_add(&mut self, h: &GpuTensor, weight: &GpuWeight, x: &GpuTensor, batch: Batch) -> Result<()> {
         Projection { weight, input: Input::Tensor(h), norm: None, out: x, epilogue: Epilogue::Add, batch }
-            .record(&mut self.recorder, &self.step)
+            .record(&mut self.recorder, &self.step, self.tuning)
     }
 
     fn head(
@@ -319,7 +335,7 @@ impl Backend for GpuBackend {
             epilogue: Epilogue::Store,
             batch: Batch::One,
         }
-        .record(&mut self.recorder, &self.step)
+        .record(&mut self.recorder, &self.step, self.tuning)
     }
 
     fn sample(&mut self, logits: &GpuTensor, adjust: bool) -> Result<()> {

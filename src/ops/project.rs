@@ -71,7 +71,7 @@ pub(super) struct Projection<'a> {
 
 impl Projection<'_> {
     /// Checks shapes and records one dispatch for each part of the weight.
-    pub(super) fn record(&self, recorder: &mut Recorder, step: &GpuBuffer) -> Result<()> {
+    pub(super) fn record(&self, recorder: &mut Recorder, step: &GpuBuffer, tuning: Tuning) -> Result<()> {
         let weight = self.weight;
         self.check()?;
         let blocks = weight.cols.div_ceil(BLOCK) as u32;
@@ -88,9 +88,9 @@ impl Projection<'_> {
                 scale: 1.0,
                 ..bytemuck::Zeroable::zeroed()
             };
-            let (name, lanes) = match self.batch {
-                Batch::One => ("matvec", lanes(blocks)),
-                Batch::Many => ("matmul", 0),
+            let name = match self.batch {
+                Batch::One => "matvec",
+                Batch::Many => "matmul",
             };
             let mut key =
                 PipelineKey::new(name).define(part.define()).define_if(part.scales.is_some(), "HAS_SCALES");
@@ -133,8 +133,14 @@ impl Projection<'_> {
             };
             let grid = match self.batch {
                 Batch::One => {
-                    key = key.constant("LANES", lanes);
-                    Grid::folded(pairs.div_ceil(64 / lanes))
+                    let Tuning { lanes, pairs: each } = tuning.within(blocks);
+                    let merges = matches!(self.input, Input::Partials { .. });
+                    if !merges && blocks <= STAGED_BLOCKS {
+                        key = key.define("STAGED").constant("INPUT_VEC4", blocks * 8);
+                    }
+                    key = key.define_if(lanes == 1, "LANES_1").define_if(each == 2, "PAIRS_2");
+                    key = key.constant("LANES", lanes).constant("PAIRS", each);
+                    Grid::folded(pairs.div_ceil(64 / lanes * each))
                 }
                 Batch::Many => Grid::Tokens { x: pairs.div_ceil(32), rows: 1, tile: 32 },
             };
@@ -171,10 +177,40 @@ impl Projection<'_> {
     }
 }
 
-/// Threads that share a row pair: enough to read side by side, no more than there are blocks to do.
-fn lanes(blocks: u32) -> u32 {
-    let half = blocks.div_ceil(2).max(1);
-    (1 << half.ilog2()).min(16)
+/// Blocks of x that `matvec` brings into workgroup memory, at most: 8 KiB.
+const STAGED_BLOCKS: u32 = 64;
+
+/// How `matvec` divides its work; which is fastest depends on the adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Threads that share a row pair: 1, 2, 4, 8 or 16. Many keep a wide GPU busy with few rows; few do without
+    /// meeting.
+    pub lanes: u32,
+    /// Row pairs of a thread: 1 or 2. Two read x half as often.
+    pub pairs: u32,
+}
+
+impl Tuning {
+    /// What [`GpuBackend`](super::GpuBackend) chooses from. The first is the default.
+    pub const ALL: [Tuning; 5] = [
+        Tuning { lanes: 8, pairs: 1 },
+        Tuning { lanes: 16, pairs: 1 },
+        Tuning { lanes: 4, pairs: 1 },
+        Tuning { lanes: 4, pairs: 2 },
+        Tuning { lanes: 1, pairs: 2 },
+    ];
+
+    /// No more lanes than there are blocks to take.
+    fn within(self, blocks: u32) -> Self {
+        let most = 1 << blocks.max(1).ilog2();
+        Tuning { lanes: self.lanes.min(most), ..self }
+    }
+
+    /// For people: `8 lanes, 1 pair`.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("{} lanes, {} pairs", self.lanes, self.pairs)
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Weight matrices on the GPU, and the repacking of file blocks for the kernels.
 //!
 //! File blocks of 18, 22, 24 or 34 bytes do not lie on word boundaries. They are taken apart once, at
-//! load, into two buffers: `quants` (vec4-aligned, so that one thread reads a block's 32 weights with
-//! one or two 16-byte loads and neighbours read on) and `scales`. Every file byte is kept; only odd
-//! rows of half-word scales get two bytes of padding. Layouts: `shaders/shared/weights_*.wgsl`.
+//! load, into two buffers: `quants` (vec4s) and `scales` (words). Rows lie in panels of 32: block by block, vec4 by
+//! vec4, the 32 rows side by side, so that threads that take neighbouring rows read neighbouring memory. Every file
+//! byte is kept; the last panel is filled up with zeros. Layouts: `shaders/shared/weights_*.wgsl`.
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -36,17 +36,27 @@ pub struct GpuWeight {
     pub(super) parts: Vec<Part>,
 }
 
+/// Rows of a panel; `PANEL` of `shaders/shared/weights.wgsl`.
+const PANEL: u64 = 32;
+
+/// A row's share of a block: vec4s of `quants`, and bytes of `scales`. The rows of a panel have them side by side, vec4
+/// by vec4 and word by word; two blocks with two bytes of scales share a word.
+fn share(dtype: DType) -> (u64, u64) {
+    match dtype {
+        DType::F32 => (8, 0),
+        DType::F16 | DType::BF16 => (4, 0),
+        DType::Q4_0 => (1, 2),
+        DType::Q4_1 => (1, 4),
+        DType::Q5_0 | DType::Q5_1 => (1, 8),
+        DType::Q8_0 => (2, 2),
+    }
+}
+
 /// Bytes of one row in the two buffers.
 fn row_bytes(dtype: DType, cols: u64) -> (u64, u64) {
+    let (vectors, scales) = share(dtype);
     let blocks = cols.div_ceil(BLOCK);
-    match dtype {
-        DType::F32 => (blocks * 128, 0),
-        DType::F16 | DType::BF16 => (blocks * 64, 0),
-        DType::Q4_0 => (blocks * 16, blocks.div_ceil(2) * 4),
-        DType::Q4_1 => (blocks * 16, blocks * 4),
-        DType::Q5_0 | DType::Q5_1 => (blocks * 16, blocks * 8),
-        DType::Q8_0 => (blocks * 32, blocks.div_ceil(2) * 4),
-    }
+    (blocks * vectors * 16, (blocks * scales).next_multiple_of(4))
 }
 
 /// Bytes of one row in the file.
@@ -54,20 +64,21 @@ fn file_row_bytes(dtype: DType, cols: u64) -> u64 {
     cols / dtype.block_len() * dtype.block_bytes()
 }
 
-/// Takes whole rows of file bytes apart into (quants, scales).
+/// Takes whole rows of file bytes apart into (quants, scales) of whole panels; the first row is row `first` of its
+/// panel. What is before and behind the rows is zero.
 ///
 /// # Errors
 /// [`Error::Internal`] if `bytes` is not a whole number of rows.
-pub fn repack(dtype: DType, cols: u64, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
+fn repack(dtype: DType, cols: u64, first: u64, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
     let file_row = file_row_bytes(dtype, cols) as usize;
     if file_row == 0 || !bytes.len().is_multiple_of(file_row) || !cols.is_multiple_of(dtype.block_len()) {
         return Err(Error::Internal { what: format!("{} bytes are not whole rows", bytes.len()) });
     }
-    let rows = bytes.len() / file_row;
+    let rows = (bytes.len() / file_row) as u64;
+    let panels = (first + rows).div_ceil(PANEL);
     let (quant_row, scale_row) = row_bytes(dtype, cols);
-    let (quant_row, scale_row) = (quant_row as usize, scale_row as usize);
-    let mut quants = vec![0; rows * quant_row];
-    let mut scales = vec![0; rows * scale_row];
+    let mut quants = vec![0; (panels * PANEL * quant_row) as usize];
+    let mut scales = vec![0; (panels * PANEL * scale_row) as usize];
     // Bytes of a block in file order: scales, fifth bits, quants.
     let (scale_bytes, high_bytes) = match dtype {
         DType::F32 | DType::F16 | DType::BF16 => (0, 0),
@@ -76,25 +87,28 @@ pub fn repack(dtype: DType, cols: u64, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>
         DType::Q5_0 => (2, 4),
         DType::Q5_1 => (4, 4),
     };
-    for row in 0..rows {
-        let source = &bytes[row * file_row..(row + 1) * file_row];
-        let quants = &mut quants[row * quant_row..(row + 1) * quant_row];
-        if scale_bytes == 0 {
-            quants[..file_row].copy_from_slice(source);
-            continue;
-        }
-        let scales = &mut scales[row * scale_row..(row + 1) * scale_row];
-        let block_bytes = dtype.block_bytes() as usize;
-        let quant_bytes = block_bytes - scale_bytes - high_bytes;
-        // Scales with fifth bits take two words a block, others lie close together.
-        let scale_pitch = if high_bytes == 0 { scale_bytes } else { 8 };
-        for (i, block) in source.chunks_exact(block_bytes).enumerate() {
-            let (head, tail) = block.split_at(scale_bytes + high_bytes);
-            quants[i * quant_bytes..(i + 1) * quant_bytes].copy_from_slice(tail);
-            let scales = &mut scales[i * scale_pitch..(i + 1) * scale_pitch];
-            scales[..scale_bytes].copy_from_slice(&head[..scale_bytes]);
-            if high_bytes > 0 {
-                scales[4..8].copy_from_slice(&head[scale_bytes..]);
+    let (vectors, scale_share) = share(dtype);
+    // Of word or vec4 `unit` of a row, which has `units` of them.
+    let place = |row: u64, units: u64, unit: u64| {
+        let (panel, within) = ((first + row) / PANEL, (first + row) % PANEL);
+        ((panel * units + unit) * PANEL + within) as usize
+    };
+    // Float formats have blocks of one value: 32 of them are a block here.
+    let block_bytes = (dtype.block_bytes() * BLOCK / dtype.block_len()) as usize;
+    for (row, source) in (0..).zip(bytes.chunks_exact(file_row)) {
+        for (block, source) in (0..).zip(source.chunks(block_bytes)) {
+            let (head, values) = source.split_at(scale_bytes + high_bytes);
+            for (unit, values) in (block * vectors..).zip(values.chunks(16)) {
+                let at = place(row, quant_row / 16, unit) * 16;
+                quants[at..at + values.len()].copy_from_slice(values);
+            }
+            // Fifth bits have a word of their own.
+            let (scale, high) = head.split_at(scale_bytes);
+            for (byte, part) in [(block * scale_share, scale), (block * scale_share + 4, high)] {
+                if !part.is_empty() {
+                    let at = place(row, scale_row / 4, byte / 4) * 4 + (byte % 4) as usize;
+                    scales[at..at + part.len()].copy_from_slice(part);
+                }
             }
         }
     }
@@ -120,12 +134,12 @@ impl GpuWeight {
             let (quant_row, scale_row) = row_bytes(dtype, cols);
             let mut most = rows;
             if pair_stride == 1 && rows * quant_row > gpu.max_binding_bytes() {
-                most = (gpu.max_binding_bytes() / quant_row) & !1;
+                most = gpu.max_binding_bytes() / (quant_row * PANEL) * PANEL;
                 if most == 0 {
                     return Err(Error::DeviceLimit {
                         what: label.to_owned(),
                         limit: "maxStorageBufferBindingSize",
-                        needed: 2 * quant_row,
+                        needed: PANEL * quant_row,
                         allowed: gpu.max_binding_bytes(),
                     });
                 }
@@ -133,8 +147,8 @@ impl GpuWeight {
             let mut left = rows;
             while left > 0 {
                 let rows = left.min(most);
-                // An odd last row still forms a pair: its partner is zero and is not stored.
-                let held = rows.next_multiple_of(2);
+                // Rows that fill up the last panel are zero and never stored.
+                let held = rows.next_multiple_of(PANEL);
                 let quants = gpu.storage(label, held * quant_row)?;
                 let scales = if scale_row > 0 { Some(gpu.storage(label, held * scale_row)?) } else { None };
                 let bytes = rows * (quant_row + scale_row);
@@ -159,12 +173,7 @@ impl GpuWeight {
             let at = row - part.row_base;
             let fits = (part.rows - at) as usize * file_row;
             let (now, later) = bytes.split_at(bytes.len().min(fits));
-            let (quants, scales) = repack(part.dtype, self.cols, now)?;
-            let (quant_row, scale_row) = row_bytes(part.dtype, self.cols);
-            gpu.write(&part.quants, at * quant_row, &quants);
-            if let Some(buffer) = &part.scales {
-                gpu.write(buffer, at * scale_row, &scales);
-            }
+            part.write(gpu, self.cols, at, now)?;
             row += (now.len() / file_row) as u64;
             bytes = later;
         }
@@ -173,6 +182,39 @@ impl GpuWeight {
 }
 
 impl Part {
+    /// Writes whole rows from row `at` of the part on: whole panels at once, others unit by unit, since their other
+    /// rows may be there already.
+    fn write(&self, gpu: &Gpu, cols: u64, at: u64, bytes: &[u8]) -> Result<()> {
+        let file_row = file_row_bytes(self.dtype, cols);
+        let (first, rows) = (at % PANEL, bytes.len() as u64 / file_row);
+        let whole = first == 0 && (rows.is_multiple_of(PANEL) || at + rows == self.rows);
+        if !whole && first + rows > PANEL {
+            // Up to the end of the panel that was begun, then whole panels, then the rest.
+            let head = if first > 0 { PANEL - first } else { rows / PANEL * PANEL };
+            let (head_bytes, rest) = bytes.split_at((head * file_row) as usize);
+            self.write(gpu, cols, at, head_bytes)?;
+            return self.write(gpu, cols, at + head, rest);
+        }
+        let (quants, scales) = repack(self.dtype, cols, first, bytes)?;
+        let (quant_row, scale_row) = row_bytes(self.dtype, cols);
+        let panel = at / PANEL * PANEL;
+        let buffers =
+            [(Some(&self.quants), quant_row, 16, &quants), (self.scales.as_ref(), scale_row, 4, &scales)];
+        for (buffer, row, unit, data) in buffers {
+            let Some(buffer) = buffer else { continue };
+            let base = panel * row;
+            if whole {
+                gpu.write(buffer, base, data);
+                continue;
+            }
+            let (from, to) = ((first * unit) as usize, ((first + rows) * unit) as usize);
+            for (i, units) in (0..).zip(data.chunks_exact((PANEL * unit) as usize)) {
+                gpu.write(buffer, base + i * PANEL * unit + first * unit, &units[from..to]);
+            }
+        }
+        Ok(())
+    }
+
     /// The define that selects this dtype's unpack function.
     pub(super) fn define(&self) -> &'static str {
         match self.dtype {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use emberglass::ops::{GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Precision};
+use emberglass::ops::{GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Precision, Tuning};
 use emberglass::{DType, Gpu, GpuOptions};
 
 use super::cases::image::ImageRig;
@@ -12,12 +12,18 @@ use super::rig::Rig;
 thread_local! {
     /// One device for all cases of a test: kernels are compiled once.
     static DEVICE: RefCell<Option<Rc<Gpu>>> = const { RefCell::new(None) };
+    static TUNING: Cell<Tuning> = const { Cell::new(Tuning::ALL[0]) };
     static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
 /// Says how this thread's image backends store pictures from now on.
 pub fn store(precision: Precision) {
     PRECISION.set(precision);
+}
+
+/// Says how this thread's backends divide their work from now on.
+pub fn tune(tuning: Tuning) {
+    TUNING.set(tuning);
 }
 
 async fn device(options: GpuOptions) -> Rc<Gpu> {
@@ -36,7 +42,9 @@ async fn shared() -> Rc<Gpu> {
 }
 
 fn backend(gpu: Rc<Gpu>) -> GpuBackend {
-    GpuBackend::new(gpu, 128, 256).unwrap()
+    let mut backend = GpuBackend::new(gpu, 128, 256).unwrap();
+    backend.set_tuning(TUNING.get());
+    backend
 }
 
 /// One on a device of its own.

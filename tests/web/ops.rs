@@ -9,9 +9,9 @@ mod reference;
 
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
-use common::gpu_rig::store;
+use common::gpu_rig::{store, tune};
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::ops::{GpuImages, Precision};
+use emberglass::ops::{GpuImages, Precision, Tuning};
 use emberglass::{CpuBackend, DType, GpuBackend};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -48,9 +48,24 @@ macro_rules! once {
 
 // The CPU's vectors are those of the build: simd128, or relaxed with the feature of that name.
 kernels! {
-    gpu: GpuBackend, ();
+    gpu: GpuBackend, tune(Tuning::ALL[0]);
     cpu: CpuBackend, choose(DEFAULT);
     cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
+}
+
+/// Other ways to divide a projection's work.
+macro_rules! tunings {
+    ($($module:ident: $index:literal;)*) => {
+        $(mod $module {
+            use super::*;
+            per_format!(GpuBackend, tune(Tuning::ALL[$index]); project_add, gate_up, head, qkv);
+        })*
+    };
+}
+
+tunings! {
+    gpu_two_pairs: 3;
+    gpu_one_lane: 4;
 }
 
 /// Image networks: the cases, once for each backend.
