@@ -116,10 +116,12 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         DeviceName::Gpu => Device::WebGpu,
         DeviceName::Cpu => Device::Cpu,
     };
-    match choose(wish, &directory).await?.gpu {
+    let choice = choose(wish, &directory).await?;
+    match choice.gpu {
         Some(gpu) => {
-            let name = gpu.adapter().name.clone();
-            let backend = GpuBackend::new(gpu, engine::MAX_BATCH, context)?;
+            let name = format!("{}, {}", gpu.adapter().name, choice.tuning.name());
+            let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, context)?;
+            backend.set_tuning(choice.tuning);
             answer(backend, &name, directory, sources, context, arguments).await
         }
         None => {

@@ -35,6 +35,9 @@ struct Arguments {
     /// MiB that the network's pictures may take.
     #[arg(long)]
     memory: Option<u64>,
+    /// Store pictures and weights as f16, on the GPU.
+    #[arg(long)]
+    f16: bool,
     /// Where the picture's bytes go: RGBA, raw.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -53,7 +56,11 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.device {
         DeviceName::Cpu => decode(CpuImages::new(Level::best()), arguments).await,
-        DeviceName::Gpu => decode(GpuImages::new(Gpu::new(GpuOptions::default()).await?), arguments).await,
+        DeviceName::Gpu => {
+            let gpu = Gpu::new(GpuOptions::default()).await?;
+            let precision = if arguments.f16 { Precision::F16 } else { Precision::F32 };
+            decode(GpuImages::new(gpu, precision)?, arguments).await
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use crate::cpu::{CpuBackend, CpuOptions};
+use crate::dtype::DType;
 use crate::engine::MAX_BATCH;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model;
-use crate::ops::GpuBackend;
+use crate::ops::{Backend, Batch, GpuBackend, Segment, Step, Tuning};
 use crate::weights::Directory;
 
 /// What the caller asked for.
@@ -44,6 +45,11 @@ pub enum Why {
         /// Its name.
         adapter: String,
     },
+    /// Every kernel variant gave other numbers on the GPU than the CPU does.
+    WrongNumbers {
+        /// The adapter's name.
+        adapter: String,
+    },
     /// Both were timed on the model's shapes: milliseconds for one token.
     Probe {
         /// On the GPU.
@@ -63,6 +69,7 @@ impl Why {
             Why::NoAdapter { .. } => "no-adapter",
             Why::SoftwareAdapter { .. } => "software-adapter",
             Why::Adapter { .. } => "adapter",
+            Why::WrongNumbers { .. } => "wrong-numbers",
             Why::Probe { .. } => "probe",
         }
     }
@@ -87,6 +94,10 @@ impl std::fmt::Display for Why {
                     "A graphics adapter was offered ({adapter}), which is what image networks run best on."
                 )
             }
+            Why::WrongNumbers { adapter } => write!(
+                f,
+                "The graphics adapter ({adapter}) computes wrong numbers with every kernel there is, so the model runs on the CPU. An update of its driver may help."
+            ),
             Why::Probe { gpu_ms, cpu_ms } => write!(
                 f,
                 "Timed on this model's shapes: about {gpu_ms:.1} ms a token on the GPU, {cpu_ms:.1} ms on one CPU thread."
@@ -99,25 +110,129 @@ impl std::fmt::Display for Why {
 pub struct Choice {
     /// The GPU to load on.
     pub gpu: Option<Rc<Gpu>>,
+    /// How its kernels divide their work; the default where nothing was timed.
+    pub tuning: Tuning,
     /// Why.
     pub why: Why,
 }
 
-/// Decides. A real GPU that exists is timed against the CPU on the model's own shapes; a software
-/// adapter is not worth timing.
+impl Choice {
+    fn new(gpu: Option<Rc<Gpu>>, why: Why) -> Self {
+        Choice { gpu, tuning: Tuning::ALL[0], why }
+    }
+}
+
+/// Decides. On a GPU each kernel variant is first held against the CPU on small numbers, then timed on the model's own
+/// shapes; those that are wrong are left out. A real GPU is timed against the CPU as well; a software adapter is not
+/// worth it.
 ///
 /// # Errors
-/// [`Device::WebGpu`] where there is none; what is wrong with the model's header.
+/// [`Device::WebGpu`] where there is none, or where every variant is wrong; what is wrong with the model's header.
 pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
     let choice = choose_for_images(wish).await?;
-    match (wish, choice.gpu) {
-        (Device::Auto, Some(gpu)) => {
-            let (gpu_ms, cpu_ms) = probe(&gpu, directory).await?;
-            let gpu = if gpu_ms <= cpu_ms { Some(gpu) } else { None };
-            Ok(Choice { gpu, why: Why::Probe { gpu_ms, cpu_ms } })
+    let Some(gpu) = choice.gpu else { return Ok(choice) };
+    let mut best: Option<(Tuning, f64)> = None;
+    for tuning in Tuning::ALL {
+        if !is_right(&gpu, tuning, directory).await? {
+            continue;
         }
-        (_, gpu) => Ok(Choice { gpu, why: choice.why }),
+        let ms = model::probe(backend(&gpu, tuning)?, directory).await?;
+        if best.is_none_or(|(_, least)| ms < least) {
+            best = Some((tuning, ms));
+        }
     }
+    let Some((tuning, gpu_ms)) = best else {
+        let adapter = gpu.adapter().name.clone();
+        if wish == Device::WebGpu {
+            return Err(Error::Gpu {
+                label: adapter,
+                reason: "every kernel computes wrong numbers".to_owned(),
+            });
+        }
+        return Ok(Choice { gpu: None, why: Why::WrongNumbers { adapter }, ..choice });
+    };
+    if wish == Device::WebGpu {
+        return Ok(Choice { gpu: Some(gpu), tuning, why: choice.why });
+    }
+    let cpu_ms = model::probe(CpuBackend::new(CpuOptions::default()), directory).await?;
+    let gpu = if gpu_ms <= cpu_ms { Some(gpu) } else { None };
+    Ok(Choice { gpu, tuning, why: Why::Probe { gpu_ms, cpu_ms } })
+}
+
+fn backend(gpu: &Rc<Gpu>, tuning: Tuning) -> Result<GpuBackend> {
+    let mut backend = GpuBackend::new(gpu.clone(), MAX_BATCH, 1)?;
+    backend.set_tuning(tuning);
+    Ok(backend)
+}
+
+/// Whether products with weights of the model's types are the CPU's.
+async fn is_right(gpu: &Rc<Gpu>, tuning: Tuning, directory: &Directory) -> Result<bool> {
+    let mut types: Vec<DType> = directory.tensors().iter().filter_map(|tensor| tensor.dtype().ok()).collect();
+    types.sort_by_key(|dtype| dtype.name());
+    types.dedup();
+    for dtype in types {
+        for batch in [Batch::One, Batch::Many] {
+            let want = product(CpuBackend::new(CpuOptions::default()), dtype, batch).await?;
+            let got = product(backend(gpu, tuning)?, dtype, batch).await?;
+            let size = want.iter().map(|v| v.abs()).fold(0.0, f32::max);
+            // The CPU rounds activations to 16 bits, some 1e-4 of such a sum. Written so that NaN fails.
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-2 * size;
+            if got.len() != want.len() || !got.iter().zip(&want).all(close) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// A row of numbers times a matrix of numbers, both made up: the same on every backend.
+async fn product<B: Backend>(mut backend: B, dtype: DType, batch: Batch) -> Result<Vec<f32>> {
+    // More rows than a workgroup of any variant takes, no whole number of panels; columns of an odd number of blocks.
+    const ROWS: u32 = 150;
+    const COLUMNS: u32 = 288;
+    let segment = |rows: u32| [Segment { dtype, rows: u64::from(rows) }];
+    let inputs = backend.weight("self-test", u64::from(COLUMNS), &segment(2), 1)?;
+    let weight = backend.weight("self-test", u64::from(COLUMNS), &segment(ROWS), 1)?;
+    backend.upload_rows(&inputs, 0, &made_up(dtype, 2, COLUMNS))?;
+    backend.upload_rows(&weight, 0, &made_up(dtype, ROWS, COLUMNS))?;
+    let x = backend.tensor("self-test", 2, COLUMNS)?;
+    let out = backend.tensor("self-test", 2, ROWS)?;
+    backend.embed(&inputs, &x, batch)?;
+    backend.project_add(&x, &weight, &out, batch)?;
+    let plan = backend.finish();
+    backend.set_tokens(&[1, 0]);
+    let count = if batch == Batch::One { 1 } else { 2 };
+    backend.run(&[&plan], Step { pos: 0, count, row: 0, counter: 0 })?;
+    backend.read(&out, count - 1).await
+}
+
+/// Rows of a type as they stand in a file: all bits vary, all values are of a size that sums well.
+fn made_up(dtype: DType, rows: u32, columns: u32) -> Vec<u8> {
+    let blocks = u64::from(rows) * u64::from(columns) / dtype.block_len();
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state
+    };
+    let mut bytes = Vec::new();
+    for _ in 0..blocks {
+        let value = (next() >> 8) as f32 / (1 << 24) as f32 - 0.5;
+        let half = half::f16::from_f32(value).to_le_bytes();
+        let start = bytes.len();
+        match dtype {
+            DType::F32 => bytes.extend(value.to_le_bytes()),
+            DType::F16 => bytes.extend(half),
+            DType::BF16 => bytes.extend(half::bf16::from_f32(value).to_le_bytes()),
+            _ => {
+                bytes.extend((0..dtype.block_bytes()).map(|_| (next() >> 24) as u8));
+                bytes[start..start + 2].copy_from_slice(&half);
+                if matches!(dtype, DType::Q4_1 | DType::Q5_1) {
+                    bytes[start + 2..start + 4].copy_from_slice(&half);
+                }
+            }
+        }
+    }
+    bytes
 }
 
 /// Decides for an image network: a real GPU always multiplies faster than one CPU thread, so nothing is timed.
@@ -126,23 +241,24 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
 /// [`Device::WebGpu`] where there is none.
 pub async fn choose_for_images(wish: Device) -> Result<Choice> {
     match wish {
-        Device::Cpu => return Ok(Choice { gpu: None, why: Why::Asked }),
-        Device::WebGpu => return Ok(Choice { gpu: Some(Gpu::shared().await?), why: Why::Asked }),
+        Device::Cpu => return Ok(Choice::new(None, Why::Asked)),
+        Device::WebGpu => return Ok(Choice::new(Some(Gpu::shared().await?), Why::Asked)),
         Device::Auto => {}
     }
     let gpu = match Gpu::shared().await {
         Ok(gpu) => gpu,
-        Err(Error::NoWebGpu) => return Ok(Choice { gpu: None, why: Why::NoWebGpu }),
+        Err(Error::NoWebGpu) => return Ok(Choice::new(None, Why::NoWebGpu)),
         Err(Error::NoAdapter { reason } | Error::DeviceRequest { reason, .. }) => {
-            return Ok(Choice { gpu: None, why: Why::NoAdapter { reason } });
+            return Ok(Choice::new(None, Why::NoAdapter { reason }));
         }
         Err(other) => return Err(other),
     };
     if gpu.adapter().is_fallback {
         let adapter = gpu.adapter().name.clone();
-        return Ok(Choice { gpu: None, why: Why::SoftwareAdapter { adapter } });
+        return Ok(Choice::new(None, Why::SoftwareAdapter { adapter }));
     }
-    Ok(Choice { why: Why::Adapter { adapter: gpu.adapter().name.clone() }, gpu: Some(gpu) })
+    let adapter = gpu.adapter().name.clone();
+    Ok(Choice::new(Some(gpu), Why::Adapter { adapter }))
 }
 
 /// Milliseconds for one token on the GPU and on one CPU thread, extrapolated from a few layers of the
@@ -152,9 +268,7 @@ pub async fn choose_for_images(wish: Device) -> Result<Choice> {
 /// # Errors
 /// What is wrong with the model's header or the device.
 pub async fn probe(gpu: &Rc<Gpu>, directory: &Directory) -> Result<(f64, f64)> {
-    let on_gpu = GpuBackend::new(gpu.clone(), MAX_BATCH, 1)?;
-    let gpu_ms = model::probe(on_gpu, directory).await?;
-    let on_cpu = CpuBackend::new(CpuOptions::default());
-    let cpu_ms = model::probe(on_cpu, directory).await?;
+    let gpu_ms = model::probe(backend(gpu, Tuning::ALL[0])?, directory).await?;
+    let cpu_ms = model::probe(CpuBackend::new(CpuOptions::default()), directory).await?;
     Ok((gpu_ms, cpu_ms))
 }

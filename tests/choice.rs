@@ -11,13 +11,13 @@ use emberglass::{Gpu, GpuOptions};
 fn a_wish_is_followed_and_a_software_adapter_is_not_chosen() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
-        let Choice { gpu, why } = choose(Device::Cpu, &directory).await.unwrap();
+        let Choice { gpu, why, .. } = choose(Device::Cpu, &directory).await.unwrap();
         assert!(gpu.is_none());
         assert_eq!((why.code(), why), ("asked", Why::Asked));
-        let Choice { gpu, why } = choose(Device::WebGpu, &directory).await.unwrap();
+        let Choice { gpu, why, .. } = choose(Device::WebGpu, &directory).await.unwrap();
         assert!(gpu.is_some());
         assert_eq!(why, Why::Asked);
-        let Choice { gpu, why } = choose(Device::Auto, &directory).await.unwrap();
+        let Choice { gpu, why, .. } = choose(Device::Auto, &directory).await.unwrap();
         let real = !Gpu::new(GpuOptions::default()).await.unwrap().adapter().is_fallback;
         match why {
             Why::Probe { gpu_ms, cpu_ms } if real => assert_eq!(gpu.is_some(), gpu_ms <= cpu_ms),

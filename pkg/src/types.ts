@@ -26,11 +26,13 @@ export interface DeviceInfo {
   features: string[];
   /** Threads that compute; 1 on the GPU. */
   threads: number;
+  /** On the GPU of a language model: how the kernels divide their work, which was fastest of those that were tried. */
+  kernels?: string;
   /**
    * Why this device: the caller asked for it; there is no WebGPU; no adapter was offered; the only one is
-   * software; there is a real one, which image networks take untimed; or both were measured.
+   * software; there is a real one, which image networks take untimed; its numbers were wrong; or both were measured.
    */
-  choice: "asked" | "no-webgpu" | "no-adapter" | "software-adapter" | "adapter" | "probe";
+  choice: "asked" | "no-webgpu" | "no-adapter" | "software-adapter" | "adapter" | "wrong-numbers" | "probe";
   /** The same as a sentence for people, with names and figures. */
   reason: string;
 }

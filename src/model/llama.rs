@@ -136,10 +136,10 @@ pub(super) async fn load<B: Backend + 'static>(
 
 /// Layers that [`probe`] runs.
 const PROBE_LAYERS: u32 = 2;
-/// Steps that [`probe`] times; the best counts, since the first compile and others may be disturbed.
+/// Steps that [`probe`] times; the best counts, since others may be disturbed.
 const PROBE_STEPS: u32 = 6;
 /// Time after which [`probe`] is content with fewer steps.
-const PROBE_MS: f64 = 150.0;
+const PROBE_MS: f64 = 50.0;
 
 /// See [`super::probe`]. The head is a product of the same kind: its time goes by its bytes.
 pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> Result<f64> {
@@ -164,6 +164,9 @@ pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> 
     layers_forward(&mut backend, &config, &weights, &rope, &state, Batch::One)?;
     let plan = backend.finish();
     let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
+    // The first run compiles.
+    backend.run(&[&plan], step)?;
+    backend.settle("probe").await?;
     let begun = now_ms();
     let mut best = f64::INFINITY;
     for _ in 0..PROBE_STEPS {

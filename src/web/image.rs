@@ -230,6 +230,7 @@ fn cpu_report(level: Level, why: &Why) -> DeviceReport {
         is_fallback_adapter: false,
         features: vec![level.name().to_owned()],
         threads: 1,
+        kernels: None,
         choice: why.code(),
         reason: why.to_string(),
     }

@@ -115,6 +115,8 @@ struct DeviceReport {
     is_fallback_adapter: bool,
     features: Vec<String>,
     threads: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernels: Option<String>,
     choice: &'static str,
     reason: String,
 }
@@ -126,6 +128,7 @@ fn gpu_report(adapter: &AdapterReport, why: &Why) -> DeviceReport {
         is_fallback_adapter: adapter.is_fallback,
         features: adapter.features.clone(),
         threads: 1,
+        kernels: None,
         choice: why.code(),
         reason: why.to_string(),
     }

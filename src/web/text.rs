@@ -326,8 +326,10 @@ async fn load(
     };
     let (mut engine, device) = match choice.gpu {
         Some(gpu) => {
-            let device = gpu_report(gpu.adapter(), &choice.why);
-            let backend = GpuBackend::new(gpu, MAX_BATCH, context)?;
+            let mut device = gpu_report(gpu.adapter(), &choice.why);
+            device.kernels = Some(choice.tuning.name());
+            let mut backend = GpuBackend::new(gpu, MAX_BATCH, context)?;
+            backend.set_tuning(choice.tuning);
             let engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;
             (Engine::Gpu(Box::new(engine)), device)
         }
@@ -356,6 +358,7 @@ fn cpu_report(backend: &CpuBackend, why: &Why, remark: Option<String>) -> Device
             Bits::Eight => vec![backend.level().name().to_owned(), "8-bit activations".to_owned()],
         },
         threads: backend.threads(),
+        kernels: None,
         choice: why.code(),
         reason,
     }
