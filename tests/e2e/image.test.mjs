@@ -1,19 +1,24 @@
 // The image page, driven as a visitor would: sampled, interpolated, explored, pictures and latents dropped.
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { launch, openPage, PATIENCE, WEBGPU } from "./harness.mjs";
 
 let browser, page;
 
-/** Number of different bytes in a canvas: a blank one has a handful. */
-const variety = (testId) =>
-  page.page.getByTestId(testId).evaluate((canvas) => {
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    return new Set(data).size;
+/** The bytes of a canvas, which may be the worker's: by way of another one. */
+const bytesOf = (testId) =>
+  page.page.getByTestId(testId).evaluate(async (canvas) => {
+    // What the worker has drawn is there with the next frame.
+    await new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)));
+    const bitmap = await createImageBitmap(canvas);
+    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    context.drawImage(bitmap, 0, 0);
+    return [...context.getImageData(0, 0, bitmap.width, bitmap.height).data];
   });
 
-const bytesOf = (testId) =>
-  page.page.getByTestId(testId).evaluate((canvas) => [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]);
+/** Number of different bytes in a canvas: a blank one has a handful. */
+const variety = async (testId) => new Set(await bytesOf(testId)).size;
 
 /** Drops files onto the page, as from a file manager. */
 async function drop(files) {
@@ -33,6 +38,20 @@ function npy(shape, value) {
   const data = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => value(i));
   const head = Buffer.concat([Buffer.from([0x93]), Buffer.from("NUMPY"), Buffer.from([1, 0, header.length & 255, header.length >> 8])]);
   return Buffer.concat([head, Buffer.from(header, "latin1"), Buffer.from(data.buffer)]).toString("base64");
+}
+
+/** A file of the repository, to be dropped. */
+async function fileOf(path, name = path.split("/").at(-1)) {
+  return { name, type: "", base64: (await readFile(new URL(`../../${path}`, import.meta.url))).toString("base64") };
+}
+
+/** An f32 tensor of a safetensors file. */
+async function tensor(path, name) {
+  const bytes = await readFile(new URL(`../../${path}`, import.meta.url));
+  const start = 8 + Number(bytes.readBigUInt64LE(0));
+  const { shape, data_offsets } = JSON.parse(bytes.subarray(8, start).toString())[name];
+  const [from, to] = data_offsets.map((offset) => start + offset);
+  return { shape, values: new Float32Array(Uint8Array.from(bytes.subarray(from, to)).buffer) };
 }
 
 before(async () => {
@@ -106,6 +125,46 @@ test("dropped latents are shown; wrong ones say what is wrong, and nothing is lo
   // The model is still there.
   await page.get("sample").click();
   await page.get("sample-picture").nth(11).waitFor();
+});
+
+test("dropped weights take the place of the page's own, and decode as their reference does", { timeout: PATIENCE }, async () => {
+  const folder = "tests/data/image/torch/tiny_4";
+  const weights = ["diffusion_pytorch_model.safetensors", "config.json"].map((name) => fileOf(`${folder}/${name}`));
+  await drop(await Promise.all(weights));
+  await page.page.getByText(/^diffusion_pytorch_model\.safetensors, config\.json · TAESD · 4 channels, 8× smaller sides · .* · CPU$/).waitFor();
+  await page.get("sample-picture").nth(11).waitFor();
+  const latent = await tensor(`${folder}/golden.safetensors`, "latent");
+  await drop([{ name: "golden.npy", type: "", base64: npy(latent.shape, (i) => latent.values[i]) }]);
+  await page.page.getByText("golden.npy: 40 × 24 pixels").waitFor();
+  const { shape, values } = await tensor(`${folder}/golden.safetensors`, "picture");
+  assert.deepEqual(shape, [3, 24, 40]);
+  const shown = await bytesOf("opened");
+  // Channels outermost, -1 to 1.
+  const wrong = [...values].filter((value, i) => {
+    const [channel, pixel] = [Math.floor(i / 960), i % 960];
+    return Math.abs(shown[4 * pixel + channel] - 255 * Math.min(1, Math.max(0, (value + 1) / 2))) > 1;
+  });
+  assert.deepEqual(wrong, []);
+});
+
+test("one large file is weights too, whatever its name and whatever is decoded meanwhile", { timeout: PATIENCE }, async () => {
+  await page.get("slider").evaluate((slider) => {
+    const model = document.querySelector("#model");
+    const before = model.textContent;
+    (function move() {
+      if (model.textContent !== before) return;
+      slider.value = String(Math.random());
+      slider.dispatchEvent(new Event("input"));
+      setTimeout(move, 4);
+    })();
+  });
+  await drop([await fileOf("www/public/emoji/emoji-vae.safetensors", "mine.safetensors")]);
+  await page.page.getByText(/^mine\.safetensors · AutoencoderKL · 16 channels, 16× smaller sides · .* · CPU$/).waitFor();
+  assert.equal(await page.get("error").count(), 0);
+  await page.get("sample-picture").nth(11).waitFor();
+  await drop([{ name: "after.npy", type: "", base64: npy([16, 4, 4], (i) => Math.cos(i)) }]);
+  await page.page.getByText("after.npy: 64 × 64 pixels").waitFor();
+  assert.ok((await variety("opened")) > 20);
 });
 
 test("nothing left this device, and nothing was complained of", async () => {

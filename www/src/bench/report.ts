@@ -6,6 +6,9 @@ export interface Row {
   label: string;
   peer: boolean;
   threads: number;
+  coarse?: boolean;
+  /** How many characters its text and the first row's begin alike, where they part. */
+  alike?: number;
   /** None while it waits, or when it failed. */
   figures?: Figures;
   /** Why there are no figures, or why they do not count. */
@@ -60,7 +63,10 @@ const COLUMNS: [title: string, cell: Cell][] = [
     figures?.dispatchesPerToken
       ? [figures.dispatchesPerToken, figures.submitsPerToken, figures.readbacksPerToken].map((n) => number(n, 0)).join("/")
       : "–"],
-  ["check", ({ figures, failure }) => failure ?? (figures ? `ok${figures.passes === 1 ? ", 1 pass" : ""}` : "…")],
+  ["check", ({ figures, failure, alike }) => {
+    if (failure !== undefined || !figures) return failure ?? "…";
+    return `ok${figures.passes === 1 ? ", 1 pass" : ""}${alike === undefined ? "" : `, text parts after ${alike} characters`}`;
+  }],
 ];
 
 /** Cells as text, the titles first. */

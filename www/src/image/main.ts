@@ -30,7 +30,8 @@ void load(DEFAULT, "emoji-vae, the page’s own");
 
 function report(thrown: unknown): void {
   const error = coded(thrown);
-  if (error.code !== "aborted") showError(error);
+  // What ran on the model before is nobody's any more.
+  if (error.code !== "aborted" && error.code !== "disposed") showError(error);
 }
 
 /** Runs a task after cancelling the last one, with its progress shown until it ends. */
