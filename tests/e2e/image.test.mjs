@@ -177,9 +177,11 @@ test("the GPU computes the same page", { timeout: PATIENCE }, async () => {
   const gpu = await launch(WEBGPU);
   try {
     page = await openPage(gpu, { path: "/image.html?device=webgpu" });
-    await page.get("sample-picture").nth(1).waitFor();
+    // What is between A and B is decoded to a canvas, which a software adapter may not survive.
+    await page.page.getByText(/^50 % of the way · /).or(page.get("error")).first().waitFor();
+    assert.equal(await page.get("error").count(), 0, await page.shownError());
     assert.match(await page.get("image-model").innerText(), /GPU/);
-    assert.ok((await variety("from")) > 20);
+    for (const canvas of ["from", "middle"]) assert.ok((await variety(canvas)) > 20, canvas);
     assert.deepEqual(page.complaints, []);
   } finally {
     await gpu.close();
