@@ -132,7 +132,9 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
     let choice = choose_for_images(wish).await?;
     let Some(gpu) = choice.gpu else { return Ok(choice) };
     let mut best: Option<(Tuning, f64)> = None;
-    for tuning in Tuning::ALL {
+    // A software adapter has few lanes, and takes its time to find that out.
+    let candidates = if gpu.adapter().is_fallback { &Tuning::ALL[4..] } else { &Tuning::ALL[..] };
+    for &tuning in candidates {
         if !is_right(&gpu, tuning, directory).await? {
             continue;
         }
@@ -173,7 +175,7 @@ async fn is_right(gpu: &Rc<Gpu>, tuning: Tuning, directory: &Directory) -> Resul
     for dtype in types {
         for batch in [Batch::One, Batch::Many] {
             // Prefill has one division of work for all.
-            if batch == Batch::Many && tuning != Tuning::ALL[0] {
+            if batch == Batch::Many && tuning != Tuning::ALL[4] {
                 continue;
             }
             let want = product(CpuBackend::new(CpuOptions::default()), dtype, batch).await?;
