@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test crate uses its part
 
 use emberglass::cpu::Bits;
-use emberglass::ops::Backend;
+use emberglass::ops::{Backend, Tuning};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, CpuOptions, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine,
@@ -15,7 +15,11 @@ pub const CONTEXT: u32 = 512;
 /// A GPU backend for [`load`].
 pub async fn gpu() -> GpuBackend {
     let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
-    GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap()
+    let software = gpu.adapter().is_fallback;
+    let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap();
+    // As `choose` has it; the others' numbers are the kernel tests' matter.
+    backend.set_tuning(Tuning::ALL[if software { 4 } else { 0 }]);
+    backend
 }
 
 /// A CPU backend for [`load`].

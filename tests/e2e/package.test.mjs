@@ -16,7 +16,7 @@ after(() => server?.close());
 /** An answer takes as long as a few small decodes. `large` latents take a second or more, in rows and columns. */
 for (const { device, flags, tiny, answers, tokens, large } of [
   { device: "cpu", flags: [], tiny: false, answers: /Paris/, tokens: 40, large: [40, 40] },
-  { device: "webgpu", flags: WEBGPU, tiny: true, answers: /./, tokens: 40, large: [8, 8] },
+  { device: "webgpu", flags: WEBGPU, tiny: true, answers: /./, tokens: 16, large: [8, 8] },
 ]) {
   describe(`on ${device}`, () => {
     let browser, visit, page;
@@ -86,7 +86,7 @@ for (const { device, flags, tiny, answers, tokens, large } of [
       const { frames, median, worst } = await watched(page);
       console.log(`${device}: ${decodes} decoded in ${ms.toFixed(0)} ms; ${frames} frames, gap median ${median.toFixed(1)} ms, worst ${worst.toFixed(1)} ms`);
       assert.ok(frames > 10, `${frames} frames`);
-      assert.ok(worst < ms / 2, `no frame for ${worst} of ${ms} ms`);
+      assert.ok(worst < ms / 4, `no frame for ${worst} of ${ms} ms`);
     });
 
     // Painted by the worker: a real GPU would copy to it, which Chromium's software adapter does not survive.
@@ -171,7 +171,7 @@ for (const { device, flags, tiny, answers, tokens, large } of [
         window.vae = await loadDecoder();
         await vae.decode(small);
       });
-      const end = engine().waitForEvent("close");
+      const end = engine().waitForEvent("close", { timeout: 30_000 });
       const late = await page.evaluate(async () => {
         await model.dispose();
         const late = await Promise.all([vae.decode(small), model.tokenize("a")].map(fate));
