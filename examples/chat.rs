@@ -117,9 +117,10 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         DeviceName::Cpu => Device::Cpu,
     };
     let choice = choose(wish, &directory).await?;
+    let kernels = choice.kernels();
     match choice.gpu {
         Some(gpu) => {
-            let name = format!("{}, {}", gpu.adapter().name, choice.tuning.name());
+            let name = format!("{}, {kernels}", gpu.adapter().name);
             let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, context)?;
             backend.set_tuning(choice.tuning);
             answer(backend, &name, directory, sources, context, arguments).await

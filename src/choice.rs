@@ -112,13 +112,27 @@ pub struct Choice {
     pub gpu: Option<Rc<Gpu>>,
     /// How its kernels divide their work; the default where nothing was timed.
     pub tuning: Tuning,
+    /// Divisions of work that gave wrong numbers on this adapter and were left out.
+    pub wrong: Vec<Tuning>,
     /// Why.
     pub why: Why,
 }
 
 impl Choice {
     fn new(gpu: Option<Rc<Gpu>>, why: Why) -> Self {
-        Choice { gpu, tuning: Tuning::ALL[0], why }
+        Choice { gpu, tuning: Tuning::ALL[0], wrong: Vec::new(), why }
+    }
+
+    /// For people: the division of work that was chosen, and how many were wrong.
+    #[must_use]
+    pub fn kernels(&self) -> String {
+        match self.wrong.len() {
+            0 => self.tuning.name(),
+            wrong => format!(
+                "{}; {wrong} other variants computed wrong numbers here and were left out",
+                self.tuning.name()
+            ),
+        }
     }
 }
 
@@ -132,10 +146,16 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
     let choice = choose_for_images(wish).await?;
     let Some(gpu) = choice.gpu else { return Ok(choice) };
     let mut best: Option<(Tuning, f64)> = None;
+    let mut wrong = Vec::new();
     // A software adapter has few lanes, and takes its time to find that out.
-    let candidates = if gpu.adapter().is_fallback { &Tuning::ALL[4..] } else { &Tuning::ALL[..] };
+    let mut candidates = if gpu.adapter().is_fallback { &Tuning::ALL[4..] } else { &Tuning::ALL[..] };
+    // Prefill divides its work in one way only: where that is wrong, no other helps.
+    if !is_right(&gpu, Tuning::ALL[0], Batch::Many, directory).await? {
+        candidates = &[];
+    }
     for &tuning in candidates {
-        if !is_right(&gpu, tuning, directory).await? {
+        if !is_right(&gpu, tuning, Batch::One, directory).await? {
+            wrong.push(tuning);
             continue;
         }
         let ms = model::probe(backend(&gpu, tuning)?, directory).await?;
@@ -151,14 +171,14 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
                 reason: "every kernel computes wrong numbers".to_owned(),
             });
         }
-        return Ok(Choice { gpu: None, why: Why::WrongNumbers { adapter }, ..choice });
+        return Ok(Choice::new(None, Why::WrongNumbers { adapter }));
     };
     if wish == Device::WebGpu {
-        return Ok(Choice { gpu: Some(gpu), tuning, why: choice.why });
+        return Ok(Choice { gpu: Some(gpu), tuning, wrong, why: choice.why });
     }
     let cpu_ms = model::probe(CpuBackend::new(CpuOptions::default()), directory).await?;
     let gpu = if gpu_ms <= cpu_ms { Some(gpu) } else { None };
-    Ok(Choice { gpu, tuning, why: Why::Probe { gpu_ms, cpu_ms } })
+    Ok(Choice { gpu, tuning, wrong, why: Why::Probe { gpu_ms, cpu_ms } })
 }
 
 fn backend(gpu: &Rc<Gpu>, tuning: Tuning) -> Result<GpuBackend> {
@@ -167,28 +187,28 @@ fn backend(gpu: &Rc<Gpu>, tuning: Tuning) -> Result<GpuBackend> {
     Ok(backend)
 }
 
-/// Whether products with weights of the model's types are the CPU's.
-async fn is_right(gpu: &Rc<Gpu>, tuning: Tuning, directory: &Directory) -> Result<bool> {
+/// Whether products with weights of the model's types are the CPU's. A kernel that does not compile is not right.
+async fn is_right(gpu: &Rc<Gpu>, tuning: Tuning, batch: Batch, directory: &Directory) -> Result<bool> {
     let mut types: Vec<DType> = directory.tensors().iter().filter_map(|tensor| tensor.dtype().ok()).collect();
     types.sort_by_key(|dtype| dtype.name());
     types.dedup();
     for dtype in types {
-        for batch in [Batch::One, Batch::Many] {
-            // Prefill has one division of work for all.
-            if batch == Batch::Many && tuning != Tuning::ALL[4] {
-                continue;
-            }
-            let want = product(CpuBackend::new(CpuOptions::default()), dtype, batch).await?;
-            let got = product(backend(gpu, tuning)?, dtype, batch).await?;
-            let size = want.iter().map(|v| v.abs()).fold(0.0, f32::max);
-            // The CPU rounds activations to 16 bits, some 1e-4 of such a sum. Written so that NaN fails.
-            let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-2 * size;
-            if got.len() != want.len() || !got.iter().zip(&want).all(close) {
-                return Ok(false);
-            }
+        let want = product(CpuBackend::new(CpuOptions::default()), dtype, batch).await?;
+        match product(backend(gpu, tuning)?, dtype, batch).await {
+            Ok(got) if agree(&got, &want) => {}
+            Ok(_) | Err(Error::Gpu { .. }) => return Ok(false),
+            Err(other) => return Err(other),
         }
     }
     Ok(true)
+}
+
+/// The CPU rounds activations to 16 bits, some 1e-4 of a sum; what is wrong is wrong by far more than this allows.
+fn agree(got: &[f32], want: &[f32]) -> bool {
+    let size = want.iter().map(|v| v.abs()).fold(0.0, f32::max);
+    // Written so that NaN fails.
+    let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-2 * size;
+    got.len() == want.len() && got.iter().zip(want).all(close)
 }
 
 /// A row of numbers times a matrix of numbers, both made up: the same on every backend.
@@ -277,4 +297,20 @@ pub async fn probe(gpu: &Rc<Gpu>, directory: &Directory) -> Result<(f64, f64)> {
     let gpu_ms = model::probe(backend(gpu, Tuning::ALL[0])?, directory).await?;
     let cpu_ms = model::probe(CpuBackend::new(CpuOptions::default()), directory).await?;
     Ok((gpu_ms, cpu_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::agree;
+
+    #[test]
+    fn wrong_numbers_do_not_agree() {
+        let want = [1.0, -2.0, 0.5, 3.0];
+        assert!(agree(&[1.001, -2.001, 0.499, 3.0], &want));
+        for wrong in [[1.0, -2.0, 0.5, f32::NAN], [0.0; 4], [-2.0, 1.0, 0.5, 3.0], [1.0, -2.0, 0.6, 3.0]] {
+            assert!(!agree(&wrong, &want), "{wrong:?}");
+        }
+        assert!(!agree(&want[..3], &want));
+        assert!(!agree(&[f32::INFINITY; 4], &[f32::NAN; 4]));
+    }
 }

@@ -60,9 +60,8 @@ export class ImageDecoder {
 
   /**
    * Latents to a canvas, which gets the picture's size. On a real GPU the picture never leaves it; on the CPU and on
-   * software adapters the worker paints it. The canvas belongs to
-   * this decoder from then on: it must have no context yet, and no other decoder can take it. Pages read its pixels by
-   * drawing it onto another canvas.
+   * software adapters the worker paints it. The canvas belongs to this decoder from then on: it must have no context
+   * yet, and no other decoder can take it. Pages read its pixels by drawing it onto another canvas.
    *
    * @throws {@link EmberglassError} as for {@link ImageDecoder.decode}; `invalid-option` for a canvas that has a context
    * already, `device-limit` for one of more than 8192 pixels a side.

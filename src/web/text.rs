@@ -324,10 +324,11 @@ async fn load(
         total = progress.total_bytes;
         tell("weights", progress.loaded_bytes, progress.total_bytes)
     };
+    let kernels = choice.kernels();
     let (mut engine, device) = match choice.gpu {
         Some(gpu) => {
             let mut device = gpu_report(gpu.adapter(), &choice.why);
-            device.kernels = Some(choice.tuning.name());
+            device.kernels = Some(kernels);
             let mut backend = GpuBackend::new(gpu, MAX_BATCH, context)?;
             backend.set_tuning(choice.tuning);
             let engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;

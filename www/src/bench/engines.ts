@@ -42,8 +42,6 @@ export interface Engine {
   /** Whether it is llama.cpp, which the others are compared with. */
   peer: boolean;
   threads: number;
-  /** Weights rounded once more than the others': only the first token is sure to be the same. */
-  coarse?: boolean;
   run(work: Work): Promise<Figures>;
 }
 
@@ -125,7 +123,6 @@ function onnx(device: Device, dtype: Dtype): Engine {
     label: `transformers.js 4.3.1, ${device === "wasm" ? "wasm, 1 thread" : "WebGPU"}, ${dtype}`,
     peer: false,
     threads: 1,
-    coarse: dtype === "q4",
     async run(work) {
       const { runOnnx } = await import("./onnx.js");
       return runOnnx(work, device, dtype, ENDS);

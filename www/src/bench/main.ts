@@ -15,8 +15,6 @@ declare global {
 
 /** Engines may round differently and part at a near tie, but they begin alike. */
 const SAME_CHARACTERS = 8;
-/** The first generated token, " not", where weights were rounded once more. */
-const SAME_CHARACTERS_COARSE = 4;
 const PROMPT_TOKENS = 128;
 
 void begin();
@@ -57,7 +55,7 @@ async function run(asked: Request): Promise<void> {
     readBandwidth: 0,
     tokens: asked.tokens,
     passes: asked.passes,
-    rows: chosen.map(({ id, label, peer, threads, coarse = false }) => ({ id, label, peer, threads, coarse })),
+    rows: chosen.map(({ id, label, peer, threads }) => ({ id, label, peer, threads })),
     ok: false,
   };
   if (asked.reading) {
@@ -97,7 +95,7 @@ function check(rows: Row[]): void {
 function difference(row: Row, figures: Figures, reference: Figures): string | undefined {
   if (figures.promptTokens !== PROMPT_TOKENS) return `failed: the prompt had ${figures.promptTokens} tokens`;
   const alike = sameCharacters(figures.text, reference.text);
-  if (alike < (row.coarse ? SAME_CHARACTERS_COARSE : SAME_CHARACTERS)) {
+  if (alike < SAME_CHARACTERS) {
     return `failed: its text begins “${figures.text.slice(0, 20)}”, the first row's “${reference.text.slice(0, 20)}”`;
   }
   if (figures.text !== reference.text) row.alike = alike;

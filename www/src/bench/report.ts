@@ -6,7 +6,6 @@ export interface Row {
   label: string;
   peer: boolean;
   threads: number;
-  coarse?: boolean;
   /** How many characters its text and the first row's begin alike, where they part. */
   alike?: number;
   /** None while it waits, or when it failed. */
