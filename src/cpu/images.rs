@@ -496,7 +496,7 @@ impl ImageBackend for CpuImages {
                 Op::Blend(blend) => blend.run(),
             }
         }
-        Ok(())
+        if cancelled() { Err(Error::Aborted) } else { Ok(()) }
     }
 
     async fn read(&mut self, image: &CpuImage) -> Result<Vec<f32>> {

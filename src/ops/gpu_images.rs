@@ -446,7 +446,8 @@ impl ImageBackend for GpuImages {
             self.recorder.run(&[submit], 1, None);
             self.gpu.settle("an image network").await?;
         }
-        Ok(())
+        // Also while the last one ran: a small picture has no other.
+        if cancelled() { Err(Error::Aborted) } else { Ok(()) }
     }
 
     async fn read(&mut self, image: &GpuImage) -> Result<Vec<f32>> {
