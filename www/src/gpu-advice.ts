@@ -24,6 +24,8 @@ export function gpuAdvice(choice: DeviceInfo["choice"]): HTMLElement[] {
           "On a remote desktop or a virtual machine there may be no graphics card to use; another device may have one.",
         ),
       ];
+    case "wrong-numbers":
+      return [bullets("Update the graphics driver and the browser, then reload the page.", "Another browser may drive the same card better.")];
     case "adapter":
     case "probe":
       return [el("p", {}, "To use the graphics card all the same, choose it in Settings and reload the model.")];
