@@ -9,7 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dtype.rs", &[]),
     ("clock.rs", &[]),
     ("weights", &[]),
-    ("gpu", &[]),
+    ("gpu", &["clock"]),
     ("ops", &["gpu"]),
     ("cpu", &["clock", "ops"]),
     ("text", &["ops", "weights"]),
