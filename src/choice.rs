@@ -158,7 +158,11 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
             wrong.push(tuning);
             continue;
         }
-        let ms = model::probe(backend(&gpu, tuning)?, directory).await?;
+        // A lone candidate on a software adapter: nothing to choose from, and `auto` does not come here.
+        let ms = match candidates {
+            [_] => 0.0,
+            _ => model::probe(backend(&gpu, tuning)?, directory).await?,
+        };
         if best.is_none_or(|(_, least)| ms < least) {
             best = Some((tuning, ms));
         }

@@ -3,7 +3,9 @@
 // A dot product with x is scale * dot(w, x) + low * sum(x): one multiplication a block instead of one a weight.
 //
 // Rows lie in panels of PANEL: block by block, vec4 by vec4, the PANEL rows next to each other, so that threads that
-// take neighbouring rows read neighbouring memory. Named fields, not an array: an array that is indexed in a loop ends in memory on compilers that do
+// take neighbouring rows read neighbouring memory.
+//
+// Named fields, not an array: an array that is indexed in a loop ends in memory on compilers that do
 // not unroll, and the kernels spell their eight steps out for the same reason.
 struct Block {
   w0: vec4<f32>,

@@ -311,12 +311,12 @@ impl<B: ImageBackend> ImageModel<B> {
         } else {
             latents
         };
-        let decoded = self.try_compute(latents, options, on_event, cancelled).await?;
-        if !self.widened().await? {
-            return Ok(decoded);
+        loop {
+            let decoded = self.try_compute(latents, options, on_event, cancelled).await?;
+            if !self.widened().await? {
+                return Ok(decoded);
+            }
         }
-        drop(decoded);
-        self.try_compute(latents, options, on_event, cancelled).await
     }
 
     async fn try_compute(
