@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use emberglass::cpu::{Bits, CpuOptions, Level, Team};
-use emberglass::ops::Backend;
+use emberglass::ops::{Backend, Kernels};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, Device, Error, FileSource, Finish, GenerateOptions, GpuBackend, Message, Prompt,
@@ -122,7 +122,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         Some(gpu) => {
             let name = format!("{}, {kernels}", gpu.adapter().name);
             let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, context)?;
-            backend.set_tuning(choice.tuning);
+            backend.set_kernels(Kernels { decode: choice.tuning, ..Kernels::default() });
             answer(backend, &name, directory, sources, context, arguments).await
         }
         None => {

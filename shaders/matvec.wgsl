@@ -1,44 +1,67 @@
-// Decode: y = epilogue(W · norm(x)) for one token.
+// Decode: y = epilogue(W · norm(x)), for one token or a few, each computed as it would be alone.
 //
-// A workgroup of 64 computes PAIRS · 64 / LANES row pairs. Neighbouring threads take neighbouring pairs, whose weights
-// lie side by side; LANES threads share a pair and take its blocks in turn, and each takes PAIRS pairs, for which it
-// reads x once. Each weight is read once. Partial dot products meet in workgroup memory.
+// A workgroup of 64 computes PAIRS · 64 / LANES row pairs of one token. LANES threads share a pair and take its blocks
+// in turn; each takes PAIRS pairs, for which it reads x once. Each weight is read once a token; the workgroups of a
+// few tokens that share rows follow each other, so that the second finds them in a cache.
 //
 // STAGED: x, times the norm's gain, is brought into workgroup memory first, for all of the workgroup's pairs; with
 // MERGE that is where the merged attention output is. Without, x is too long, and each thread reads it.
+// DOT4: x is rounded to whole numbers of 16 bits there, a scale a block, and meets the weights' bytes in dot4I8Packed.
+// SUBGROUPS: the lanes of a pair are neighbours and their sums meet by shuffles; otherwise neighbouring threads take
+// neighbouring pairs, whose weights lie side by side, and the sums meet in workgroup memory.
 #import shared/weights.wgsl
 #import shared/project.wgsl
 
 const WORKGROUP: u32 = 64u;
-const PER: u32 = WORKGROUP / LANES; // threads side by side
+const PER: u32 = WORKGROUP / LANES; // pairs side by side
 
+#ifdef SUBGROUPS
+#else
 #ifdef LANES_1
 #else
 var<workgroup> partial: array<vec4<f32>, WORKGROUP>; // (dots a0, b0, a1, b1)
 #endif
+#endif
 
 #ifdef MERGE
 #import shared/merge.wgsl
-fn input_at(k4: u32) -> vec4<f32> {
+fn input_at(k4: u32, token: u32) -> vec4<f32> {
   return merged[k4];
 }
 #else
 #ifdef STAGED
 var<workgroup> staged: array<vec4<f32>, INPUT_VEC4>;
-fn input_at(k4: u32) -> vec4<f32> {
+fn input_at(k4: u32, token: u32) -> vec4<f32> {
   return staged[k4];
 }
 #else
-fn input_at(k4: u32) -> vec4<f32> {
-  return gained(x[step.row * params.x_stride + k4], k4);
+fn input_at(k4: u32, token: u32) -> vec4<f32> {
+  return gained(x_at(k4, token), k4);
 }
 #endif
+fn x_at(k4: u32, token: u32) -> vec4<f32> {
+  return x[(step.row + token) * params.x_stride + k4];
+}
 #endif
 
 #ifdef NORM
 var<workgroup> squares: array<f32, WORKGROUP>;
 
 // Of all of x, whose norm every thread needs that stores. `mine` is the share of elements local, local + 64, ….
+#ifdef SUBGROUPS
+fn sum_of_squares(mine: f32, local: u32, lane: u32, size: u32) -> f32 {
+  let together = subgroupAdd(mine);
+  if (lane == 0u) {
+    squares[local / size] = together;
+  }
+  workgroupBarrier();
+  var sum = 0.0;
+  for (var i = 0u; i < WORKGROUP / size; i++) {
+    sum += squares[i];
+  }
+  return sum;
+}
+#else
 fn sum_of_squares(mine: f32, local: u32) -> f32 {
   squares[local] = mine;
   workgroupBarrier();
@@ -58,7 +81,20 @@ fn sum_of_squares(mine: f32, local: u32) -> f32 {
   return sum;
 }
 #endif
+#endif
 
+#ifdef DOT4
+#import shared/whole.wgsl
+
+fn block_dot(row: u32, block: u32, in: Whole) -> f32 {
+  let w = load_packed(row, block, params.blocks);
+  return w.scale * (in.scale * whole_dot(w.q0, w.q1, in)) + w.low * in.sum;
+}
+
+fn input_block(block: u32, token: u32) -> Whole {
+  return whole[block];
+}
+#else
 struct Input {
   x0: vec4<f32>,
   x1: vec4<f32>,
@@ -71,16 +107,16 @@ struct Input {
   sum: f32,
 }
 
-fn input_block(block: u32) -> Input {
+fn input_block(block: u32, token: u32) -> Input {
   let k4 = block * 8u;
-  let x0 = input_at(k4);
-  let x1 = input_at(k4 + 1u);
-  let x2 = input_at(k4 + 2u);
-  let x3 = input_at(k4 + 3u);
-  let x4 = input_at(k4 + 4u);
-  let x5 = input_at(k4 + 5u);
-  let x6 = input_at(k4 + 6u);
-  let x7 = input_at(k4 + 7u);
+  let x0 = input_at(k4, token);
+  let x1 = input_at(k4 + 1u, token);
+  let x2 = input_at(k4 + 2u, token);
+  let x3 = input_at(k4 + 3u, token);
+  let x4 = input_at(k4 + 4u, token);
+  let x5 = input_at(k4 + 5u, token);
+  let x6 = input_at(k4 + 6u, token);
+  let x7 = input_at(k4 + 7u, token);
   let t = ((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7));
   return Input(x0, x1, x2, x3, x4, x5, x6, x7, (t.x + t.y) + (t.z + t.w));
 }
@@ -97,40 +133,66 @@ fn block_dot(row: u32, block: u32, in: Input) -> f32 {
   t += w.w7 * in.x7;
   return w.scale * ((t.x + t.y) + (t.z + t.w)) + w.low * in.sum;
 }
+#endif
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+#ifdef SUBGROUPS
+  @builtin(subgroup_invocation_id) subgroup_lane: u32,
+  @builtin(subgroup_size) subgroup_size: u32,
+#endif
+) {
+  let token = group.x;
 #ifdef MERGE
-  merge_partials(local);
+  merge_partials(local, token);
 #endif
 #ifdef NORM
   var share = 0.0;
   for (var k4 = local; k4 < params.blocks * 8u; k4 += WORKGROUP) {
-    let value = x[step.row * params.x_stride + k4];
+    let value = x_at(k4, token);
     share += dot(value, value);
 #ifdef STAGED
     staged[k4] = gained(value, k4);
 #endif
   }
+#ifdef SUBGROUPS
+  let factor = rms_factor(sum_of_squares(share, local, subgroup_lane, subgroup_size));
+#else
   let factor = rms_factor(sum_of_squares(share, local));
+#endif
 #else
   let factor = 1.0;
 #ifdef STAGED
   for (var k4 = local; k4 < params.blocks * 8u; k4 += WORKGROUP) {
-    staged[k4] = x[step.row * params.x_stride + k4];
+    staged[k4] = x_at(k4, token);
   }
   workgroupBarrier();
 #endif
 #endif
+#ifdef DOT4
+  for (var block = local; block < params.blocks; block += WORKGROUP) {
+    whole[block] = whole_block(block);
+  }
+  workgroupBarrier();
+#endif
+#ifdef SUBGROUPS
+  let lane = local % LANES;
+  let column = local / LANES;
+#else
   let lane = local / PER;
-  let first = (group.y * groups.x + group.x) * PER * PAIRS + local % PER;
+  let column = local % PER;
+#endif
+  let first = (group.z * groups.y + group.y) * PER * PAIRS + column;
   let row0 = pair_row(min(first, params.pairs - 1u));
 #ifdef PAIRS_2
   let row1 = pair_row(min(first + PER, params.pairs - 1u));
 #endif
   var sums = vec4<f32>();
   for (var block = lane; block < params.blocks; block += LANES) {
-    let in = input_block(block);
+    let in = input_block(block, token);
     sums.x += block_dot(row0, block, in);
     sums.y += block_dot(row0 + params.pair_stride, block, in);
 #ifdef PAIRS_2
@@ -138,24 +200,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     sums.w += block_dot(row1 + params.pair_stride, block, in);
 #endif
   }
+#ifdef SUBGROUPS
+  for (var apart = LANES / 2u; apart > 0u; apart /= 2u) {
+    sums += subgroupShuffleXor(sums, apart);
+  }
+#else
 #ifdef LANES_1
 #else
   partial[local] = sums;
   workgroupBarrier();
+  for (var i = 1u; i < LANES; i++) {
+    sums += partial[column + i * PER];
+  }
+#endif
+#endif
   if (lane > 0u) {
     return;
   }
-  for (var i = 1u; i < LANES; i++) {
-    sums += partial[local + i * PER];
-  }
-#endif
   sums *= factor;
   if (first < params.pairs) {
-    store_pair(row0, 0u, sums.x, sums.y);
+    store_pair(row0, token, sums.x, sums.y);
   }
 #ifdef PAIRS_2
   if (first + PER < params.pairs) {
-    store_pair(row1, 0u, sums.z, sums.w);
+    store_pair(row1, token, sums.z, sums.w);
   }
 #endif
 }

@@ -8,7 +8,7 @@ use crate::engine::MAX_BATCH;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model;
-use crate::ops::{Backend, Batch, GpuBackend, Segment, Step, Tuning};
+use crate::ops::{Backend, Batch, GpuBackend, Kernels, Segment, Step, Tuning};
 use crate::weights::Directory;
 
 /// What the caller asked for.
@@ -148,7 +148,7 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
     let mut best: Option<(Tuning, f64)> = None;
     let mut wrong = Vec::new();
     // A software adapter has few lanes, and takes its time to find that out.
-    let mut candidates = if gpu.adapter().is_fallback { &Tuning::ALL[4..] } else { &Tuning::ALL[..] };
+    let mut candidates = if gpu.adapter().is_fallback { std::slice::from_ref(&Tuning::SOFTWARE) } else { &Tuning::ALL[..] };
     // Prefill divides its work in one way only: where that is wrong, no other helps.
     if !is_right(&gpu, Tuning::ALL[0], Batch::Many, directory).await? {
         candidates = &[];
@@ -187,7 +187,7 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
 
 fn backend(gpu: &Rc<Gpu>, tuning: Tuning) -> Result<GpuBackend> {
     let mut backend = GpuBackend::new(gpu.clone(), MAX_BATCH, 1)?;
-    backend.set_tuning(tuning);
+    backend.set_kernels(Kernels { decode: tuning, ..Kernels::default() });
     Ok(backend)
 }
 

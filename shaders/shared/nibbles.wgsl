@@ -1,11 +1,12 @@
-// The four low nibbles of a word's bytes, as floats; shift by 4 first for the high ones.
-fn low_nibbles(word: u32) -> vec4<f32> {
-  return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(15u));
+// Four nibbles a word as four bytes; shift by 4 first for the high ones.
+fn low_nibbles(words: vec4<u32>) -> vec4<u32> {
+  return words & vec4<u32>(0x0f0f0f0fu);
 }
 
-// The same with one more bit each, taken from bits 0..3 of `high`.
-fn low_nibbles_5(word: u32, high: u32) -> vec4<f32> {
-  let low = (vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(15u);
-  let top = (vec4<u32>(high) >> vec4<u32>(0u, 1u, 2u, 3u)) & vec4<u32>(1u);
-  return vec4<f32>(low | (top << vec4<u32>(4u)));
+// Bits 0..3 of `high` to bit 4 of the four bytes: the multiplication puts bit i at 8 i, none carries.
+fn fifth_bits(high: u32) -> u32 {
+  return (((high & 15u) * 0x00204081u) & 0x01010101u) << 4u;
+}
+fn fifth_bits_of_words(high: u32) -> vec4<u32> {
+  return vec4<u32>(fifth_bits(high), fifth_bits(high >> 4u), fifth_bits(high >> 8u), fifth_bits(high >> 12u));
 }

@@ -1,4 +1,6 @@
-// A weight matrix of 32-element blocks, and its one unpack function:
+// A weight matrix of 32-element blocks, and its one unpack function. Formats of whole numbers have
+//   load_packed(row, block, blocks per row) -> 32 signed bytes q, each weight is scale * q + low,
+// from which load_block makes floats; the others have
 //   load_block(row, block, blocks per row) -> 32 weights, each scale * w + low.
 // A dot product with x is scale * dot(w, x) + low * sum(x): one multiplication a block instead of one a weight.
 //
@@ -19,6 +21,36 @@ struct Block {
   scale: f32,
   low: f32,
 }
+
+#ifdef HAS_SCALES
+struct Packed {
+  q0: vec4<u32>, // elements 0 to 15, four bytes a word
+  q1: vec4<u32>, // elements 16 to 31
+  scale: f32,
+  low: f32,
+}
+
+fn signed_bytes(word: u32) -> vec4<f32> {
+  // Shift each byte to the top, then down again, to extend its sign.
+  return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+}
+
+fn load_block(row: u32, block: u32, blocks: u32) -> Block {
+  let p = load_packed(row, block, blocks);
+  return Block(
+    signed_bytes(p.q0.x),
+    signed_bytes(p.q0.y),
+    signed_bytes(p.q0.z),
+    signed_bytes(p.q0.w),
+    signed_bytes(p.q1.x),
+    signed_bytes(p.q1.y),
+    signed_bytes(p.q1.z),
+    signed_bytes(p.q1.w),
+    p.scale,
+    p.low,
+  );
+}
+#endif
 
 const PANEL: u32 = 32u;
 

@@ -67,6 +67,7 @@ pub struct Gpu {
     pub(super) pipelines: PipelineCache,
     adapter: AdapterReport,
     max_binding_bytes: u64,
+    subgroup_size: u32,
     health: Arc<Mutex<Health>>,
     allocated: Rc<Cell<u64>>,
     keeper: Rc<Keeper>,
@@ -114,10 +115,12 @@ impl Gpu {
             ..wgpu::Limits::default()
         };
         let name = adapter_name(&info);
+        // In a browser wgpu knows nothing of subgroups; `pkg/src/subgroups.ts` asks for them there.
+        let wanted = wgpu::Features::SUBGROUP & adapter.features();
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("emberglass"),
-                required_features: wgpu::Features::empty(),
+                required_features: wanted,
                 required_limits,
                 memory_hints: wgpu::MemoryHints::Performance,
                 ..Default::default()
@@ -142,6 +145,10 @@ impl Gpu {
             }
         }));
 
+        let subgroups =
+            if cfg!(target_arch = "wasm32") { knows_subgroups(&device).await } else { !wanted.is_empty() };
+        let subgroup_size = if subgroups { info.subgroup_min_size } else { 1 };
+
         let limits = device.limits();
         let max_binding_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         Ok(Rc::new(Gpu {
@@ -153,8 +160,9 @@ impl Gpu {
                     info.backend.to_string()
                 },
                 is_fallback: info.device_type == wgpu::DeviceType::Cpu,
-                features: Vec::new(),
+                features: if subgroups { vec!["subgroups".to_owned()] } else { Vec::new() },
             },
+            subgroup_size,
             max_binding_bytes: options
                 .max_binding_bytes
                 .map_or(max_binding_bytes, |wish| wish.min(max_binding_bytes)),
@@ -178,6 +186,7 @@ impl Gpu {
             pipelines: PipelineCache::default(),
             adapter: self.adapter.clone(),
             max_binding_bytes: self.max_binding_bytes,
+            subgroup_size: self.subgroup_size,
             health: self.health.clone(),
             allocated: Rc::new(Cell::new(0)),
             keeper: self.keeper.clone(),
@@ -212,6 +221,11 @@ impl Gpu {
     /// Bytes that one storage binding may hold.
     pub fn max_binding_bytes(&self) -> u64 {
         self.max_binding_bytes
+    }
+
+    /// Threads that every subgroup has at least; 1 where kernels may not use subgroups.
+    pub fn subgroup_size(&self) -> u32 {
+        self.subgroup_size
     }
 
     /// Bytes in live buffers.
@@ -310,6 +324,18 @@ impl Gpu {
 /// In a browser wgpu lists the native APIs it was built without, which tells a visitor nothing.
 fn no_adapter(error: &wgpu::RequestAdapterError) -> String {
     if cfg!(target_arch = "wasm32") { "the browser has none to give".to_owned() } else { error.to_string() }
+}
+
+/// Whether a shader that uses subgroups compiles: a browser's device says so by nothing that wgpu shows.
+async fn knows_subgroups(device: &wgpu::Device) -> bool {
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let _module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some("subgroups"),
+        source: wgpu::ShaderSource::Wgsl(
+            "enable subgroups; @compute @workgroup_size(1) fn main() { _ = subgroupAdd(1u); }".into(),
+        ),
+    });
+    scope.pop().await.is_none()
 }
 
 fn adapter_name(info: &wgpu::AdapterInfo) -> String {

@@ -69,6 +69,10 @@ impl PipelineKey {
     /// What [`expand`] reports.
     pub fn source(&self) -> Result<String> {
         let mut text = String::new();
+        // Browsers require the line, naga refuses it.
+        if cfg!(target_arch = "wasm32") && self.defines.contains("SUBGROUPS") {
+            text.push_str("enable subgroups;\n");
+        }
         for (name, value) in &self.constants {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
         }

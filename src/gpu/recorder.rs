@@ -31,6 +31,14 @@ pub enum Grid {
         /// Rows a workgroup takes.
         tile: u32,
     },
+    /// `groups` workgroups of rows, folded into y and z; `x` is the token, so that the workgroups of different tokens
+    /// that read the same rows run one after the other.
+    Rows {
+        /// Workgroups of one token.
+        groups: u32,
+        /// For every token of the run, or for one.
+        each_token: bool,
+    },
     /// `x` = tokens × `items` / `tile`, rounded up.
     Items {
         /// Items a token has.
@@ -49,11 +57,15 @@ impl Grid {
         Grid::Fixed(groups.div_ceil(y), y)
     }
 
-    fn groups(self, tokens: u32) -> (u32, u32) {
+    fn groups(self, tokens: u32) -> (u32, u32, u32) {
         match self {
-            Grid::Fixed(x, y) => (x, y),
-            Grid::Tokens { x, rows, tile } => (x, (tokens * rows).div_ceil(tile)),
-            Grid::Items { items, tile } => ((tokens * items).div_ceil(tile), 1),
+            Grid::Fixed(x, y) => (x, y, 1),
+            Grid::Tokens { x, rows, tile } => (x, (tokens * rows).div_ceil(tile), 1),
+            Grid::Rows { groups, each_token } => {
+                let z = groups.div_ceil(MAX_GROUPS).max(1);
+                (if each_token { tokens } else { 1 }, groups.div_ceil(z), z)
+            }
+            Grid::Items { items, tile } => ((tokens * items).div_ceil(tile), 1, 1),
         }
     }
 }
@@ -221,10 +233,10 @@ impl Recorder {
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for dispatch in plans.iter().flat_map(|plan| &plan.dispatches) {
-                let (x, y) = dispatch.grid.groups(tokens);
+                let (x, y, z) = dispatch.grid.groups(tokens);
                 pass.set_pipeline(&dispatch.pipeline);
                 pass.set_bind_group(0, &dispatch.bind_group, &[]);
-                pass.dispatch_workgroups(x, y, 1);
+                pass.dispatch_workgroups(x, y, z);
             }
         }
         if let Some((from, to, bytes)) = copy {

@@ -26,6 +26,7 @@ sources![
     "group_finish.wgsl",
     "group_partial.wgsl",
     "matmul.wgsl",
+    "matmul_rows.wgsl",
     "matvec.wgsl",
     "rate_copy.wgsl",
     "rate_fma.wgsl",
@@ -52,6 +53,7 @@ sources![
     "shared/weights_q5_0.wgsl",
     "shared/weights_q5_1.wgsl",
     "shared/weights_q8_0.wgsl",
+    "shared/whole.wgsl",
     "to_rgba.wgsl",
 ];
 

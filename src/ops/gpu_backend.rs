@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuBuffer, Mapping, Plan, Recorder, Traffic};
 
-use super::project::{Aux, Epilogue, Input, Projection, Tuning};
+use super::project::{Aux, Epilogue, Input, Kernels, Projection};
 use super::sample::{SampleParams, Sampler};
 use super::weight::GpuWeight;
 use super::{Backend, Batch, HeadShape, Norm, RopePairs, Segment, Step, attention, embed};
@@ -55,7 +55,7 @@ pub struct GpuBackend {
     attended: Option<Rc<GpuTensor>>,
     sampler: Option<Sampler>,
     traffic: Traffic,
-    tuning: Tuning,
+    kernels: Kernels,
 }
 
 impl GpuBackend {
@@ -76,7 +76,7 @@ impl GpuBackend {
             attended: None,
             sampler: None,
             traffic: Traffic::default(),
-            tuning: Tuning::ALL[0],
+            kernels: Kernels::default(),
             gpu,
         })
     }
@@ -87,15 +87,9 @@ impl GpuBackend {
         &self.gpu
     }
 
-    /// How kernels divide their work from the next recording on.
-    pub fn set_tuning(&mut self, tuning: Tuning) {
-        self.tuning = tuning;
-    }
-
-    /// How they do.
-    #[must_use]
-    pub fn tuning(&self) -> Tuning {
-        self.tuning
+    /// Which kernels are recorded from now on.
+    pub fn set_kernels(&mut self, kernels: Kernels) {
+        self.kernels = kernels;
     }
 
     /// All floats of a tensor, padding included. For tests.
@@ -244,7 +238,7 @@ impl Backend for GpuBackend {
             epilogue: Epilogue::Qkv { cache, rope },
             batch,
         }
-        .record(&mut self.recorder, &self.step, self.tuning)
+        .record(&mut self.recorder, &self.step, self.kernels)
     }
 
     fn attend(
@@ -279,7 +273,7 @@ impl Backend for GpuBackend {
                 Projection { weight, input, norm: None, out: x, epilogue: Epilogue::Add, batch }.record(
                     &mut self.recorder,
                     &self.step,
-                    self.tuning,
+                    self.kernels,
                 )
             }
             Batch::Many => {
@@ -312,12 +306,12 @@ impl Backend for GpuBackend {
             epilogue: Epilogue::SwiGlu,
             batch,
         }
-        .record(&mut self.recorder, &self.step, self.tuning)
+        .record(&mut self.recorder, &self.step, self.kernels)
     }
 
     fn project_add(&mut self, h: &GpuTensor, weight: &GpuWeight, x: &GpuTensor, batch: Batch) -> Result<()> {
         Projection { weight, input: Input::Tensor(h), norm: None, out: x, epilogue: Epilogue::Add, batch }
-            .record(&mut self.recorder, &self.step, self.tuning)
+            .record(&mut self.recorder, &self.step, self.kernels)
     }
 
     fn head(
@@ -335,7 +329,7 @@ impl Backend for GpuBackend {
             epilogue: Epilogue::Store,
             batch: Batch::One,
         }
-        .record(&mut self.recorder, &self.step, self.tuning)
+        .record(&mut self.recorder, &self.step, self.kernels)
     }
 
     fn sample(&mut self, logits: &GpuTensor, adjust: bool) -> Result<()> {

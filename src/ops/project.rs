@@ -71,7 +71,7 @@ pub(super) struct Projection<'a> {
 
 impl Projection<'_> {
     /// Checks shapes and records one dispatch for each part of the weight.
-    pub(super) fn record(&self, recorder: &mut Recorder, step: &GpuBuffer, tuning: Tuning) -> Result<()> {
+    pub(super) fn record(&self, recorder: &mut Recorder, step: &GpuBuffer, kernels: Kernels) -> Result<()> {
         let weight = self.weight;
         self.check()?;
         let blocks = weight.cols.div_ceil(BLOCK) as u32;
@@ -88,9 +88,9 @@ impl Projection<'_> {
                 scale: 1.0,
                 ..bytemuck::Zeroable::zeroed()
             };
-            let name = match self.batch {
-                Batch::One => "matvec",
-                Batch::Many => "matmul",
+            let (name, tile_pairs, tile_tokens) = match self.batch {
+                Batch::One => ("matvec", 0, 0),
+                Batch::Many => kernels.prefill.shape(),
             };
             let mut key =
                 PipelineKey::new(name).define(part.define()).define_if(part.scales.is_some(), "HAS_SCALES");
@@ -106,6 +106,7 @@ impl Projection<'_> {
                 Input::Partials { buffer, splits, shape } => {
                     params.splits = *splits;
                     params.head_dim = shape.head_dim;
+                    params.x_stride = super::attention::partial_floats(*shape) as u32 / 4;
                     key = key.define("MERGE").constant("INPUT_VEC4", shape.heads * shape.head_dim / 4);
                     bindings.push(Binding(4, buffer));
                 }
@@ -133,16 +134,20 @@ impl Projection<'_> {
             };
             let grid = match self.batch {
                 Batch::One => {
-                    let Tuning { lanes, pairs: each } = tuning.within(blocks);
+                    let Tuning { lanes, pairs: each, subgroups, dot4 } = kernels.decode.within(blocks);
                     let merges = matches!(self.input, Input::Partials { .. });
-                    if !merges && blocks <= STAGED_BLOCKS {
+                    let staged = !merges && blocks <= STAGED_BLOCKS;
+                    if staged {
                         key = key.define("STAGED").constant("INPUT_VEC4", blocks * 8);
                     }
+                    let held = staged || merges;
+                    let whole = dot4 && held && part.scales.is_some() && blocks * (128 + 80) <= WHOLE_BYTES;
                     key = key.define_if(lanes == 1, "LANES_1").define_if(each == 2, "PAIRS_2");
+                    key = key.define_if(subgroups, "SUBGROUPS").define_if(whole, "DOT4");
                     key = key.constant("LANES", lanes).constant("PAIRS", each);
-                    Grid::folded(pairs.div_ceil(64 / lanes * each))
+                    Grid::Rows { groups: pairs.div_ceil(64 / lanes * each), each_token: false }
                 }
-                Batch::Many => Grid::Tokens { x: pairs.div_ceil(32), rows: 1, tile: 32 },
+                Batch::Many => Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tile_tokens },
             };
             recorder.dispatch(&key, (2, &params), &bindings, grid, part.bytes)?;
         }
@@ -179,26 +184,106 @@ impl Projection<'_> {
 
 /// Blocks of x that `matvec` brings into workgroup memory, at most: 8 KiB.
 const STAGED_BLOCKS: u32 = 64;
+/// The same where x is rounded there as well: another 6 KiB, or less beside the merged attention output.
+const WHOLE_BYTES: u32 = 14 * 1024;
 
-/// How `matvec` divides its work; which is fastest depends on the adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How `matmul` holds its operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tile {
+    /// Weights and activations in workgroup memory (`matmul.wgsl`).
+    Memory,
+    /// A thread's weights in registers, activations read by all threads at once (`matmul_rows.wgsl`).
+    Rows,
+}
+
+impl Tile {
+    /// What there is to choose from. The first is the default.
+    pub const ALL: [Tile; 2] = [Tile::Memory, Tile::Rows];
+
+    /// For people and for pinning.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Tile::Memory => "memory",
+            Tile::Rows => "rows",
+        }
+    }
+
+    /// Shader, row pairs and tokens of a workgroup.
+    fn shape(self) -> (&'static str, u32, u32) {
+        match self {
+            Tile::Memory => ("matmul", 32, 32),
+            Tile::Rows => ("matmul_rows", 64, 16),
+        }
+    }
+}
+
+/// Which variants of the projections' kernels are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kernels {
+    /// For one token.
+    pub decode: Tuning,
+    /// For many.
+    pub prefill: Tile,
+}
+
+impl Default for Kernels {
+    fn default() -> Self {
+        Kernels { decode: Tuning::ALL[0], prefill: Tile::ALL[0] }
+    }
+}
+
+/// How `matvec` divides its work; which is fastest depends on the adapter and the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tuning {
-    /// Threads that share a row pair: 1, 2, 4, 8 or 16. Many keep a wide GPU busy with few rows; few do without
-    /// meeting.
+    /// Threads that share a row pair: 1, 2, 4, 8, 16 or 32. Many keep a wide GPU busy with few rows (they split the
+    /// sum along K); few do without meeting.
     pub lanes: u32,
     /// Row pairs of a thread: 1 or 2. Two read x half as often.
     pub pairs: u32,
+    /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads.
+    pub subgroups: bool,
+    /// Activations are whole numbers of 16 bits, and products are `dot4I8Packed`; where weights are floats or x is
+    /// long it makes no difference.
+    pub dot4: bool,
 }
 
 impl Tuning {
-    /// What [`GpuBackend`](super::GpuBackend) chooses from. The first is the default.
-    pub const ALL: [Tuning; 5] = [
-        Tuning { lanes: 8, pairs: 1 },
-        Tuning { lanes: 16, pairs: 1 },
-        Tuning { lanes: 4, pairs: 1 },
-        Tuning { lanes: 4, pairs: 2 },
-        Tuning { lanes: 1, pairs: 2 },
+    /// What there is to choose from. The first is the default.
+    pub const ALL: [Tuning; 11] = [
+        Tuning::new(8, 1),
+        Tuning::new(16, 1),
+        Tuning::new(32, 1),
+        Tuning::new(4, 1),
+        Tuning::new(4, 2),
+        Tuning::new(1, 2),
+        Tuning::new(8, 1).subgroups(),
+        Tuning::new(4, 1).subgroups(),
+        Tuning::new(8, 1).dot4(),
+        Tuning::new(4, 1).subgroups().dot4(),
+        Tuning::new(1, 2).dot4(),
     ];
+
+    /// For adapters that compute on the CPU: few lanes.
+    pub const SOFTWARE: Tuning = Tuning::new(1, 2);
+
+    const fn new(lanes: u32, pairs: u32) -> Self {
+        Tuning { lanes, pairs, subgroups: false, dot4: false }
+    }
+
+    const fn subgroups(self) -> Self {
+        Tuning { subgroups: true, ..self }
+    }
+
+    const fn dot4(self) -> Self {
+        Tuning { dot4: true, ..self }
+    }
+
+    /// Whether a device with subgroups of at least so many threads can do it.
+    #[must_use]
+    pub fn possible(self, subgroup_size: u32) -> bool {
+        !self.subgroups || self.lanes <= subgroup_size
+    }
 
     /// No more lanes than there are blocks to take.
     fn within(self, blocks: u32) -> Self {
@@ -206,10 +291,14 @@ impl Tuning {
         Tuning { lanes: self.lanes.min(most), ..self }
     }
 
-    /// For people: `8 lanes, 1 pair`.
+    /// For people and for pinning: `lanes8 pairs1 subgroups dot4`.
     #[must_use]
     pub fn name(self) -> String {
-        format!("{} lanes, {} pairs", self.lanes, self.pairs)
+        let mut name = format!("lanes{} pairs{}", self.lanes, self.pairs);
+        for (on, word) in [(self.subgroups, " subgroups"), (self.dot4, " dot4")] {
+            name.push_str(if on { word } else { "" });
+        }
+        name
     }
 }
 

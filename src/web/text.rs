@@ -330,7 +330,7 @@ async fn load(
             let mut device = gpu_report(gpu.adapter(), &choice.why);
             device.kernels = Some(kernels);
             let mut backend = GpuBackend::new(gpu, MAX_BATCH, context)?;
-            backend.set_tuning(choice.tuning);
+            backend.set_kernels(crate::ops::Kernels { decode: choice.tuning, ..Default::default() });
             let engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;
             (Engine::Gpu(Box::new(engine)), device)
         }

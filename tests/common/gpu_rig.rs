@@ -3,22 +3,28 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use emberglass::ops::{GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Precision, Tuning};
+use emberglass::ops::{GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Kernels, Precision, Tile, Tuning};
 use emberglass::{DType, Gpu, GpuOptions};
 
 use super::cases::image::ImageRig;
-use super::rig::Rig;
+use super::rig::{Rig, WHOLE_HALF_STEP};
 
 thread_local! {
     /// One device for all cases of a test: kernels are compiled once.
     static DEVICE: RefCell<Option<Rc<Gpu>>> = const { RefCell::new(None) };
     static TUNING: Cell<Tuning> = const { Cell::new(Tuning::ALL[0]) };
+    static TILE: Cell<Tile> = const { Cell::new(Tile::ALL[0]) };
     static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
 /// Says how this thread's image backends store pictures from now on.
 pub fn store(precision: Precision) {
     PRECISION.set(precision);
+}
+
+/// Says how this thread's backends multiply many tokens from now on.
+pub fn tile(tile: Tile) {
+    TILE.set(tile);
 }
 
 /// Says how this thread's backends divide their work from now on.
@@ -43,7 +49,7 @@ async fn shared() -> Rc<Gpu> {
 
 fn backend(gpu: Rc<Gpu>) -> GpuBackend {
     let mut backend = GpuBackend::new(gpu, 128, 256).unwrap();
-    backend.set_tuning(TUNING.get());
+    backend.set_kernels(Kernels { decode: TUNING.get(), prefill: TILE.get() });
     backend
 }
 
@@ -87,7 +93,8 @@ impl Rig for GpuBackend {
         GpuBackend::write_cache(self, cache, k, v);
     }
 
-    fn activation_error(_: DType) -> f64 {
-        0.0
+    fn activation_error(dtype: DType) -> f64 {
+        let floats = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+        if TUNING.get().dot4 && !floats { WHOLE_HALF_STEP } else { 0.0 }
     }
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test crate uses its part
 
 use emberglass::cpu::Bits;
-use emberglass::ops::{Backend, Tuning};
+use emberglass::ops::{Backend, Kernels, Tuning};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, CpuOptions, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine,
@@ -18,7 +18,7 @@ pub async fn gpu() -> GpuBackend {
     let software = gpu.adapter().is_fallback;
     let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap();
     // As `choose` has it; the others' numbers are the kernel tests' matter.
-    backend.set_tuning(Tuning::ALL[if software { 4 } else { 0 }]);
+    backend.set_kernels(if software { Kernels { decode: Tuning::SOFTWARE, ..Kernels::default() } } else { Kernels::default() });
     backend
 }
 

@@ -12,6 +12,10 @@ pub const INT8_HALF_STEP: f64 = 0.50005 / 127.0;
 /// The same for int16, steps of 1/32766; the quotient's rounding is up to 32766 · 4 · 2^-24 of a step.
 pub const INT16_HALF_STEP: f64 = 0.508 / 32_766.0;
 
+/// The same for the GPU's whole numbers of 16 bits, steps of 1/32512; its quotient may be off by 2.5 units in the last
+/// place (WGSL's division) and one more multiplication: up to 32512 · 4 · 2^-23 of a step.
+pub const WHOLE_HALF_STEP: f64 = 0.516 / 32_512.0;
+
 /// A backend under test. Everything panics on an error: a test fails that way.
 #[allow(async_fn_in_trait)] // one thread
 pub trait Rig: Backend {

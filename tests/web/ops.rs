@@ -64,8 +64,11 @@ macro_rules! tunings {
 }
 
 tunings! {
-    gpu_two_pairs: 3;
-    gpu_one_lane: 4;
+    gpu_two_pairs: 4;
+    gpu_one_lane: 5;
+    gpu_subgroups: 7;
+    gpu_dot4: 8;
+    gpu_subgroups_dot4: 9;
 }
 
 /// Image networks: the cases, once for each backend.

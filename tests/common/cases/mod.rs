@@ -38,8 +38,13 @@ fn shapes(dtype: DType) -> Vec<(usize, usize)> {
     }
 }
 
-const BATCHES: [(Batch, usize); 5] =
-    [(Batch::One, 1), (Batch::Many, 1), (Batch::Many, 3), (Batch::Many, 32), (Batch::Many, 33)];
+const BATCHES: [(Batch, usize); 5] = [
+    (Batch::One, 1),
+    (Batch::Many, 1),
+    (Batch::Many, 3),
+    (Batch::Many, 32),
+    (Batch::Many, 33),
+];
 
 /// What activations look like where they meet the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
