@@ -90,6 +90,7 @@ impl Projection<'_> {
             };
             let name = match self.batch {
                 Batch::One => "matvec",
+                Batch::Few => return Err(Error::Internal { what: "a product of a few tokens".to_owned() }),
                 Batch::Many => "matmul",
             };
             let mut key =
@@ -132,7 +133,7 @@ impl Projection<'_> {
                 }
             };
             let grid = match self.batch {
-                Batch::One => {
+                Batch::One | Batch::Few => {
                     let Tuning { lanes, pairs: each } = tuning.within(blocks);
                     let merges = matches!(self.input, Input::Partials { .. });
                     if !merges && blocks <= STAGED_BLOCKS {

@@ -10,7 +10,7 @@ mod sample;
 pub use attention::attention;
 pub use embed::{embed, split_vocabulary};
 pub use project::{gate_up, head, project_add, qkv};
-pub use sample::{sample_chain, sample_greedy};
+pub use sample::{sample_chain, sample_few, sample_greedy};
 
 use emberglass::DType;
 use emberglass::ops::{Batch, HeadShape, RopePairs, Segment, Step};
