@@ -25,8 +25,8 @@ pub const MAX_DRAFTS: u32 = MAX_FEW - 1;
 pub struct LoadOptions {
     /// Tokens the KV cache holds; [`context_length`] knows a good number.
     pub context_length: u32,
-    /// Speculative decoding: most drafts that are verified in one step, up to [`MAX_DRAFTS`]. 0 is off. Texts
-    /// are the same either way.
+    /// Speculative decoding: most drafts that are verified in one step, up to [`MAX_DRAFTS`]; a backend may
+    /// take fewer. 0 is off. Texts are the same either way.
     pub draft_tokens: u32,
 }
 
@@ -146,6 +146,7 @@ impl<B: Backend + 'static> TextEngine<B> {
                 range: "0 to 7",
             });
         }
+        let draft_tokens = draft_tokens.min(B::MOST_DRAFTS);
         // Before the weights: a file whose text cannot be handled should not be downloaded first.
         let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;
         let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);

@@ -136,6 +136,10 @@ export interface GenerateResult {
     submitsPerToken: number;
     readbacksPerToken: number;
     weightBytesPerToken: number;
+    /** Drafts that were verified; 0 without {@link LoadOptions.draftTokens}. */
+    draftedTokens: number;
+    /** Of these, those that were right: tokens that cost no step of their own. */
+    acceptedTokens: number;
   };
 }
 
@@ -194,4 +198,11 @@ export interface LoadOptions {
    * model about as much quality as in other CPU runtimes, which round so by default (docs/NUMERICS.md).
    */
   activationBits?: 8 | 16;
+  /**
+   * Speculative decoding by prompt lookup, 0 to 7: where the last tokens occurred before in prompt or answer, up to so
+   * many of those that followed are verified in one step. The text is exactly the same; it comes sooner where it
+   * repeats what stands there already, as in editing, summaries and code. The CPU takes 3 at most. Not used with penalties,
+   * `logitBias`, or a `topK` of 0 or above 128. Default 0: off.
+   */
+  draftTokens?: number;
 }

@@ -12,6 +12,7 @@ use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, SampleParams, Segme
 
 use super::activations::{Activations, Bits};
 use super::attention::{self, Head, Query};
+use super::matrix::TOKENS;
 use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
 use super::simd::Level;
@@ -397,6 +398,8 @@ impl Backend for CpuBackend {
     type Ticket = Vec<u32>;
     /// The CPU itself computes: a step that runs ahead of a stop would be time lost.
     const STEPS_AHEAD: usize = 1;
+    /// With the token before them one micro-tile; a second tile takes as long as the first.
+    const MOST_DRAFTS: u32 = TOKENS as u32 - 1;
 
     fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<CpuTensor> {
         let stride = u64::from(cols).next_multiple_of(BLOCK as u64);

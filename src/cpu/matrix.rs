@@ -13,8 +13,8 @@ use super::activations::{Activations, Bits, Block};
 use super::panel::{self, BLOCK, BlockLayout, ROWS};
 use super::simd::{Kernel, Level, Simd};
 
-/// Tokens of a micro-tile in prefill: their sums still fit into sixteen registers of 128 bits.
-const TOKENS: usize = 4;
+/// Tokens of a micro-tile: their sums still fit into sixteen registers of 128 bits.
+pub const TOKENS: usize = 4;
 
 /// A matrix (rows, cols) in panels; rows that the last panel has too much are zero.
 pub struct Matrix {

@@ -159,6 +159,8 @@ impl Backend for GpuBackend {
     type Plan = Plan;
     type Ticket = GpuTicket;
     const STEPS_AHEAD: usize = 3;
+    /// A row adds little to reading the weights.
+    const MOST_DRAFTS: u32 = MAX_FEW - 1;
 
     fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<GpuTensor> {
         let stride = cols.next_multiple_of(32);

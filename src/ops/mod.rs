@@ -128,6 +128,8 @@ pub trait Backend: Sized {
     type Ticket;
     /// Decode steps worth having in flight, so that the device does not wait for the CPU.
     const STEPS_AHEAD: usize;
+    /// Drafts worth verifying at once: each that is rejected costs its row.
+    const MOST_DRAFTS: u32;
 
     // --- memory ---
 
