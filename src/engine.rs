@@ -152,7 +152,34 @@ impl<B: Backend + 'static> TextEngine<B> {
         let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
         let sizes = Sizes { context_length, max_batch: MAX_BATCH.min(context_length), draft_tokens };
         let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
-        Ok(TextEngine { backend, model, tokenizer, template, cached: Vec::new(), batch: 32, draft_tokens })
+        let mut engine =
+            TextEngine { backend, model, tokenizer, template, cached: Vec::new(), batch: 32, draft_tokens };
+        if draft_tokens > 0 && !engine.verifies_exactly().await? {
+            engine.draft_tokens = 0;
+        }
+        Ok(engine)
+    }
+
+    /// Whether a verification gives the very bits that single steps do. The sums are the same, but a shader
+    /// compiler may fuse multiplications with additions in one kernel and not in another.
+    async fn verifies_exactly(&mut self) -> Result<bool> {
+        let Some(verify) = &self.model.verify else { return Ok(false) };
+        let Facts { context_length, vocab_size, .. } = self.model.facts;
+        let tokens: Vec<u32> = (0..=self.draft_tokens).map(|t| t % vocab_size).collect();
+        let tokens = &tokens[..tokens.len().min(context_length as usize)];
+        self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
+        for (pos, token) in (0..).zip(tokens) {
+            self.backend.set_tokens(&[*token]);
+            self.backend.run(&[&self.model.decode], Step { pos, count: 1, row: 0, counter: 0 })?;
+        }
+        self.backend.run(&[&self.model.head], Step { pos: 0, count: 1, row: 0, counter: 0 })?;
+        let alone = self.backend.read(&self.model.logits, 0).await?;
+        self.backend.set_tokens(tokens);
+        self.backend.run(&[verify], Step { pos: 0, count: tokens.len() as u32, row: 0, counter: 0 })?;
+        // The last row sees what all others left in the cache.
+        let together = self.backend.read(&self.model.logits, tokens.len() as u32 - 1).await?;
+        let bits = |logits: &[f32]| logits.iter().map(|l| l.to_bits()).collect::<Vec<_>>();
+        Ok(bits(&alone) == bits(&together))
     }
 
     /// Runs every kernel once, so that none is compiled while the user waits for the first token.
@@ -179,6 +206,12 @@ impl<B: Backend + 'static> TextEngine<B> {
     pub fn dispatches_per_token(&self) -> u64 {
         let LanguageModel { decode, head, sample, .. } = &self.model;
         [decode, head, sample].iter().map(|plan| B::dispatches(plan)).sum()
+    }
+
+    /// Most drafts that are verified at once; 0 is without speculation, because it was not asked for or
+    /// because this device would not compute the same texts.
+    pub fn draft_tokens(&self) -> u32 {
+        self.draft_tokens
     }
 
     /// The tokenizer.

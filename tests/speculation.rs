@@ -14,6 +14,7 @@ use emberglass::{Finish, GenerateOptions, Generation, Message, Prompt, Sampling,
 /// Software GPUs are slow: there fewer tokens must do.
 async fn speculation<B: Backend + 'static>(backend: B, tokens: usize) {
     let mut model = model::load_for_drafts(backend, MAX_DRAFTS).await;
+    assert_eq!(model.draft_tokens(), B::MOST_DRAFTS, "a verification must have a step's very bits");
     texts_are_the_same(&mut model, tokens).await;
     every_end_is_the_same(&mut model).await;
     the_cache_holds_what_was_accepted(&mut model, tokens).await;

@@ -66,6 +66,10 @@ export interface ModelInfo {
   /** GPU dispatches for one decoded token; 0 on the CPU. */
   dispatchesPerToken: number;
   /**
+   * Drafts that speculative decoding verifies at once, at most; 0 is off: see {@link LoadOptions.draftTokens}.
+   */
+  draftTokens: number;
+  /**
    * Wasm memory after loading, in bytes, all threads together. It never shrinks, so it is the peak. On the
    * CPU the weights are in it.
    */
@@ -201,7 +205,8 @@ export interface LoadOptions {
   /**
    * Speculative decoding by prompt lookup, 0 to 7: where the last tokens occurred before in prompt or answer, up to so
    * many of those that followed are verified in one step. The text is exactly the same; it comes sooner where it
-   * repeats what stands there already, as in editing, summaries and code. The CPU takes 3 at most. Not used with penalties,
+   * repeats what stands there already, as in editing, summaries and code. The CPU takes 3 at most; {@link ModelInfo.draftTokens} says
+   * what is in use, 0 if this device would not compute exactly the same text. Not used with penalties,
    * `logitBias`, or a `topK` of 0 or above 128. Default 0: off.
    */
   draftTokens?: number;

@@ -144,6 +144,7 @@ struct Info {
     gpu_bytes: u64,
     helper_heap_bytes: u64,
     dispatches_per_token: u64,
+    draft_tokens: u32,
 }
 
 #[derive(Serialize)]
@@ -317,7 +318,8 @@ async fn load(
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
     let (wish, threads, bits) =
         (wish(options.device.as_deref())?, options.threads()?, options.activation_bits()?);
-    let draft_tokens = whole("draftTokens", options.draft_tokens.unwrap_or(0.0), f64::from(MAX_DRAFTS))? as u32;
+    let draft_tokens =
+        whole("draftTokens", options.draft_tokens.unwrap_or(0.0), f64::from(MAX_DRAFTS))? as u32;
     let mut sources = open_sources(&source, signal)?;
     let tell = |phase, loaded, total| tell(on_progress, signal, phase, loaded, total);
     tell("header", 0, 0)?;
@@ -415,6 +417,7 @@ impl WasmTextModel {
             gpu_bytes,
             helper_heap_bytes,
             dispatches_per_token,
+            draft_tokens: either!(&*engine, e => e.draft_tokens()),
         })
     }
 
