@@ -3,10 +3,10 @@
 
 /// Tokens that must agree for a draft, the more the better.
 const NGRAMS: [usize; 2] = [3, 2];
-/// Drafts to begin with, and after some were rejected.
+/// Drafts to begin with, and after fewer than half were right: that is a failure.
 const FEW: usize = 3;
-/// Tokens without a draft after the first that failed; each further failure doubles it.
-const PAUSE: usize = 2;
+/// Tokens without drafts after the first failure; each further one in a row doubles it.
+const PAUSE: usize = 4;
 /// And at most.
 const LONGEST_PAUSE: usize = 64;
 
@@ -43,15 +43,14 @@ impl Drafter {
 
     /// Says how many of how many drafts were right.
     pub fn judge(&mut self, drafted: usize, accepted: usize) {
-        if accepted == drafted {
-            self.length = self.most;
-        } else if 2 * accepted < drafted {
-            self.length = FEW.min(self.most);
-        }
-        if accepted > 0 {
+        if 2 * accepted >= drafted {
             self.failures = 0;
+            if accepted == drafted {
+                self.length = self.most;
+            }
             return;
         }
+        self.length = FEW.min(self.most);
         self.pause = (PAUSE << self.failures.min(16)).min(LONGEST_PAUSE);
         self.failures += 1;
     }
@@ -110,9 +109,13 @@ mod tests {
         assert_eq!(drafter.draft(100).len(), FEW);
         drafter.judge(3, 3);
         assert_eq!(drafter.draft(100).len(), 7);
-        drafter.judge(7, 5);
+        drafter.judge(7, 4);
         assert_eq!(drafter.draft(100).len(), 7);
-        drafter.judge(7, 1);
+        drafter.judge(7, 3);
+        assert!(drafter.draft(100).is_empty());
+        for _ in 0..PAUSE {
+            drafter.push(5);
+        }
         assert_eq!(drafter.draft(100).len(), FEW);
         assert_eq!(Drafter::new(&[5; 8], 1).draft(100).len(), 1);
     }
@@ -129,12 +132,13 @@ mod tests {
                 drafter.judge(3, 0);
             }
         }
-        assert_eq!(drafted[..4], [0, 2, 6, 14]);
+        assert_eq!(drafted[..4], [0, 4, 12, 28]);
         assert!((15..25).contains(&drafted.len()), "{drafted:?}");
+        drafter.judge(3, 2);
         drafter.judge(3, 1);
-        drafter.judge(3, 0);
-        drafter.push(5);
-        drafter.push(5);
+        for _ in 0..PAUSE {
+            drafter.push(5);
+        }
         assert!(!drafter.draft(100).is_empty(), "one success, and the pause is short again");
     }
 }
