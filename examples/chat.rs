@@ -12,7 +12,9 @@ use emberglass::ops::{Backend, Kernels};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, Device, Error, FileSource, Finish, GenerateOptions, GpuBackend, Message, Prompt,
-    Sampling, TextEngine, choose, engine, read_directory,
+    Sampling, TextEngine, choose,
+    engine::{self, LoadOptions},
+    read_directory,
 };
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,6 +50,9 @@ struct Arguments {
     /// Tokens the KV cache holds.
     #[arg(long)]
     context_length: Option<u32>,
+    /// Speculative decoding: most drafts that are verified in one step; 0 is off. The text is the same.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(engine::MAX_DRAFTS)))]
+    draft: u32,
     /// Most tokens to generate.
     #[arg(long)]
     max_tokens: Option<usize>,
@@ -145,7 +150,8 @@ async fn answer<B: Backend + 'static>(
     context: u32,
     arguments: Arguments,
 ) -> Result<(), Error> {
-    let mut model = TextEngine::load(backend, directory, &mut sources, context, &mut |_| Ok(())).await?;
+    let options = LoadOptions { context_length: context, draft_tokens: arguments.draft };
+    let mut model = TextEngine::load(backend, directory, &mut sources, options, &mut |_| Ok(())).await?;
 
     let prompt = if arguments.raw {
         Prompt::Text(arguments.prompt)
@@ -181,7 +187,7 @@ async fn answer<B: Backend + 'static>(
     let done = model.generate(&prompt, &options, &mut show, &|| false).await?;
     let prefill = per_second(done.prompt.len() - done.reused, done.prefill_ms);
     let decode = per_second(done.tokens.len().saturating_sub(1), done.decode_ms);
-    let steps = done.decode_steps.max(1);
+    let decoded = (done.decode_steps + done.accepted).max(1);
     if json {
         let finish = match &done.finish {
             Finish::Stop => "stop",
@@ -202,10 +208,13 @@ async fn answer<B: Backend + 'static>(
             "decodeMs": done.decode_ms,
             "prefillTokensPerSecond": prefill,
             "decodeTokensPerSecond": decode,
-            "dispatchesPerToken": done.decode_traffic.dispatches / steps,
-            "submitsPerToken": done.decode_traffic.submits / steps,
-            "readbacksPerToken": done.decode_traffic.readbacks / steps,
-            "weightBytesPerToken": done.decode_traffic.weight_bytes / steps,
+            "decodeSteps": done.decode_steps,
+            "draftedTokens": done.drafted,
+            "acceptedTokens": done.accepted,
+            "dispatchesPerToken": done.decode_traffic.dispatches / decoded,
+            "submitsPerToken": done.decode_traffic.submits / decoded,
+            "readbacksPerToken": done.decode_traffic.readbacks / decoded,
+            "weightBytesPerToken": done.decode_traffic.weight_bytes / decoded,
         });
         println!("{report}");
     } else {
@@ -214,7 +223,7 @@ async fn answer<B: Backend + 'static>(
             "[{device}: prefill {} tokens at {prefill:.1}/s, decode {} at {decode:.1}/s, {} dispatches a token, seed {seed}]",
             done.prompt.len(),
             done.tokens.len(),
-            done.decode_traffic.dispatches / steps,
+            done.decode_traffic.dispatches / decoded,
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-// Second half of sampling, one workgroup of 256: picks the top k candidates in order, cuts them by
+// Second half of sampling, one workgroup of 256 for each row of logits: picks the top k candidates in order, cuts them by
 // top-p and min-p, applies the temperature and draws one (llama.cpp's order of samplers).
 //
 // Each round takes the best of all groups' best, then looks for the next best inside that group,
@@ -11,7 +11,7 @@
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;
 @group(0) @binding(3) var<storage, read_write> best: array<vec2<u32>>;
-@group(0) @binding(4) var<storage, read_write> tokens: array<u32>; // the drawn id goes to tokens[0]
+@group(0) @binding(4) var<storage, read_write> tokens: array<u32>; // each row's drawn id
 #ifdef ADJUST
 @group(0) @binding(5) var<storage, read_write> counts: array<u32>;
 @group(0) @binding(6) var<storage, read_write> history: array<u32>; // ring of the last `window` ids
@@ -41,7 +41,7 @@ fn reduce_best(local: u32, value: f32, id: u32) {
 }
 
 // top-p, min-p, temperature and the draw; one thread, at most 128 candidates.
-fn draw() -> u32 {
+fn draw(counter: u32) -> u32 {
   let highest = top_values[0];
   var count = 0u;
   var total = 0.0;
@@ -76,7 +76,7 @@ fn draw() -> u32 {
   for (var i = 0u; i < kept; i++) {
     weights += exp((top_values[i] - highest) / params.temperature);
   }
-  let target_weight = uniform_random(params.seed_low, params.seed_high, step.counter) * weights;
+  let target_weight = uniform_random(params.seed_low, params.seed_high, counter) * weights;
   var sum = 0.0;
   for (var i = 0u; i < kept; i++) {
     sum += exp((top_values[i] - highest) / params.temperature);
@@ -88,14 +88,17 @@ fn draw() -> u32 {
 }
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) local: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let row = group.y;
+  let logits_at = row * params.stride;
+  let best_at = row * params.groups;
   let greedy = params.top_k == 1u || params.temperature <= 0.0;
   let rounds = select(params.top_k, 1u, greedy);
   for (var round = 0u; round < rounds; round++) {
     var value = LOWEST;
     var id = NO_ID;
     for (var g = local; g < params.groups; g += WORKGROUP) {
-      let candidate = best[g];
+      let candidate = best[best_at + g];
       if (beats(bitcast<f32>(candidate.x), candidate.y, value, id)) {
         value = bitcast<f32>(candidate.x);
         id = candidate.y;
@@ -110,12 +113,12 @@ fn main(@builtin(local_invocation_index) local: u32) {
     }
     if (round + 1u < rounds) {
       // The winner's group: its best among those after the winner in the order.
-      let group = min(won_id, params.vocab - 1u) / params.group_size;
-      let end = min((group + 1u) * params.group_size, params.vocab);
+      let won = min(won_id, params.vocab - 1u) / params.group_size;
+      let end = min((won + 1u) * params.group_size, params.vocab);
       value = LOWEST;
       id = NO_ID;
-      for (var i = group * params.group_size + local; i < end; i += WORKGROUP) {
-        let candidate = logits[i];
+      for (var i = won * params.group_size + local; i < end; i += WORKGROUP) {
+        let candidate = logits[logits_at + i];
         if (beats(won_value, won_id, candidate, i) && beats(candidate, i, value, id)) {
           value = candidate;
           id = i;
@@ -123,7 +126,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
       }
       reduce_best(local, value, id);
       if (local == 0u) {
-        best[group] = vec2<u32>(bitcast<u32>(values[0]), ids[0]);
+        best[best_at + won] = vec2<u32>(bitcast<u32>(values[0]), ids[0]);
       }
       storageBarrier();
     }
@@ -131,9 +134,10 @@ fn main(@builtin(local_invocation_index) local: u32) {
   if (local == 0u) {
     var id = top_ids[0];
     if (!greedy) {
-      id = draw();
+      id = draw(step.counter + row);
     }
-    tokens[0] = min(id, params.vocab - 1u);
+    id = min(id, params.vocab - 1u);
+    tokens[row] = id;
 #ifdef ADJUST
     if (params.window > 0u) {
       let slot = step.counter % params.window;
@@ -141,8 +145,8 @@ fn main(@builtin(local_invocation_index) local: u32) {
       if (old < params.vocab) {
         counts[old] -= 1u;
       }
-      history[slot] = tokens[0];
-      counts[tokens[0]] += 1u;
+      history[slot] = id;
+      counts[id] += 1u;
     }
 #endif
   }

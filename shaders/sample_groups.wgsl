@@ -1,11 +1,11 @@
-// First half of sampling: the best logit of every group of neighbouring logits, one group a
-// workgroup of 64. With ADJUST, logit bias and penalties (llama.cpp's formulas, bias first) are
+// First half of sampling: the best logit of every group of neighbouring logits, one group of one row
+// a workgroup of 64. With ADJUST, which is for one row only, logit bias and penalties (llama.cpp's formulas, bias first) are
 // applied to the logits in place on the way.
 #import shared/sampling.wgsl
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> logits: array<f32>;
-@group(0) @binding(2) var<storage, read_write> best: array<vec2<u32>>; // (bits of the logit, id)
+@group(0) @binding(2) var<storage, read_write> best: array<vec2<u32>>; // (row, group): (bits of the logit, id)
 #ifdef ADJUST
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> counts: array<u32>; // occurrences in the penalty window
@@ -15,7 +15,7 @@ var<workgroup> values: array<f32, 64>;
 var<workgroup> ids: array<u32, 64>;
 
 #ifdef ADJUST
-fn adjusted(id: u32) -> f32 {
+fn adjusted(row: u32, id: u32) -> f32 {
   var value = logits[id] + bias[id];
   let count = f32(counts[id]);
   if (count > 0.0) {
@@ -26,8 +26,8 @@ fn adjusted(id: u32) -> f32 {
   return value;
 }
 #else
-fn adjusted(id: u32) -> f32 {
-  return logits[id];
+fn adjusted(row: u32, id: u32) -> f32 {
+  return logits[row * params.stride + id];
 }
 #endif
 
@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var value = LOWEST;
   var id = NO_ID;
   for (var i = group.x * params.group_size + local; i < end; i += 64u) {
-    let candidate = adjusted(i);
+    let candidate = adjusted(group.y, i);
     if (beats(candidate, i, value, id)) {
       value = candidate;
       id = i;
@@ -53,6 +53,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
   }
   if (local == 0u) {
-    best[group.x] = vec2<u32>(bitcast<u32>(values[0]), ids[0]);
+    best[group.y * params.groups + group.x] = vec2<u32>(bitcast<u32>(values[0]), ids[0]);
   }
 }

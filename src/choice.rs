@@ -148,7 +148,8 @@ pub async fn choose(wish: Device, directory: &Directory) -> Result<Choice> {
     let mut best: Option<(Tuning, f64)> = None;
     let mut wrong = Vec::new();
     // A software adapter has few lanes, and takes its time to find that out.
-    let mut candidates = if gpu.adapter().is_fallback { std::slice::from_ref(&Tuning::SOFTWARE) } else { &Tuning::ALL[..] };
+    let mut candidates =
+        if gpu.adapter().is_fallback { std::slice::from_ref(&Tuning::SOFTWARE) } else { &Tuning::ALL[..] };
     // Prefill divides its work in one way only: where that is wrong, no other helps.
     if !is_right(&gpu, Tuning::ALL[0], Batch::Many, directory).await? {
         candidates = &[];

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::model::{self, Facts, LanguageModel, Progress, Sizes};
-use crate::ops::{Backend, Step, Traffic};
-use crate::text::{ChatTemplate, Message, Sampling, Special, StopFilter, Tokenizer};
+use crate::ops::{Backend, MAX_FEW, Step, Traffic};
+use crate::text::{ChatTemplate, Drafter, Message, Sampling, Special, StopFilter, Tokenizer};
 use crate::weights::{ByteSource, Directory};
 
 /// Most tokens of one prefill submit.
@@ -16,6 +16,19 @@ pub const MAX_BATCH: u32 = 128;
 const BATCH_MS: f64 = 200.0;
 /// Context when the caller does not ask for one: KV memory grows with it.
 const DEFAULT_CONTEXT: u32 = 2048;
+
+/// Most drafts that [`LoadOptions::draft_tokens`] may ask for: a verification computes the token before them, too.
+pub const MAX_DRAFTS: u32 = MAX_FEW - 1;
+
+/// What is settled when a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Tokens the KV cache holds; [`context_length`] knows a good number.
+    pub context_length: u32,
+    /// Speculative decoding: most drafts that are verified in one step, up to [`MAX_DRAFTS`]; a backend may
+    /// take fewer. 0 is off. Texts are the same either way.
+    pub draft_tokens: u32,
+}
 
 /// What to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +92,10 @@ pub struct Generation {
     pub decode_traffic: Traffic,
     /// Decode steps run, those that ran ahead included.
     pub decode_steps: u64,
+    /// Drafts that were verified, all steps together.
+    pub drafted: u64,
+    /// Of these, drafts that were right: tokens that cost no step of their own.
+    pub accepted: u64,
 }
 
 /// A language model ready to generate.
@@ -90,6 +107,7 @@ pub struct TextEngine<B: Backend> {
     /// Tokens whose K and V are in the cache.
     cached: Vec<u32>,
     batch: u32,
+    draft_tokens: u32,
 }
 
 /// The context a load will use.
@@ -118,15 +136,50 @@ impl<B: Backend + 'static> TextEngine<B> {
         mut backend: B,
         directory: Directory,
         sources: &mut [Box<dyn ByteSource>],
-        context_length: u32,
+        LoadOptions { context_length, draft_tokens }: LoadOptions,
         progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Self> {
+        if draft_tokens > MAX_DRAFTS {
+            return Err(Error::InvalidOption {
+                option: "draftTokens",
+                value: draft_tokens.to_string(),
+                range: "0 to 7",
+            });
+        }
+        let draft_tokens = draft_tokens.min(B::MOST_DRAFTS);
         // Before the weights: a file whose text cannot be handled should not be downloaded first.
         let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;
         let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
-        let sizes = Sizes { context_length, max_batch: MAX_BATCH.min(context_length) };
+        let sizes = Sizes { context_length, max_batch: MAX_BATCH.min(context_length), draft_tokens };
         let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
-        Ok(TextEngine { backend, model, tokenizer, template, cached: Vec::new(), batch: 32 })
+        let mut engine =
+            TextEngine { backend, model, tokenizer, template, cached: Vec::new(), batch: 32, draft_tokens };
+        if draft_tokens > 0 && !engine.verifies_exactly().await? {
+            engine.draft_tokens = 0;
+        }
+        Ok(engine)
+    }
+
+    /// Whether a verification gives the very bits that single steps do. The sums are the same, but a shader
+    /// compiler may fuse multiplications with additions in one kernel and not in another.
+    async fn verifies_exactly(&mut self) -> Result<bool> {
+        let Some(verify) = &self.model.verify else { return Ok(false) };
+        let Facts { context_length, vocab_size, .. } = self.model.facts;
+        let tokens: Vec<u32> = (0..=self.draft_tokens).map(|t| t % vocab_size).collect();
+        let tokens = &tokens[..tokens.len().min(context_length as usize)];
+        self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
+        for (pos, token) in (0..).zip(tokens) {
+            self.backend.set_tokens(&[*token]);
+            self.backend.run(&[&self.model.decode], Step { pos, count: 1, row: 0, counter: 0 })?;
+        }
+        self.backend.run(&[&self.model.head], Step { pos: 0, count: 1, row: 0, counter: 0 })?;
+        let alone = self.backend.read(&self.model.logits, 0).await?;
+        self.backend.set_tokens(tokens);
+        self.backend.run(&[verify], Step { pos: 0, count: tokens.len() as u32, row: 0, counter: 0 })?;
+        // The last row sees what all others left in the cache.
+        let together = self.backend.read(&self.model.logits, tokens.len() as u32 - 1).await?;
+        let bits = |logits: &[f32]| logits.iter().map(|l| l.to_bits()).collect::<Vec<_>>();
+        Ok(bits(&alone) == bits(&together))
     }
 
     /// Runs every kernel once, so that none is compiled while the user waits for the first token.
@@ -138,8 +191,9 @@ impl<B: Backend + 'static> TextEngine<B> {
         self.backend.set_tokens(&[0]);
         self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
         let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
-        let LanguageModel { prefill, decode, head, sample, sample_adjusted, .. } = &self.model;
-        self.backend.run(&[prefill, decode, head, sample_adjusted, sample], step)?;
+        let LanguageModel { prefill, decode, head, sample, sample_adjusted, verify, .. } = &self.model;
+        let plans = [prefill, decode, head, sample_adjusted, sample].into_iter().chain(verify);
+        self.backend.run(&plans.collect::<Vec<_>>(), step)?;
         self.backend.settle("warming up").await
     }
 
@@ -152,6 +206,12 @@ impl<B: Backend + 'static> TextEngine<B> {
     pub fn dispatches_per_token(&self) -> u64 {
         let LanguageModel { decode, head, sample, .. } = &self.model;
         [decode, head, sample].iter().map(|plan| B::dispatches(plan)).sum()
+    }
+
+    /// Most drafts that are verified at once; 0 is without speculation, because it was not asked for or
+    /// because this device would not compute the same texts.
+    pub fn draft_tokens(&self) -> u32 {
+        self.draft_tokens
     }
 
     /// The tokenizer.
@@ -263,6 +323,8 @@ impl<B: Backend + 'static> TextEngine<B> {
             decode_ms: 0.0,
             decode_traffic: Traffic::default(),
             decode_steps: 0,
+            drafted: 0,
+            accepted: 0,
         };
         if limit == 0 {
             return Ok(generation);
@@ -272,8 +334,9 @@ impl<B: Backend + 'static> TextEngine<B> {
             return Ok(generation);
         };
 
-        // Token 0 is drawn at the end of the prompt's last batch, token n by decode step n, which
-        // also puts token n - 1 into the cache.
+        let mut drafter = self.drafter(prompt, sampling);
+        // Token 0 is drawn at the end of the prompt's last batch. Whatever draws token n after it also
+        // puts token n - 1 into the cache.
         let mut in_flight = VecDeque::new();
         in_flight.push_back(self.draw(last, 0, sampling, on_cpu)?);
         let ahead = if on_cpu { 1 } else { B::STEPS_AHEAD };
@@ -281,15 +344,30 @@ impl<B: Backend + 'static> TextEngine<B> {
         let mut pos = prompt.len() as u32;
         let mut before = self.backend.traffic();
         let mut first = 0.0;
-        while let Some(draw) = in_flight.pop_front() {
-            let token = match draw {
-                Draw::Gpu(ticket) => self.backend.token(ticket).await?,
+        'text: while let Some(draw) = in_flight.pop_front() {
+            let tokens = match draw {
+                Draw::Gpu(ticket) => self.backend.drawn(ticket).await?,
+                Draw::Verify { ticket, drafts } => {
+                    let mut drawn = self.backend.drawn(ticket).await?;
+                    // A row draws what a step of its own would have drawn, if all drafts before it were right.
+                    let accepted = drawn.iter().zip(&drafts).take_while(|(a, b)| a == b).count();
+                    drawn.truncate(accepted + 1);
+                    self.backend.set_tokens(&drawn[accepted..]);
+                    issued += accepted;
+                    pos += accepted as u32;
+                    generation.drafted += drafts.len() as u64;
+                    generation.accepted += accepted as u64;
+                    if let Some(drafter) = &mut drafter {
+                        drafter.judge(drafts.len(), accepted);
+                    }
+                    drawn
+                }
                 Draw::Cpu { counter } => {
                     let mut logits = self.backend.read(&self.model.logits, 0).await?;
                     let recent = [prompt, &run.tokens].concat();
                     let token = sampling.draw(&mut logits, &recent, counter);
                     self.backend.set_tokens(&[token]);
-                    token
+                    vec![token]
                 }
             };
             let now = now_ms();
@@ -299,26 +377,45 @@ impl<B: Backend + 'static> TextEngine<B> {
                 before = self.backend.traffic();
             }
             generation.decode_ms = now - first;
-            if self.tokenizer.is_end(token) && !options.ignore_end {
-                generation.finish = Finish::Stop;
-                break;
-            }
-            let stop = run.push(token, piece);
-            if generation.first_token_ms == 0.0 && !run.text.is_empty() {
-                generation.first_token_ms = now_ms() - started;
-            }
-            if let Some(stop) = stop {
-                generation.finish = Finish::StopString(stop);
-                break;
-            }
-            if run.tokens.len() >= limit {
-                break;
-            }
-            if cancelled() {
-                generation.finish = Finish::Aborted;
-                break;
+            for token in tokens {
+                if self.tokenizer.is_end(token) && !options.ignore_end {
+                    generation.finish = Finish::Stop;
+                    break 'text;
+                }
+                let stop = run.push(token, piece);
+                if let Some(drafter) = &mut drafter {
+                    drafter.push(token);
+                }
+                if generation.first_token_ms == 0.0 && !run.text.is_empty() {
+                    generation.first_token_ms = now_ms() - started;
+                }
+                if let Some(stop) = stop {
+                    generation.finish = Finish::StopString(stop);
+                    break 'text;
+                }
+                if run.tokens.len() >= limit {
+                    break 'text;
+                }
+                if cancelled() {
+                    generation.finish = Finish::Aborted;
+                    break 'text;
+                }
             }
             while in_flight.len() < ahead && issued < limit && pos < context {
+                let room = (limit - issued).min((context - pos) as usize) - 1;
+                let drafts = drafter.as_ref().map_or(Vec::new(), |drafter| drafter.draft(room));
+                if !drafts.is_empty() {
+                    // Behind steps that still run the last token is not known; they end first.
+                    if in_flight.is_empty()
+                        && let Some(&last) = run.tokens.last()
+                    {
+                        in_flight.push_back(self.verify(last, drafts, pos, issued as u32)?);
+                        issued += 1;
+                        pos += 1;
+                        generation.decode_steps += 1;
+                    }
+                    break;
+                }
                 let step = Step { pos, count: 1, row: 0, counter: issued as u32 };
                 in_flight.push_back(self.draw(
                     Last { prefill: false, step },
@@ -334,10 +431,11 @@ impl<B: Backend + 'static> TextEngine<B> {
                 generation.finish = Finish::ContextFull;
             }
         }
-        // Steps that ran ahead are waited for and forgotten: their cache entries lie past `cached`.
+        // Steps that ran ahead are waited for and forgotten: their cache entries lie past `cached`, as
+        // those of rejected drafts do.
         for draw in in_flight {
-            if let Draw::Gpu(ticket) = draw {
-                self.backend.token(ticket).await?;
+            if let Draw::Gpu(ticket) | Draw::Verify { ticket, .. } = draw {
+                self.backend.drawn(ticket).await?;
             }
         }
         let after = self.backend.traffic();
@@ -347,7 +445,7 @@ impl<B: Backend + 'static> TextEngine<B> {
             readbacks: after.readbacks - before.readbacks,
             weight_bytes: after.weight_bytes - before.weight_bytes,
         };
-        let written = (generation.decode_steps as usize).min(run.tokens.len());
+        let written = (issued - 1).min(run.tokens.len());
         self.cached.extend_from_slice(&run.tokens[..written]);
         if !matches!(generation.finish, Finish::StopString(_)) {
             run.finish(piece);
@@ -406,7 +504,27 @@ impl<B: Backend + 'static> TextEngine<B> {
             return Ok(Draw::Cpu { counter });
         }
         let sample = if sampling.adjusts() { &model.sample_adjusted } else { &model.sample };
-        Ok(Draw::Gpu(self.backend.run_and_fetch(&[body, &model.head, sample], last.step)?))
+        Ok(Draw::Gpu(self.backend.run_and_fetch(&[body, &model.head, sample], last.step, 1)?))
+    }
+
+    /// Who proposes drafts, if they are wanted and can be verified. Penalties make each draw wait for the
+    /// token before, and so does a draw on the CPU.
+    fn drafter(&self, prompt: &[u32], sampling: &Sampling) -> Option<Drafter> {
+        let sequential = sampling.adjusts() || sampling.needs_all_logits();
+        let wanted = self.draft_tokens > 0 && !sequential;
+        wanted.then(|| Drafter::new(prompt, self.draft_tokens as usize))
+    }
+
+    /// Submits the last token with its drafts: each row draws the token after it.
+    fn verify(&mut self, last: u32, drafts: Vec<u32>, pos: u32, counter: u32) -> Result<Draw<B>> {
+        let Some(plan) = &self.model.verify else {
+            return Err(Error::Internal { what: "drafts without a plan to verify them".to_owned() });
+        };
+        let rows = 1 + drafts.len() as u32;
+        self.backend.set_tokens(&[&[last], drafts.as_slice()].concat());
+        let step = Step { pos, count: rows, row: 0, counter };
+        let ticket = self.backend.run_and_fetch(&[plan], step, rows)?;
+        Ok(Draw::Verify { ticket, drafts })
     }
 
     /// Logits after every token of `tokens`, (T, V), from position 0. `batch` tokens are computed at
@@ -446,9 +564,10 @@ struct Last {
     step: Step,
 }
 
-/// A token being drawn.
+/// Tokens being drawn.
 enum Draw<B: Backend> {
     Gpu(B::Ticket),
+    Verify { ticket: B::Ticket, drafts: Vec<u32> },
     Cpu { counter: u32 },
 }
 

@@ -44,15 +44,15 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
                 backend.attend(&x, &cache, &square, &y, batch).unwrap();
                 backend.gate_up(&x, &norm, &gate_up, &y, batch).unwrap();
                 backend.project_add(&x, &square, &y, batch).unwrap();
-                backend.head(&x, &norm, &square, &y).unwrap();
+                backend.head(&x, &norm, &square, &y, batch).unwrap();
             }
         }
         backends.push(backend);
     }
     let mut backend = GpuBackend::new(gpu.clone(), 8, 8).unwrap();
     let logits = backend.tensor("logits", 1, 100).unwrap();
-    backend.sample(&logits, false).unwrap();
-    backend.sample(&logits, true).unwrap();
+    backend.sample(&logits, false, Batch::One).unwrap();
+    backend.sample(&logits, true, Batch::One).unwrap();
     backends.push(backend);
     backends
 }

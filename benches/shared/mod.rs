@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use emberglass::cpu::{CpuBackend, CpuOptions};
-use emberglass::ops::{Backend, Batch, GpuBackend, Segment, Kernels, Step, Tile, Tuning};
+use emberglass::ops::{Backend, Batch, GpuBackend, Kernels, Segment, Step, Tile, Tuning};
 use emberglass::{DType, Gpu, GpuOptions};
 
 /// Beyond any cache.
@@ -50,7 +50,10 @@ pub async fn run(filter: &str, now_ms: fn() -> f64, print: fn(String)) {
                     case.check().await;
                     let seconds = case.time(now_ms).await;
                     let bytes = case.bytes as f64 / seconds / 1e9;
-                    let flops = 2.0 * f64::from(columns) * f64::from(rows) * f64::from(case.step.count)
+                    let flops = 2.0
+                        * f64::from(columns)
+                        * f64::from(rows)
+                        * f64::from(case.step.count)
                         * case.plans.len() as f64
                         / seconds;
                     let share = match batch {
@@ -94,7 +97,13 @@ struct Case<B: Backend> {
     _held: (B::Tensor, Vec<B::Weight>),
 }
 
-async fn case<B: Backend>(mut backend: B, dtype: DType, (columns, rows): (u32, u32), batch: Batch, copies: u64) -> Case<B> {
+async fn case<B: Backend>(
+    mut backend: B,
+    dtype: DType,
+    (columns, rows): (u32, u32),
+    batch: Batch,
+    copies: u64,
+) -> Case<B> {
     let segment = |rows: u32| [Segment { dtype, rows: u64::from(rows) }];
     let count = if batch == Batch::One { 1 } else { TOKENS };
     let inputs = backend.weight("inputs", u64::from(columns), &segment(TOKENS), 1).unwrap();
@@ -122,7 +131,13 @@ async fn case<B: Backend>(mut backend: B, dtype: DType, (columns, rows): (u32, u
 }
 
 impl Case<GpuBackend> {
-    async fn new(gpu: &std::rc::Rc<Gpu>, kernels: Kernels, dtype: DType, shape: (u32, u32), batch: Batch) -> Self {
+    async fn new(
+        gpu: &std::rc::Rc<Gpu>,
+        kernels: Kernels,
+        dtype: DType,
+        shape: (u32, u32),
+        batch: Batch,
+    ) -> Self {
         let mut backend = GpuBackend::new(gpu.clone(), TOKENS, 1).unwrap();
         backend.set_kernels(kernels);
         let one = u64::from(shape.0) * u64::from(shape.1) / dtype.block_len() * dtype.block_bytes();

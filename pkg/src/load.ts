@@ -76,6 +76,9 @@ export async function openImageDecoder(
   }
 }
 
+/** As the engine has it: a verification takes eight tokens, and one stands before the drafts. */
+const MOST_DRAFTS = 7;
+
 /** {@link loadTextModel} over any worker. Not public: the seam for tests. */
 export async function openTextModel(
   source: ModelSource,
@@ -102,7 +105,7 @@ export async function openTextModel(
 }
 
 /** The options that are sent to the worker. What is `undefined` means "the default", so it is not sent at all. */
-function checked({ contextLength, device, threads, activationBits }: LoadOptions): Omit<LoadRequest, "source"> {
+function checked({ contextLength, device, threads, activationBits, draftTokens }: LoadOptions): Omit<LoadRequest, "source"> {
   checkDevice(device);
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
     throw invalid("threads", threads, `a whole number from 1 to ${MOST_THREADS}`);
@@ -110,10 +113,14 @@ function checked({ contextLength, device, threads, activationBits }: LoadOptions
   if (activationBits !== undefined && activationBits !== 8 && activationBits !== 16) {
     throw invalid("activationBits", activationBits, "8 or 16");
   }
+  if (draftTokens !== undefined && !(Number.isInteger(draftTokens) && draftTokens >= 0 && draftTokens <= MOST_DRAFTS)) {
+    throw invalid("draftTokens", draftTokens, `a whole number from 0 to ${MOST_DRAFTS}`);
+  }
   return {
     ...(activationBits === undefined ? {} : { activationBits }),
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(device === undefined ? {} : { device }),
+    ...(draftTokens === undefined ? {} : { draftTokens }),
     ...(threads === undefined ? {} : { threads }),
   };
 }

@@ -21,6 +21,7 @@ export interface LoadRequest {
   device?: DeviceChoice;
   threads?: number;
   activationBits?: 8 | 16;
+  draftTokens?: number;
 }
 
 /** Loading as the engine reports it; rates are worked out on the page. */

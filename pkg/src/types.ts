@@ -66,6 +66,10 @@ export interface ModelInfo {
   /** GPU dispatches for one decoded token; 0 on the CPU. */
   dispatchesPerToken: number;
   /**
+   * Drafts that speculative decoding verifies at once, at most; 0 is off: see {@link LoadOptions.draftTokens}.
+   */
+  draftTokens: number;
+  /**
    * Wasm memory after loading, in bytes, all threads together. It never shrinks, so it is the peak. On the
    * CPU the weights are in it.
    */
@@ -136,6 +140,10 @@ export interface GenerateResult {
     submitsPerToken: number;
     readbacksPerToken: number;
     weightBytesPerToken: number;
+    /** Drafts that were verified; 0 without {@link LoadOptions.draftTokens}. */
+    draftedTokens: number;
+    /** Of these, those that were right: tokens that cost no step of their own. */
+    acceptedTokens: number;
   };
 }
 
@@ -194,4 +202,12 @@ export interface LoadOptions {
    * model about as much quality as in other CPU runtimes, which round so by default (docs/NUMERICS.md).
    */
   activationBits?: 8 | 16;
+  /**
+   * Speculative decoding by prompt lookup, 0 to 7: where the last tokens occurred before in prompt or answer, up to so
+   * many of those that followed are verified in one step. The text is exactly the same; it comes sooner where it
+   * repeats what stands there already, as in editing, summaries and code. The CPU takes 3 at most; {@link ModelInfo.draftTokens} says
+   * what is in use, 0 if this device would not compute exactly the same text. Not used with penalties,
+   * `logitBias`, or a `topK` of 0 or above 128. Default 0: off.
+   */
+  draftTokens?: number;
 }

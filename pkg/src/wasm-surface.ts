@@ -15,6 +15,7 @@ export interface WasmLoadOptions {
   contextLength?: number;
   device?: DeviceChoice;
   activationBits?: 8 | 16;
+  draftTokens?: number;
   /** How many may compute on the CPU, the engine's own worker included. */
   threads: number;
   /**

@@ -219,7 +219,7 @@ const NO_SIMD: WireError = {
 
 function loadModel(
   { TextModel }: Engine,
-  { source, contextLength, device, activationBits }: LoadRequest,
+  { source, contextLength, device, activationBits, draftTokens }: LoadRequest,
   team: Pick<WasmLoadOptions, "threads" | "spawnHelpers">,
   emit: (progress: RawProgress) => void,
   signal: AbortSignal,
@@ -229,6 +229,7 @@ function loadModel(
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(device === undefined ? {} : { device }),
     ...(activationBits === undefined ? {} : { activationBits }),
+    ...(draftTokens === undefined ? {} : { draftTokens }),
   };
   return TextModel.load(source, options, emit, signal);
 }

@@ -14,10 +14,11 @@ async function reached(options: LoadOptions, cores = { cores: 4, canShare: true 
   return seen;
 }
 
-test("device, threads and context length reach the engine; left out, they are not there at all", async () => {
-  const { spawnHelpers, ...given } = await reached({ device: "cpu", threads: 3, contextLength: 512 });
+test("device, threads, drafts and context length reach the engine; left out, they are not there at all", async () => {
+  const { spawnHelpers, ...given } = await reached({ device: "cpu", threads: 3, draftTokens: 7, contextLength: 512 });
   assert.equal(typeof spawnHelpers, "function");
-  assert.deepEqual(given, { device: "cpu", threads: 3, contextLength: 512 });
+  assert.deepEqual(given, { device: "cpu", threads: 3, draftTokens: 7, contextLength: 512 });
+  assert.equal((await reached({ draftTokens: 0 })).draftTokens, 0);
   const { spawnHelpers: _, ...rest } = await reached({ device: undefined as never });
   assert.deepEqual(rest, { threads: 4 });
 });
@@ -26,6 +27,12 @@ test("a device or a thread count that is none is refused before a worker starts"
   for (const options of [{ device: "gpu" }, { threads: 0 }, { threads: 1.5 }, { threads: 33 }, { threads: NaN }, { threads: "2" }]) {
     const error = await rejects(load({}, options as never), "invalid-option");
     assert.match(error.message, /device|threads/);
+  }
+});
+
+test("a number of drafts that cannot be verified at once is refused before a worker starts", async () => {
+  for (const draftTokens of [-1, 8, 2.5, NaN, "3"]) {
+    assert.match((await rejects(load({}, { draftTokens } as never), "invalid-option")).message, /draftTokens.*0 to 7/);
   }
 });
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Generate } from "./fake-engine.js";
 import { untilAborted } from "./fake-engine.js";
+import type { GenerateResult } from "../src/types.js";
 import { collect, load, rejects, settle } from "./harness.js";
 
 test("pieces stream in order, and the result has the whole text", async () => {
@@ -16,6 +17,12 @@ test("options are sent as given, undefined ones not at all", async () => {
   const { model, worker } = await load();
   await model.generate("hi", { maxTokens: 3, seed: undefined as never, stop: ["x"] }).result;
   assert.deepEqual(worker.requests, [{ prompt: "hi", maxTokens: 3, stop: ["x"] }]);
+});
+
+test("the result says how many drafts were right", async () => {
+  const stats = { draftedTokens: 9, acceptedTokens: 6 } as GenerateResult["stats"];
+  const { model } = await load({ generate: async () => ({ stats }) }, { draftTokens: 3 });
+  assert.deepEqual((await model.generate("hi").result).stats, stats);
 });
 
 test("a late reader gets every piece", async () => {

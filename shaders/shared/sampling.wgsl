@@ -13,9 +13,9 @@ struct Params {
   presence: f32,
   frequency: f32,
   window: u32,
+  stride: u32,      // logits from one row to the next
   pad0: u32,
   pad1: u32,
-  pad2: u32,
 }
 
 // Order of candidates: higher logit first, lower id first among equals. NaN never wins.

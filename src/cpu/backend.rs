@@ -12,6 +12,7 @@ use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, SampleParams, Segme
 
 use super::activations::{Activations, Bits};
 use super::attention::{self, Head, Query};
+use super::matrix::TOKENS;
 use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
 use super::simd::Level;
@@ -84,8 +85,8 @@ enum Op {
     Attend { q: CpuTensor, cache: CpuCache, weight: CpuWeight, x: CpuTensor },
     GateUp { x: CpuTensor, norm: OwnedNorm, weight: CpuWeight, h: CpuTensor },
     ProjectAdd { h: CpuTensor, weight: CpuWeight, x: CpuTensor },
-    Head { x: CpuTensor, norm: OwnedNorm, weight: CpuWeight, logits: CpuTensor },
-    Sample { logits: CpuTensor, adjust: bool },
+    Head { x: CpuTensor, norm: OwnedNorm, weight: CpuWeight, logits: CpuTensor, batch: Batch },
+    Sample { logits: CpuTensor, adjust: bool, batch: Batch },
 }
 
 /// Recorded operations.
@@ -242,14 +243,21 @@ impl CpuBackend {
                 self.add_to(x, &scratch.output, count);
                 Ok(())
             }
-            Op::Head { x, norm, weight, logits } => {
-                self.normed(x, step.row as usize, 1, norm, &mut scratch.input);
+            Op::Head { x, norm, weight, logits, batch } => {
+                let first = if *batch == Batch::One { step.row as usize } else { 0 };
+                self.normed(x, first, draws(*batch, count), norm, &mut scratch.input);
                 self.project(weight, scratch)?;
-                logits.data.write()[..logits.cols].copy_from_slice(&scratch.output);
+                let mut data = logits.data.write();
+                for (t, y) in scratch.output.chunks_exact(logits.cols).enumerate() {
+                    data[logits.row_at(t)].copy_from_slice(y);
+                }
                 Ok(())
             }
-            Op::Sample { logits, adjust } => {
-                self.run_sample(logits, *adjust, step.counter);
+            Op::Sample { logits, adjust, batch } => {
+                self.tokens.clear();
+                for t in 0..draws(*batch, count) {
+                    self.run_sample(logits, t, *adjust, step.counter + t as u32);
+                }
                 Ok(())
             }
         }
@@ -306,10 +314,10 @@ impl CpuBackend {
         self.team.attend(self.level, work);
     }
 
-    fn run_sample(&mut self, logits: &CpuTensor, adjust: bool, counter: u32) {
+    fn run_sample(&mut self, logits: &CpuTensor, row: usize, adjust: bool, counter: u32) {
         let Some(sampling) = &mut self.sampling else { return };
         let mut data = logits.data.write();
-        let logits = &mut data[..logits.cols];
+        let logits = &mut data[logits.row_at(row)];
         if adjust {
             draw::adjust(logits, &sampling.params, &sampling.bias, &sampling.recent);
         }
@@ -317,7 +325,6 @@ impl CpuBackend {
         if adjust {
             sampling.recent.push(token);
         }
-        self.tokens.clear();
         self.tokens.push(token);
     }
 
@@ -328,6 +335,11 @@ impl CpuBackend {
         self.scratch = scratch;
         result
     }
+}
+
+/// Rows of which the head makes logits, and the draw a token.
+fn draws(batch: Batch, count: usize) -> usize {
+    if batch == Batch::One { 1 } else { count }
 }
 
 /// The projection's bias lies behind the norm's gain.
@@ -383,9 +395,11 @@ impl Backend for CpuBackend {
     type Vector = CpuVector;
     type Cache = CpuCache;
     type Plan = CpuPlan;
-    type Ticket = u32;
+    type Ticket = Vec<u32>;
     /// The CPU itself computes: a step that runs ahead of a stop would be time lost.
     const STEPS_AHEAD: usize = 1;
+    /// With the token before them one micro-tile; a second tile takes as long as the first.
+    const MOST_DRAFTS: u32 = TOKENS as u32 - 1;
 
     fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<CpuTensor> {
         let stride = u64::from(cols).next_multiple_of(BLOCK as u64);
@@ -513,15 +527,18 @@ impl Backend for CpuBackend {
         norm: &Norm<'_, Self>,
         weight: &CpuWeight,
         logits: &CpuTensor,
+        batch: Batch,
     ) -> Result<()> {
         fits("head", weight.cols() == x.cols && weight.rows() == logits.cols)?;
         let norm = own(norm, x)?;
-        self.recording.push(Op::Head { x: x.clone(), norm, weight: weight.clone(), logits: logits.clone() });
+        let (x, weight, logits) = (x.clone(), weight.clone(), logits.clone());
+        self.recording.push(Op::Head { x, norm, weight, logits, batch });
         Ok(())
     }
 
-    fn sample(&mut self, logits: &CpuTensor, adjust: bool) -> Result<()> {
-        self.recording.push(Op::Sample { logits: logits.clone(), adjust });
+    fn sample(&mut self, logits: &CpuTensor, adjust: bool, batch: Batch) -> Result<()> {
+        fits("sample", !adjust || batch == Batch::One)?;
+        self.recording.push(Op::Sample { logits: logits.clone(), adjust, batch });
         Ok(())
     }
 
@@ -547,12 +564,13 @@ impl Backend for CpuBackend {
         self.run_plans(plans, step)
     }
 
-    fn run_and_fetch(&mut self, plans: &[&CpuPlan], step: Step) -> Result<u32> {
+    fn run_and_fetch(&mut self, plans: &[&CpuPlan], step: Step, draws: u32) -> Result<Vec<u32>> {
         self.run_plans(plans, step)?;
-        Ok(self.tokens.first().copied().unwrap_or(0))
+        fits("draw", self.tokens.len() == draws as usize)?;
+        Ok(self.tokens.clone())
     }
 
-    async fn token(&mut self, ticket: u32) -> Result<u32> {
+    async fn drawn(&mut self, ticket: Vec<u32>) -> Result<Vec<u32>> {
         self.breath.take().await;
         Ok(ticket)
     }

@@ -13,8 +13,8 @@ use super::activations::{Activations, Bits, Block};
 use super::panel::{self, BLOCK, BlockLayout, ROWS};
 use super::simd::{Kernel, Level, Simd};
 
-/// Tokens of a micro-tile in prefill: their sums still fit into sixteen registers of 128 bits.
-const TOKENS: usize = 4;
+/// Tokens of a micro-tile: their sums still fit into sixteen registers of 128 bits.
+pub const TOKENS: usize = 4;
 
 /// A matrix (rows, cols) in panels; rows that the last panel has too much are zero.
 pub struct Matrix {
@@ -162,21 +162,22 @@ impl Project<'_> {
             let panel = &matrix.panels[at * bytes..(at + 1) * bytes];
             let rows = ROWS.min(matrix.rows - at * ROWS);
             let mut t = 0;
-            while t + TOKENS <= x.rows() {
+            while t + 1 < x.rows() {
+                // Two or three that remain are worth a whole tile: what it has too much repeats the last.
+                let count = TOKENS.min(x.rows() - t);
                 let mut tokens = [F::row(x, t); TOKENS];
                 for n in 1..TOKENS {
-                    tokens[n] = F::row(x, t + n);
+                    tokens[n] = F::row(x, t + n.min(count - 1));
                 }
                 let sums = F::tile::<S, TOKENS>(s, panel, tokens);
-                for n in 0..TOKENS {
+                for n in 0..count {
                     put(s, sums[n], &mut out[(t + n) * stride + i * ROWS..][..rows]);
                 }
-                t += TOKENS;
+                t += count;
             }
-            while t < x.rows() {
+            if t < x.rows() {
                 let [sums] = F::tile::<S, 1>(s, panel, [F::row(x, t)]);
                 put(s, sums, &mut out[t * stride + i * ROWS..][..rows]);
-                t += 1;
             }
         }
     }

@@ -98,7 +98,7 @@ pub(super) async fn load<B: Backend + 'static>(
         q: backend.tensor("q", sizes.max_batch, config.heads.heads * config.heads.head_dim)?,
         h: backend.tensor("h", sizes.max_batch, config.ffn)?,
     };
-    let logits = backend.tensor("logits", 1, config.vocab)?;
+    let logits = backend.tensor("logits", 1 + sizes.draft_tokens, config.vocab)?;
     // Memory that is not there shows here, before the download.
     backend.settle("weights and KV cache").await?;
 
@@ -108,12 +108,21 @@ pub(super) async fn load<B: Backend + 'static>(
     forward(backend, &config, &weights, &state, Batch::Many)?;
     let prefill = backend.finish();
     let norm = Norm { gain: &weights.output_norm, eps: config.eps, bias_at: None };
-    backend.head(&state.x, &norm, weights.output.as_ref().unwrap_or(&weights.token_embd), &logits)?;
+    let output = weights.output.as_ref().unwrap_or(&weights.token_embd);
+    backend.head(&state.x, &norm, output, &logits, Batch::One)?;
     let head = backend.finish();
-    backend.sample(&logits, false)?;
+    backend.sample(&logits, false, Batch::One)?;
     let sample = backend.finish();
-    backend.sample(&logits, true)?;
+    backend.sample(&logits, true, Batch::One)?;
     let sample_adjusted = backend.finish();
+    let verify = if sizes.draft_tokens > 0 {
+        forward(backend, &config, &weights, &state, Batch::Few)?;
+        backend.head(&state.x, &norm, output, &logits, Batch::Few)?;
+        backend.sample(&logits, false, Batch::Few)?;
+        Some(backend.finish())
+    } else {
+        None
+    };
 
     let divisors = match directory.find("rope_freqs.weight") {
         Some(tensor) => match sources.get_mut(tensor.shard) {
@@ -131,7 +140,7 @@ pub(super) async fn load<B: Backend + 'static>(
 
     let facts = facts(directory, sizes, config.layers, config.vocab)?;
     let owned = Box::new((weights, state));
-    Ok(LanguageModel { decode, prefill, head, sample, sample_adjusted, logits, facts, _owned: owned })
+    Ok(LanguageModel { decode, prefill, head, sample, sample_adjusted, verify, logits, facts, _owned: owned })
 }
 
 /// Layers that [`probe`] runs.
@@ -143,7 +152,7 @@ const PROBE_MS: f64 = 50.0;
 
 /// See [`super::probe`]. The head is a product of the same kind: its time goes by its bytes.
 pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> Result<f64> {
-    let sizes = Sizes { context_length: 64, max_batch: 1 };
+    let sizes = Sizes { context_length: 64, max_batch: 1, draft_tokens: 0 };
     let mut config = Config::read(directory, sizes)?;
     let layers = config.layers;
     config.layers = layers.min(PROBE_LAYERS);

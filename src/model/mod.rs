@@ -27,7 +27,9 @@ pub struct LanguageModel<B: Backend> {
     pub sample: B::Plan,
     /// Apply bias and penalties, then draw.
     pub sample_adjusted: B::Plan,
-    /// (1, V).
+    /// Embedding, all layers, head and draw for each of a token and its drafts.
+    pub verify: Option<B::Plan>,
+    /// (1, V); with drafts a row for each, too.
     pub logits: B::Tensor,
     /// Facts for the user.
     pub facts: Facts,
@@ -65,6 +67,8 @@ pub struct Sizes {
     pub context_length: u32,
     /// Most tokens of a prefill batch.
     pub max_batch: u32,
+    /// Most drafts that are verified at once; 0 is without speculation.
+    pub draft_tokens: u32,
 }
 
 /// Reads tensors into the backend and records the plans.

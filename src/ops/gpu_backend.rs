@@ -8,7 +8,7 @@ use crate::gpu::{Gpu, GpuBuffer, Mapping, Plan, Recorder, Traffic};
 use super::project::{Aux, Epilogue, Input, Kernels, Projection};
 use super::sample::{SampleParams, Sampler};
 use super::weight::GpuWeight;
-use super::{Backend, Batch, HeadShape, Norm, RopePairs, Segment, Step, attention, embed};
+use super::{Backend, Batch, HeadShape, MAX_FEW, Norm, RopePairs, Segment, Step, attention, embed};
 
 /// Activations (rows, cols) f32. Rows lie `stride` floats apart, a multiple of 32; the padding is zero
 /// and stays zero, so that kernels may read whole blocks.
@@ -34,7 +34,7 @@ struct TokenRing {
     free: Vec<GpuBuffer>,
 }
 
-/// A drawn token on its way.
+/// Drawn tokens on their way.
 pub struct GpuTicket {
     mapping: Mapping,
     staging: GpuBuffer,
@@ -153,6 +153,8 @@ impl Backend for GpuBackend {
     type Plan = Plan;
     type Ticket = GpuTicket;
     const STEPS_AHEAD: usize = 3;
+    /// A row adds little to reading the weights.
+    const MOST_DRAFTS: u32 = MAX_FEW - 1;
 
     fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<GpuTensor> {
         let stride = cols.next_multiple_of(32);
@@ -276,6 +278,7 @@ impl Backend for GpuBackend {
                     self.kernels,
                 )
             }
+            Batch::Few => Err(Error::Internal { what: "attention of a few tokens".to_owned() }),
             Batch::Many => {
                 let attended = match &self.attended {
                     Some(tensor) => tensor.clone(),
@@ -320,6 +323,7 @@ impl Backend for GpuBackend {
         norm: &Norm<'_, Self>,
         weight: &GpuWeight,
         logits: &GpuTensor,
+        batch: Batch,
     ) -> Result<()> {
         Projection {
             weight,
@@ -327,19 +331,17 @@ impl Backend for GpuBackend {
             norm: Some(Self::aux(norm)),
             out: logits,
             epilogue: Epilogue::Store,
-            batch: Batch::One,
+            batch,
         }
         .record(&mut self.recorder, &self.step, self.kernels)
     }
 
-    fn sample(&mut self, logits: &GpuTensor, adjust: bool) -> Result<()> {
-        if self.sampler.is_none() {
-            self.sampler = Some(Sampler::new(&self.gpu, logits.cols, self.longest_window)?);
-        }
-        match &self.sampler {
-            Some(sampler) => sampler.record(&mut self.recorder, &self.step, logits, &self.tokens, adjust),
-            None => Ok(()),
-        }
+    fn sample(&mut self, logits: &GpuTensor, adjust: bool, batch: Batch) -> Result<()> {
+        let sampler = match &mut self.sampler {
+            Some(sampler) => sampler,
+            none => none.insert(Sampler::new(&self.gpu, logits, self.longest_window)?),
+        };
+        sampler.record(&mut self.recorder, &self.step, logits, &self.tokens, adjust, batch)
     }
 
     fn finish(&mut self) -> Plan {
@@ -368,20 +370,22 @@ impl Backend for GpuBackend {
         self.gpu.check("running kernels")
     }
 
-    fn run_and_fetch(&mut self, plans: &[&Plan], step: Step) -> Result<GpuTicket> {
+    fn run_and_fetch(&mut self, plans: &[&Plan], step: Step, draws: u32) -> Result<GpuTicket> {
         self.count(plans, step);
-        let staging = self.ring.free.pop().unwrap_or_else(|| self.gpu.staging("token", 4));
-        self.recorder.run(plans, step.count, Some((&self.tokens, &staging, 4)));
+        let most = u64::from(MAX_FEW) * 4;
+        let staging = self.ring.free.pop().unwrap_or_else(|| self.gpu.staging("drawn tokens", most));
+        let bytes = u64::from(draws) * 4;
+        self.recorder.run(plans, step.count, Some((&self.tokens, &staging, bytes)));
         self.traffic.readbacks += 1;
-        let mapping = self.gpu.start_map(&staging, 4);
+        let mapping = self.gpu.start_map(&staging, bytes);
         self.gpu.check("running kernels")?;
         Ok(GpuTicket { mapping, staging })
     }
 
-    async fn token(&mut self, ticket: GpuTicket) -> Result<u32> {
+    async fn drawn(&mut self, ticket: GpuTicket) -> Result<Vec<u32>> {
         let bytes = self.gpu.finish_map(ticket.mapping).await?;
         self.ring.free.push(ticket.staging);
-        Ok(bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b)))
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
     async fn read(&mut self, tensor: &GpuTensor, row: u32) -> Result<Vec<f32>> {

@@ -48,15 +48,20 @@ pub struct Step {
     pub count: u32,
     /// Row of the activations that the head reads.
     pub row: u32,
-    /// Index of the token to be drawn; the counter of the random generator.
+    /// Index of the token to be drawn, of several the first; the counter of the random generator.
     pub counter: u32,
 }
+
+/// Most tokens of a [`Batch::Few`].
+pub const MAX_FEW: u32 = 8;
 
 /// How many tokens a plan is recorded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batch {
     /// Decode: one token.
     One,
+    /// Verification of drafts: up to [`MAX_FEW`] tokens, each bit for bit as it would be by `One`.
+    Few,
     /// Prefill: up to the tensors' number of rows.
     Many,
 }
@@ -119,10 +124,12 @@ pub trait Backend: Sized {
     type Cache;
     /// Operations recorded, ready to run.
     type Plan;
-    /// A drawn token on its way to the CPU.
+    /// Drawn tokens on their way to the CPU.
     type Ticket;
     /// Decode steps worth having in flight, so that the device does not wait for the CPU.
     const STEPS_AHEAD: usize;
+    /// Drafts worth verifying at once: each that is rejected costs its row.
+    const MOST_DRAFTS: u32;
 
     // --- memory ---
 
@@ -171,7 +178,7 @@ pub trait Backend: Sized {
 
     // --- operations; each is recorded, nothing runs yet ---
 
-    /// `x[t] = row tokens[t] of weight`, (T, C). The tokens are [`Backend::set_tokens`]'s, or the one
+    /// `x[t] = row tokens[t] of weight`, (T, C). The tokens are [`Backend::set_tokens`]'s, or those
     /// drawn last.
     ///
     /// # Errors
@@ -227,7 +234,7 @@ pub trait Backend: Sized {
         x: &Self::Tensor,
         batch: Batch,
     ) -> Result<()>;
-    /// logits (1, V) = W · rmsnorm(x\[`step.row`\]).
+    /// logits (1, V) = W · rmsnorm(x\[`step.row`\]); with [`Batch::Few`] logits (T, V) of every row.
     ///
     /// # Errors
     /// See [`Backend::embed`].
@@ -237,13 +244,15 @@ pub trait Backend: Sized {
         norm: &Norm<'_, Self>,
         weight: &Self::Weight,
         logits: &Self::Tensor,
+        batch: Batch,
     ) -> Result<()>;
     /// Draws a token from the logits as [`Backend::set_sampling`] said. With `adjust`, logit bias and
-    /// penalties are applied to the logits first, in place.
+    /// penalties are applied to the logits first, in place. With [`Batch::Few`], which cannot adjust
+    /// (a penalty waits for the token before), row `t` draws token `step.counter + t`.
     ///
     /// # Errors
     /// See [`Backend::embed`].
-    fn sample(&mut self, logits: &Self::Tensor, adjust: bool) -> Result<()>;
+    fn sample(&mut self, logits: &Self::Tensor, adjust: bool, batch: Batch) -> Result<()>;
     /// Takes what was recorded since the last call.
     fn finish(&mut self) -> Self::Plan;
 
@@ -265,16 +274,17 @@ pub trait Backend: Sized {
     /// # Errors
     /// Device lost.
     fn run(&mut self, plans: &[&Self::Plan], step: Step) -> Result<()>;
-    /// Runs plans that end in a draw, and starts to bring the token to the CPU.
+    /// Runs plans that end in a draw of `draws` tokens, at most [`MAX_FEW`], and starts to bring them to
+    /// the CPU.
     ///
     /// # Errors
     /// Device lost.
-    fn run_and_fetch(&mut self, plans: &[&Self::Plan], step: Step) -> Result<Self::Ticket>;
-    /// Waits for a drawn token.
+    fn run_and_fetch(&mut self, plans: &[&Self::Plan], step: Step, draws: u32) -> Result<Self::Ticket>;
+    /// Waits for drawn tokens.
     ///
     /// # Errors
     /// Device lost, out of memory.
-    async fn token(&mut self, ticket: Self::Ticket) -> Result<u32>;
+    async fn drawn(&mut self, ticket: Self::Ticket) -> Result<Vec<u32>>;
     /// Copies one row of activations to the CPU.
     ///
     /// # Errors

@@ -89,7 +89,7 @@ impl Projection<'_> {
                 ..bytemuck::Zeroable::zeroed()
             };
             let (name, tile_pairs, tile_tokens) = match self.batch {
-                Batch::One => ("matvec", 0, 0),
+                Batch::One | Batch::Few => ("matvec", 0, 0),
                 Batch::Many => kernels.prefill.shape(),
             };
             let mut key =
@@ -133,7 +133,7 @@ impl Projection<'_> {
                 }
             };
             let grid = match self.batch {
-                Batch::One => {
+                Batch::One | Batch::Few => {
                     let Tuning { lanes, pairs: each, subgroups, dot4 } = kernels.decode.within(blocks);
                     let merges = matches!(self.input, Input::Partials { .. });
                     let staged = !merges && blocks <= STAGED_BLOCKS;
@@ -145,7 +145,10 @@ impl Projection<'_> {
                     key = key.define_if(lanes == 1, "LANES_1").define_if(each == 2, "PAIRS_2");
                     key = key.define_if(subgroups, "SUBGROUPS").define_if(whole, "DOT4");
                     key = key.constant("LANES", lanes).constant("PAIRS", each);
-                    Grid::Rows { groups: pairs.div_ceil(64 / lanes * each), each_token: false }
+                    Grid::Rows {
+                        groups: pairs.div_ceil(64 / lanes * each),
+                        each_token: self.batch == Batch::Few,
+                    }
                 }
                 Batch::Many => Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tile_tokens },
             };

@@ -2,9 +2,10 @@
 //! input; the CPU gets a copy. Order as in llama.cpp: logit bias, penalties, top-k, top-p, min-p,
 //! temperature, draw.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, PipelineKey, Recorder};
 
+use super::Batch;
 use super::gpu_backend::GpuTensor;
 
 /// The most candidates that are kept on the GPU.
@@ -52,12 +53,14 @@ struct Params {
     presence: f32,
     frequency: f32,
     window: u32,
-    pad: [u32; 3],
+    stride: u32,
+    pad: [u32; 2],
 }
 
 /// Buffers of the two kernels.
 pub(super) struct Sampler {
     vocab: u32,
+    stride: u32,
     params: GpuBuffer,
     best: GpuBuffer,
     bias: GpuBuffer,
@@ -66,12 +69,15 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    pub(super) fn new(gpu: &Gpu, vocab: u32, longest_window: u32) -> Result<Self> {
+    /// For logits like these.
+    pub(super) fn new(gpu: &Gpu, logits: &GpuTensor, longest_window: u32) -> Result<Self> {
+        let vocab = logits.cols;
         let words = |n: u32| u64::from(n.max(1)) * 4;
         Ok(Sampler {
             vocab,
+            stride: logits.stride,
             params: gpu.uniform("sampling", size_of::<Params>() as u64),
-            best: gpu.storage("sampling best", u64::from(MAX_GROUPS) * 8)?,
+            best: gpu.storage("sampling best", u64::from(MAX_GROUPS) * u64::from(logits.rows) * 8)?,
             bias: gpu.storage("sampling bias", words(vocab))?,
             counts: gpu.storage("sampling counts", words(vocab))?,
             history: gpu.storage("sampling history", words(longest_window))?,
@@ -97,7 +103,8 @@ impl Sampler {
             presence: params.presence,
             frequency: params.frequency,
             window: params.window,
-            pad: [0; 3],
+            stride: self.stride,
+            pad: [0; 2],
         };
         gpu.write(&self.params, 0, bytemuck::bytes_of(&data));
         let mut dense = vec![0f32; self.vocab as usize];
@@ -131,14 +138,22 @@ impl Sampler {
         logits: &GpuTensor,
         tokens: &GpuBuffer,
         adjust: bool,
+        batch: Batch,
     ) -> Result<()> {
+        if adjust && batch != Batch::One {
+            return Err(Error::Internal { what: "penalties on more than one row".to_owned() });
+        }
+        let grid = |x| match batch {
+            Batch::One => Grid::Fixed(x, 1),
+            Batch::Few | Batch::Many => Grid::Tokens { x, rows: 1, tile: 1 },
+        };
         let mut bindings = vec![Binding(0, &self.params), Binding(1, &logits.buffer), Binding(2, &self.best)];
         if adjust {
             bindings.extend([Binding(3, &self.bias), Binding(4, &self.counts)]);
         }
         let key = PipelineKey::new("sample_groups").define_if(adjust, "ADJUST");
         let groups = self.vocab.div_ceil(self.group_size());
-        recorder.dispatch_bound(&key, &bindings, Grid::Fixed(groups, 1))?;
+        recorder.dispatch_bound(&key, &bindings, grid(groups))?;
 
         let mut bindings = vec![
             Binding(0, &self.params),
@@ -151,7 +166,7 @@ impl Sampler {
             bindings.extend([Binding(5, &self.counts), Binding(6, &self.history)]);
         }
         let key = PipelineKey::new("sample_draw").define_if(adjust, "ADJUST");
-        recorder.dispatch_bound(&key, &bindings, Grid::Fixed(1, 1))
+        recorder.dispatch_bound(&key, &bindings, grid(1))
     }
 }
 
@@ -174,5 +189,6 @@ layout_test!(
         presence,
         frequency,
         window,
+        stride,
     }
 );

@@ -1,8 +1,9 @@
 //! Text ↔ tokens: the tokenizer and the chat template, both from the file's own metadata,
-//! and the CPU's part of sampling.
+//! the CPU's part of sampling, and drafts of what may follow.
 
 mod bytes;
 mod clock;
+mod drafts;
 mod pretokenizer;
 mod pycompat;
 mod sampler;
@@ -12,6 +13,7 @@ pub mod template;
 pub mod tokenizer;
 mod vocab;
 
+pub use drafts::Drafter;
 pub use sampler::Sampling;
 pub use stop::{Passed, StopFilter};
 pub use template::{ChatTemplate, Message};

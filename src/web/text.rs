@@ -11,7 +11,7 @@ use web_sys::AbortSignal;
 
 use crate::choice::{self, Why};
 use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
-use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, Prompt, TextEngine};
+use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine};
 use crate::error::{Error, Result};
 use crate::model::Progress;
 use crate::ops::{Backend, GpuBackend};
@@ -27,6 +27,7 @@ struct LoadOptions {
     device: Option<String>,
     threads: Option<f64>,
     activation_bits: Option<f64>,
+    draft_tokens: Option<f64>,
 }
 
 impl LoadOptions {
@@ -143,6 +144,7 @@ struct Info {
     gpu_bytes: u64,
     helper_heap_bytes: u64,
     dispatches_per_token: u64,
+    draft_tokens: u32,
 }
 
 #[derive(Serialize)]
@@ -157,6 +159,8 @@ struct Stats {
     submits_per_token: f64,
     readbacks_per_token: f64,
     weight_bytes_per_token: f64,
+    drafted_tokens: u64,
+    accepted_tokens: u64,
 }
 
 #[derive(Serialize)]
@@ -175,7 +179,7 @@ struct GenerationReport {
 
 fn report(done: Generation, seed: u64) -> GenerationReport {
     let per_second = |tokens: usize, ms: f64| if ms > 0.0 { tokens as f64 / ms * 1e3 } else { 0.0 };
-    let steps = done.decode_steps.max(1) as f64;
+    let decoded = (done.decode_steps + done.accepted).max(1) as f64;
     let traffic = done.decode_traffic;
     let (finish_reason, stop_string) = match done.finish {
         Finish::Stop => ("stop", None),
@@ -198,10 +202,12 @@ fn report(done: Generation, seed: u64) -> GenerationReport {
             decode_ms: done.decode_ms,
             prefill_tokens_per_second: per_second(done.prompt.len() - done.reused, done.prefill_ms),
             decode_tokens_per_second: per_second(done.tokens.len().saturating_sub(1), done.decode_ms),
-            dispatches_per_token: traffic.dispatches as f64 / steps,
-            submits_per_token: traffic.submits as f64 / steps,
-            readbacks_per_token: traffic.readbacks as f64 / steps,
-            weight_bytes_per_token: traffic.weight_bytes as f64 / steps,
+            dispatches_per_token: traffic.dispatches as f64 / decoded,
+            submits_per_token: traffic.submits as f64 / decoded,
+            readbacks_per_token: traffic.readbacks as f64 / decoded,
+            weight_bytes_per_token: traffic.weight_bytes as f64 / decoded,
+            drafted_tokens: done.drafted,
+            accepted_tokens: done.accepted,
         },
     }
 }
@@ -312,11 +318,14 @@ async fn load(
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
     let (wish, threads, bits) =
         (wish(options.device.as_deref())?, options.threads()?, options.activation_bits()?);
+    let draft_tokens =
+        whole("draftTokens", options.draft_tokens.unwrap_or(0.0), f64::from(MAX_DRAFTS))? as u32;
     let mut sources = open_sources(&source, signal)?;
     let tell = |phase, loaded, total| tell(on_progress, signal, phase, loaded, total);
     tell("header", 0, 0)?;
     let directory = read_directory(&mut sources).await?;
-    let context = engine::context_length(&directory, options.context_length)?;
+    let context_length = engine::context_length(&directory, options.context_length)?;
+    let options = engine::LoadOptions { context_length, draft_tokens };
     tell("device", 0, directory.total_bytes())?;
     let choice = choice::choose(wish, &directory).await?;
     let mut total = 0;
@@ -329,16 +338,16 @@ async fn load(
         Some(gpu) => {
             let mut device = gpu_report(gpu.adapter(), &choice.why);
             device.kernels = Some(kernels);
-            let mut backend = GpuBackend::new(gpu, MAX_BATCH, context)?;
+            let mut backend = GpuBackend::new(gpu, MAX_BATCH, context_length)?;
             backend.set_kernels(crate::ops::Kernels { decode: choice.tuning, ..Default::default() });
-            let engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;
+            let engine = TextEngine::load(backend, directory, &mut sources, options, &mut on_weights).await?;
             (Engine::Gpu(Box::new(engine)), device)
         }
         None => {
             let (team, remark) = assemble_team(threads, spawn_helpers.as_ref()).await;
             let backend = CpuBackend::new(CpuOptions { level: Level::best(), bits, team });
             let device = cpu_report(&backend, &choice.why, remark);
-            let engine = TextEngine::load(backend, directory, &mut sources, context, &mut on_weights).await?;
+            let engine = TextEngine::load(backend, directory, &mut sources, options, &mut on_weights).await?;
             (Engine::Cpu(Box::new(engine)), device)
         }
     };
@@ -408,6 +417,7 @@ impl WasmTextModel {
             gpu_bytes,
             helper_heap_bytes,
             dispatches_per_token,
+            draft_tokens: either!(&*engine, e => e.draft_tokens()),
         })
     }
 

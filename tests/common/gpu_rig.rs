@@ -3,7 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use emberglass::ops::{GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Kernels, Precision, Tile, Tuning};
+use emberglass::ops::{
+    GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Kernels, Precision, Tile, Tuning,
+};
 use emberglass::{DType, Gpu, GpuOptions};
 
 use super::cases::image::ImageRig;

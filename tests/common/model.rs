@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test crate uses its part
 
 use emberglass::cpu::Bits;
+use emberglass::engine::LoadOptions;
 use emberglass::ops::{Backend, Kernels, Tuning};
 use emberglass::weights::Directory;
 use emberglass::{
@@ -18,7 +19,11 @@ pub async fn gpu() -> GpuBackend {
     let software = gpu.adapter().is_fallback;
     let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap();
     // As `choose` has it; the others' numbers are the kernel tests' matter.
-    backend.set_kernels(if software { Kernels { decode: Tuning::SOFTWARE, ..Kernels::default() } } else { Kernels::default() });
+    backend.set_kernels(if software {
+        Kernels { decode: Tuning::SOFTWARE, ..Kernels::default() }
+    } else {
+        Kernels::default()
+    });
     backend
 }
 
@@ -40,6 +45,12 @@ pub async fn open() -> (Directory, Vec<Box<dyn ByteSource>>) {
 
 /// That model, loaded.
 pub async fn load<B: Backend + 'static>(backend: B) -> TextEngine<B> {
+    load_for_drafts(backend, 0).await
+}
+
+/// That model, loaded for speculative decoding.
+pub async fn load_for_drafts<B: Backend + 'static>(backend: B, draft_tokens: u32) -> TextEngine<B> {
     let (directory, mut sources) = open().await;
-    TextEngine::load(backend, directory, &mut sources, CONTEXT, &mut |_| Ok(())).await.unwrap()
+    let options = LoadOptions { context_length: CONTEXT, draft_tokens };
+    TextEngine::load(backend, directory, &mut sources, options, &mut |_| Ok(())).await.unwrap()
 }

@@ -52,7 +52,7 @@ pub async fn split_vocabulary() {
         let (logits, layout) = s.output(1, rows);
         let want = w.times(&n.rows[0], Inputs::Floats);
         let norm = Norm { gain: &n.gain, eps: EPS, bias_at: None };
-        s.backend.head(&n.x, &norm, &w.weight, &logits).unwrap();
+        s.backend.head(&n.x, &norm, &w.weight, &logits, Batch::One).unwrap();
         let plan = s.backend.finish();
         let parts = GpuBackend::dispatches(&plan);
         assert_eq!(parts > 1, dtype != DType::Q4_0, "{}: {parts} parts", dtype.name());

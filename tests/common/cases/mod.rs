@@ -10,7 +10,7 @@ mod sample;
 pub use attention::attention;
 pub use embed::{embed, split_vocabulary};
 pub use project::{gate_up, head, project_add, qkv};
-pub use sample::{sample_chain, sample_greedy};
+pub use sample::{sample_chain, sample_few, sample_greedy};
 
 use emberglass::DType;
 use emberglass::ops::{Batch, HeadShape, RopePairs, Segment, Step};
@@ -38,8 +38,9 @@ fn shapes(dtype: DType) -> Vec<(usize, usize)> {
     }
 }
 
-const BATCHES: [(Batch, usize); 5] = [
+const BATCHES: [(Batch, usize); 6] = [
     (Batch::One, 1),
+    (Batch::Few, 3),
     (Batch::Many, 1),
     (Batch::Many, 3),
     (Batch::Many, 32),

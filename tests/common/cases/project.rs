@@ -61,20 +61,21 @@ pub async fn gate_up<R: Rig>(dtype: DType) {
     }
 }
 
-/// logits = W · norm(x[row]).
+/// logits = W · norm(x[row]), or of every row.
 pub async fn head<R: Rig>(dtype: DType) {
     for (cols, rows) in shapes(dtype) {
         for inputs in INPUTS {
             let mut s = Setup::<R>::new((cols * 1000 + rows + 2) as u64).await;
             let w = s.matrix(cols, &[(dtype, rows)], 1);
             let n = s.normed(4, cols, 0, inputs);
-            for row in [0, 3] {
-                let (logits, layout) = s.output(1, rows);
-                let want = w.times(&n.rows[row], inputs);
+            for (batch, row, count) in [(Batch::One, 0, 1), (Batch::One, 3, 1), (Batch::Few, 0, 4)] {
+                let (logits, layout) = s.output(count, rows);
+                let of_rows = n.rows[row..row + count].iter();
+                let want: Vec<Sum> = of_rows.flat_map(|x| w.times(x, inputs)).collect();
                 let norm = Norm { gain: &n.gain, eps: EPS, bias_at: None };
-                s.backend.head(&n.x, &norm, &w.weight, &logits).unwrap();
+                s.backend.head(&n.x, &norm, &w.weight, &logits, batch).unwrap();
                 s.run(step(0, 4, row)).await;
-                let what = format!("head {} {cols}x{rows} row {row} {inputs:?}", dtype.name());
+                let what = format!("head {} {cols}x{rows} {batch:?} row {row} {inputs:?}", dtype.name());
                 s.check(&what, &logits, &layout, &want, cols).await;
             }
         }

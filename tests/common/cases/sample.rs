@@ -1,6 +1,6 @@
 //! Sampling.
 
-use emberglass::ops::{SampleParams, Step};
+use emberglass::ops::{Batch, MAX_FEW, SampleParams, Step};
 
 use super::{Setup, step};
 use crate::common::rig::Rig;
@@ -31,7 +31,7 @@ impl<R: Rig> Sampling<R> {
         let mut setup = Setup::<R>::new(seed).await;
         let logits = setup.backend.tensor("logits", 1, vocab as u32).unwrap();
         let plans = [false, true].map(|adjust| {
-            setup.backend.sample(&logits, adjust).unwrap();
+            setup.backend.sample(&logits, adjust, Batch::One).unwrap();
             setup.backend.finish()
         });
         Sampling { setup, logits, plans }
@@ -42,8 +42,8 @@ impl<R: Rig> Sampling<R> {
         raw.resize(self.setup.backend.stride(&self.logits), f32::MAX); // padding must never win
         self.setup.backend.write_raw(&self.logits, &raw);
         let step = Step { counter, ..step(0, 1, 0) };
-        let ticket = self.setup.backend.run_and_fetch(&[&self.plans[usize::from(adjust)]], step).unwrap();
-        self.setup.backend.token(ticket).await.unwrap()
+        let ticket = self.setup.backend.run_and_fetch(&[&self.plans[usize::from(adjust)]], step, 1).unwrap();
+        self.setup.backend.drawn(ticket).await.unwrap()[0]
     }
 }
 
@@ -63,6 +63,34 @@ pub async fn sample_greedy<R: Rig>() {
         }
         let negative = vec![-3e30; vocab];
         assert_eq!(s.draw(&negative, false, 0).await, 0, "all equal");
+    }
+}
+
+/// A few rows at once: each as if it were alone, greedy and drawn.
+pub async fn sample_few<R: Rig>() {
+    for vocab in [65, 49_152] {
+        for (top_k, temperature) in [(1, 0.0), (40, 1.5)] {
+            let mut alone = Sampling::<R>::new(vocab, 5).await;
+            let mut few = Setup::<R>::new(5).await;
+            let params = SampleParams { top_k, temperature, seed: 7, ..params() };
+            let rows: Vec<Vec<f32>> = (0..MAX_FEW).map(|_| few.random.floats(vocab)).collect();
+            let logits = few.tensor(&rows);
+            few.backend.sample(&logits, false, Batch::Few).unwrap();
+            let plan = few.backend.finish();
+            for s in [&mut alone.setup.backend, &mut few.backend] {
+                s.set_sampling(&params, &[], &[]).unwrap();
+            }
+            for count in [1, 3, MAX_FEW] {
+                let step = Step { counter: 11, ..step(0, count as usize, 0) };
+                let ticket = few.backend.run_and_fetch(&[&plan], step, count).unwrap();
+                let drawn = few.backend.drawn(ticket).await.unwrap();
+                assert_eq!(drawn.len(), count as usize);
+                for ((counter, token), row) in (11..).zip(drawn).zip(&rows) {
+                    assert_eq!(token, alone.draw(row, false, counter).await, "{vocab} {top_k} {counter}");
+                }
+            }
+            assert!(few.backend.sample(&logits, true, Batch::Few).is_err(), "penalties go one by one");
+        }
     }
 }
 

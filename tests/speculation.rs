@@ -1,0 +1,214 @@
+//! Speculative decoding of the real SmolLM2 file: every text is that of plain decoding, whatever ends it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+#[path = "common/model.rs"]
+mod model;
+
+use std::cell::Cell;
+
+use emberglass::cpu::Bits;
+use emberglass::engine::{LoadOptions, MAX_DRAFTS};
+use emberglass::ops::Backend;
+use emberglass::{Finish, GenerateOptions, Generation, Message, Prompt, Sampling, TextEngine};
+
+/// Software GPUs are slow: there fewer tokens must do.
+async fn speculation<B: Backend + 'static>(backend: B, tokens: usize) {
+    let mut model = model::load_for_drafts(backend, MAX_DRAFTS).await;
+    assert_eq!(model.draft_tokens(), B::MOST_DRAFTS, "a verification must have a step's very bits");
+    texts_are_the_same(&mut model, tokens).await;
+    every_end_is_the_same(&mut model).await;
+    the_cache_holds_what_was_accepted(&mut model, tokens).await;
+    off_where_draws_wait_for_each_other(&mut model).await;
+}
+
+#[test]
+fn on_the_gpu() {
+    pollster::block_on(async { speculation(model::gpu().await, 24).await });
+}
+
+#[test]
+fn on_the_cpu() {
+    pollster::block_on(speculation(model::cpu(Bits::Sixteen), 96));
+}
+
+#[test]
+fn eight_bit_activations_on_the_cpu() {
+    pollster::block_on(async {
+        let mut model = model::load_for_drafts(model::cpu(Bits::Eight), 3).await;
+        texts_are_the_same(&mut model, 48).await;
+    });
+}
+
+#[test]
+fn too_many_drafts_are_refused() {
+    pollster::block_on(async {
+        let (directory, mut sources) = model::open().await;
+        let options = LoadOptions { context_length: 64, draft_tokens: MAX_DRAFTS + 1 };
+        let cpu = model::cpu(Bits::Sixteen);
+        let loading = TextEngine::load(cpu, directory, &mut sources, options, &mut |_| Ok(())).await;
+        assert_eq!(loading.err().unwrap().code(), "invalid-option");
+    });
+}
+
+const CODE: &str = "Repeat this text word for word:\n\ndef area(shape):\n    if shape.kind == \"circle\":\n        \
+    return 3.14159 * shape.radius * shape.radius\n    if shape.kind == \"square\":\n        \
+    return shape.side * shape.side\n    raise ValueError(\"unknown shape: \" + shape.kind)\n";
+
+const LIST: &str = "Monday: bread, milk, eggs\nTuesday: bread, milk, apples\nWednesday: bread, milk, eggs\n\
+    Thursday: bread, milk, apples\nFriday:";
+
+fn chat(text: &str) -> Prompt {
+    Prompt::Messages(vec![Message::new("user", text)])
+}
+
+/// Prose that begins anew.
+fn prose() -> Prompt {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/alice.txt");
+    let alice = std::fs::read_to_string(path).unwrap();
+    let words: Vec<&str> = alice.split_whitespace().take(120).collect();
+    Prompt::Text(format!("{}\n\n{}", words.join(" "), words[..8].join(" ")))
+}
+
+fn greedy(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions {
+        sampling: Sampling { temperature: 0.0, ..Default::default() },
+        max_tokens: Some(max_tokens),
+        ..Default::default()
+    }
+}
+
+fn sampled(max_tokens: usize, seed: u64) -> GenerateOptions {
+    GenerateOptions { sampling: Sampling { seed, ..Default::default() }, ..greedy(max_tokens) }
+}
+
+async fn generate<B: Backend + 'static>(
+    model: &mut TextEngine<B>,
+    prompt: &Prompt,
+    options: &GenerateOptions,
+) -> Generation {
+    model.generate(prompt, options, &mut |_| (), &|| false).await.unwrap()
+}
+
+/// The same without speculation: a bias switches it off, and one of zero changes nothing else.
+async fn plain<B: Backend + 'static>(
+    model: &mut TextEngine<B>,
+    prompt: &Prompt,
+    options: &GenerateOptions,
+) -> Generation {
+    let mut options = options.clone();
+    options.sampling.logit_bias = vec![(0, 0.0)];
+    let done = generate(model, prompt, &options).await;
+    assert_eq!(done.drafted, 0);
+    done
+}
+
+fn same(what: &str, fast: &Generation, plain: &Generation) {
+    assert_eq!(fast.tokens, plain.tokens, "{what}");
+    assert_eq!((&fast.text, &fast.finish), (&plain.text, &plain.finish), "{what}");
+}
+
+async fn texts_are_the_same<B: Backend + 'static>(model: &mut TextEngine<B>, tokens: usize) {
+    let (mut drafted, mut accepted) = (0, 0);
+    let prompts = [
+        ("code", chat(CODE)),
+        ("list", Prompt::Text(LIST.into())),
+        ("prose", prose()),
+        ("question", chat("What is the capital of France?")),
+    ];
+    for (name, prompt) in prompts {
+        for (how, options) in [("greedy", greedy(tokens)), ("sampled", sampled(tokens, 3))] {
+            let slow = plain(model, &prompt, &options).await;
+            let fast = generate(model, &prompt, &options).await;
+            same(&format!("{name}, {how}"), &fast, &slow);
+            println!(
+                "{name}, {how}: {} tokens in {} steps, {} of {} drafts accepted; {:.0} ms, plain {:.0} ms",
+                fast.tokens.len(),
+                fast.decode_steps,
+                fast.accepted,
+                fast.drafted,
+                fast.decode_ms,
+                slow.decode_ms,
+            );
+            if name != "question" {
+                assert!(fast.accepted > 0, "{name}, {how}");
+            }
+            assert!(fast.accepted <= fast.drafted);
+            (drafted, accepted) = (drafted + fast.drafted, accepted + fast.accepted);
+        }
+    }
+    assert!(accepted < drafted, "none of {drafted} drafts was rejected");
+}
+
+async fn every_end_is_the_same<B: Backend + 'static>(model: &mut TextEngine<B>) {
+    let prompt = chat(CODE);
+    let whole = plain(model, &prompt, &greedy(32)).await;
+    // What drew more tokens than stand in the text was cut in the middle.
+    let cut = |done: &Generation| done.decode_steps + done.accepted + 1 > done.tokens.len() as u64;
+
+    for most in [1, 2, 3, 5, 8, 13] {
+        let done = generate(model, &prompt, &greedy(most)).await;
+        assert_eq!(done.tokens, whole.tokens[..most]);
+        assert_eq!(done.finish, Finish::Length);
+    }
+
+    let mut cuts = 0;
+    for stop in ["shape", "kind", "circle", "return", "3.14", "radius"] {
+        let options = GenerateOptions { stop: vec![stop.to_owned()], ..greedy(32) };
+        let slow = plain(model, &prompt, &options).await;
+        let mut shown = String::new();
+        let fast = model.generate(&prompt, &options, &mut |p| shown.push_str(p), &|| false).await.unwrap();
+        same(stop, &fast, &slow);
+        assert_eq!(fast.finish, Finish::StopString(stop.to_owned()));
+        assert_eq!(shown, fast.text);
+        cuts += u32::from(cut(&fast));
+    }
+    assert!(cuts > 0, "no stop string fell among accepted drafts");
+
+    let heard = Cell::new(0);
+    let cancelled = || heard.get() >= 9;
+    let done = model.generate(&prompt, &greedy(32), &mut |_| heard.set(heard.get() + 1), &cancelled).await;
+    let done = done.unwrap();
+    assert_eq!(done.finish, Finish::Aborted);
+    assert_eq!(heard.get(), 9);
+    assert_eq!(done.tokens, whole.tokens[..done.tokens.len()]);
+
+    same("after all of that", &generate(model, &prompt, &greedy(32)).await, &whole);
+
+    // The context ends among drafts: nothing is better foretold than more of the same.
+    let long = GenerateOptions { ignore_end: true, ..greedy(usize::MAX) };
+    for length in [495, 500, 511] {
+        let prompt = Prompt::Tokens(vec![500; length]);
+        let slow = plain(model, &prompt, &long).await;
+        let fast = generate(model, &prompt, &long).await;
+        same("to the end of the context", &fast, &slow);
+        assert_eq!(fast.finish, Finish::ContextFull);
+        assert_eq!(fast.tokens.len(), 513 - length);
+    }
+}
+
+/// A second turn goes on from the cache, in which rejected drafts have left what is not of the text.
+async fn the_cache_holds_what_was_accepted<B: Backend + 'static>(model: &mut TextEngine<B>, tokens: usize) {
+    for seed in [3, 4] {
+        let first = generate(model, &Prompt::Text(LIST.into()), &sampled(tokens.min(40), seed)).await;
+        assert!(first.accepted < first.drafted, "no draft was rejected");
+        let more = model.encode(&Prompt::Text("\n\nMonday:".into())).unwrap();
+        let prompt = Prompt::Tokens([first.prompt.clone(), first.tokens.clone(), more].concat());
+        let reused = generate(model, &prompt, &greedy(16)).await;
+        assert!(reused.reused >= first.prompt.len() + first.tokens.len() - 1, "{} reused", reused.reused);
+        generate(model, &Prompt::Tokens(vec![7]), &greedy(1)).await;
+        let fresh = plain(model, &prompt, &greedy(16)).await;
+        assert_eq!(fresh.reused, 0);
+        same("a second turn", &reused, &fresh);
+    }
+}
+
+async fn off_where_draws_wait_for_each_other<B: Backend + 'static>(model: &mut TextEngine<B>) {
+    let repeating = Prompt::Text(LIST.into());
+    let mut penalized = greedy(4);
+    penalized.sampling.presence_penalty = 0.5;
+    let mut open = sampled(4, 1);
+    open.sampling.top_k = 0;
+    for options in [penalized, open] {
+        assert_eq!(generate(model, &repeating, &options).await.drafted, 0);
+    }
+}
