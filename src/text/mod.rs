@@ -2,6 +2,7 @@
 //! and the CPU's part of sampling.
 
 mod bytes;
+mod category;
 mod clock;
 mod pretokenizer;
 mod pycompat;
