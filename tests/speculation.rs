@@ -11,31 +11,54 @@ use emberglass::engine::{LoadOptions, MAX_DRAFTS};
 use emberglass::ops::Backend;
 use emberglass::{Finish, GenerateOptions, Generation, Message, Prompt, Sampling, TextEngine};
 
-/// Software GPUs are slow: there fewer tokens must do.
-async fn speculation<B: Backend + 'static>(backend: B, tokens: usize) {
+/// How much is computed: software GPUs are slow.
+struct Size {
+    /// Most of a text.
+    tokens: usize,
+    /// Of the prompts, so many.
+    prompts: usize,
+    /// Where `max_tokens` ends the text.
+    limits: &'static [usize],
+    /// What ends it otherwise.
+    stops: &'static [&'static str],
+    /// Prompts that nearly fill the context.
+    lengths: &'static [usize],
+}
+
+const FAST: Size = Size {
+    tokens: 96,
+    prompts: 4,
+    limits: &[1, 2, 3, 5, 8, 13],
+    stops: &["milk", "eggs", "apples", "Thursday", "day", ":"],
+    lengths: &[495, 500, 511],
+};
+
+const SLOW: Size = Size { tokens: 16, prompts: 2, limits: &[2, 7], stops: &["eggs"], lengths: &[508] };
+
+async fn speculation<B: Backend + 'static>(backend: B, size: &Size) {
     let mut model = model::load_for_drafts(backend, MAX_DRAFTS).await;
     assert_eq!(model.draft_tokens(), B::MOST_DRAFTS, "a verification must have a step's very bits");
-    texts_are_the_same(&mut model, tokens).await;
-    every_end_is_the_same(&mut model).await;
-    the_cache_holds_what_was_accepted(&mut model, tokens).await;
+    texts_are_the_same(&mut model, size).await;
+    every_end_is_the_same(&mut model, size).await;
+    the_cache_holds_what_was_accepted(&mut model).await;
     off_where_draws_wait_for_each_other(&mut model).await;
 }
 
 #[test]
 fn on_the_gpu() {
-    pollster::block_on(async { speculation(model::gpu().await, 24).await });
+    pollster::block_on(async { speculation(model::gpu().await, &SLOW).await });
 }
 
 #[test]
 fn on_the_cpu() {
-    pollster::block_on(speculation(model::cpu(Bits::Sixteen), 96));
+    pollster::block_on(speculation(model::cpu(Bits::Sixteen), &FAST));
 }
 
 #[test]
 fn eight_bit_activations_on_the_cpu() {
     pollster::block_on(async {
         let mut model = model::load_for_drafts(model::cpu(Bits::Eight), 3).await;
-        texts_are_the_same(&mut model, 48).await;
+        texts_are_the_same(&mut model, &FAST).await;
     });
 }
 
@@ -107,16 +130,16 @@ fn same(what: &str, fast: &Generation, plain: &Generation) {
     assert_eq!((&fast.text, &fast.finish), (&plain.text, &plain.finish), "{what}");
 }
 
-async fn texts_are_the_same<B: Backend + 'static>(model: &mut TextEngine<B>, tokens: usize) {
+async fn texts_are_the_same<B: Backend + 'static>(model: &mut TextEngine<B>, size: &Size) {
     let (mut drafted, mut accepted) = (0, 0);
     let prompts = [
-        ("code", chat(CODE)),
         ("list", Prompt::Text(LIST.into())),
-        ("prose", prose()),
         ("question", chat("What is the capital of France?")),
+        ("code", chat(CODE)),
+        ("prose", prose()),
     ];
-    for (name, prompt) in prompts {
-        for (how, options) in [("greedy", greedy(tokens)), ("sampled", sampled(tokens, 3))] {
+    for (name, prompt) in prompts.into_iter().take(size.prompts) {
+        for (how, options) in [("greedy", greedy(size.tokens)), ("sampled", sampled(size.tokens, 3))] {
             let slow = plain(model, &prompt, &options).await;
             let fast = generate(model, &prompt, &options).await;
             same(&format!("{name}, {how}"), &fast, &slow);
@@ -139,21 +162,22 @@ async fn texts_are_the_same<B: Backend + 'static>(model: &mut TextEngine<B>, tok
     assert!(accepted < drafted, "none of {drafted} drafts was rejected");
 }
 
-async fn every_end_is_the_same<B: Backend + 'static>(model: &mut TextEngine<B>) {
-    let prompt = chat(CODE);
-    let whole = plain(model, &prompt, &greedy(32)).await;
+async fn every_end_is_the_same<B: Backend + 'static>(model: &mut TextEngine<B>, size: &Size) {
+    let prompt = Prompt::Text(LIST.into());
+    let most = size.tokens.min(40);
+    let whole = plain(model, &prompt, &greedy(most)).await;
     // What drew more tokens than stand in the text was cut in the middle.
     let cut = |done: &Generation| done.decode_steps + done.accepted + 1 > done.tokens.len() as u64;
 
-    for most in [1, 2, 3, 5, 8, 13] {
-        let done = generate(model, &prompt, &greedy(most)).await;
-        assert_eq!(done.tokens, whole.tokens[..most]);
+    for &limit in size.limits {
+        let done = generate(model, &prompt, &greedy(limit)).await;
+        assert_eq!(done.tokens, whole.tokens[..limit]);
         assert_eq!(done.finish, Finish::Length);
     }
 
     let mut cuts = 0;
-    for stop in ["shape", "kind", "circle", "return", "3.14", "radius"] {
-        let options = GenerateOptions { stop: vec![stop.to_owned()], ..greedy(32) };
+    for &stop in size.stops {
+        let options = GenerateOptions { stop: vec![stop.to_owned()], ..greedy(most) };
         let slow = plain(model, &prompt, &options).await;
         let mut shown = String::new();
         let fast = model.generate(&prompt, &options, &mut |p| shown.push_str(p), &|| false).await.unwrap();
@@ -166,17 +190,17 @@ async fn every_end_is_the_same<B: Backend + 'static>(model: &mut TextEngine<B>) 
 
     let heard = Cell::new(0);
     let cancelled = || heard.get() >= 9;
-    let done = model.generate(&prompt, &greedy(32), &mut |_| heard.set(heard.get() + 1), &cancelled).await;
+    let done = model.generate(&prompt, &greedy(most), &mut |_| heard.set(heard.get() + 1), &cancelled).await;
     let done = done.unwrap();
     assert_eq!(done.finish, Finish::Aborted);
     assert_eq!(heard.get(), 9);
     assert_eq!(done.tokens, whole.tokens[..done.tokens.len()]);
 
-    same("after all of that", &generate(model, &prompt, &greedy(32)).await, &whole);
+    same("after all of that", &generate(model, &prompt, &greedy(most)).await, &whole);
 
     // The context ends among drafts: nothing is better foretold than more of the same.
     let long = GenerateOptions { ignore_end: true, ..greedy(usize::MAX) };
-    for length in [495, 500, 511] {
+    for &length in size.lengths {
         let prompt = Prompt::Tokens(vec![500; length]);
         let slow = plain(model, &prompt, &long).await;
         let fast = generate(model, &prompt, &long).await;
@@ -187,16 +211,16 @@ async fn every_end_is_the_same<B: Backend + 'static>(model: &mut TextEngine<B>) 
 }
 
 /// A second turn goes on from the cache, in which rejected drafts have left what is not of the text.
-async fn the_cache_holds_what_was_accepted<B: Backend + 'static>(model: &mut TextEngine<B>, tokens: usize) {
+async fn the_cache_holds_what_was_accepted<B: Backend + 'static>(model: &mut TextEngine<B>) {
     for seed in [3, 4] {
-        let first = generate(model, &Prompt::Text(LIST.into()), &sampled(tokens.min(40), seed)).await;
+        let first = generate(model, &Prompt::Text(LIST.into()), &sampled(24, seed)).await;
         assert!(first.accepted < first.drafted, "no draft was rejected");
         let more = model.encode(&Prompt::Text("\n\nMonday:".into())).unwrap();
         let prompt = Prompt::Tokens([first.prompt.clone(), first.tokens.clone(), more].concat());
-        let reused = generate(model, &prompt, &greedy(16)).await;
+        let reused = generate(model, &prompt, &greedy(8)).await;
         assert!(reused.reused >= first.prompt.len() + first.tokens.len() - 1, "{} reused", reused.reused);
         generate(model, &Prompt::Tokens(vec![7]), &greedy(1)).await;
-        let fresh = plain(model, &prompt, &greedy(16)).await;
+        let fresh = plain(model, &prompt, &greedy(8)).await;
         assert_eq!(fresh.reused, 0);
         same("a second turn", &reused, &fresh);
     }
