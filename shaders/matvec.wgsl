@@ -9,6 +9,7 @@
 // DOT4: x is rounded to whole numbers of 16 bits there, a scale a block, and meets the weights' bytes in dot4I8Packed.
 // SUBGROUPS: the lanes of a pair are neighbours and their sums meet by shuffles; otherwise neighbouring threads take
 // neighbouring pairs, whose weights lie side by side, and the sums meet in workgroup memory.
+// QUADS, with one lane: the four threads of a quad read a quarter of x each and broadcast it.
 #import shared/weights.wgsl
 #import shared/project.wgsl
 
@@ -107,6 +108,23 @@ struct Input {
   sum: f32,
 }
 
+#ifdef QUADS
+fn input_block(block: u32, token: u32, lane: u32) -> Input {
+  let k4 = block * 8u + lane % 4u;
+  let near = input_at(k4, token);
+  let far = input_at(k4 + 4u, token);
+  let x0 = quadBroadcast(near, 0u);
+  let x1 = quadBroadcast(near, 1u);
+  let x2 = quadBroadcast(near, 2u);
+  let x3 = quadBroadcast(near, 3u);
+  let x4 = quadBroadcast(far, 0u);
+  let x5 = quadBroadcast(far, 1u);
+  let x6 = quadBroadcast(far, 2u);
+  let x7 = quadBroadcast(far, 3u);
+  let t = ((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7));
+  return Input(x0, x1, x2, x3, x4, x5, x6, x7, (t.x + t.y) + (t.z + t.w));
+}
+#else
 fn input_block(block: u32, token: u32) -> Input {
   let k4 = block * 8u;
   let x0 = input_at(k4, token);
@@ -120,6 +138,7 @@ fn input_block(block: u32, token: u32) -> Input {
   let t = ((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7));
   return Input(x0, x1, x2, x3, x4, x5, x6, x7, (t.x + t.y) + (t.z + t.w));
 }
+#endif
 
 fn block_dot(row: u32, block: u32, in: Input) -> f32 {
   let w = load_block(row, block, params.blocks);
@@ -192,7 +211,11 @@ fn main(
 #endif
   var sums = vec4<f32>();
   for (var block = lane; block < params.blocks; block += LANES) {
+#ifdef QUADS
+    let in = input_block(block, token, subgroup_lane);
+#else
     let in = input_block(block, token);
+#endif
     sums.x += block_dot(row0, block, in);
     sums.y += block_dot(row0 + params.pair_stride, block, in);
 #ifdef PAIRS_2

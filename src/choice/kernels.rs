@@ -168,7 +168,7 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
         times.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if index == 0 {
             let mut best = f64::INFINITY;
-            for tile in Tile::ALL {
+            for tile in Tile::ALL.into_iter().filter(|tile| tile.possible(gpu.subgroup_size())) {
                 if now_ms() - begun > BUDGET_MS {
                     break;
                 }

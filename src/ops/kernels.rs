@@ -14,7 +14,8 @@ pub struct Tuning {
     pub lanes: u32,
     /// Row pairs of a thread: 1 or 2. Two read x half as often.
     pub pairs: u32,
-    /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads.
+    /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads. With one lane: four threads read x for
+    /// each other.
     pub subgroups: bool,
     /// Activations are whole numbers of 16 bits, and products are `dot4I8Packed`. Where weights are floats or x is
     /// long it makes no difference.
@@ -23,7 +24,7 @@ pub struct Tuning {
 
 impl Tuning {
     /// What there is to choose from. The first is the default.
-    pub const ALL: [Tuning; 11] = [
+    pub const ALL: [Tuning; 12] = [
         Tuning::new(8, 1),
         Tuning::new(8, 1).subgroups(),
         Tuning::new(4, 1),
@@ -34,6 +35,7 @@ impl Tuning {
         Tuning::new(4, 1).subgroups(),
         Tuning::new(4, 1).subgroups().dot4(),
         Tuning::new(1, 2),
+        Tuning::new(1, 2).subgroups(),
         Tuning::new(1, 2).dot4(),
     ];
 
@@ -55,7 +57,7 @@ impl Tuning {
     /// Whether a device can do it whose subgroups have at least so many threads.
     #[must_use]
     pub fn possible(self, subgroup_size: u32) -> bool {
-        !self.subgroups || self.lanes <= subgroup_size
+        !self.subgroups || self.lanes.max(4) <= subgroup_size
     }
 
     /// No more lanes than there are blocks to take.
@@ -81,18 +83,26 @@ pub enum Tile {
     Memory,
     /// A thread's weights in registers, activations read by all threads at once (`matmul_rows.wgsl`).
     Rows,
+    /// The same, and four threads load activations for each other; needs subgroups.
+    Quads,
 }
 
 impl Tile {
     /// What there is to choose from. The first is the default.
-    pub const ALL: [Tile; 2] = [Tile::Memory, Tile::Rows];
+    pub const ALL: [Tile; 3] = [Tile::Memory, Tile::Rows, Tile::Quads];
 
     /// Shader, row pairs and tokens of a workgroup.
     pub(super) fn shape(self) -> (&'static str, u32, u32) {
         match self {
             Tile::Memory => ("matmul", 32, 32),
-            Tile::Rows => ("matmul_rows", 64, 16),
+            Tile::Rows | Tile::Quads => ("matmul_rows", 128, 16),
         }
+    }
+
+    /// Whether a device can do it whose subgroups have at least so many threads.
+    #[must_use]
+    pub fn possible(self, subgroup_size: u32) -> bool {
+        self != Tile::Quads || subgroup_size >= 4
     }
 }
 
@@ -101,6 +111,7 @@ impl fmt::Display for Tile {
         f.write_str(match self {
             Tile::Memory => "memory",
             Tile::Rows => "rows",
+            Tile::Quads => "quads",
         })
     }
 }
@@ -123,7 +134,7 @@ impl Variant {
     /// Whether a device can do it whose subgroups have at least so many threads.
     #[must_use]
     pub fn possible(self, subgroup_size: u32) -> bool {
-        self.decode.possible(subgroup_size)
+        self.decode.possible(subgroup_size) && self.prefill.possible(subgroup_size)
     }
 }
 

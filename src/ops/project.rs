@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
 
 use super::gpu_backend::{GpuCache, GpuTensor};
-use super::kernels::{Kernels, Tuning};
+use super::kernels::{Kernels, Tile, Tuning};
 use super::weight::{BLOCK, GpuWeight};
 use super::{Batch, HeadShape};
 
@@ -146,13 +146,17 @@ impl Projection<'_> {
                     let whole = dot4 && held && part.scales.is_some() && blocks * (128 + 80) <= WHOLE_BYTES;
                     key = key.define_if(lanes == 1, "LANES_1").define_if(each == 2, "PAIRS_2");
                     key = key.define_if(subgroups, "SUBGROUPS").define_if(whole, "DOT4");
+                    key = key.define_if(subgroups && lanes == 1, "QUADS");
                     key = key.constant("LANES", lanes).constant("PAIRS", each);
                     Grid::Rows {
                         groups: pairs.div_ceil(64 / lanes * each),
                         each_token: self.batch == Batch::Few,
                     }
                 }
-                Batch::Many => Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tile_tokens },
+                Batch::Many => {
+                    key = key.define_if(variant.prefill == Tile::Quads, "QUADS");
+                    Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tile_tokens }
+                }
             };
             recorder.dispatch(&key, (2, &params), &bindings, grid, part.bytes)?;
         }
