@@ -197,12 +197,18 @@ fn main(
   }
   workgroupBarrier();
 #endif
+#ifdef LANES_1
+  // Written out: quads may only broadcast where all threads certainly take the same turns.
+  let lane = 0u;
+  let column = local;
+#else
 #ifdef SUBGROUPS
   let lane = local % LANES;
   let column = local / LANES;
 #else
   let lane = local / PER;
   let column = local % PER;
+#endif
 #endif
   let first = (group.z * groups.y + group.y) * PER * PAIRS + column;
   let row0 = pair_row(min(first, params.pairs - 1u));
