@@ -3,7 +3,7 @@
 
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
-use emberglass::ops::{Backend, Tuning};
+use emberglass::ops::{Backend, KvType, Tuning};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, CpuOptions, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine,
@@ -46,7 +46,11 @@ pub async fn load<B: Backend + 'static>(backend: B) -> TextEngine<B> {
 
 /// That model, loaded for speculative decoding.
 pub async fn load_for_drafts<B: Backend + 'static>(backend: B, draft_tokens: u32) -> TextEngine<B> {
+    load_with(backend, LoadOptions { context_length: CONTEXT, kv: KvType::F32, draft_tokens }).await
+}
+
+/// That model, with other options.
+pub async fn load_with<B: Backend + 'static>(backend: B, options: LoadOptions) -> TextEngine<B> {
     let (directory, mut sources) = open().await;
-    let options = LoadOptions { context_length: CONTEXT, draft_tokens };
     TextEngine::load(backend, directory, &mut sources, options, &mut |_| Ok(())).await.unwrap()
 }
