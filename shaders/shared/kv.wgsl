@@ -76,14 +76,14 @@ fn store_block(token: u32, kv_head: u32, block: u32) {
   let is_k = block < HEAD_BLOCKS;
   let heads = params.kv_heads * GROUP + kv_head;
   let row = select(heads + params.kv_heads, heads, is_k);
-  let from = token * params.qkv_stride + row * HEAD_VEC4 + block % HEAD_BLOCKS * BLOCK_VEC4;
+  let source = token * params.qkv_stride + row * HEAD_VEC4 + block % HEAD_BLOCKS * BLOCK_VEC4;
   let pos = step.pos + token;
   let apart = select(1u, KV_PANEL, is_k);
   let to = select(v_at(kv_head, pos), k_at(kv_head, pos), is_k) + block % HEAD_BLOCKS * BLOCK_VEC4 * apart;
 #ifdef KV_Q8_0
   var sizes = vec4<f32>();
   for (var i = 0u; i < BLOCK_VEC4; i++) {
-    sizes = max(sizes, abs(qkv[from + i]));
+    sizes = max(sizes, abs(qkv[source + i]));
   }
   let most = max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));
   // The inverse of a smaller number would be infinite.
@@ -91,7 +91,7 @@ fn store_block(token: u32, kv_head: u32, block: u32) {
   cache[select(v_scale_at(to), k_scale_at(to), is_k)] = bitcast<u32>(most / 127.0);
 #endif
   for (var i = 0u; i < BLOCK_VEC4; i++) {
-    let value = qkv[from + i];
+    let value = qkv[source + i];
 #ifdef KV_Q8_0
     let q = bitcast<vec4<u32>>(vec4<i32>(round(value * steps))) & vec4<u32>(255u);
     cache[to + i * apart] = q.x | (q.y << 8u) | (q.z << 16u) | (q.w << 24u);

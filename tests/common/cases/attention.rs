@@ -8,10 +8,11 @@ use crate::common::compare::{GUARD, Layout, assert_close};
 use crate::common::rig::Rig;
 use crate::reference::{attention as oracle, cache};
 
-/// Groups of 1, 2, 3, 4 and 7 query heads; the last but one is cut unevenly, the last too wide for splits.
+/// Groups of 1, 2, 3, 4 and 7 query heads, the 7 cut unevenly; the last is too wide for splits, and its cache short.
 fn shapes(kv: KvType) -> Vec<HeadShape> {
-    let kinds = [(1, 1, 32), (9, 3, 64), (4, 2, 128), (4, 1, 256), (7, 1, 96), (26, 13, 128)];
-    kinds.iter().map(|&(h, g, dim)| HeadShape { kv, ..heads(h, g, dim, 600) }).collect()
+    let narrow = [(1, 1, 32), (9, 3, 64), (4, 2, 128), (4, 1, 256), (7, 1, 96)];
+    let shapes = narrow.map(|(h, g, dim)| heads(h, g, dim, 600)).into_iter().chain([heads(26, 13, 128, 100)]);
+    shapes.map(|shape| HeadShape { kv, ..shape }).collect()
 }
 
 /// Attention and its projection (an identity, so that its output shows), decode and prefill.
@@ -48,6 +49,9 @@ async fn attention_over<R: Rig>(kv: KvType) {
 }
 
 async fn check_attention<R: Rig>(shape: HeadShape, batch: Batch, count: usize, pos: usize) {
+    if pos + count > shape.capacity as usize {
+        return;
+    }
     let what = format!("attention {shape:?} {batch:?} {count} at {pos}");
     let (dim, capacity) = (shape.head_dim as usize, shape.capacity as usize);
     let (width, kv_width) = (shape.heads as usize * dim, shape.kv_heads as usize * dim);
