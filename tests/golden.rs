@@ -73,7 +73,7 @@ fn eight_bit_activations_on_the_cpu() {
 async fn cache_types_agree<B: Backend + 'static>(make: impl AsyncFn() -> B, positions: usize, bar: Bar) {
     let tokens = &ids(&reference()["tokens"])[..positions];
     let mut exact = Vec::new();
-    for (kv, mean_kl) in [(KvType::F32, 0.0), (KvType::F16, 1e-4), (KvType::Q8_0, 1e-3)] {
+    for (kv, mean_kl) in [(KvType::F32, 0.0), (KvType::F16, 1e-5), (KvType::Q8_0, 3e-3)] {
         let options = LoadOptions { context_length: model::CONTEXT, kv, draft_tokens: 0 };
         let mut model = model::load_with(make().await, options).await;
         let in_chunks = model.logits(tokens, 96, false).await.unwrap();
@@ -91,7 +91,7 @@ async fn cache_types_agree<B: Backend + 'static>(make: impl AsyncFn() -> B, posi
 
 #[test]
 fn cache_types_on_the_cpu() {
-    let bar = Bar { mean_kl: 0.0, top1: 0.97, alone: 40, noise: 0.0, tie: 0.0, dispatches: None };
+    let bar = Bar { mean_kl: 0.0, top1: 0.95, alone: 40, noise: 0.0, tie: 0.0, dispatches: None };
     pollster::block_on(cache_types_agree(async || model::cpu(Bits::Sixteen), 284, bar));
 }
 
@@ -99,7 +99,7 @@ fn cache_types_on_the_cpu() {
 #[test]
 fn cache_types_on_the_gpu() {
     // A sum in another order may round to another step of the cache, which is some hundred times what f32 rounds to.
-    let bar = Bar { mean_kl: 0.0, top1: 0.9, alone: 8, noise: 0.5, tie: 0.0, dispatches: None };
+    let bar = Bar { mean_kl: 0.0, top1: 0.85, alone: 8, noise: 0.5, tie: 0.0, dispatches: None };
     pollster::block_on(cache_types_agree(model::gpu, 24, bar));
 }
 
