@@ -9,7 +9,6 @@
 // DOT4: x is rounded to whole numbers of 16 bits there, a scale a block, and meets the weights' bytes in dot4I8Packed.
 // SUBGROUPS: the lanes of a pair are neighbours and their sums meet by shuffles; otherwise neighbouring threads take
 // neighbouring pairs, whose weights lie side by side, and the sums meet in workgroup memory.
-// QUADS, with one lane: the four threads of a quad read a quarter of x each and broadcast it.
 #import shared/weights.wgsl
 #import shared/project.wgsl
 
@@ -108,23 +107,6 @@ struct Input {
   sum: f32,
 }
 
-#ifdef QUADS
-fn input_block(block: u32, token: u32, lane: u32) -> Input {
-  let k4 = block * 8u + lane % 4u;
-  let near = input_at(k4, token);
-  let far = input_at(k4 + 4u, token);
-  let x0 = quadBroadcast(near, 0u);
-  let x1 = quadBroadcast(near, 1u);
-  let x2 = quadBroadcast(near, 2u);
-  let x3 = quadBroadcast(near, 3u);
-  let x4 = quadBroadcast(far, 0u);
-  let x5 = quadBroadcast(far, 1u);
-  let x6 = quadBroadcast(far, 2u);
-  let x7 = quadBroadcast(far, 3u);
-  let t = ((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7));
-  return Input(x0, x1, x2, x3, x4, x5, x6, x7, (t.x + t.y) + (t.z + t.w));
-}
-#else
 fn input_block(block: u32, token: u32) -> Input {
   let k4 = block * 8u;
   let x0 = input_at(k4, token);
@@ -138,7 +120,6 @@ fn input_block(block: u32, token: u32) -> Input {
   let t = ((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7));
   return Input(x0, x1, x2, x3, x4, x5, x6, x7, (t.x + t.y) + (t.z + t.w));
 }
-#endif
 
 fn block_dot(row: u32, block: u32, in: Input) -> f32 {
   let w = load_block(row, block, params.blocks);
@@ -197,18 +178,12 @@ fn main(
   }
   workgroupBarrier();
 #endif
-#ifdef LANES_1
-  // Written out: quads may only broadcast where all threads certainly take the same turns.
-  let lane = 0u;
-  let column = local;
-#else
 #ifdef SUBGROUPS
   let lane = local % LANES;
   let column = local / LANES;
 #else
   let lane = local / PER;
   let column = local % PER;
-#endif
 #endif
   let first = (group.z * groups.y + group.y) * PER * PAIRS + column;
   let row0 = pair_row(min(first, params.pairs - 1u));
@@ -217,11 +192,7 @@ fn main(
 #endif
   var sums = vec4<f32>();
   for (var block = lane; block < params.blocks; block += LANES) {
-#ifdef QUADS
-    let in = input_block(block, token, subgroup_lane);
-#else
     let in = input_block(block, token);
-#endif
     sums.x += block_dot(row0, block, in);
     sums.y += block_dot(row0 + params.pair_stride, block, in);
 #ifdef PAIRS_2

@@ -14,8 +14,7 @@ pub struct Tuning {
     pub lanes: u32,
     /// Row pairs of a thread: 1 or 2. Two read x half as often.
     pub pairs: u32,
-    /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads. With one lane: four threads read x for
-    /// each other.
+    /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads.
     pub subgroups: bool,
     /// Activations are whole numbers of 16 bits, and products are `dot4I8Packed`. Where weights are floats or x is
     /// long it makes no difference.
@@ -24,7 +23,7 @@ pub struct Tuning {
 
 impl Tuning {
     /// What there is to choose from. The first is the default.
-    pub const ALL: [Tuning; 12] = [
+    pub const ALL: [Tuning; 11] = [
         Tuning::new(8, 1),
         Tuning::new(8, 1).subgroups(),
         Tuning::new(4, 1),
@@ -35,12 +34,8 @@ impl Tuning {
         Tuning::new(4, 1).subgroups(),
         Tuning::new(4, 1).subgroups().dot4(),
         Tuning::new(1, 2),
-        Tuning::new(1, 2).subgroups(),
         Tuning::new(1, 2).dot4(),
     ];
-
-    /// For adapters that compute on the CPU: few lanes.
-    pub const SOFTWARE: Tuning = Tuning::new(1, 2);
 
     const fn new(lanes: u32, pairs: u32) -> Self {
         Tuning { lanes, pairs, subgroups: false, dot4: false }
@@ -57,7 +52,7 @@ impl Tuning {
     /// Whether a device can do it whose subgroups have at least so many threads.
     #[must_use]
     pub fn possible(self, subgroup_size: u32) -> bool {
-        !self.subgroups || self.lanes.max(4) <= subgroup_size
+        !self.subgroups || self.lanes <= subgroup_size
     }
 
     /// No more lanes than there are blocks to take.
@@ -128,8 +123,15 @@ pub struct Variant {
 impl Variant {
     /// What every adapter can do well.
     pub const DEFAULT: Variant = Variant { decode: Tuning::ALL[0], prefill: Tile::Memory };
-    /// For adapters that compute on the CPU.
-    pub const SOFTWARE: Variant = Variant { decode: Tuning::SOFTWARE, prefill: Tile::Rows };
+    /// The plainest.
+    pub const PLAIN: Variant = Variant { decode: Tuning::new(1, 2), prefill: Tile::Rows };
+
+    /// For adapters that compute on the CPU: one lane, few loads.
+    #[must_use]
+    pub fn software(subgroup_size: u32) -> Self {
+        let quads = Variant { prefill: Tile::Quads, ..Variant::PLAIN };
+        if quads.possible(subgroup_size) { quads } else { Variant::PLAIN }
+    }
 
     /// Whether a device can do it whose subgroups have at least so many threads.
     #[must_use]
@@ -249,12 +251,12 @@ mod tests {
                 assert_eq!(variant.to_string().parse::<Variant>().ok(), Some(variant));
             }
         }
-        let mut kernels = Kernels::all(Variant::SOFTWARE);
+        let mut kernels = Kernels::all(Variant::PLAIN);
         kernels.set(576, 3072, Variant::DEFAULT);
         assert_eq!(kernels.to_string(), "lanes1+pairs2/rows 576x3072:lanes8+pairs1/memory");
         assert_eq!(kernels.to_string().parse::<Kernels>().ok(), Some(kernels.clone()));
         assert_eq!(kernels.of(576, 3072), Variant::DEFAULT);
-        assert_eq!(kernels.of(3072, 576), Variant::SOFTWARE);
+        assert_eq!(kernels.of(3072, 576), Variant::PLAIN);
     }
 
     #[test]
