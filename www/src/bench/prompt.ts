@@ -1,4 +1,4 @@
-// The same prompts for every engine: beginnings of one text, cut where a number of tokens ends.
+// The same prompts for every engine: the last tokens of a text, so many of them.
 import { loadTextModel } from "emberglass";
 
 /** Of so many tokens, the shortest first. */
@@ -21,17 +21,20 @@ const RIVER =
   "late summer, almost black under ice. They build their houses a little higher than their grandparents did, and " +
   "they still keep a boat in the barn. When the flood comes, it does not come like a wall, as visitors imagine, " +
   "but like a guest who arrives early and will";
-/** Said again and again, so that what follows a long prompt is plain to weights of every precision. */
-const TEXT = Array(20).fill(`${RIVER} not leave for days.\n\n`).join("");
+/** What comes after a river must be plain to weights of every precision: it was said before. After the first one alone it is nearly so. */
+const RIVERS = Array(19).fill(RIVER).join(" not leave for days.\n\n");
+/** A quarter of a river could go on in many ways. */
+const COUNT =
+  "The children count the boats: one, two, three, four, five, six, seven, eight, nine, ten. Again: one, two, three, four,";
 
 /** @throws Error when the model's tokenizer does not read the prompts as it should. */
 export async function prompts(model: string, lengths: number[]): Promise<Prompt[]> {
   const loaded = await loadTextModel(model, { device: "cpu", threads: 1, contextLength: 64 });
   try {
-    const ids = await loaded.tokenize(TEXT);
+    const [count, rivers] = await Promise.all([loaded.tokenize(COUNT), loaded.tokenize(RIVERS)]);
     return await Promise.all(
       lengths.map(async (tokens) => {
-        const text = await loaded.detokenize(ids.subarray(0, tokens));
+        const text = await loaded.detokenize((tokens <= count.length ? count : rivers).subarray(-tokens));
         const again = await loaded.countTokens(text);
         if (again !== tokens) throw new Error(`The prompt of ${tokens} tokens has ${again}.`);
         return { tokens, text };
