@@ -54,7 +54,7 @@ pub fn bench(wishes: &Wishes) -> Result<()> {
     let server = serve::Server::bind(&paths::site(), 0, true)?;
     let url = server.url();
     server.start();
-    headline("Measuring (a quarter of an hour, --quick some minutes; leave the machine alone)");
+    headline("Measuring (up to an hour, with --quick some minutes; leave the machine alone)");
     let reports = capture(
         program("node")
             .arg(paths::root().join("tools/bench/run.mjs"))
