@@ -96,6 +96,7 @@ fn queries(wishes: &Wishes) -> Result<Vec<String>> {
 /// Puts transformers.js and its model into the site.
 fn add_onnx(folder: &Path) -> Result<()> {
     let to = paths::site().join("onnx");
+    fs::create_dir_all(&to)?;
     for (from, name) in ONNX_FILES {
         let from = folder.join(from);
         if !from.exists() {
