@@ -52,6 +52,8 @@ export interface ModelInfo {
   name: string;
   /** Number of weights. */
   parameters: number;
+  /** Of these, the layers': each is multiplied once for every token of a prompt. */
+  layerParameters: number;
   /** Bytes of all weights as stored. */
   weightBytes: number;
   /** Weight formats in the file, such as `["Q4_1", "F32"]`. */

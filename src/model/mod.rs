@@ -47,6 +47,8 @@ pub struct Facts {
     pub name: String,
     /// Parameters.
     pub parameters: u64,
+    /// Of these, the layers': each is multiplied once for every token of a prompt.
+    pub layer_parameters: u64,
     /// Bytes of all tensors in the file.
     pub weight_bytes: u64,
     /// Tensor types in the file, most bytes first.
@@ -183,12 +185,14 @@ fn facts(
             *by_type.entry(dtype.name().to_owned()).or_default() += tensor.bytes;
         }
     }
+    let layer_tensors = directory.tensors().iter().filter(|t| t.name.starts_with("blk."));
     let mut weight_types: Vec<_> = by_type.into_iter().collect();
     weight_types.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     Ok(Facts {
         architecture: directory.metadata.str("general.architecture")?.to_owned(),
         name: directory.metadata.str_or("general.name", "unnamed model")?.to_owned(),
         parameters: directory.tensors().iter().map(|t| t.elements()).sum(),
+        layer_parameters: layer_tensors.map(|t| t.elements()).sum(),
         weight_bytes: directory.tensors().iter().map(|t| t.bytes).sum(),
         weight_types: weight_types.into_iter().map(|(name, _)| name).collect(),
         layers,

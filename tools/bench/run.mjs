@@ -1,4 +1,4 @@
-// Opens the bench page in headless Chromium, once for each query, and prints what it measured: one table each
+// Opens the bench page in headless Chromium, once for each query, and prints what it measured: tables
 // on standard error, all of it as JSON on standard output. Called by `cargo xtask bench`.
 //   node run.mjs SITE QUERY...
 import { readdirSync, readFileSync } from "node:fs";
@@ -45,7 +45,8 @@ async function measure(wish) {
 
 async function visit(browser, query) {
   const page = await browser.newPage();
-  page.setDefaultTimeout(30 * 60_000);
+  // Long prompts on a software adapter.
+  page.setDefaultTimeout(5 * 3_600_000);
   page.on("pageerror", (error) => console.error(String(error)));
   const status = setInterval(() => page.locator("#status").textContent().then((text) => console.error(`  ${text}`), () => {}), 20_000);
   await page.goto(`${site}bench.html?auto=1&${query}`);

@@ -1,9 +1,12 @@
 //! `cargo xtask bench`: Emberglass beside its peers, in one run of headless Chromium.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::shell::{capture, headline, program, run};
 use crate::{demo, model, paths, reference, serve, setup, web};
@@ -11,28 +14,52 @@ use crate::{demo, model, paths, reference, serve, setup, web};
 /// Rows for a file of which only the CPU paths are compared.
 const CPU_ROWS: &str = "cpu-1,cpu-all,cpu-8bit,wllama-1,wllama-all";
 
+/// What transformers.js needs, in the folder that tools/bench-onnx/README.md makes, and where it goes in the site's.
+const ONNX_FILES: [(&str, &str); 4] = [
+    ("node_modules/@huggingface/transformers/dist/transformers.min.js", "transformers.min.js"),
+    (
+        "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.asyncify.mjs",
+        "ort-wasm-simd-threaded.asyncify.mjs",
+    ),
+    (
+        "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.asyncify.wasm",
+        "ort-wasm-simd-threaded.asyncify.wasm",
+    ),
+    ("smollm2", "model"),
+];
+
+/// What to measure.
+pub struct Wishes {
+    /// Instead of the default model and its requantized twins.
+    pub model: Option<PathBuf>,
+    /// Where transformers.js, its runtime and its model are, if it shall run too.
+    pub onnx: Option<PathBuf>,
+    /// Few tokens, one pass.
+    pub quick: bool,
+    /// Long prompts on a software adapter too.
+    pub long: bool,
+}
+
 /// Builds, measures, prints the tables and writes target/bench.json. Fails when a result was wrong.
-pub fn bench(chosen: Option<&Path>, quick: bool) -> Result<()> {
-    demo::run(chosen, None)?;
-    web::install("tests/e2e")?;
-    let quick = if quick { "&quick=1" } else { "" };
-    let mut wishes = vec![quick.trim_start_matches('&').to_owned()];
-    if chosen.is_none() {
-        // A software adapter is slow: the GPU is measured once.
-        let rows = if many_cores() { CPU_ROWS } else { "cpu-1,cpu-8bit,wllama-1" };
-        for name in requantized()? {
-            wishes.push(format!("model=models/{name}&rows={rows}{quick}"));
-        }
+pub fn bench(wishes: &Wishes) -> Result<()> {
+    if wishes.onnx.is_some() && wishes.model.is_some() {
+        bail!("the weights of --onnx are the default model's: leave --model out");
     }
+    demo::run(wishes.model.as_deref(), None)?;
+    if let Some(folder) = &wishes.onnx {
+        add_onnx(folder)?;
+    }
+    web::install("tests/e2e")?;
+    let queries = queries(wishes)?;
     let server = serve::Server::bind(&paths::site(), 0, true)?;
     let url = server.url();
     server.start();
-    headline("Measuring (some minutes; leave the machine alone)");
+    headline("Measuring (up to an hour, with --quick some minutes; leave the machine alone)");
     let reports = capture(
         program("node")
             .arg(paths::root().join("tools/bench/run.mjs"))
             .arg(url)
-            .args(wishes)
+            .args(queries)
             .env("CHROMIUM", setup::browser()?),
     )?;
     let file = paths::target().join("bench.json");
@@ -46,6 +73,68 @@ pub fn bench(chosen: Option<&Path>, quick: bool) -> Result<()> {
         bail!("not all rows passed their check");
     }
     Ok(())
+}
+
+/// What the page is asked for, one visit each.
+fn queries(wishes: &Wishes) -> Result<Vec<String>> {
+    let mut options = String::new();
+    for (wanted, option) in [(wishes.quick, "&quick=1"), (wishes.long, "&long=1")] {
+        options += if wanted { option } else { "" };
+    }
+    let onnx = if wishes.onnx.is_some() { "&onnx=1" } else { "" };
+    let mut queries = vec![format!("{options}{onnx}").trim_start_matches('&').to_owned()];
+    if wishes.model.is_none() && !wishes.quick {
+        // A software adapter is slow: the GPU is measured once.
+        let rows = if many_cores() { CPU_ROWS } else { "cpu-1,cpu-8bit,wllama-1" };
+        for name in requantized()? {
+            queries.push(format!("model=models/{name}&rows={rows}{options}"));
+        }
+    }
+    Ok(queries)
+}
+
+/// Puts transformers.js and its model into the site.
+fn add_onnx(folder: &Path) -> Result<()> {
+    let to = paths::site().join("onnx");
+    fs::create_dir_all(&to)?;
+    for (from, name) in ONNX_FILES {
+        let from = folder.join(from);
+        if !from.exists() {
+            bail!("{} is not there: tools/bench-onnx/README.md says how to make it", from.display());
+        }
+        if from.is_dir() {
+            demo::copy_folder(&from, &to.join(name))?
+        } else {
+            demo::link(&from, &to.join(name))?
+        }
+    }
+    Ok(())
+}
+
+/// Bytes after gzip -9 of what a page has to fetch to run a language model: the package's JavaScript, all of it and not
+/// minified, and the larger of the two builds of the wasm with its glue.
+pub fn runtime_bytes() -> Result<u64> {
+    let package = paths::root().join("pkg");
+    let builds = ["simd128", "relaxed"].map(|level| gzip_bytes(&package.join("wasm").join(level)));
+    let mut larger = 0;
+    for build in builds {
+        larger = larger.max(build?);
+    }
+    Ok(gzip_bytes(&package.join("dist"))? + larger)
+}
+
+/// Of the scripts and modules right in a folder.
+fn gzip_bytes(folder: &Path) -> Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "js" || extension == "wasm") {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&fs::read(&file)?)?;
+            total += encoder.finish()?.len() as u64;
+        }
+    }
+    Ok(total)
 }
 
 /// Whether the page has rows for several threads.
@@ -69,10 +158,7 @@ fn requantized() -> Result<Vec<String>> {
                 .arg(format)
                 .arg(&file))?;
         }
-        let served = paths::site().join("models").join(&name);
-        if fs::hard_link(&file, &served).is_err() {
-            fs::copy(&file, &served).with_context(|| format!("could not copy {}", file.display()))?;
-        }
+        demo::link(&file, &paths::site().join("models").join(&name))?;
         names.push(name);
     }
     Ok(names)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::shell::headline;
-use crate::{model, paths, serve, wasm, web};
+use crate::{bench, model, paths, serve, wasm, web};
 
 /// Builds the site and serves it.
 pub fn run(chosen: Option<&Path>, serving: Option<Serving>) -> Result<()> {
@@ -95,10 +95,7 @@ fn assemble(model: &Model) -> Result<()> {
     // A hard link to a symbolic link would be another symbolic link.
     let file = fs::canonicalize(&model.file)?;
     let to = models.join(name);
-    // A second name for the same file where the disk allows it, otherwise a copy.
-    if fs::hard_link(&file, &to).is_err() {
-        fs::copy(&file, &to).with_context(|| format!("could not copy {}", file.display()))?;
-    }
+    link(&file, &to)?;
     let manifest = serde_json::json!({
         "default": {
             "url": format!("models/{}", encode(&name.to_string_lossy())),
@@ -107,10 +104,21 @@ fn assemble(model: &Model) -> Result<()> {
         }
     });
     fs::write(models.join("manifest.json"), format!("{manifest:#}\n"))?;
+    let sizes = serde_json::json!({ "runtimeBytes": bench::runtime_bytes()? });
+    fs::write(site.join("bench.json"), format!("{sizes}\n"))?;
     Ok(())
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+/// A second name for the same file where the disk allows it, otherwise a copy.
+pub fn link(from: &Path, to: &Path) -> Result<()> {
+    if fs::hard_link(from, to).is_err() {
+        fs::copy(from, to).with_context(|| format!("could not copy {}", from.display()))?;
+    }
+    Ok(())
+}
+
+/// With its folders.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     let entries = fs::read_dir(from).with_context(|| format!("could not read {}", from.display()))?;
     for entry in entries {

@@ -56,14 +56,20 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
-    /// Measure Emberglass beside llama.cpp in headless Chromium; writes target/bench.json.
+    /// Measure Emberglass beside its peers in headless Chromium; writes target/bench.json.
     Bench {
         /// Model to measure instead of the default one and its requantized twins.
         #[arg(long, value_name = "FILE.gguf")]
         model: Option<PathBuf>,
-        /// Few tokens, one pass: whether it runs, not how fast.
+        /// Measure transformers.js too, out of the folder that tools/bench-onnx/README.md makes.
+        #[arg(long, value_name = "DIR")]
+        onnx: Option<PathBuf>,
+        /// Short prompts, few tokens, one pass: whether it runs, not how fast.
         #[arg(long)]
         quick: bool,
+        /// Long prompts on a software adapter too, which takes long.
+        #[arg(long, conflicts_with = "quick")]
+        long: bool,
     },
     /// Serve target/site as it is, without building.
     Serve {
@@ -88,7 +94,9 @@ fn main() -> ExitCode {
             let serving = demo::Serving { port, isolated: !no_isolation };
             demo::run(model.as_deref(), (!no_serve).then_some(serving))
         }
-        Command::Bench { model, quick } => bench::bench(model.as_deref(), quick),
+        Command::Bench { model, onnx, quick, long } => {
+            bench::bench(&bench::Wishes { model, onnx, quick, long })
+        }
         Command::Test { only, list } => test::run_command(&only, list),
         Command::Serve { port, no_isolation } => {
             demo::serve_site(demo::Serving { port, isolated: !no_isolation })

@@ -1,8 +1,13 @@
-// The bench page: every engine on the same model and prompt, one after the other, then one table.
+// The bench page: every engine on the same model and prompts, one after the other, then the tables.
+import { measureGpu } from "emberglass";
+import { copyText } from "../clipboard.js";
 import { el, need } from "../dom.js";
 import { readBandwidth } from "./bandwidth.js";
-import { engines, type Figures } from "./engines.js";
-import { cells, markdown, type Report, type Row } from "./report.js";
+import { check } from "./check.js";
+import { type Engine, measure } from "./contest.js";
+import { type Adapter, engines, findAdapter } from "./engines.js";
+import { DECODED, LENGTHS, LONG, prompts } from "./prompt.js";
+import { circumstances, markdown, type Report, tables } from "./report.js";
 import { type Request, request } from "./request.js";
 
 declare global {
@@ -13,23 +18,34 @@ declare global {
   }
 }
 
-/** Engines may round differently and part at a near tie, but they begin alike. */
-const SAME_CHARACTERS = 8;
-const PROMPT_TOKENS = 128;
-
 void begin();
 
 async function begin(): Promise<void> {
-  const asked = await request(location).catch((error: unknown) => String((error as Error).message));
-  if (typeof asked === "string") {
-    fail(asked);
-    return;
+  try {
+    const asked = await request(location);
+    const adapter = await findAdapter();
+    const chosen = choose(engines(adapter, asked.onnx), asked.rows);
+    need("model").textContent = asked.name;
+    const long = need<HTMLInputElement>("long");
+    long.checked = asked.long;
+    need("long-wish").hidden = !adapter?.software;
+    const start = need<HTMLButtonElement>("start");
+    start.disabled = false;
+    if (!asked.auto) await new Promise((resolve) => start.addEventListener("click", resolve, { once: true }));
+    start.disabled = true;
+    long.disabled = true;
+    await run({ ...asked, long: long.checked }, chosen, adapter);
+  } catch (error) {
+    fail((error as Error).message);
   }
-  need("model").textContent = asked.name;
-  const start = need<HTMLButtonElement>("start");
-  start.disabled = false;
-  if (asked.auto) await run(asked);
-  else start.addEventListener("click", () => void run(asked), { once: true });
+}
+
+function choose(all: Engine[], rows: string[] | undefined): Engine[] {
+  const unknown = rows?.find((id) => !all.some((engine) => engine.id === id));
+  if (unknown !== undefined) {
+    throw new Error(`There is no row “${unknown}” here: there are ${all.map(({ id }) => id).join(", ")}.`);
+  }
+  return all.filter(({ id }) => rows?.includes(id) ?? true);
 }
 
 function fail(message: string): void {
@@ -38,74 +54,67 @@ function fail(message: string): void {
   window.benchError = message;
 }
 
-async function run(asked: Request): Promise<void> {
-  need<HTMLButtonElement>("start").disabled = true;
-  const all = await engines(asked.onnx);
-  const unknown = asked.rows?.find((id) => !all.some((engine) => engine.id === id));
-  if (unknown !== undefined) {
-    fail(`There is no row “${unknown}” here: there are ${all.map(({ id }) => id).join(", ")}.`);
-    return;
-  }
-  const chosen = all.filter(({ id }) => asked.rows?.includes(id) ?? true);
+async function run(asked: Request, chosen: Engine[], adapter: Adapter | undefined): Promise<void> {
+  const short = LENGTHS.filter((tokens) => tokens < LONG);
+  const lengthsOf = ({ slow }: Engine) => (asked.quick || (slow && !asked.long) ? short : LENGTHS);
   const report: Report = {
     model: asked.name,
     browser: navigator.userAgent,
     cores: navigator.hardwareConcurrency,
     isolated: crossOriginIsolated,
     readBandwidth: 0,
-    tokens: asked.tokens,
+    tokens: asked.tokens.decoded,
     passes: asked.passes,
-    rows: chosen.map(({ id, label, peer, threads }) => ({ id, label, peer, threads })),
+    rows: chosen.map(({ id, label, rival, gpu }) => ({ id, label, gpu, ...(rival === undefined ? {} : { rival }) })),
     ok: false,
   };
+  const slow = chosen.some((engine) => engine.slow);
+  if (slow) {
+    report.leftOut =
+      `The GPU is a software adapter: there ${Math.min(asked.tokens.slow, asked.tokens.decoded)} tokens are decoded` +
+      (asked.quick || asked.long ? "." : `, and prompts of ${LONG} tokens and more are left out, which take minutes each; long=1 runs them.`);
+  }
   if (asked.reading) {
     say("Measuring how fast this machine reads memory…");
     report.readBandwidth = await readBandwidth();
+    if (adapter && chosen.some(({ gpu }) => gpu)) {
+      say("Measuring the GPU…");
+      report.gpu = await measureGpu();
+    }
   }
+  say("Cutting the prompts…");
+  const all = await prompts(asked.model, [...new Set(chosen.flatMap(lengthsOf))]);
   for (const [i, engine] of chosen.entries()) {
     const row = report.rows[i]!;
     say(`${i + 1} of ${chosen.length}: ${engine.label}…`);
     show(report);
+    const lengths = lengthsOf(engine);
+    const { decoded, others, slow: few } = asked.tokens;
     try {
-      row.figures = await engine.run({ model: asked.model, tokens: asked.tokens, passes: asked.passes });
+      row.figures = await measure(engine, {
+        model: fresh(asked.model),
+        prompts: all.filter(({ tokens }) => lengths.includes(tokens)),
+        tokens: { decoded: engine.slow ? Math.min(few, decoded) : decoded, others },
+        decoded: DECODED,
+        passes: asked.passes,
+        twice: !asked.quick,
+      });
     } catch (thrown) {
       row.failure = `failed: ${(thrown as Error).message ?? String(thrown)}`;
     }
   }
-  check(report.rows);
+  check(report.rows, new Map(chosen.map((engine) => [engine.id, lengthsOf(engine)])));
   report.ok = report.rows.every(({ figures, failure }) => figures !== undefined && failure === undefined);
   show(report);
   say(report.ok ? "Done." : "Done; not all rows passed.");
   offer(report);
 }
 
-/** Figures of a row that computed something else do not count. */
-function check(rows: Row[]): void {
-  const reference = rows.find(({ figures }) => figures)?.figures;
-  for (const row of rows) {
-    if (!row.figures || !reference) continue;
-    const wrong = difference(row, row.figures, reference);
-    if (wrong !== undefined) {
-      row.failure = wrong;
-      delete row.figures;
-    }
-  }
-}
-
-function difference(row: Row, figures: Figures, reference: Figures): string | undefined {
-  if (figures.promptTokens !== PROMPT_TOKENS) return `failed: the prompt had ${figures.promptTokens} tokens`;
-  const alike = sameCharacters(figures.text, reference.text);
-  if (alike < SAME_CHARACTERS) {
-    return `failed: its text begins “${figures.text.slice(0, 20)}”, the first row's “${reference.text.slice(0, 20)}”`;
-  }
-  if (figures.text !== reference.text) row.alike = alike;
-  return undefined;
-}
-
-function sameCharacters(a: string, b: string): number {
-  let same = 0;
-  while (same < a.length && a[same] === b[same]) same++;
-  return same;
+/** An address that is new to the HTTP cache, so that the first load of each row is one. */
+function fresh(model: string): string {
+  const address = new URL(model);
+  address.searchParams.set("bench", crypto.randomUUID());
+  return address.href;
 }
 
 function say(text: string): void {
@@ -113,10 +122,30 @@ function say(text: string): void {
 }
 
 function show(report: Report): void {
-  const [titles = [], ...rows] = cells(report);
-  need("table").replaceChildren(
-    el("thead", {}, el("tr", {}, ...titles.map((title) => el("th", { scope: "col" }, title)))),
-    el("tbody", {}, ...rows.map(([label = "", ...rest]) => el("tr", {}, el("th", { scope: "row" }, label), ...rest.map((text) => el("td", {}, text))))),
+  need("circumstances").replaceChildren(...circumstances(report).map((sentence) => el("div", {}, sentence)));
+  need("tables").replaceChildren(
+    ...tables(report).map(({ title, note, cells: [titles = [], ...rows] }) =>
+      el(
+        "section",
+        {},
+        el("h2", {}, title),
+        el(
+          "div",
+          { class: "scroll" },
+          el(
+            "table",
+            {},
+            el("thead", {}, el("tr", {}, ...titles.map((cell) => el("th", { scope: "col" }, cell)))),
+            el(
+              "tbody",
+              {},
+              ...rows.map(([label = "", ...rest]) => el("tr", {}, el("th", { scope: "row" }, label), ...rest.map((cell) => el("td", {}, cell)))),
+            ),
+          ),
+        ),
+        ...(note === undefined ? [] : [el("p", { class: "note" }, note)]),
+      ),
+    ),
   );
 }
 
@@ -126,12 +155,7 @@ function offer(report: Report): void {
   const copy = (id: string, content: string) => {
     const button = need<HTMLButtonElement>(id);
     button.hidden = false;
-    button.addEventListener("click", () => {
-      void navigator.clipboard.writeText(content).then(
-        () => say("Copied."),
-        () => say("The browser did not allow copying."),
-      );
-    });
+    button.addEventListener("click", () => void copyText(content, button));
   };
   copy("copy-markdown", text);
   copy("copy-json", JSON.stringify(report, null, 1));

@@ -1,7 +1,8 @@
 // transformers.js on ONNX Runtime Web. No package of the site: library, runtime and model are in the folder onnx/ beside
 // the page where somebody has put them (tools/bench-onnx/README.md).
-import type { Figures, Work } from "./engines.js";
-import { PROMPT } from "./prompt.js";
+import { Arrivals } from "./arrivals.js";
+import type { Contestant } from "./contest.js";
+import { seen, watchGpu, withholdSubgroups } from "./peer-gpu.js";
 
 /** The part of transformers.js 4.3.1 that is used. */
 interface Library {
@@ -11,6 +12,7 @@ interface Library {
     localModelPath: string;
     useBrowserCache: boolean;
     useWasmCache: boolean;
+    fetch: (input: string | URL, init?: RequestInit) => Promise<Response>;
     backends: { onnx: { wasm: { numThreads: number; wasmPaths: { mjs: string; wasm: string } } } };
   };
   AutoTokenizer: { from_pretrained(name: string): Promise<Tokenizer> };
@@ -31,57 +33,69 @@ export type Device = "webgpu" | "wasm";
 export type Dtype = "q4" | "q8" | "int8";
 
 const FOLDER = new URL("onnx/", document.baseURI);
+const LIBRARY = new URL("transformers.min.js", FOLDER).href;
+const ORT = `${FOLDER.href}ort-wasm-simd-threaded.asyncify`;
 
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+export const RUNTIME = [LIBRARY, `${ORT}.mjs`, `${ORT}.wasm`];
 
-/** One thread: the runtime asks for shared memory only for more. */
-async function library(): Promise<Library> {
-  const found = (await import(/* @vite-ignore */ new URL("transformers.min.js", FOLDER).href)) as Library;
+/** One thread: the runtime asks for shared memory only for more. @param mark makes addresses new to the HTTP cache. */
+async function library(mark: string): Promise<Library> {
+  const found = (await import(/* @vite-ignore */ LIBRARY)) as Library;
   const { env } = found;
   env.allowRemoteModels = false;
   env.allowLocalModels = true;
   // Whole addresses are not taken for local.
   env.localModelPath = FOLDER.pathname;
-  // Every row loads as if for the first time.
+  // Nothing but the HTTP cache, as for the others.
   env.useBrowserCache = false;
   env.useWasmCache = false;
+  env.fetch = (input, init) => {
+    const address = new URL(input, document.baseURI);
+    address.search = mark;
+    return fetch(address, init);
+  };
   env.backends.onnx.wasm.numThreads = 1;
-  const runtime = `${FOLDER.href}ort-wasm-simd-threaded.asyncify`;
-  env.backends.onnx.wasm.wasmPaths = { mjs: `${runtime}.mjs`, wasm: `${runtime}.wasm` };
+  env.backends.onnx.wasm.wasmPaths = { mjs: `${ORT}.mjs`, wasm: `${ORT}.wasm` };
   return found;
 }
 
-/** The same work as the other engines': a warm-up, then timed passes from an empty cache, as tokens arrive. */
-export async function runOnnx({ tokens, passes }: Work, device: Device, dtype: Dtype, suppressed: number[]): Promise<Figures> {
-  const start = performance.now();
-  const { AutoTokenizer, AutoModelForCausalLM } = await library();
+/** @param model only its query is used: the weights are those in the folder. @param slow on a software adapter. */
+export async function loadOnnx(
+  model: string,
+  suppressed: number[],
+  { device, dtype, slow }: { device: Device; dtype: Dtype; slow: boolean },
+): Promise<Contestant> {
+  if (device === "webgpu") {
+    watchGpu();
+    if (slow) withholdSubgroups();
+    seen.mostBufferBytes = seen.bufferBytes;
+  }
+  const bytesBefore = seen.bufferBytes;
+  const { AutoTokenizer, AutoModelForCausalLM } = await library(new URL(model).search);
   const tokenizer = await AutoTokenizer.from_pretrained("model");
-  const model = await AutoModelForCausalLM.from_pretrained("model", { device, dtype });
-  try {
-    const loadSeconds = (performance.now() - start) / 1000;
-    const [prefill, decode, first]: [number[], number[], number[]] = [[], [], []];
-    // A software adapter takes minutes for what others do in a second.
-    const timed = device === "webgpu" && (await software()) ? 1 : passes;
-    let promptTokens = 0;
-    let made: number[] = [];
-    for (let pass = 0; pass <= timed; pass++) {
-      const arrivals: number[] = [];
-      made = [];
-      const asked = performance.now();
-      const input = tokenizer(PROMPT);
-      promptTokens = input.input_ids.dims[1] ?? 0;
-      const wanted = pass === 0 ? 2 : tokens;
+  const network = await AutoModelForCausalLM.from_pretrained("model", { device, dtype });
+  return {
+    device: `ONNX Runtime Web, ${device}, ${dtype}`,
+    threads: 1,
+    async generate(prompt, tokens) {
+      const made: number[] = [];
       let prompted = false;
-      await model.generate({
+      let first = { ...seen };
+      let last = first;
+      const arrivals = new Arrivals();
+      const input = tokenizer(prompt);
+      await network.generate({
         ...input,
-        max_new_tokens: wanted,
+        max_new_tokens: tokens,
         do_sample: false,
         suppress_tokens: suppressed,
         streamer: {
           put([ids = []]: bigint[][]) {
             // The prompt comes first.
             if (prompted) {
-              arrivals.push(performance.now());
+              arrivals.note();
+              last = { ...seen };
+              if (made.length === 0) first = last;
               made.push(...ids.map(Number));
             }
             prompted = true;
@@ -89,31 +103,19 @@ export async function runOnnx({ tokens, passes }: Work, device: Device, dtype: D
           end() {},
         },
       });
-      if (made.length !== wanted) throw new Error(`${made.length} tokens, not ${wanted}`);
-      if (pass === 0) continue;
-      const [begin, end] = [arrivals[0] ?? Number.NaN, arrivals.at(-1) ?? Number.NaN];
-      first.push(begin - asked);
-      prefill.push((promptTokens / (begin - asked)) * 1000);
-      decode.push(((tokens - 1) / (end - begin)) * 1000);
-    }
-    return {
-      device: `ONNX Runtime Web, ${device}, ${dtype}`,
-      threads: 1,
-      passes: timed,
-      promptTokens,
-      text: tokenizer.decode(made, { skip_special_tokens: false }),
-      loadSeconds,
-      prefillTokensPerSecond: median(prefill),
-      decodeTokensPerSecond: median(decode),
-      firstTokenMs: median(first),
-    };
-  } finally {
-    await model.dispose();
-  }
-}
-
-async function software(): Promise<boolean> {
-  // The types of WebGPU are not in TypeScript's library yet.
-  const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<{ info: { isFallbackAdapter?: boolean } } | null> } };
-  return (await gpu?.requestAdapter())?.info.isFallbackAdapter ?? false;
+      if (made.length !== tokens) throw new Error(`${made.length} tokens, not ${tokens}`);
+      const each = (count: "dispatches" | "submits" | "readbacks") => (last[count] - first[count]) / (tokens - 1);
+      return {
+        promptTokens: input.input_ids.dims[1] ?? 0,
+        text: tokenizer.decode(made, { skip_special_tokens: false }),
+        firstTokenMs: arrivals.firstMs,
+        decodeTokensPerSecond: arrivals.rate(tokens),
+        ...(device === "webgpu"
+          ? { traffic: { dispatches: each("dispatches"), submits: each("submits"), readbacks: each("readbacks") } }
+          : {}),
+      };
+    },
+    holdings: () => (device === "webgpu" ? { gpuBytes: seen.mostBufferBytes - bytesBefore } : {}),
+    dispose: async () => void (await network.dispose()),
+  };
 }
