@@ -160,7 +160,7 @@ impl Gpu {
                     info.backend.to_string()
                 },
                 is_fallback: info.device_type == wgpu::DeviceType::Cpu,
-                features: if subgroups { vec!["subgroups".to_owned()] } else { Vec::new() },
+                features: Vec::new(),
             },
             subgroup_size,
             max_binding_bytes: options

@@ -196,6 +196,12 @@ impl Kernels {
             .map_or(self.usual, |(_, variant)| *variant)
     }
 
+    /// Whether one of them needs subgroups.
+    #[must_use]
+    pub fn use_subgroups(&self) -> bool {
+        !self.possible(1)
+    }
+
     /// Whether a device can do all of them whose subgroups have at least so many threads.
     #[must_use]
     pub fn possible(&self, subgroup_size: u32) -> bool {
@@ -283,6 +289,7 @@ mod tests {
         assert!(wide.possible(8) && !wide.possible(4) && !wide.possible(1));
         let mut kernels = Kernels::default();
         kernels.set(32, 32, Variant { decode: wide, prefill: Tile::Rows });
-        assert!(kernels.possible(32) && !kernels.possible(4));
+        assert!(kernels.possible(32) && !kernels.possible(4) && kernels.use_subgroups());
+        assert!(!Kernels::default().use_subgroups());
     }
 }

@@ -356,6 +356,9 @@ async fn load(
             let mut device = gpu_report(gpu.adapter(), &choice.why);
             let mut backend = GpuBackend::new(gpu, MAX_BATCH, context_length)?;
             if let Some(chosen) = choice.kernels {
+                if chosen.kernels.use_subgroups() {
+                    device.features.push("subgroups".to_owned());
+                }
                 device.kernels = Some(chosen.kernels.to_string());
                 device.kernels_reason = Some(chosen.to_string());
                 device.kernels_key = Some(chosen.key);
