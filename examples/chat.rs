@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use emberglass::choice::Hints;
 use emberglass::cpu::{Bits, CpuOptions, Level, Team};
-use emberglass::ops::{Backend, Kernels};
+use emberglass::ops::Backend;
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, Device, Error, FileSource, Finish, GenerateOptions, GpuBackend, Message, Prompt,
@@ -35,6 +36,9 @@ struct Arguments {
     /// What computes.
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceName,
+    /// Kernels of the GPU path, as an earlier run named them; without it they are chosen.
+    #[arg(long)]
+    kernels: Option<String>,
     /// Threads of the CPU path; 0 takes all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -121,13 +125,14 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         DeviceName::Gpu => Device::WebGpu,
         DeviceName::Cpu => Device::Cpu,
     };
-    let choice = choose(wish, &directory).await?;
-    let kernels = choice.kernels();
+    let hints = Hints { pinned: arguments.kernels.as_deref(), remembered: &[] };
+    let choice = choose(wish, &directory, hints).await?;
     match choice.gpu {
         Some(gpu) => {
-            let name = format!("{}, {kernels}", gpu.adapter().name);
+            let chosen = choice.kernels.map(|chosen| chosen.kernels).unwrap_or_default();
+            let name = format!("{}, {chosen}", gpu.adapter().name);
             let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, context)?;
-            backend.set_kernels(Kernels { decode: choice.tuning, ..Kernels::default() });
+            backend.set_kernels(chosen);
             answer(backend, &name, directory, sources, context, arguments).await
         }
         None => {

@@ -4,25 +4,57 @@
 #[path = "common/model.rs"]
 mod model;
 
-use emberglass::choice::{Choice, Device, Why, choose, probe};
+use emberglass::choice::{Choice, Device, Hints, How, Why, choose, probe};
 use emberglass::{Gpu, GpuOptions};
 
 #[test]
 fn a_wish_is_followed_and_a_software_adapter_is_not_chosen() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
-        let Choice { gpu, why, .. } = choose(Device::Cpu, &directory).await.unwrap();
+        let Choice { gpu, why, .. } = choose(Device::Cpu, &directory, Hints::default()).await.unwrap();
         assert!(gpu.is_none());
         assert_eq!((why.code(), why), ("asked", Why::Asked));
-        let Choice { gpu, why, .. } = choose(Device::WebGpu, &directory).await.unwrap();
+        let Choice { gpu, why, .. } = choose(Device::WebGpu, &directory, Hints::default()).await.unwrap();
         assert!(gpu.is_some());
         assert_eq!(why, Why::Asked);
-        let Choice { gpu, why, .. } = choose(Device::Auto, &directory).await.unwrap();
+        let Choice { gpu, why, .. } = choose(Device::Auto, &directory, Hints::default()).await.unwrap();
         let real = !Gpu::new(GpuOptions::default()).await.unwrap().adapter().is_fallback;
         match why {
             Why::Probe { gpu_ms, cpu_ms } if real => assert_eq!(gpu.is_some(), gpu_ms <= cpu_ms),
             Why::SoftwareAdapter { .. } if !real => assert!(gpu.is_none()),
             other => panic!("{other:?}, real adapter: {real}"),
+        }
+    });
+}
+
+/// Kernels that somebody names are taken; what was remembered is taken if it is this adapter's and this model's, and
+/// never believed: nonsense is chosen anew.
+#[test]
+fn kernels_can_be_pinned_and_remembered() {
+    pollster::block_on(async {
+        let (directory, _) = model::open().await;
+        let kernels = "lanes4+pairs2/memory 576x576:lanes8+pairs1+dot4/rows";
+        let hints = Hints { pinned: Some(kernels), remembered: &[] };
+        let chosen = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
+        assert_eq!((chosen.kernels.to_string().as_str(), chosen.how), (kernels, How::Pinned));
+
+        let remembered = |key: &str, text: &str| [(key.to_owned(), text.to_owned())];
+        for (of, how) in [(chosen.key.as_str(), Some(How::Remembered)), ("another adapter", None)] {
+            let hints = Hints { pinned: None, remembered: &remembered(of, kernels) };
+            let again = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
+            match how {
+                Some(how) => assert_eq!((again.kernels.to_string().as_str(), again.how), (kernels, how)),
+                None => assert_ne!(again.how, How::Remembered),
+            }
+        }
+        let hints = Hints { pinned: None, remembered: &remembered(&chosen.key, "lanes99/nonsense") };
+        let again = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
+        assert_ne!(again.how, How::Remembered);
+
+        for bad in ["lanes99/nonsense", "lanes8+pairs1+subgroups/memory x"] {
+            let hints = Hints { pinned: Some(bad), remembered: &[] };
+            let error = choose(Device::WebGpu, &directory, hints).await.err().unwrap();
+            assert_eq!(error.code(), "invalid-option", "{bad}");
         }
     });
 }

@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["clock", "ops", "weights"]),
     ("engine.rs", &["clock", "model", "ops", "text", "weights"]),
     ("image_engine", &["model", "ops", "weights"]),
-    ("choice.rs", &["cpu", "engine", "gpu", "model", "ops", "weights"]),
+    ("choice", &["clock", "cpu", "engine", "gpu", "model", "ops", "weights"]),
     ("web", &["choice", "clock", "cpu", "engine", "gpu", "image_engine", "model", "ops", "text", "weights"]),
 ];
 

@@ -6,9 +6,9 @@ mod reference;
 
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
-use common::gpu_rig::{store, tune};
+use common::gpu_rig::{store, take};
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::ops::{GpuImages, Precision, Tuning};
+use emberglass::ops::{GpuImages, Precision};
 use emberglass::{CpuBackend, DType, GpuBackend};
 
 /// The cases, once for each backend.
@@ -43,29 +43,29 @@ macro_rules! once {
 // The CPU's as shipped, by dot products of bytes, with the vectors that are everywhere, and shared by
 // threads.
 kernels! {
-    gpu: GpuBackend, tune(Tuning::ALL[0]);
+    gpu: GpuBackend, take("lanes8+pairs1/memory");
     cpu: CpuBackend, choose(DEFAULT);
     cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
     cpu_portable: CpuBackend, choose(Wish { level: usize::MAX, ..DEFAULT });
     cpu_threads: CpuBackend, choose(Wish { threads: 3, ..DEFAULT });
 }
 
-/// Other ways to divide a projection's work.
-macro_rules! tunings {
-    ($($module:ident: $index:literal;)*) => {
+/// Other kernels for the projections.
+macro_rules! variants {
+    ($($module:ident: $variant:literal;)*) => {
         $(mod $module {
             use super::*;
-            per_format!(GpuBackend, tune(Tuning::ALL[$index]); project_add, gate_up, head, qkv);
+            per_format!(GpuBackend, take($variant); project_add, gate_up, head, qkv);
         })*
     };
 }
 
-tunings! {
-    gpu_two_pairs: 4;
-    gpu_one_lane: 5;
-    gpu_subgroups: 7;
-    gpu_dot4: 8;
-    gpu_subgroups_dot4: 9;
+variants! {
+    gpu_two_pairs: "lanes4+pairs2/memory";
+    gpu_one_lane: "lanes1+pairs2/rows";
+    gpu_subgroups: "lanes4+pairs1+subgroups/memory";
+    gpu_dot4: "lanes8+pairs1+dot4/memory";
+    gpu_subgroups_dot4: "lanes4+pairs1+subgroups+dot4/memory";
 }
 
 /// Image networks: the cases, once for each backend.

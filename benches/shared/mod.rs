@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use emberglass::cpu::{CpuBackend, CpuOptions};
-use emberglass::ops::{Backend, Batch, GpuBackend, Kernels, Segment, Step, Tile, Tuning};
+use emberglass::ops::{Backend, Batch, GpuBackend, Kernels, Segment, Step, Tile, Tuning, Variant};
 use emberglass::{DType, Gpu, GpuOptions};
 
 /// Beyond any cache.
@@ -37,16 +37,16 @@ pub async fn run(filter: &str, now_ms: fn() -> f64, print: fn(String)) {
     for dtype in [DType::Q4_1, DType::Q8_0, DType::F16] {
         for (columns, rows, name) in SHAPES {
             for batch in [Batch::One, Batch::Many] {
-                for kernels in variants(&gpu, batch) {
+                for taken in variants(&gpu, batch) {
                     let (kernel, variant) = match batch {
-                        Batch::One => ("matvec", kernels.decode.name()),
-                        _ => ("matmul", kernels.prefill.name().to_owned()),
+                        Batch::One => ("matvec", taken.decode.to_string()),
+                        _ => ("matmul", taken.prefill.to_string()),
                     };
                     let label = format!("{kernel} {name} {} {variant}", dtype.name());
                     if !label.contains(filter) {
                         continue;
                     }
-                    let mut case = Case::new(&gpu, kernels, dtype, (columns, rows), batch).await;
+                    let mut case = Case::new(&gpu, taken, dtype, (columns, rows), batch).await;
                     case.check().await;
                     let seconds = case.time(now_ms).await;
                     let bytes = case.bytes as f64 / seconds / 1e9;
@@ -74,15 +74,12 @@ pub async fn run(filter: &str, now_ms: fn() -> f64, print: fn(String)) {
     }
 }
 
-fn variants(gpu: &Gpu, batch: Batch) -> Vec<Kernels> {
-    let usual = Kernels::default();
+fn variants(gpu: &Gpu, batch: Batch) -> Vec<Variant> {
+    let usual = Variant::DEFAULT;
+    let possible = Tuning::ALL.into_iter().filter(|tuning| tuning.possible(gpu.subgroup_size()));
     match batch {
-        Batch::One => Tuning::ALL
-            .into_iter()
-            .filter(|tuning| tuning.possible(gpu.subgroup_size()))
-            .map(|decode| Kernels { decode, ..usual })
-            .collect(),
-        _ => Tile::ALL.into_iter().map(|prefill| Kernels { prefill, ..usual }).collect(),
+        Batch::One => possible.map(|decode| Variant { decode, ..usual }).collect(),
+        _ => Tile::ALL.into_iter().map(|prefill| Variant { prefill, ..usual }).collect(),
     }
 }
 
@@ -133,13 +130,13 @@ async fn case<B: Backend>(
 impl Case<GpuBackend> {
     async fn new(
         gpu: &std::rc::Rc<Gpu>,
-        kernels: Kernels,
+        variant: Variant,
         dtype: DType,
         shape: (u32, u32),
         batch: Batch,
     ) -> Self {
         let mut backend = GpuBackend::new(gpu.clone(), TOKENS, 1).unwrap();
-        backend.set_kernels(kernels);
+        backend.set_kernels(Kernels::all(variant));
         let one = u64::from(shape.0) * u64::from(shape.1) / dtype.block_len() * dtype.block_bytes();
         let copies = if batch == Batch::One { WEIGHT_BYTES.div_ceil(one) } else { 4 };
         case(backend, dtype, shape, batch, copies).await

@@ -8,6 +8,7 @@ import { MOST_THREADS } from "./threads.js";
 import { ImageDecoder } from "./image-decoder.js";
 import type { ImageLoadOptions } from "./image-types.js";
 import type { DeviceChoice, LoadOptions, ModelSource } from "./types.js";
+import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
 const GRACE_MS = 500;
@@ -86,7 +87,8 @@ export async function openTextModel(
   spawn: () => WorkerLike,
 ): Promise<TextModel> {
   if (signal?.aborted) throw abortError(signal);
-  const request = { source: toWireSource(source), ...checked(wishes) };
+  const remembered = rememberedKernels();
+  const request = { source: toWireSource(source), ...checked(wishes), ...(remembered ? { rememberedKernels: remembered } : {}) };
   const client = new EngineClient(spawn);
   const loading = client.call(
     "load",
@@ -94,7 +96,9 @@ export async function openTextModel(
     { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) },
   );
   try {
-    return new TextModel(client, await orAborted(loading, signal));
+    const info = await orAborted(loading, signal);
+    if (wishes.kernels === undefined) rememberKernels(info.device);
+    return new TextModel(client, info);
   } catch (error) {
     // The caller need not wait for the clean-up, but the worker must not outlive it.
     const end = () => client.close(new EmberglassError("disposed", "the model was not loaded"));
@@ -105,7 +109,7 @@ export async function openTextModel(
 }
 
 /** The options that are sent to the worker. What is `undefined` means "the default", so it is not sent at all. */
-function checked({ contextLength, device, threads, activationBits, draftTokens }: LoadOptions): Omit<LoadRequest, "source"> {
+function checked({ contextLength, device, threads, activationBits, draftTokens, kernels }: LoadOptions): Omit<LoadRequest, "source"> {
   checkDevice(device);
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
     throw invalid("threads", threads, `a whole number from 1 to ${MOST_THREADS}`);
@@ -116,11 +120,13 @@ function checked({ contextLength, device, threads, activationBits, draftTokens }
   if (draftTokens !== undefined && !(Number.isInteger(draftTokens) && draftTokens >= 0 && draftTokens <= MOST_DRAFTS)) {
     throw invalid("draftTokens", draftTokens, `a whole number from 0 to ${MOST_DRAFTS}`);
   }
+  if (kernels !== undefined && typeof kernels !== "string") throw invalid("kernels", kernels, "what info.device.kernels says");
   return {
     ...(activationBits === undefined ? {} : { activationBits }),
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(device === undefined ? {} : { device }),
     ...(draftTokens === undefined ? {} : { draftTokens }),
+    ...(kernels === undefined ? {} : { kernels }),
     ...(threads === undefined ? {} : { threads }),
   };
 }

@@ -22,6 +22,9 @@ export interface LoadRequest {
   threads?: number;
   activationBits?: 8 | 16;
   draftTokens?: number;
+  kernels?: string;
+  /** Of earlier loads, by {@link DeviceInfo.kernelsKey}. */
+  rememberedKernels?: Record<string, string>;
 }
 
 /** Loading as the engine reports it; rates are worked out on the page. */

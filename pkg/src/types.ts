@@ -26,8 +26,15 @@ export interface DeviceInfo {
   features: string[];
   /** Threads that compute; 1 on the GPU. */
   threads: number;
-  /** On the GPU of a language model: how the kernels divide their work, which was fastest of those that were tried. */
+  /**
+   * On the GPU of a language model: which variants of the kernels its matrices take. {@link LoadOptions.kernels} pins
+   * them.
+   */
   kernels?: string;
+  /** How they were found, as a sentence: measured while loading, remembered, asked for; and what was left out as wrong. */
+  kernelsReason?: string;
+  /** Names adapter and model shapes: under this the choice is remembered in `localStorage`. */
+  kernelsKey?: string;
   /**
    * Why this device: the caller asked for it; there is no WebGPU; no adapter was offered; the only one is
    * software; there is a real one, which image networks take untimed; its numbers were wrong; or both were measured.
@@ -202,6 +209,11 @@ export interface LoadOptions {
    * model about as much quality as in other CPU runtimes, which round so by default (docs/NUMERICS.md).
    */
   activationBits?: 8 | 16;
+  /**
+   * Pins the variants of the GPU's kernels: what {@link DeviceInfo.kernels} said. Default: measured while loading, within
+   * 300 ms, and remembered for the next load on the same adapter. Rejects with `gpu` where they compute wrong numbers.
+   */
+  kernels?: string;
   /**
    * Speculative decoding by prompt lookup, 0 to 7: where the last tokens occurred before in prompt or answer, up to so
    * many of those that followed are verified in one step. The text is exactly the same; it comes sooner where it

@@ -16,6 +16,8 @@ export interface WasmLoadOptions {
   device?: DeviceChoice;
   activationBits?: 8 | 16;
   draftTokens?: number;
+  kernels?: string;
+  rememberedKernels?: Record<string, string>;
   /** How many may compute on the CPU, the engine's own worker included. */
   threads: number;
   /**

@@ -219,7 +219,7 @@ const NO_SIMD: WireError = {
 
 function loadModel(
   { TextModel }: Engine,
-  { source, contextLength, device, activationBits, draftTokens }: LoadRequest,
+  { source, contextLength, device, activationBits, draftTokens, kernels, rememberedKernels }: LoadRequest,
   team: Pick<WasmLoadOptions, "threads" | "spawnHelpers">,
   emit: (progress: RawProgress) => void,
   signal: AbortSignal,
@@ -230,6 +230,8 @@ function loadModel(
     ...(device === undefined ? {} : { device }),
     ...(activationBits === undefined ? {} : { activationBits }),
     ...(draftTokens === undefined ? {} : { draftTokens }),
+    ...(kernels === undefined ? {} : { kernels }),
+    ...(rememberedKernels === undefined ? {} : { rememberedKernels }),
   };
   return TextModel.load(source, options, emit, signal);
 }

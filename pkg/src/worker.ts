@@ -2,8 +2,11 @@
 // worker-host.ts, which needs no wasm and is tested without it.
 import { compile, loadGlue } from "./glue.js";
 import { simdLevel } from "./simd.js";
+import { askForSubgroups } from "./subgroups.js";
 import { coresHere } from "./threads.js";
 import { serve, type WorkerScope } from "./worker-host.js";
+
+askForSubgroups(self as unknown as Parameters<typeof askForSubgroups>[0]);
 
 serve(self as unknown as WorkerScope, {
   simdLevel,

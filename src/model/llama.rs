@@ -7,7 +7,7 @@ use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, Segment, Step};
 use crate::weights::{ByteSource, Directory, Metadata, TensorInfo};
 
 use super::loader::{Loader, Progress, read_vector};
-use super::{LanguageModel, Sizes, facts, rope};
+use super::{LanguageModel, Matrix, Sizes, facts, rope};
 
 /// Upper bounds for what a file may ask for; far above any model that fits a browser.
 const MAX_LAYERS: u32 = 512;
@@ -141,6 +141,34 @@ pub(super) async fn load<B: Backend + 'static>(
     let facts = facts(directory, sizes, config.layers, config.vocab)?;
     let owned = Box::new((weights, state));
     Ok(LanguageModel { decode, prefill, head, sample, sample_adjusted, verify, logits, facts, _owned: owned })
+}
+
+/// See [`super::matrices`]. Tensors of different types are different matrices, as on the GPU.
+pub(super) fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
+    let config = Config::read(directory, Sizes { context_length: 1, max_batch: 1, draft_tokens: 0 })?;
+    let c = u64::from(config.width);
+    let (q, kv, f) = (config.q_rows(), config.kv_rows(), u64::from(config.ffn));
+    let mut matrices: Vec<Matrix> = Vec::new();
+    let mut add = |tensor: &str, cols, rows| -> Result<()> {
+        let dtype = directory.tensor(tensor)?.dtype()?;
+        let same = |m: &&mut Matrix| (m.cols, m.rows, m.dtype) == (cols, rows, dtype);
+        match matrices.iter_mut().find(same) {
+            Some(matrix) => matrix.count += 1,
+            None => matrices.push(Matrix { cols, rows, dtype, count: 1 }),
+        }
+        Ok(())
+    };
+    for i in 0..config.layers {
+        for tensor in ["attn_q.weight", "attn_k.weight", "attn_v.weight"] {
+            add(&name(i, tensor), c, q + 2 * kv)?;
+        }
+        add(&name(i, "attn_output.weight"), q, c)?;
+        add(&name(i, "ffn_gate.weight"), c, 2 * f)?;
+        add(&name(i, "ffn_down.weight"), f, c)?;
+    }
+    let head = if directory.find("output.weight").is_some() { "output.weight" } else { "token_embd.weight" };
+    add(head, c, u64::from(config.vocab))?;
+    Ok(matrices)
 }
 
 /// Layers that [`probe`] runs.

@@ -6,6 +6,7 @@ mod llama;
 mod loader;
 mod rope;
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::weights::{ByteSource, Directory};
@@ -91,6 +92,45 @@ pub async fn load<B: Backend + 'static>(
             supported: ARCHITECTURES.join(", "),
         }),
     }
+}
+
+/// A shape and type of weight matrices that a backend multiplies by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matrix {
+    /// Columns.
+    pub cols: u64,
+    /// Rows, of all tensors together that are multiplied at once.
+    pub rows: u64,
+    /// Type of the tensors.
+    pub dtype: DType,
+    /// How many the model has.
+    pub count: u64,
+}
+
+impl Matrix {
+    /// Bytes of one, as stored.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.cols * self.rows / self.dtype.block_len() * self.dtype.block_bytes()
+    }
+}
+
+/// The matrices of a model by shape and type, most bytes first.
+///
+/// # Errors
+/// What is wrong with the file's header.
+pub fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
+    let mut matrices = match directory.metadata.str("general.architecture")? {
+        "llama" => llama::matrices(directory)?,
+        other => {
+            return Err(Error::UnsupportedArchitecture {
+                found: other.to_owned(),
+                supported: ARCHITECTURES.join(", "),
+            });
+        }
+    };
+    matrices.sort_by_key(|matrix| std::cmp::Reverse(matrix.bytes() * matrix.count));
+    Ok(matrices)
 }
 
 /// Milliseconds that one decode step takes on a backend, extrapolated from a few layers of this

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuBuffer, Mapping, Plan, Recorder, Traffic};
 
-use super::project::{Aux, Epilogue, Input, Kernels, Projection};
+use super::kernels::Kernels;
+use super::project::{Aux, Epilogue, Input, Projection};
 use super::sample::{SampleParams, Sampler};
 use super::weight::GpuWeight;
 use super::{Backend, Batch, HeadShape, MAX_FEW, Norm, RopePairs, Segment, Step, attention, embed};
@@ -240,7 +241,7 @@ impl Backend for GpuBackend {
             epilogue: Epilogue::Qkv { cache, rope },
             batch,
         }
-        .record(&mut self.recorder, &self.step, self.kernels)
+        .record(&mut self.recorder, &self.step, &self.kernels)
     }
 
     fn attend(
@@ -275,7 +276,7 @@ impl Backend for GpuBackend {
                 Projection { weight, input, norm: None, out: x, epilogue: Epilogue::Add, batch }.record(
                     &mut self.recorder,
                     &self.step,
-                    self.kernels,
+                    &self.kernels,
                 )
             }
             Batch::Few => Err(Error::Internal { what: "attention of a few tokens".to_owned() }),
@@ -309,12 +310,12 @@ impl Backend for GpuBackend {
             epilogue: Epilogue::SwiGlu,
             batch,
         }
-        .record(&mut self.recorder, &self.step, self.kernels)
+        .record(&mut self.recorder, &self.step, &self.kernels)
     }
 
     fn project_add(&mut self, h: &GpuTensor, weight: &GpuWeight, x: &GpuTensor, batch: Batch) -> Result<()> {
         Projection { weight, input: Input::Tensor(h), norm: None, out: x, epilogue: Epilogue::Add, batch }
-            .record(&mut self.recorder, &self.step, self.kernels)
+            .record(&mut self.recorder, &self.step, &self.kernels)
     }
 
     fn head(
@@ -333,7 +334,7 @@ impl Backend for GpuBackend {
             epilogue: Epilogue::Store,
             batch,
         }
-        .record(&mut self.recorder, &self.step, self.kernels)
+        .record(&mut self.recorder, &self.step, &self.kernels)
     }
 
     fn sample(&mut self, logits: &GpuTensor, adjust: bool, batch: Batch) -> Result<()> {

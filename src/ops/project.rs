@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
 
 use super::gpu_backend::{GpuCache, GpuTensor};
+use super::kernels::{Kernels, Tuning};
 use super::weight::{BLOCK, GpuWeight};
 use super::{Batch, HeadShape};
 
@@ -71,10 +72,11 @@ pub(super) struct Projection<'a> {
 
 impl Projection<'_> {
     /// Checks shapes and records one dispatch for each part of the weight.
-    pub(super) fn record(&self, recorder: &mut Recorder, step: &GpuBuffer, kernels: Kernels) -> Result<()> {
+    pub(super) fn record(&self, recorder: &mut Recorder, step: &GpuBuffer, kernels: &Kernels) -> Result<()> {
         let weight = self.weight;
         self.check()?;
         let blocks = weight.cols.div_ceil(BLOCK) as u32;
+        let variant = kernels.of(weight.cols, weight.rows);
         for part in &weight.parts {
             let pairs = part.rows.div_ceil(2) as u32;
             let mut params = Params {
@@ -90,7 +92,7 @@ impl Projection<'_> {
             };
             let (name, tile_pairs, tile_tokens) = match self.batch {
                 Batch::One | Batch::Few => ("matvec", 0, 0),
-                Batch::Many => kernels.prefill.shape(),
+                Batch::Many => variant.prefill.shape(),
             };
             let mut key =
                 PipelineKey::new(name).define(part.define()).define_if(part.scales.is_some(), "HAS_SCALES");
@@ -134,7 +136,7 @@ impl Projection<'_> {
             };
             let grid = match self.batch {
                 Batch::One | Batch::Few => {
-                    let Tuning { lanes, pairs: each, subgroups, dot4 } = kernels.decode.within(blocks);
+                    let Tuning { lanes, pairs: each, subgroups, dot4 } = variant.decode.within(blocks);
                     let merges = matches!(self.input, Input::Partials { .. });
                     let staged = !merges && blocks <= STAGED_BLOCKS;
                     if staged {
@@ -189,121 +191,6 @@ impl Projection<'_> {
 const STAGED_BLOCKS: u32 = 64;
 /// The same where x is rounded there as well: another 6 KiB, or less beside the merged attention output.
 const WHOLE_BYTES: u32 = 14 * 1024;
-
-/// How `matmul` holds its operands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Tile {
-    /// Weights and activations in workgroup memory (`matmul.wgsl`).
-    Memory,
-    /// A thread's weights in registers, activations read by all threads at once (`matmul_rows.wgsl`).
-    Rows,
-}
-
-impl Tile {
-    /// What there is to choose from. The first is the default.
-    pub const ALL: [Tile; 2] = [Tile::Memory, Tile::Rows];
-
-    /// For people and for pinning.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Tile::Memory => "memory",
-            Tile::Rows => "rows",
-        }
-    }
-
-    /// Shader, row pairs and tokens of a workgroup.
-    fn shape(self) -> (&'static str, u32, u32) {
-        match self {
-            Tile::Memory => ("matmul", 32, 32),
-            Tile::Rows => ("matmul_rows", 64, 16),
-        }
-    }
-}
-
-/// Which variants of the projections' kernels are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Kernels {
-    /// For one token.
-    pub decode: Tuning,
-    /// For many.
-    pub prefill: Tile,
-}
-
-impl Default for Kernels {
-    fn default() -> Self {
-        Kernels { decode: Tuning::ALL[0], prefill: Tile::ALL[0] }
-    }
-}
-
-/// How `matvec` divides its work; which is fastest depends on the adapter and the matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tuning {
-    /// Threads that share a row pair: 1, 2, 4, 8, 16 or 32. Many keep a wide GPU busy with few rows (they split the
-    /// sum along K); few do without meeting.
-    pub lanes: u32,
-    /// Row pairs of a thread: 1 or 2. Two read x half as often.
-    pub pairs: u32,
-    /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads.
-    pub subgroups: bool,
-    /// Activations are whole numbers of 16 bits, and products are `dot4I8Packed`; where weights are floats or x is
-    /// long it makes no difference.
-    pub dot4: bool,
-}
-
-impl Tuning {
-    /// What there is to choose from. The first is the default.
-    pub const ALL: [Tuning; 11] = [
-        Tuning::new(8, 1),
-        Tuning::new(16, 1),
-        Tuning::new(32, 1),
-        Tuning::new(4, 1),
-        Tuning::new(4, 2),
-        Tuning::new(1, 2),
-        Tuning::new(8, 1).subgroups(),
-        Tuning::new(4, 1).subgroups(),
-        Tuning::new(8, 1).dot4(),
-        Tuning::new(4, 1).subgroups().dot4(),
-        Tuning::new(1, 2).dot4(),
-    ];
-
-    /// For adapters that compute on the CPU: few lanes.
-    pub const SOFTWARE: Tuning = Tuning::new(1, 2);
-
-    const fn new(lanes: u32, pairs: u32) -> Self {
-        Tuning { lanes, pairs, subgroups: false, dot4: false }
-    }
-
-    const fn subgroups(self) -> Self {
-        Tuning { subgroups: true, ..self }
-    }
-
-    const fn dot4(self) -> Self {
-        Tuning { dot4: true, ..self }
-    }
-
-    /// Whether a device with subgroups of at least so many threads can do it.
-    #[must_use]
-    pub fn possible(self, subgroup_size: u32) -> bool {
-        !self.subgroups || self.lanes <= subgroup_size
-    }
-
-    /// No more lanes than there are blocks to take.
-    fn within(self, blocks: u32) -> Self {
-        let most = 1 << blocks.max(1).ilog2();
-        Tuning { lanes: self.lanes.min(most), ..self }
-    }
-
-    /// For people and for pinning: `lanes8 pairs1 subgroups dot4`.
-    #[must_use]
-    pub fn name(self) -> String {
-        let mut name = format!("lanes{} pairs{}", self.lanes, self.pairs);
-        for (on, word) in [(self.subgroups, " subgroups"), (self.dot4, " dot4")] {
-            name.push_str(if on { word } else { "" });
-        }
-        name
-    }
-}
 
 #[cfg(test)]
 layout_test!(

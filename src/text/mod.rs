@@ -2,6 +2,7 @@
 //! the CPU's part of sampling, and drafts of what may follow.
 
 mod bytes;
+mod category;
 mod clock;
 mod drafts;
 mod pretokenizer;

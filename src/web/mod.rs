@@ -117,6 +117,10 @@ struct DeviceReport {
     threads: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernels: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernels_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernels_key: Option<String>,
     choice: &'static str,
     reason: String,
 }
@@ -129,6 +133,8 @@ fn gpu_report(adapter: &AdapterReport, why: &Why) -> DeviceReport {
         features: adapter.features.clone(),
         threads: 1,
         kernels: None,
+        kernels_reason: None,
+        kernels_key: None,
         choice: why.code(),
         reason: why.to_string(),
     }

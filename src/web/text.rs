@@ -9,7 +9,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::AbortSignal;
 
-use crate::choice::{self, Why};
+use crate::choice::{self, Hints, Why};
 use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
 use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine};
 use crate::error::{Error, Result};
@@ -28,6 +28,8 @@ struct LoadOptions {
     threads: Option<f64>,
     activation_bits: Option<f64>,
     draft_tokens: Option<f64>,
+    kernels: Option<String>,
+    remembered_kernels: HashMap<String, String>,
 }
 
 impl LoadOptions {
@@ -325,29 +327,34 @@ async fn load(
     tell("header", 0, 0)?;
     let directory = read_directory(&mut sources).await?;
     let context_length = engine::context_length(&directory, options.context_length)?;
-    let options = engine::LoadOptions { context_length, draft_tokens };
+    let remembered: Vec<_> = options.remembered_kernels.into_iter().collect();
+    let hints = Hints { pinned: options.kernels.as_deref(), remembered: &remembered };
+    let load = engine::LoadOptions { context_length, draft_tokens };
     tell("device", 0, directory.total_bytes())?;
-    let choice = choice::choose(wish, &directory).await?;
+    let choice = choice::choose(wish, &directory, hints).await?;
     let mut total = 0;
     let mut on_weights = |progress: Progress| {
         total = progress.total_bytes;
         tell("weights", progress.loaded_bytes, progress.total_bytes)
     };
-    let kernels = choice.kernels();
     let (mut engine, device) = match choice.gpu {
         Some(gpu) => {
             let mut device = gpu_report(gpu.adapter(), &choice.why);
-            device.kernels = Some(kernels);
             let mut backend = GpuBackend::new(gpu, MAX_BATCH, context_length)?;
-            backend.set_kernels(crate::ops::Kernels { decode: choice.tuning, ..Default::default() });
-            let engine = TextEngine::load(backend, directory, &mut sources, options, &mut on_weights).await?;
+            if let Some(chosen) = choice.kernels {
+                device.kernels = Some(chosen.kernels.to_string());
+                device.kernels_reason = Some(chosen.to_string());
+                device.kernels_key = Some(chosen.key);
+                backend.set_kernels(chosen.kernels);
+            }
+            let engine = TextEngine::load(backend, directory, &mut sources, load, &mut on_weights).await?;
             (Engine::Gpu(Box::new(engine)), device)
         }
         None => {
             let (team, remark) = assemble_team(threads, spawn_helpers.as_ref()).await;
             let backend = CpuBackend::new(CpuOptions { level: Level::best(), bits, team });
             let device = cpu_report(&backend, &choice.why, remark);
-            let engine = TextEngine::load(backend, directory, &mut sources, options, &mut on_weights).await?;
+            let engine = TextEngine::load(backend, directory, &mut sources, load, &mut on_weights).await?;
             (Engine::Cpu(Box::new(engine)), device)
         }
     };
@@ -369,6 +376,8 @@ fn cpu_report(backend: &CpuBackend, why: &Why, remark: Option<String>) -> Device
         },
         threads: backend.threads(),
         kernels: None,
+        kernels_reason: None,
+        kernels_key: None,
         choice: why.code(),
         reason,
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use emberglass::ops::{
-    GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Kernels, Precision, Tile, Tuning,
+    GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Kernels, Precision, Variant,
 };
 use emberglass::{DType, Gpu, GpuOptions};
 
@@ -14,8 +14,7 @@ use super::rig::{Rig, WHOLE_HALF_STEP};
 thread_local! {
     /// One device for all cases of a test: kernels are compiled once.
     static DEVICE: RefCell<Option<Rc<Gpu>>> = const { RefCell::new(None) };
-    static TUNING: Cell<Tuning> = const { Cell::new(Tuning::ALL[0]) };
-    static TILE: Cell<Tile> = const { Cell::new(Tile::ALL[0]) };
+    static VARIANT: Cell<Variant> = const { Cell::new(Variant::DEFAULT) };
     static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
@@ -24,14 +23,9 @@ pub fn store(precision: Precision) {
     PRECISION.set(precision);
 }
 
-/// Says how this thread's backends multiply many tokens from now on.
-pub fn tile(tile: Tile) {
-    TILE.set(tile);
-}
-
-/// Says how this thread's backends divide their work from now on.
-pub fn tune(tuning: Tuning) {
-    TUNING.set(tuning);
+/// Says which kernels this thread's backends take from now on.
+pub fn take(variant: &str) {
+    VARIANT.set(variant.parse().unwrap());
 }
 
 async fn device(options: GpuOptions) -> Rc<Gpu> {
@@ -51,7 +45,7 @@ async fn shared() -> Rc<Gpu> {
 
 fn backend(gpu: Rc<Gpu>) -> GpuBackend {
     let mut backend = GpuBackend::new(gpu, 128, 256).unwrap();
-    backend.set_kernels(Kernels { decode: TUNING.get(), prefill: TILE.get() });
+    backend.set_kernels(Kernels::all(VARIANT.get()));
     backend
 }
 
@@ -97,6 +91,6 @@ impl Rig for GpuBackend {
 
     fn activation_error(dtype: DType) -> f64 {
         let floats = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
-        if TUNING.get().dot4 && !floats { WHOLE_HALF_STEP } else { 0.0 }
+        if VARIANT.get().decode.dot4 && !floats { WHOLE_HALF_STEP } else { 0.0 }
     }
 }

@@ -3,7 +3,7 @@
 
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
-use emberglass::ops::{Backend, Kernels, Tuning};
+use emberglass::ops::{Backend, Kernels, Variant};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, CpuOptions, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine,
@@ -19,11 +19,8 @@ pub async fn gpu() -> GpuBackend {
     let software = gpu.adapter().is_fallback;
     let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap();
     // As `choose` has it; the others' numbers are the kernel tests' matter.
-    backend.set_kernels(if software {
-        Kernels { decode: Tuning::SOFTWARE, ..Kernels::default() }
-    } else {
-        Kernels::default()
-    });
+    let variant = if software { Variant::SOFTWARE } else { Variant::DEFAULT };
+    backend.set_kernels(Kernels::all(variant));
     backend
 }
 

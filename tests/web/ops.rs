@@ -9,9 +9,9 @@ mod reference;
 
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
-use common::gpu_rig::{store, tune};
+use common::gpu_rig::{store, take};
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::ops::{GpuImages, Precision, Tuning};
+use emberglass::ops::{GpuImages, Precision};
 use emberglass::{CpuBackend, DType, GpuBackend};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -48,27 +48,27 @@ macro_rules! once {
 
 // The CPU's vectors are those of the build: simd128, or relaxed with the feature of that name.
 kernels! {
-    gpu: GpuBackend, tune(Tuning::ALL[0]);
+    gpu: GpuBackend, take("lanes8+pairs1/memory");
     cpu: CpuBackend, choose(DEFAULT);
     cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
 }
 
-/// Other ways to divide a projection's work.
-macro_rules! tunings {
-    ($($module:ident: $index:literal;)*) => {
+/// Other kernels for the projections.
+macro_rules! variants {
+    ($($module:ident: $variant:literal;)*) => {
         $(mod $module {
             use super::*;
-            per_format!(GpuBackend, tune(Tuning::ALL[$index]); project_add, gate_up, head, qkv);
+            per_format!(GpuBackend, take($variant); project_add, gate_up, head, qkv);
         })*
     };
 }
 
-tunings! {
-    gpu_two_pairs: 4;
-    gpu_one_lane: 5;
-    gpu_subgroups: 7;
-    gpu_dot4: 8;
-    gpu_subgroups_dot4: 9;
+variants! {
+    gpu_two_pairs: "lanes4+pairs2/memory";
+    gpu_one_lane: "lanes1+pairs2/rows";
+    gpu_subgroups: "lanes4+pairs1+subgroups/memory";
+    gpu_dot4: "lanes8+pairs1+dot4/memory";
+    gpu_subgroups_dot4: "lanes4+pairs1+subgroups+dot4/memory";
 }
 
 /// Image networks: the cases, once for each backend.

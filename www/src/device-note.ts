@@ -36,7 +36,7 @@ export class DeviceNote {
     this.#root.replaceChildren(
       el("h2", {}, where),
       el("p", { "data-testid": "device-reason" }, sentence(device.reason)),
-      ...(device.kernels === undefined ? [] : [el("p", { "data-testid": "kernels" }, `Fastest kernels here: ${device.kernels}.`)]),
+      ...(device.kernels === undefined ? [] : [el("p", { "data-testid": "kernels" }, `${device.kernelsReason ?? ""} ${device.kernels}`)]),
       ...(onCpu ? gpuAdvice(device.choice) : []),
       ...(slowGpu ? [el("p", {}, "This graphics adapter is software. The CPU path is faster: set the device to Automatic in Settings.")] : []),
       ...(onCpu && device.threads === 1 && !crossOriginIsolated

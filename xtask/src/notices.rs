@@ -55,6 +55,8 @@ fn generate() -> Result<String> {
          The Rust standard library (MIT OR Apache-2.0), and:\n\n",
     );
     text += &table(&crates);
+    text += "\nThe table src/text/categories.txt is made of the Unicode Character Database 16.0.0, Copyright\n\
+             © Unicode, Inc., under the Unicode License V3 quoted below for unicode-ident.\n";
     text += "\n## In the page: npm packages\n\n";
     text += &table(&packages);
     text += "\n## Default model\n\n\

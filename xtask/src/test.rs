@@ -29,7 +29,7 @@ const STEPS: &[Step] = &[
     step("native", "tests on the Vulkan adapter", native),
     step("shaders", "every shader variant, by the compilers on PATH", shaders::check),
     step("browser", "wasm tests in headless Chromium", browser),
-    step("site", "the site, as for the demo", site),
+    step("site", "the site, as for the demo; the size of the wasm", site),
     step("e2e", "the page, driven in headless Chromium", end_to_end),
 ];
 
@@ -169,7 +169,8 @@ fn browser_build(tests: &BTreeSet<String>, features: &[&str], filter: &[&str]) -
 }
 
 fn site() -> Result<()> {
-    demo::run(None, None)
+    demo::run(None, None)?;
+    wasm::check_size()
 }
 
 fn end_to_end() -> Result<()> {

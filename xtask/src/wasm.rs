@@ -1,10 +1,11 @@
 //! Builds the crate for the browser, once for each SIMD level: cargo, wasm-bindgen, wasm-opt.
 
+use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -26,6 +27,10 @@ const WASM_FEATURES: [&str; 8] = [
     "--enable-sign-ext",
     "--enable-simd",
 ];
+
+/// The most bytes of a module after `gzip -9`. Every visitor downloads one before anything runs.
+/// docs/SIZE.md has what is in it.
+const MOST_BYTES: usize = 1_000_000;
 
 /// One build of the module. The worker takes the highest level that the browser has.
 struct Level {
@@ -63,8 +68,25 @@ pub fn build() -> Result<()> {
     Ok(())
 }
 
+/// Fails when a module in pkg/wasm is larger than it may be.
+pub fn check_size() -> Result<()> {
+    for level in &LEVELS {
+        let file = paths::root().join("pkg/wasm").join(level.name).join("emberglass_bg.wasm");
+        let module = fs::read(&file).with_context(|| format!("could not read {}", file.display()))?;
+        let Size { gzip, .. } = Size::of(&module)?;
+        println!("  {:<8} {gzip} bytes after gzip -9, of at most {MOST_BYTES}", level.name);
+        if gzip > MOST_BYTES {
+            bail!(
+                "the {} module has {gzip} bytes after gzip -9, more than {MOST_BYTES}: see docs/SIZE.md",
+                level.name
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Returns the sizes before and after wasm-opt.
-fn build_level(level: &Level, bindgen: &Path, wasm_opt: &Path, folder: &Path) -> Result<(String, String)> {
+fn build_level(level: &Level, bindgen: &Path, wasm_opt: &Path, folder: &Path) -> Result<(Size, Size)> {
     headline(&format!("Building the wasm: {}", level.name));
     run(cargo()
         .args(["build", "--profile", "wasm", "--lib", "--target", TARGET])
@@ -83,15 +105,18 @@ fn build_level(level: &Level, bindgen: &Path, wasm_opt: &Path, folder: &Path) ->
         .args([&fresh, &built]))?;
 
     let module = fresh.join("emberglass_bg.wasm");
-    let before = size(&fs::read(&module)?)?;
+    // The names of the functions are in this one only: tools/size reads them.
+    let named = paths::target().join("wasm-bindgen").join(format!("{}.wasm", level.name));
+    fs::rename(&module, &named)?;
+    let before = Size::of(&fs::read(&named)?)?;
     run(program(wasm_opt)
         .arg("-Os")
         .args(WASM_FEATURES)
         .args(level.wasm_opt)
-        .arg(&module)
+        .arg(&named)
         .arg("-o")
         .arg(&module))?;
-    let after = size(&fs::read(&module)?)?;
+    let after = Size::of(&fs::read(&module)?)?;
 
     fs::create_dir_all(folder)?;
     for entry in fs::read_dir(&fresh)? {
@@ -114,9 +139,22 @@ fn remove_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn size(module: &[u8]) -> Result<String> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(module)?;
-    let gzip = encoder.finish()?.len();
-    Ok(format!("{} bytes, {gzip} bytes after gzip -9", module.len()))
+/// Bytes of a module.
+struct Size {
+    plain: usize,
+    gzip: usize,
+}
+
+impl Size {
+    fn of(module: &[u8]) -> Result<Self> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(module)?;
+        Ok(Self { plain: module.len(), gzip: encoder.finish()?.len() })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes, {} bytes after gzip -9", self.plain, self.gzip)
+    }
 }

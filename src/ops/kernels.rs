@@ -1,0 +1,275 @@
+//! Variants of the projections' kernels, and which one a matrix takes. What is fastest depends on the adapter and the
+//! matrix; all compute the same.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// How `matvec` divides its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Threads that share a row pair: 1, 2, 4, 8, 16 or 32. Many keep a wide GPU busy with few rows (they split the
+    /// sum along K); few do without meeting.
+    pub lanes: u32,
+    /// Row pairs of a thread: 1 or 2. Two read x half as often.
+    pub pairs: u32,
+    /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads.
+    pub subgroups: bool,
+    /// Activations are whole numbers of 16 bits, and products are `dot4I8Packed`. Where weights are floats or x is
+    /// long it makes no difference.
+    pub dot4: bool,
+}
+
+impl Tuning {
+    /// What there is to choose from. The first is the default.
+    pub const ALL: [Tuning; 11] = [
+        Tuning::new(8, 1),
+        Tuning::new(8, 1).subgroups(),
+        Tuning::new(4, 1),
+        Tuning::new(16, 1),
+        Tuning::new(8, 1).dot4(),
+        Tuning::new(4, 2),
+        Tuning::new(32, 1),
+        Tuning::new(4, 1).subgroups(),
+        Tuning::new(4, 1).subgroups().dot4(),
+        Tuning::new(1, 2),
+        Tuning::new(1, 2).dot4(),
+    ];
+
+    /// For adapters that compute on the CPU: few lanes.
+    pub const SOFTWARE: Tuning = Tuning::new(1, 2);
+
+    const fn new(lanes: u32, pairs: u32) -> Self {
+        Tuning { lanes, pairs, subgroups: false, dot4: false }
+    }
+
+    const fn subgroups(self) -> Self {
+        Tuning { subgroups: true, ..self }
+    }
+
+    const fn dot4(self) -> Self {
+        Tuning { dot4: true, ..self }
+    }
+
+    /// Whether a device can do it whose subgroups have at least so many threads.
+    #[must_use]
+    pub fn possible(self, subgroup_size: u32) -> bool {
+        !self.subgroups || self.lanes <= subgroup_size
+    }
+
+    /// No more lanes than there are blocks to take.
+    pub(super) fn within(self, blocks: u32) -> Self {
+        let most = 1 << blocks.max(1).ilog2();
+        Tuning { lanes: self.lanes.min(most), ..self }
+    }
+}
+
+/// `lanes8+pairs1+subgroups+dot4`.
+impl fmt::Display for Tuning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lanes{}+pairs{}", self.lanes, self.pairs)?;
+        f.write_str(if self.subgroups { "+subgroups" } else { "" })?;
+        f.write_str(if self.dot4 { "+dot4" } else { "" })
+    }
+}
+
+/// How `matmul` holds its operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tile {
+    /// Weights and activations in workgroup memory (`matmul.wgsl`).
+    Memory,
+    /// A thread's weights in registers, activations read by all threads at once (`matmul_rows.wgsl`).
+    Rows,
+}
+
+impl Tile {
+    /// What there is to choose from. The first is the default.
+    pub const ALL: [Tile; 2] = [Tile::Memory, Tile::Rows];
+
+    /// Shader, row pairs and tokens of a workgroup.
+    pub(super) fn shape(self) -> (&'static str, u32, u32) {
+        match self {
+            Tile::Memory => ("matmul", 32, 32),
+            Tile::Rows => ("matmul_rows", 64, 16),
+        }
+    }
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tile::Memory => "memory",
+            Tile::Rows => "rows",
+        })
+    }
+}
+
+/// The kernels of one matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// For one token, and for a few.
+    pub decode: Tuning,
+    /// For many.
+    pub prefill: Tile,
+}
+
+impl Variant {
+    /// What every adapter can do well.
+    pub const DEFAULT: Variant = Variant { decode: Tuning::ALL[0], prefill: Tile::Memory };
+    /// For adapters that compute on the CPU.
+    pub const SOFTWARE: Variant = Variant { decode: Tuning::SOFTWARE, prefill: Tile::Rows };
+
+    /// Whether a device can do it whose subgroups have at least so many threads.
+    #[must_use]
+    pub fn possible(self, subgroup_size: u32) -> bool {
+        self.decode.possible(subgroup_size)
+    }
+}
+
+/// `lanes8+pairs1/memory`.
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.decode, self.prefill)
+    }
+}
+
+impl FromStr for Variant {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let decode = Tuning::ALL.into_iter().find(|t| text.strip_prefix(&format!("{t}/")).is_some());
+        let prefill = Tile::ALL.into_iter().find(|tile| text.ends_with(&format!("/{tile}")));
+        match (decode, prefill) {
+            (Some(decode), Some(prefill)) if Variant { decode, prefill }.to_string() == text => {
+                Ok(Variant { decode, prefill })
+            }
+            _ => Err(unknown(text)),
+        }
+    }
+}
+
+/// Which kernels a model's matrices take. Its text form is for people, for pinning and for remembering:
+/// `lanes8+pairs1/memory 576x3072:lanes4+pairs2/rows`, the first for all matrices that are not named by columns and
+/// rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernels {
+    usual: Variant,
+    chosen: Vec<((u64, u64), Variant)>,
+}
+
+/// Matrices that a text may name; a model has five or six shapes.
+const MOST_SHAPES: usize = 64;
+
+impl Kernels {
+    /// The same for every matrix.
+    #[must_use]
+    pub fn all(variant: Variant) -> Self {
+        Kernels { usual: variant, chosen: Vec::new() }
+    }
+
+    /// Another variant for matrices of this shape.
+    pub fn set(&mut self, cols: u64, rows: u64, variant: Variant) {
+        self.chosen.retain(|(shape, _)| *shape != (cols, rows));
+        self.chosen.push(((cols, rows), variant));
+    }
+
+    /// Those of a matrix.
+    #[must_use]
+    pub fn of(&self, cols: u64, rows: u64) -> Variant {
+        self.chosen
+            .iter()
+            .find(|(shape, _)| *shape == (cols, rows))
+            .map_or(self.usual, |(_, variant)| *variant)
+    }
+
+    /// Whether a device can do all of them whose subgroups have at least so many threads.
+    #[must_use]
+    pub fn possible(&self, subgroup_size: u32) -> bool {
+        let all = self.chosen.iter().map(|(_, variant)| variant);
+        all.chain([&self.usual]).all(|variant| variant.possible(subgroup_size))
+    }
+}
+
+impl Default for Kernels {
+    fn default() -> Self {
+        Kernels::all(Variant::DEFAULT)
+    }
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.usual)?;
+        self.chosen.iter().try_for_each(|((cols, rows), variant)| write!(f, " {cols}x{rows}:{variant}"))
+    }
+}
+
+impl FromStr for Kernels {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut words = text.split(' ');
+        let mut kernels = Kernels::all(words.next().unwrap_or_default().parse()?);
+        for word in words.by_ref().take(MOST_SHAPES) {
+            let (shape, variant) = word.split_once(':').ok_or_else(|| unknown(word))?;
+            let (cols, rows) = shape.split_once('x').ok_or_else(|| unknown(word))?;
+            let number = |digits: &str| digits.parse::<u32>().map(u64::from).map_err(|_| unknown(word));
+            kernels.set(number(cols)?, number(rows)?, variant.parse()?);
+        }
+        if words.next().is_some() { Err(unknown("more than 64 shapes")) } else { Ok(kernels) }
+    }
+}
+
+fn unknown(text: &str) -> Error {
+    // A stranger's text may be long.
+    let value = text.chars().take(80).collect();
+    Error::InvalidOption { option: "kernels", value, range: "what info.device.kernels says" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kernels, Tile, Tuning, Variant};
+
+    #[test]
+    fn every_variant_survives_its_text() {
+        for decode in Tuning::ALL {
+            for prefill in Tile::ALL {
+                let variant = Variant { decode, prefill };
+                assert_eq!(variant.to_string().parse::<Variant>().ok(), Some(variant));
+            }
+        }
+        let mut kernels = Kernels::all(Variant::SOFTWARE);
+        kernels.set(576, 3072, Variant::DEFAULT);
+        assert_eq!(kernels.to_string(), "lanes1+pairs2/rows 576x3072:lanes8+pairs1/memory");
+        assert_eq!(kernels.to_string().parse::<Kernels>().ok(), Some(kernels.clone()));
+        assert_eq!(kernels.of(576, 3072), Variant::DEFAULT);
+        assert_eq!(kernels.of(3072, 576), Variant::SOFTWARE);
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in [
+            "",
+            "lanes8+pairs1",
+            "lanes8+pairs1/",
+            "lanes7+pairs1/memory",
+            "lanes8+pairs1+dot4+dot4/memory",
+            "lanes8+pairs1/memory ",
+            "lanes8+pairs1/memory 576:lanes8+pairs1/memory",
+            "lanes8+pairs1/memory -1x2:lanes8+pairs1/memory",
+            "lanes8+pairs1/memory 99999999999x2:lanes8+pairs1/memory",
+            &format!("lanes8+pairs1/memory{}", " 1x1:lanes8+pairs1/memory".repeat(65)),
+        ] {
+            assert!(text.parse::<Kernels>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn subgroups_must_be_wide_enough() {
+        let wide = Tuning { lanes: 8, pairs: 1, subgroups: true, dot4: false };
+        assert!(wide.possible(8) && !wide.possible(4) && !wide.possible(1));
+        let mut kernels = Kernels::default();
+        kernels.set(32, 32, Variant { decode: wide, prefill: Tile::Rows });
+        assert!(kernels.possible(32) && !kernels.possible(4));
+    }
+}
