@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use emberglass::choice::Hints;
 use emberglass::cpu::{Bits, CpuOptions, Level, Team};
-use emberglass::ops::Backend;
+use emberglass::ops::{Backend, KvType};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, Device, Error, FileSource, Finish, GenerateOptions, GpuBackend, Message, Prompt,
@@ -57,6 +57,9 @@ struct Arguments {
     /// Speculative decoding: most drafts that are verified in one step; 0 is off. The text is the same.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(engine::MAX_DRAFTS)))]
     draft: u32,
+    /// What the KV cache holds: f32, or half or about a quarter of its bytes.
+    #[arg(long, default_value = "f32", value_parser = parse_kv)]
+    kv_cache: KvType,
     /// Most tokens to generate.
     #[arg(long)]
     max_tokens: Option<usize>,
@@ -96,6 +99,10 @@ struct Arguments {
     /// Print one JSON object (prompt ids, output ids, text, timings) instead of the text.
     #[arg(long)]
     json: bool,
+}
+
+fn parse_kv(name: &str) -> Result<KvType, String> {
+    KvType::named(name).ok_or_else(|| format!("one of {}", KvType::ALL.map(KvType::name).join(", ")))
 }
 
 fn parse_bias(text: &str) -> Result<(u32, f32), String> {
@@ -155,7 +162,8 @@ async fn answer<B: Backend + 'static>(
     context: u32,
     arguments: Arguments,
 ) -> Result<(), Error> {
-    let options = LoadOptions { context_length: context, draft_tokens: arguments.draft };
+    let options =
+        LoadOptions { context_length: context, kv: arguments.kv_cache, draft_tokens: arguments.draft };
     let mut model = TextEngine::load(backend, directory, &mut sources, options, &mut |_| Ok(())).await?;
 
     let prompt = if arguments.raw {

@@ -5,8 +5,7 @@
 // each K and V read. 64 / ROWS threads share a row: they divide the TILE positions of a step for the
 // scores, and the elements of the head for the output.
 #import shared/attention.wgsl
-@group(0) @binding(4) var<storage, read> v_cache: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
 const TILE: u32 = 32u;
 const LANES: u32 = 64u / ROWS;
@@ -20,12 +19,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let kv_head = group.x;
   let first_row = group.y * ROWS;
   let rows = step.count * GROUP;
-  let cache = kv_head * params.capacity;
 
   for (var i = local; i < Q_VEC4; i += 64u) {
     let r = min(first_row + i / HEAD_VEC4, rows - 1u);
-    let at = (r / GROUP) * params.q_stride + (kv_head * GROUP + r % GROUP) * HEAD_VEC4 + i % HEAD_VEC4;
-    q_tile[i] = q[at] * params.scale;
+    let at = (r / GROUP) * params.qkv_stride + (kv_head * GROUP + r % GROUP) * HEAD_VEC4 + i % HEAD_VEC4;
+    q_tile[i] = qkv[at] * params.scale;
     sums[i] = vec4<f32>();
   }
 
@@ -45,9 +43,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       var score = LOWEST;
       if (tile + j < my_end) {
         score = 0.0;
-        let k_at = (cache + tile + j) * HEAD_VEC4;
-        for (var d = 0u; d < HEAD_VEC4; d++) {
-          score += dot(q_tile[q_at + d], k_cache[k_at + d]);
+        var cell = k_at(kv_head, tile + j);
+        for (var block = 0u; block < HEAD_BLOCKS; block++) {
+          let scale = k_scale(cell);
+          var of_block = 0.0;
+          for (var d = block * BLOCK_VEC4; d < (block + 1u) * BLOCK_VEC4; d++) {
+            of_block += dot(q_tile[q_at + d], load_cell(cell));
+            cell += KV_PANEL;
+          }
+          score += of_block * scale;
         }
       }
       scores[score_at + j] = score;
@@ -73,14 +77,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var d = lane; d < HEAD_VEC4; d += LANES) {
       var sum = sums[q_at + d] * shrink;
       for (var j = 0u; j < count; j++) {
-        sum += scores[score_at + j] * v_cache[(cache + tile + j) * HEAD_VEC4 + d];
+        let cell = v_at(kv_head, tile + j) + d;
+        sum += scores[score_at + j] * v_scale(cell) * load_cell(cell);
       }
       sums[q_at + d] = sum;
     }
   }
 
   if (first_row + my_row < rows) {
-    let at = (row / GROUP) * params.out_stride + (kv_head * GROUP + row % GROUP) * HEAD_VEC4;
+    let at = (row / GROUP) * params.out_stride / 4u + (kv_head * GROUP + row % GROUP) * HEAD_VEC4;
     for (var d = lane; d < HEAD_VEC4; d += LANES) {
       out[at + d] = sums[q_at + d] / total;
     }

@@ -1,69 +1,86 @@
 // Prefill: y = epilogue(W · norm(x)) for many tokens, weights in registers.
 //
-// A workgroup of 64 computes 64 row pairs x 16 tokens; a thread a pair and all 16 tokens. It unpacks its rows' weights
-// once, where it needs them; neighbouring threads read neighbouring memory. All threads read the same x at the same
-// time: one load for the whole workgroup. Where such loads are cheap this beats a tile in workgroup memory.
+// A workgroup of 64 computes 128 row pairs x 16 tokens; a thread two pairs and all 16 tokens. It unpacks its rows'
+// weights once, where it needs them; neighbouring threads read neighbouring memory. All threads read the same x at the
+// same time: one load for the whole workgroup, used for four rows. Where such loads are cheap this beats a tile in
+// workgroup memory.
+//
+// QUADS: where a load costs every thread as much as any other, the four threads of a quad load a token each and
+// broadcast it.
 #import shared/weights.wgsl
 #import shared/project.wgsl
 
 const TILE_TOKENS: u32 = 16u;
+const PER: u32 = 64u; // pairs side by side
 
-struct Sums { // of rows a and b, four tokens a vec4
-  a0: vec4<f32>,
-  a1: vec4<f32>,
-  a2: vec4<f32>,
-  a3: vec4<f32>,
-  b0: vec4<f32>,
-  b1: vec4<f32>,
-  b2: vec4<f32>,
-  b3: vec4<f32>,
-}
-
-struct Pair {
+struct Four { // rows a and b of both pairs; one component a token
   a: vec4<f32>,
   b: vec4<f32>,
+  c: vec4<f32>,
+  d: vec4<f32>,
 }
 
-fn chain(sum: f32, w: vec4<f32>, x: vec4<f32>) -> f32 {
-  return fma(w.x, x.x, fma(w.y, x.y, fma(w.z, x.z, fma(w.w, x.w, sum))));
+struct Sums { // four tokens each
+  t0: Four,
+  t1: Four,
+  t2: Four,
+  t3: Four,
 }
 
-// Adds the products with four tokens, `at` where the first one's vec4 lies.
-fn four(sums: Pair, a: vec4<f32>, b: vec4<f32>, at: vec4<u32>) -> Pair {
-  let x0 = x[at.x];
-  let x1 = x[at.y];
-  let x2 = x[at.z];
-  let x3 = x[at.w];
-  return Pair(
-    vec4<f32>(chain(sums.a.x, a, x0), chain(sums.a.y, a, x1), chain(sums.a.z, a, x2), chain(sums.a.w, a, x3)),
-    vec4<f32>(chain(sums.b.x, b, x0), chain(sums.b.y, b, x1), chain(sums.b.z, b, x2), chain(sums.b.w, b, x3)),
-  );
-}
-
-struct Places { // of the tokens' first vec4
+struct Places { // of the tokens' first vec4; with QUADS of the thread's own token of every four
   t0: vec4<u32>,
   t1: vec4<u32>,
   t2: vec4<u32>,
   t3: vec4<u32>,
 }
 
-// One vec4 of both rows: 32 dot products of four.
-fn advance(s: Sums, a: vec4<f32>, b: vec4<f32>, places: Places, k4: u32) -> Sums {
-  let k = vec4<u32>(k4);
-  let p0 = four(Pair(s.a0, s.b0), a, b, places.t0 + k);
-  let p1 = four(Pair(s.a1, s.b1), a, b, places.t1 + k);
-  let p2 = four(Pair(s.a2, s.b2), a, b, places.t2 + k);
-  let p3 = four(Pair(s.a3, s.b3), a, b, places.t3 + k);
-  return Sums(p0.a, p1.a, p2.a, p3.a, p0.b, p1.b, p2.b, p3.b);
+fn dots(sum: vec4<f32>, w: vec4<f32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> vec4<f32> {
+  return vec4<f32>(chain(sum.x, w, x0), chain(sum.y, w, x1), chain(sum.z, w, x2), chain(sum.w, w, x3));
+}
+
+fn chain(sum: f32, w: vec4<f32>, x: vec4<f32>) -> f32 {
+  return fma(w.x, x.x, fma(w.y, x.y, fma(w.z, x.z, fma(w.w, x.w, sum))));
+}
+
+// Adds the products of the rows `w` with four tokens.
+fn four_tokens(sums: Four, w: Four, at: vec4<u32>, k4: u32) -> Four {
+#ifdef QUADS
+  let mine = x[at.x + k4];
+  let x0 = quadBroadcast(mine, 0u);
+  let x1 = quadBroadcast(mine, 1u);
+  let x2 = quadBroadcast(mine, 2u);
+  let x3 = quadBroadcast(mine, 3u);
+#else
+  let x0 = x[at.x + k4];
+  let x1 = x[at.y + k4];
+  let x2 = x[at.z + k4];
+  let x3 = x[at.w + k4];
+#endif
+  return Four(
+    dots(sums.a, w.a, x0, x1, x2, x3),
+    dots(sums.b, w.b, x0, x1, x2, x3),
+    dots(sums.c, w.c, x0, x1, x2, x3),
+    dots(sums.d, w.d, x0, x1, x2, x3),
+  );
+}
+
+// One vec4 of all four rows with all tokens.
+fn advance(s: Sums, w: Four, places: Places, k4: u32) -> Sums {
+  return Sums(
+    four_tokens(s.t0, w, places.t0, k4),
+    four_tokens(s.t1, w, places.t1, k4),
+    four_tokens(s.t2, w, places.t2, k4),
+    four_tokens(s.t3, w, places.t3, k4),
+  );
 }
 
 #ifdef NORM
-var<workgroup> squares: array<f32, 64>;          // (token, quarter)
-var<workgroup> factors: array<vec4<f32>, 4>;
+var<workgroup> squares: array<f32, 64>; // (token, quarter)
+var<workgroup> factors: array<f32, TILE_TOKENS>;
 
 // Four threads a token sum the squares of its x.
 fn sum_squares(first_token: u32, local: u32) {
-  let at = min(first_token + local / 4u, step.count - 1u) * params.x_stride;
+  let at = place_of(first_token + local / 4u);
   var sum = 0.0;
   for (var k4 = local % 4u; k4 < params.blocks * 8u; k4 += 4u) {
     let value = x[at + k4];
@@ -72,9 +89,8 @@ fn sum_squares(first_token: u32, local: u32) {
   squares[local] = sum;
   workgroupBarrier();
   if (local < TILE_TOKENS) {
-    let at = 4u * local;
-    factors[local / 4u][local % 4u] =
-      rms_factor((squares[at] + squares[at + 1u]) + (squares[at + 2u] + squares[at + 3u]));
+    let from = 4u * local;
+    factors[local] = rms_factor((squares[from] + squares[from + 1u]) + (squares[from + 2u] + squares[from + 3u]));
   }
   workgroupBarrier();
 }
@@ -84,68 +100,89 @@ fn place_of(token: u32) -> u32 {
   return min(token, step.count - 1u) * params.x_stride;
 }
 
-fn places_of(token: u32) -> vec4<u32> {
-  return vec4<u32>(place_of(token), place_of(token + 1u), place_of(token + 2u), place_of(token + 3u));
+fn store_token(row: u32, token: u32, first: u32, a: f32, b: f32) {
+  if (first + token < step.count) {
+#ifdef NORM
+    let factor = factors[token];
+    store_pair(row, first + token, a * factor, b * factor);
+#else
+    store_pair(row, first + token, a, b);
+#endif
+  }
 }
 
-fn store_four(row: u32, token: u32, a: vec4<f32>, b: vec4<f32>) {
-  if (token < step.count) {
-    store_pair(row, token, a.x, b.x);
-  }
-  if (token + 1u < step.count) {
-    store_pair(row, token + 1u, a.y, b.y);
-  }
-  if (token + 2u < step.count) {
-    store_pair(row, token + 2u, a.z, b.z);
-  }
-  if (token + 3u < step.count) {
-    store_pair(row, token + 3u, a.w, b.w);
-  }
+fn store_four(row: u32, token: u32, first: u32, a: vec4<f32>, b: vec4<f32>) {
+  store_token(row, token, first, a.x, b.x);
+  store_token(row, token + 1u, first, a.y, b.y);
+  store_token(row, token + 2u, first, a.z, b.z);
+  store_token(row, token + 3u, first, a.w, b.w);
+}
+
+// One vec4 of each row: the norm's gain is applied to the weights, of which there are fewer than of x.
+fn four_weights(k4: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, scales: vec4<f32>, lows: vec4<f32>) -> Four {
+  return Four(
+    gained(scales.x * a + lows.x, k4),
+    gained(scales.y * b + lows.y, k4),
+    gained(scales.z * c + lows.z, k4),
+    gained(scales.w * d + lows.w, k4),
+  );
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let first_token = group.y * TILE_TOKENS;
-  let pair = group.x * 64u + local;
-  let row = pair_row(min(pair, params.pairs - 1u));
-#ifdef NORM
-  sum_squares(first_token, local);
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+#ifdef QUADS
+  @builtin(subgroup_invocation_id) lane: u32,
 #endif
+) {
+  let first = group.y * TILE_TOKENS;
+  let pair = group.x * 2u * PER + local;
+  let row_a = pair_row(min(pair, params.pairs - 1u));
+  let row_c = pair_row(min(pair + PER, params.pairs - 1u));
+#ifdef NORM
+  sum_squares(first, local);
+#endif
+#ifdef QUADS
+  let own = first + lane % 4u;
   let places = Places(
-    places_of(first_token),
-    places_of(first_token + 4u),
-    places_of(first_token + 8u),
-    places_of(first_token + 12u),
+    vec4<u32>(place_of(own)), vec4<u32>(place_of(own + 4u)), vec4<u32>(place_of(own + 8u)), vec4<u32>(place_of(own + 12u)));
+#else
+  let places = Places(
+    vec4<u32>(place_of(first), place_of(first + 1u), place_of(first + 2u), place_of(first + 3u)),
+    vec4<u32>(place_of(first + 4u), place_of(first + 5u), place_of(first + 6u), place_of(first + 7u)),
+    vec4<u32>(place_of(first + 8u), place_of(first + 9u), place_of(first + 10u), place_of(first + 11u)),
+    vec4<u32>(place_of(first + 12u), place_of(first + 13u), place_of(first + 14u), place_of(first + 15u)),
   );
+#endif
   var s = Sums();
   for (var block = 0u; block < params.blocks; block++) {
-    let a = load_block(row, block, params.blocks);
-    let b = load_block(row + params.pair_stride, block, params.blocks);
-    let k4 = block * 8u;
-    s = advance(s, gained(a.scale * a.w0 + a.low, k4), gained(b.scale * b.w0 + b.low, k4), places, k4);
-    s = advance(s, gained(a.scale * a.w1 + a.low, k4 + 1u), gained(b.scale * b.w1 + b.low, k4 + 1u), places, k4 + 1u);
-    s = advance(s, gained(a.scale * a.w2 + a.low, k4 + 2u), gained(b.scale * b.w2 + b.low, k4 + 2u), places, k4 + 2u);
-    s = advance(s, gained(a.scale * a.w3 + a.low, k4 + 3u), gained(b.scale * b.w3 + b.low, k4 + 3u), places, k4 + 3u);
-    s = advance(s, gained(a.scale * a.w4 + a.low, k4 + 4u), gained(b.scale * b.w4 + b.low, k4 + 4u), places, k4 + 4u);
-    s = advance(s, gained(a.scale * a.w5 + a.low, k4 + 5u), gained(b.scale * b.w5 + b.low, k4 + 5u), places, k4 + 5u);
-    s = advance(s, gained(a.scale * a.w6 + a.low, k4 + 6u), gained(b.scale * b.w6 + b.low, k4 + 6u), places, k4 + 6u);
-    s = advance(s, gained(a.scale * a.w7 + a.low, k4 + 7u), gained(b.scale * b.w7 + b.low, k4 + 7u), places, k4 + 7u);
+    let a = load_block(row_a, block, params.blocks);
+    let b = load_block(row_a + params.pair_stride, block, params.blocks);
+    let c = load_block(row_c, block, params.blocks);
+    let d = load_block(row_c + params.pair_stride, block, params.blocks);
+    let k = block * 8u;
+    let scales = vec4<f32>(a.scale, b.scale, c.scale, d.scale);
+    let lows = vec4<f32>(a.low, b.low, c.low, d.low);
+    s = advance(s, four_weights(k, a.w0, b.w0, c.w0, d.w0, scales, lows), places, k);
+    s = advance(s, four_weights(k + 1u, a.w1, b.w1, c.w1, d.w1, scales, lows), places, k + 1u);
+    s = advance(s, four_weights(k + 2u, a.w2, b.w2, c.w2, d.w2, scales, lows), places, k + 2u);
+    s = advance(s, four_weights(k + 3u, a.w3, b.w3, c.w3, d.w3, scales, lows), places, k + 3u);
+    s = advance(s, four_weights(k + 4u, a.w4, b.w4, c.w4, d.w4, scales, lows), places, k + 4u);
+    s = advance(s, four_weights(k + 5u, a.w5, b.w5, c.w5, d.w5, scales, lows), places, k + 5u);
+    s = advance(s, four_weights(k + 6u, a.w6, b.w6, c.w6, d.w6, scales, lows), places, k + 6u);
+    s = advance(s, four_weights(k + 7u, a.w7, b.w7, c.w7, d.w7, scales, lows), places, k + 7u);
   }
-  if (pair >= params.pairs) {
-    return;
+  if (pair < params.pairs) {
+    store_four(row_a, 0u, first, s.t0.a, s.t0.b);
+    store_four(row_a, 4u, first, s.t1.a, s.t1.b);
+    store_four(row_a, 8u, first, s.t2.a, s.t2.b);
+    store_four(row_a, 12u, first, s.t3.a, s.t3.b);
   }
-#ifdef NORM
-  s.a0 *= factors[0];
-  s.b0 *= factors[0];
-  s.a1 *= factors[1];
-  s.b1 *= factors[1];
-  s.a2 *= factors[2];
-  s.b2 *= factors[2];
-  s.a3 *= factors[3];
-  s.b3 *= factors[3];
-#endif
-  store_four(row, first_token, s.a0, s.b0);
-  store_four(row, first_token + 4u, s.a1, s.b1);
-  store_four(row, first_token + 8u, s.a2, s.b2);
-  store_four(row, first_token + 12u, s.a3, s.b3);
+  if (pair + PER < params.pairs) {
+    store_four(row_c, 0u, first, s.t0.c, s.t0.d);
+    store_four(row_c, 4u, first, s.t1.c, s.t1.d);
+    store_four(row_c, 8u, first, s.t2.c, s.t2.d);
+    store_four(row_c, 12u, first, s.t3.c, s.t3.d);
+  }
 }

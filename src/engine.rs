@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::model::{self, Facts, LanguageModel, Progress, Sizes};
-use crate::ops::{Backend, MAX_FEW, Step, Traffic};
+use crate::ops::{Backend, KvType, MAX_FEW, Step, Traffic};
 use crate::text::{ChatTemplate, Drafter, Message, Sampling, Special, StopFilter, Tokenizer};
 use crate::weights::{ByteSource, Directory};
 
@@ -25,6 +25,8 @@ pub const MAX_DRAFTS: u32 = MAX_FEW - 1;
 pub struct LoadOptions {
     /// Tokens the KV cache holds; [`context_length`] knows a good number.
     pub context_length: u32,
+    /// What it holds of them.
+    pub kv: KvType,
     /// Speculative decoding: most drafts that are verified in one step, up to [`MAX_DRAFTS`]; a backend may
     /// take fewer. 0 is off. Texts are the same either way.
     pub draft_tokens: u32,
@@ -136,7 +138,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         mut backend: B,
         directory: Directory,
         sources: &mut [Box<dyn ByteSource>],
-        LoadOptions { context_length, draft_tokens }: LoadOptions,
+        LoadOptions { context_length, kv, draft_tokens }: LoadOptions,
         progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Self> {
         if draft_tokens > MAX_DRAFTS {
@@ -150,7 +152,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         // Before the weights: a file whose text cannot be handled should not be downloaded first.
         let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;
         let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
-        let sizes = Sizes { context_length, max_batch: MAX_BATCH.min(context_length), draft_tokens };
+        let sizes = Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens };
         let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
         let mut engine =
             TextEngine { backend, model, tokenizer, template, cached: Vec::new(), batch: 32, draft_tokens };

@@ -2,14 +2,18 @@
 //! (`tools/reference`), and the engine's paths against each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[path = "common/divergence.rs"]
+mod divergence;
 #[path = "common/model.rs"]
 mod model;
 #[allow(dead_code)] // the kernel tests use the rest
 #[path = "common/random.rs"]
 mod random;
 
+use divergence::divergence;
 use emberglass::cpu::Bits;
-use emberglass::ops::Backend;
+use emberglass::engine::LoadOptions;
+use emberglass::ops::{Backend, KvType};
 use emberglass::{Finish, GenerateOptions, Message, Prompt, Sampling, TextEngine};
 use random::Random;
 use serde_json::Value;
@@ -65,6 +69,40 @@ fn eight_bit_activations_on_the_cpu() {
     });
 }
 
+/// What the types of the KV cache cost, beside f32, which all other tests have: many tokens at once, and some alone.
+async fn cache_types_agree<B: Backend + 'static>(make: impl AsyncFn() -> B, positions: usize, bar: Bar) {
+    let tokens = &ids(&reference()["tokens"])[..positions];
+    let mut exact = Vec::new();
+    for (kv, mean_kl) in [(KvType::F32, 0.0), (KvType::F16, 1e-5), (KvType::Q8_0, 3e-3)] {
+        let options = LoadOptions { context_length: model::CONTEXT, kv, draft_tokens: 0 };
+        let mut model = model::load_with(make().await, options).await;
+        let in_chunks = model.logits(tokens, 96, false).await.unwrap();
+        if kv == KvType::F32 {
+            exact = in_chunks;
+            continue;
+        }
+        judge(&format!("{} cache", kv.name()), &Bar { mean_kl, ..bar }, &exact, &in_chunks);
+        let one_by_one = model.logits(&tokens[..bar.alone], 1, false).await.unwrap();
+        let noise = apart(&in_chunks[..bar.alone], &one_by_one);
+        println!("prefill against decode: logits at most {noise:.2e} apart");
+        assert!(noise <= bar.noise, "{noise}");
+    }
+}
+
+#[test]
+fn cache_types_on_the_cpu() {
+    let bar = Bar { mean_kl: 0.0, top1: 0.95, alone: 40, noise: 0.0, tie: 0.0, dispatches: None };
+    pollster::block_on(cache_types_agree(async || model::cpu(Bits::Sixteen), 284, bar));
+}
+
+/// Few tokens: the kernels' tests say the rest.
+#[test]
+fn cache_types_on_the_gpu() {
+    // A sum in another order may round to another step of the cache, which is some hundred times what f32 rounds to.
+    let bar = Bar { mean_kl: 0.0, top1: 0.85, alone: 8, noise: 0.5, tie: 0.0, dispatches: None };
+    pollster::block_on(cache_types_agree(model::gpu, 24, bar));
+}
+
 fn reference() -> Value {
     let text =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/reference.json")).unwrap();
@@ -90,20 +128,6 @@ fn dump() -> (Vec<u32>, Vec<Vec<f32>>) {
     (tokens, floats.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
 }
 
-fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&l| f64::from(l - top).exp()).sum();
-    logits.iter().map(|&l| f64::from(l - top) - sum.ln()).collect()
-}
-
-/// KL(reference ‖ ours) in nats, and whether the most probable token is the same.
-fn divergence(reference: &[f32], ours: &[f32]) -> (f64, bool) {
-    assert_eq!(reference.len(), ours.len());
-    let (p, q) = (log_softmax(reference), log_softmax(ours));
-    let best = |v: &[f64]| (0..v.len()).max_by(|&a, &b| v[a].total_cmp(&v[b]).then(b.cmp(&a)));
-    (p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum(), best(&p) == best(&q))
-}
-
 fn judge(what: &str, bar: &Bar, reference: &[Vec<f32>], ours: &[Vec<f32>]) {
     assert_eq!(reference.len(), ours.len(), "{what}");
     let results: Vec<_> = reference.iter().zip(ours).map(|(r, o)| divergence(r, o)).collect();
@@ -127,6 +151,11 @@ fn the_measure_can_fail() {
     assert!(divergence(&logits, &nan).0.is_nan(), "and NaN is below no bound");
 }
 
+/// The largest difference of two logits.
+fn apart(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+    a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
 async fn logits_agree<B: Backend + 'static>(model: &mut TextEngine<B>, bar: &Bar) {
     let (tokens, wanted) = dump();
     assert_eq!(tokens, ids(&reference()["tokens"]));
@@ -137,9 +166,6 @@ async fn logits_agree<B: Backend + 'static>(model: &mut TextEngine<B>, bar: &Bar
     let one_by_one = model.logits(&tokens[..some], 1, false).await.unwrap();
     judge("one token at a time", bar, &wanted[..some], &one_by_one);
     // The same sums in another order: f32 noise of 30 layers, far below what changes a probability.
-    let apart = |a: &[Vec<f32>], b: &[Vec<f32>]| {
-        a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-    };
     let noise = apart(&in_chunks[..some], &one_by_one);
     println!("prefill against decode: logits at most {noise:.2e} apart");
     assert!(noise <= bar.noise, "{noise}");

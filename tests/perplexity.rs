@@ -3,12 +3,15 @@
 //! `cargo test --release --test perplexity -- --ignored --nocapture --test-threads 1`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[path = "common/divergence.rs"]
+mod divergence;
 #[path = "common/model.rs"]
 mod model;
 
 use emberglass::TextEngine;
 use emberglass::cpu::Bits;
-use emberglass::ops::Backend;
+use emberglass::engine::LoadOptions;
+use emberglass::ops::{Backend, KvType};
 use emberglass::text::{Special, Tokenizer};
 use serde_json::Value;
 
@@ -99,4 +102,46 @@ fn cpu() {
 #[ignore = "takes a minute"]
 fn cpu_eight() {
     pollster::block_on(measure("CPU, 8 bits", model::cpu(Bits::Eight), 0.02));
+}
+
+/// What K and V of f16 and q8_0 cost beside f32, over the first tokens of the text in one context.
+async fn cache_loss<B: Backend + 'static>(name: &str, make: impl AsyncFn() -> B, count: usize) {
+    let tokens = &Reference::read().windows.concat()[..=count];
+    let (inputs, targets) = (&tokens[..count], &tokens[1..]);
+    let mut exact: Vec<Vec<f32>> = Vec::new();
+    for kv in KvType::ALL {
+        let options = LoadOptions { context_length: 1024, kv, draft_tokens: 0 };
+        let mut model = model::load_with(make().await, options).await;
+        let logits = model.logits(inputs, 128, false).await.unwrap();
+        assert_eq!(logits.len(), count);
+        let mean =
+            logits.iter().zip(targets).map(|(row, &token)| nll(row, token)).sum::<f64>() / count as f64;
+        if exact.is_empty() {
+            exact.clone_from(&logits);
+        }
+        let apart: Vec<_> = exact.iter().zip(&logits).map(|(a, b)| divergence::divergence(a, b)).collect();
+        let kl = apart.iter().map(|(kl, _)| kl).sum::<f64>() / count as f64;
+        let most = apart.iter().map(|(kl, _)| *kl).fold(0.0, f64::max);
+        let top1 = apart.iter().filter(|(_, same)| *same).count() as f64 / count as f64;
+        println!(
+            "{name}, {} cache, {count} tokens: mean KL {kl:.2e}, largest {most:.2e}, top-1 {:.2} %, perplexity {:.4}, {} bytes a token",
+            kv.name(),
+            100.0 * top1,
+            mean.exp(),
+            model.facts().kv_bytes_per_token,
+        );
+        assert!(kl < 3e-3, "{kl}");
+    }
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn cache_types_cpu() {
+    pollster::block_on(cache_loss("CPU", async || model::cpu(Bits::Sixteen), 1000));
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn cache_types_gpu() {
+    pollster::block_on(cache_loss("GPU", model::gpu, 256));
 }

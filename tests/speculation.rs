@@ -61,7 +61,8 @@ fn eight_bit_activations_on_the_cpu() {
 fn too_many_drafts_are_refused() {
     pollster::block_on(async {
         let (directory, mut sources) = model::open().await;
-        let options = LoadOptions { context_length: 64, draft_tokens: MAX_DRAFTS + 1 };
+        let options =
+            LoadOptions { context_length: 64, kv: Default::default(), draft_tokens: MAX_DRAFTS + 1 };
         let cpu = model::cpu(Bits::Sixteen);
         let loading = TextEngine::load(cpu, directory, &mut sources, options, &mut |_| Ok(())).await;
         assert_eq!(loading.err().unwrap().code(), "invalid-option");

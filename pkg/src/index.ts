@@ -41,6 +41,7 @@ export type {
   GenerateOptions,
   GenerateResult,
   Generation,
+  KvType,
   LoadOptions,
   LoadPhase,
   LoadProgress,

@@ -109,7 +109,7 @@ export async function openTextModel(
 }
 
 /** The options that are sent to the worker. What is `undefined` means "the default", so it is not sent at all. */
-function checked({ contextLength, device, threads, activationBits, draftTokens, kernels }: LoadOptions): Omit<LoadRequest, "source"> {
+function checked({ contextLength, kvCache, device, threads, activationBits, draftTokens, kernels }: LoadOptions): Omit<LoadRequest, "source"> {
   checkDevice(device);
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
     throw invalid("threads", threads, `a whole number from 1 to ${MOST_THREADS}`);
@@ -121,9 +121,13 @@ function checked({ contextLength, device, threads, activationBits, draftTokens, 
     throw invalid("draftTokens", draftTokens, `a whole number from 0 to ${MOST_DRAFTS}`);
   }
   if (kernels !== undefined && typeof kernels !== "string") throw invalid("kernels", kernels, "what info.device.kernels says");
+  if (kvCache !== undefined && !["f32", "f16", "q8_0"].includes(kvCache)) {
+    throw invalid("kvCache", kvCache, "f32, f16 or q8_0");
+  }
   return {
     ...(activationBits === undefined ? {} : { activationBits }),
     ...(contextLength === undefined ? {} : { contextLength }),
+    ...(kvCache === undefined ? {} : { kvCache }),
     ...(device === undefined ? {} : { device }),
     ...(draftTokens === undefined ? {} : { draftTokens }),
     ...(kernels === undefined ? {} : { kernels }),

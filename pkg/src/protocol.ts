@@ -3,7 +3,7 @@
 import type { WireError } from "./errors.js";
 import type { DecodeStats, ImageDecoderInfo, Latents, Precision } from "./image-types.js";
 import type { GpuRates } from "./measure.js";
-import type { ChatMessage, DeviceChoice, GenerateResult, LoadPhase, ModelInfo, SamplingOptions } from "./types.js";
+import type { ChatMessage, DeviceChoice, GenerateResult, KvType, LoadPhase, ModelInfo, SamplingOptions } from "./types.js";
 
 /** A model's bytes, after the page has resolved addresses. */
 export type WireSource = { urls: string[] } | { blobs: Blob[]; names: string[] };
@@ -18,6 +18,7 @@ export interface GenerateRequest extends SamplingOptions {
 export interface LoadRequest {
   source: WireSource;
   contextLength?: number;
+  kvCache?: KvType;
   device?: DeviceChoice;
   threads?: number;
   activationBits?: 8 | 16;

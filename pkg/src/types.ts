@@ -58,6 +58,10 @@ export interface ModelInfo {
   weightTypes: string[];
   /** Capacity of the KV cache, in tokens. */
   contextLength: number;
+  /** What the KV cache holds. */
+  kvCache: KvType;
+  /** Bytes of the KV cache that a token takes. */
+  kvBytesPerToken: number;
   /** Context the model was trained with, in tokens. */
   trainedContextLength: number;
   /** Number of transformer layers. */
@@ -188,6 +192,9 @@ export interface LoadProgress {
 /** Where a GGUF model comes from. Relative addresses are resolved against the document. */
 export type ModelSource = string | URL | Blob | { shards: (string | URL)[] | Blob[] };
 
+/** What the KV cache holds: f32, f16, or bytes with a scale for each 32 of them. */
+export type KvType = "f32" | "f16" | "q8_0";
+
 /** Options of `loadTextModel`. */
 export interface LoadOptions {
   /** Called on every change of phase, else at most ten times a second. */
@@ -196,6 +203,11 @@ export interface LoadOptions {
   signal?: AbortSignal;
   /** Capacity of the KV cache in tokens. Default: chosen by the engine for the model. */
   contextLength?: number;
+  /**
+   * What K and V of earlier tokens are kept as. `"f16"` takes half the memory of `"f32"` (default), `"q8_0"` 28 % of
+   * it; what they cost in quality is in docs/NUMERICS.md.
+   */
+  kvCache?: KvType;
   /** What to compute on. Default `"auto"`; what was chosen and why is in {@link ModelInfo.device}. */
   device?: DeviceChoice;
   /**

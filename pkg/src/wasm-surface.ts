@@ -3,7 +3,7 @@
 import type { GpuRates } from "./measure.js";
 import type { ImageDecoderInfo, Latents, Precision } from "./image-types.js";
 import type { DecodeEvent, DecodeReply, GenerateRequest, RawProgress, TileEvent, WireSource } from "./protocol.js";
-import type { DeviceChoice, GenerateResult, ModelInfo } from "./types.js";
+import type { DeviceChoice, GenerateResult, KvType, ModelInfo } from "./types.js";
 
 /** What the engine says of itself; the size of its memory is seen from outside. */
 export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes"> & {
@@ -13,6 +13,7 @@ export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes"> & {
 
 export interface WasmLoadOptions {
   contextLength?: number;
+  kvCache?: KvType;
   device?: DeviceChoice;
   activationBits?: 8 | 16;
   draftTokens?: number;

@@ -219,7 +219,7 @@ const NO_SIMD: WireError = {
 
 function loadModel(
   { TextModel }: Engine,
-  { source, contextLength, device, activationBits, draftTokens, kernels, rememberedKernels }: LoadRequest,
+  { source, contextLength, kvCache, device, activationBits, draftTokens, kernels, rememberedKernels }: LoadRequest,
   team: Pick<WasmLoadOptions, "threads" | "spawnHelpers">,
   emit: (progress: RawProgress) => void,
   signal: AbortSignal,
@@ -227,6 +227,7 @@ function loadModel(
   const options: WasmLoadOptions = {
     ...team,
     ...(contextLength === undefined ? {} : { contextLength }),
+    ...(kvCache === undefined ? {} : { kvCache }),
     ...(device === undefined ? {} : { device }),
     ...(activationBits === undefined ? {} : { activationBits }),
     ...(draftTokens === undefined ? {} : { draftTokens }),

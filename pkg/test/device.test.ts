@@ -14,19 +14,20 @@ async function reached(options: LoadOptions, cores = { cores: 4, canShare: true 
   return seen;
 }
 
-test("device, threads, drafts and context length reach the engine; left out, they are not there at all", async () => {
-  const { spawnHelpers, ...given } = await reached({ device: "cpu", threads: 3, draftTokens: 7, contextLength: 512 });
+test("device, threads, drafts, context length and the cache's type reach the engine; left out, they are not there at all", async () => {
+  const options = { device: "cpu", threads: 3, draftTokens: 7, contextLength: 512, kvCache: "q8_0" } as const;
+  const { spawnHelpers, ...given } = await reached(options);
   assert.equal(typeof spawnHelpers, "function");
-  assert.deepEqual(given, { device: "cpu", threads: 3, draftTokens: 7, contextLength: 512 });
+  assert.deepEqual(given, options);
   assert.equal((await reached({ draftTokens: 0 })).draftTokens, 0);
   const { spawnHelpers: _, ...rest } = await reached({ device: undefined as never });
   assert.deepEqual(rest, { threads: 4 });
 });
 
-test("a device or a thread count that is none is refused before a worker starts", async () => {
-  for (const options of [{ device: "gpu" }, { threads: 0 }, { threads: 1.5 }, { threads: 33 }, { threads: NaN }, { threads: "2" }]) {
+test("a device, a cache or a thread count that is none is refused before a worker starts", async () => {
+  for (const options of [{ device: "gpu" }, { kvCache: "q4_0" }, { kvCache: null }, { threads: 0 }, { threads: 1.5 }, { threads: 33 }, { threads: NaN }, { threads: "2" }]) {
     const error = await rejects(load({}, options as never), "invalid-option");
-    assert.match(error.message, /device|threads/);
+    assert.match(error.message, /device|kvCache|threads/);
   }
 });
 

@@ -23,9 +23,9 @@ struct Params {
   kv_rows: u32,
   head_dim: u32,
   rope_dim: u32,    // elements of a head that are rotated
-  capacity: u32,    // positions in the KV cache
   splits: u32,      // attention partials to merge
   rows: u32,        // rows in this part; an odd last one has no partner
+  pad0: u32,
   pad1: u32,
   pad2: u32,
 }

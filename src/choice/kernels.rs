@@ -107,7 +107,7 @@ pub(super) async fn choose(gpu: &Rc<Gpu>, directory: &Directory, hints: Hints<'_
         return found(kernels, How::Remembered, wrong);
     }
     if gpu.adapter().is_fallback {
-        let kernels = Kernels::all(Variant::SOFTWARE);
+        let kernels = Kernels::all(Variant::software(gpu.subgroup_size()));
         if all_right(gpu, &matrices, &kernels, &mut wrong).await? {
             return found(kernels, How::Software, wrong);
         }
@@ -116,7 +116,7 @@ pub(super) async fn choose(gpu: &Rc<Gpu>, directory: &Directory, hints: Hints<'_
     let (kernels, tried) = race(gpu, &matrices).await?;
     let how = How::Timed { tried, ms: now_ms() - begun };
     // The fastest, then what every adapter does well, then the plainest.
-    for kernels in [kernels, Kernels::default(), Kernels::all(Variant::SOFTWARE)] {
+    for kernels in [kernels, Kernels::default(), Kernels::all(Variant::PLAIN)] {
         if all_right(gpu, &matrices, &kernels, &mut wrong).await? {
             return found(kernels, how, wrong);
         }
@@ -168,7 +168,7 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
         times.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if index == 0 {
             let mut best = f64::INFINITY;
-            for tile in Tile::ALL {
+            for tile in Tile::ALL.into_iter().filter(|tile| tile.possible(gpu.subgroup_size())) {
                 if now_ms() - begun > BUDGET_MS {
                     break;
                 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, SampleParams, Segment, Step, Traffic, draw};
 
 use super::activations::{Activations, Bits};
-use super::attention::{self, Head, Query};
+use super::attention::{Cache, Head, Query};
 use super::matrix::TOKENS;
 use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
@@ -52,21 +52,9 @@ impl CpuTensor {
     }
 }
 
-/// K and V of one layer; layouts in `attention.rs`.
+/// K and V of one layer.
 #[derive(Clone)]
-pub struct CpuCache {
-    k: Shared<Vec<f32>>,
-    v: Shared<Vec<f32>>,
-    shape: HeadShape,
-}
-
-impl CpuCache {
-    /// Floats of one head in K and in V.
-    fn head_floats(&self) -> (usize, usize) {
-        let (capacity, dim) = (self.shape.capacity as usize, self.shape.head_dim as usize);
-        (attention::k_floats(capacity, dim), capacity * dim)
-    }
-}
+pub struct CpuCache(Cache);
 
 /// A vector of f32.
 pub type CpuVector = Shared<Vec<f32>>;
@@ -80,13 +68,47 @@ struct OwnedNorm {
 }
 
 enum Op {
-    Embed { weight: CpuWeight, x: CpuTensor },
-    Qkv { x: CpuTensor, norm: OwnedNorm, weight: CpuWeight, rope: CpuVector, q: CpuTensor, cache: CpuCache },
-    Attend { q: CpuTensor, cache: CpuCache, weight: CpuWeight, x: CpuTensor },
-    GateUp { x: CpuTensor, norm: OwnedNorm, weight: CpuWeight, h: CpuTensor },
-    ProjectAdd { h: CpuTensor, weight: CpuWeight, x: CpuTensor },
-    Head { x: CpuTensor, norm: OwnedNorm, weight: CpuWeight, logits: CpuTensor, batch: Batch },
-    Sample { logits: CpuTensor, adjust: bool, batch: Batch },
+    Embed {
+        weight: CpuWeight,
+        x: CpuTensor,
+    },
+    Qkv {
+        x: CpuTensor,
+        norm: OwnedNorm,
+        weight: CpuWeight,
+        rope: CpuVector,
+        qkv: CpuTensor,
+        shape: HeadShape,
+    },
+    Attend {
+        qkv: CpuTensor,
+        cache: CpuCache,
+        weight: CpuWeight,
+        x: CpuTensor,
+    },
+    GateUp {
+        x: CpuTensor,
+        norm: OwnedNorm,
+        weight: CpuWeight,
+        h: CpuTensor,
+    },
+    ProjectAdd {
+        h: CpuTensor,
+        weight: CpuWeight,
+        x: CpuTensor,
+    },
+    Head {
+        x: CpuTensor,
+        norm: OwnedNorm,
+        weight: CpuWeight,
+        logits: CpuTensor,
+        batch: Batch,
+    },
+    Sample {
+        logits: CpuTensor,
+        adjust: bool,
+        batch: Batch,
+    },
 }
 
 /// Recorded operations.
@@ -185,43 +207,33 @@ impl CpuBackend {
     /// K and V of a cache, each (kv_heads, capacity, head_dim). For tests.
     #[must_use]
     pub fn read_cache(&self, cache: &CpuCache) -> [Vec<f32>; 2] {
-        let (capacity, dim) = (cache.shape.capacity as usize, cache.shape.head_dim as usize);
-        let (k_head, _) = cache.head_floats();
-        let k = cache.k.read();
-        let dense = k.chunks_exact(k_head).flat_map(|head| {
-            (0..capacity).flat_map(move |p| (0..dim).map(move |c| head[attention::k_index(dim, p, c)]))
-        });
-        [dense.collect(), cache.v.read().clone()]
+        cache.0.read()
     }
 
-    /// Overwrites K and V of a cache. For tests.
-    pub fn write_cache(&self, cache: &CpuCache, k: &[f32], v: &[f32]) {
-        let (capacity, dim) = (cache.shape.capacity as usize, cache.shape.head_dim as usize);
-        let (k_head, v_head) = cache.head_floats();
-        for (to, from) in cache.k.write().chunks_exact_mut(k_head).zip(k.chunks_exact(v_head)) {
-            for pos in 0..capacity {
-                for c in 0..dim {
-                    to[attention::k_index(dim, pos, c)] = from[pos * dim + c];
-                }
-            }
-        }
-        cache.v.write().copy_from_slice(v);
+    /// What a cache is for. For tests.
+    #[must_use]
+    pub fn cache_shape(&self, cache: &CpuCache) -> HeadShape {
+        cache.0.shape
+    }
+
+    /// Puts K and V, each (kv_heads, head_dim), into a cache at a position. For tests.
+    pub fn write_cache(&self, cache: &CpuCache, pos: usize, k: &[f32], v: &[f32]) {
+        cache.0.store(pos, k, v);
     }
 
     fn execute(&mut self, op: &Op, step: Step, scratch: &mut Scratch) -> Result<()> {
         let count = step.count as usize;
         match op {
             Op::Embed { weight, x } => self.run_embed(weight, x, count),
-            Op::Qkv { x, norm, weight, rope, q, cache } => {
+            Op::Qkv { x, norm, weight, rope, qkv, shape } => {
                 self.normed(x, 0, count, norm, &mut scratch.input);
                 self.project(weight, scratch)?;
                 add_bias(norm, &mut scratch.output, weight.rows());
-                let table = rope.read();
-                scatter_qkv(&scratch.output, &table, q, cache, step.pos as usize);
+                store_qkv(&scratch.output, &rope.read(), qkv, *shape, step.pos as usize);
                 Ok(())
             }
-            Op::Attend { q, cache, weight, x } => {
-                self.run_attention(q, cache, step, &mut scratch.input);
+            Op::Attend { qkv, cache, weight, x } => {
+                self.run_attention(qkv, &cache.0, step, &mut scratch.input);
                 self.project(weight, scratch)?;
                 self.add_to(x, &scratch.output, count);
                 Ok(())
@@ -295,23 +307,29 @@ impl CpuBackend {
         Ok(())
     }
 
-    fn run_attention(&self, q: &CpuTensor, cache: &CpuCache, step: Step, input: &mut Activations) {
+    fn run_attention(&self, qkv: &CpuTensor, cache: &Cache, step: Step, input: &mut Activations) {
         let shape = cache.shape;
-        let dim = shape.head_dim as usize;
+        let (dim, pos) = (shape.head_dim as usize, step.pos as usize);
+        let (q_cols, kv_cols) = (shape.heads as usize * dim, shape.kv_heads as usize * dim);
         let group = (shape.heads / shape.kv_heads) as usize;
-        input.set(step.count as usize, q.cols, |_, _| ());
-        let (q_data, k, v) = (q.data.read(), cache.k.read(), cache.v.read());
-        let (k_head, v_head) = cache.head_floats();
-        let heads = k.chunks_exact(k_head).zip(v.chunks_exact(v_head)).map(|(k, v)| Head { k, v, dim });
-        let mut work: Vec<(Head<'_>, Vec<Query<'_>>)> = heads.map(|head| (head, Vec::new())).collect();
-        for (t, out) in input.rows_mut().enumerate() {
-            let seen = step.pos as usize + t + 1;
-            let rows = q_data[q.row_at(t)].chunks_exact(dim).zip(out.chunks_exact_mut(dim));
-            for (h, (q, out)) in rows.enumerate() {
-                work[h / group].1.push(Query { q, seen, out });
-            }
+        input.set(step.count as usize, q_cols, |_, _| ());
+        let data = qkv.data.read();
+        for t in 0..step.count as usize {
+            let (k, v) = data[qkv.row_at(t)][q_cols..].split_at(kv_cols);
+            cache.store(pos + t, k, v);
         }
-        self.team.attend(self.level, work);
+        cache.with_heads(|heads| {
+            let mut work: Vec<(Head<'_>, Vec<Query<'_>>)> =
+                heads.into_iter().map(|head| (head, Vec::new())).collect();
+            for (t, out) in input.rows_mut().enumerate() {
+                let seen = pos + t + 1;
+                let rows = data[qkv.row_at(t)][..q_cols].chunks_exact(dim).zip(out.chunks_exact_mut(dim));
+                for (h, (q, out)) in rows.enumerate() {
+                    work[h / group].1.push(Query { q, seen, out });
+                }
+            }
+            self.team.attend(self.level, work);
+        });
     }
 
     fn run_sample(&mut self, logits: &CpuTensor, row: usize, adjust: bool, counter: u32) {
@@ -353,34 +371,17 @@ fn add_bias(norm: &OwnedNorm, y: &mut [f32], cols: usize) {
     }
 }
 
-/// Rotates Q and K, and puts Q, K and V of each token where they belong.
-fn scatter_qkv(y: &[f32], table: &[f32], q: &CpuTensor, cache: &CpuCache, pos: usize) {
-    let shape = cache.shape;
+/// Q, K and V of each token, Q and K rotated.
+fn store_qkv(y: &[f32], table: &[f32], qkv: &CpuTensor, shape: HeadShape, pos: usize) {
     let (dim, rope_dim) = (shape.head_dim as usize, shape.rope_dim as usize);
-    let adjacent = shape.pairs == RopePairs::Adjacent;
-    let kv_rows = shape.kv_heads as usize * dim;
-    let (k_head, v_head) = cache.head_floats();
-    let (mut q_data, mut k_data, mut v_data) = (q.data.write(), cache.k.write(), cache.v.write());
-    let mut head = vec![0.0; dim];
-    for (t, y) in y.chunks_exact(q.cols + 2 * kv_rows).enumerate() {
-        let pos = pos + t;
-        let turns = &table[pos * rope_dim..(pos + 1) * rope_dim];
-        let (y_q, y_kv) = y.split_at(q.cols);
-        let (y_k, y_v) = y_kv.split_at(kv_rows);
-        let to = &mut q_data[q.row_at(t)];
-        to.copy_from_slice(y_q);
-        for head in to.chunks_exact_mut(dim) {
-            vector::rope(head, turns, adjacent);
-        }
-        for (from, to) in y_k.chunks_exact(dim).zip(k_data.chunks_exact_mut(k_head)) {
-            head.copy_from_slice(from);
-            vector::rope(&mut head, turns, adjacent);
-            for (c, value) in head.iter().enumerate() {
-                to[attention::k_index(dim, pos, c)] = *value;
-            }
-        }
-        for (from, to) in y_v.chunks_exact(dim).zip(v_data.chunks_exact_mut(v_head)) {
-            to[pos * dim..(pos + 1) * dim].copy_from_slice(from);
+    let rotated = (shape.heads + shape.kv_heads) as usize * dim;
+    let mut data = qkv.data.write();
+    for (t, y) in y.chunks_exact(qkv.cols).enumerate() {
+        let turns = &table[(pos + t) * rope_dim..(pos + t + 1) * rope_dim];
+        let to = &mut data[qkv.row_at(t)];
+        to.copy_from_slice(y);
+        for head in to[..rotated].chunks_exact_mut(dim) {
+            vector::rope(head, turns, shape.pairs == RopePairs::Adjacent);
         }
     }
 }
@@ -434,14 +435,7 @@ impl Backend for CpuBackend {
                 ),
             });
         }
-        let head = u64::from(shape.capacity.next_multiple_of(8)) * u64::from(shape.head_dim);
-        let v_head = u64::from(shape.capacity) * u64::from(shape.head_dim);
-        let heads = u64::from(shape.kv_heads);
-        Ok(CpuCache {
-            k: floats(&self.account, &format!("{label} K"), heads * head)?,
-            v: floats(&self.account, &format!("{label} V"), heads * v_head)?,
-            shape,
-        })
+        Ok(CpuCache(Cache::new(&self.account, label, shape)?))
     }
 
     async fn settle(&mut self, _: &str) -> Result<()> {
@@ -465,39 +459,40 @@ impl Backend for CpuBackend {
         norm: &Norm<'_, Self>,
         weight: &CpuWeight,
         rope: &CpuVector,
-        q: &CpuTensor,
-        cache: &CpuCache,
+        qkv: &CpuTensor,
+        shape: HeadShape,
         _: Batch,
     ) -> Result<()> {
-        let shape = cache.shape;
-        let rows = (shape.heads + 2 * shape.kv_heads) as usize * shape.head_dim as usize;
+        let rows = shape.qkv_width() as usize;
         let turns = shape.capacity as usize * shape.rope_dim as usize;
         fits("qkv", weight.cols() == x.cols && weight.rows() == rows && rope.read().len() >= turns)?;
-        fits("qkv", q.cols == shape.heads as usize * shape.head_dim as usize && q.rows >= 1)?;
+        fits("qkv", qkv.cols == rows && qkv.rows >= 1)?;
         fits("qkv bias", norm.bias_at.is_none_or(|at| norm.gain.read().len() >= at as usize + rows))?;
         self.recording.push(Op::Qkv {
             x: x.clone(),
             norm: own(norm, x)?,
             weight: weight.clone(),
             rope: rope.clone(),
-            q: q.clone(),
-            cache: cache.clone(),
+            qkv: qkv.clone(),
+            shape,
         });
         Ok(())
     }
 
     fn attend(
         &mut self,
-        q: &CpuTensor,
+        qkv: &CpuTensor,
         cache: &CpuCache,
         weight: &CpuWeight,
         x: &CpuTensor,
         _: Batch,
     ) -> Result<()> {
-        let width = (cache.shape.heads * cache.shape.head_dim) as usize;
-        fits("attend", q.cols == width && weight.cols() == width && weight.rows() == x.cols)?;
-        let (q, cache) = (q.clone(), cache.clone());
-        self.recording.push(Op::Attend { q, cache, weight: weight.clone(), x: x.clone() });
+        let shape = cache.0.shape;
+        let width = (shape.heads * shape.head_dim) as usize;
+        fits("attend", qkv.cols == shape.qkv_width() as usize)?;
+        fits("attend", weight.cols() == width && weight.rows() == x.cols)?;
+        let (qkv, cache) = (qkv.clone(), cache.clone());
+        self.recording.push(Op::Attend { qkv, cache, weight: weight.clone(), x: x.clone() });
         Ok(())
     }
 

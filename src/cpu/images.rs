@@ -9,7 +9,7 @@ use crate::ops::{
     check_conv, check_crop, check_norm, check_pixels, check_tile, check_weights,
 };
 
-use super::attention::{Head, Query, attend, k_floats, k_index};
+use super::attention::{Cells, Head, Planes, Query, attend, k_floats, k_index};
 use super::breath::Breath;
 use super::conv::{self, Before, Convolve, Packed, View, padded};
 use super::memory::{Account, Shared, floats};
@@ -242,7 +242,9 @@ impl CpuImages {
         }
         let rows = q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).take(positions);
         let mut queries: Vec<Query<'_>> = rows.map(|(q, out)| Query { q, seen: positions, out }).collect();
-        attend(self.level, Head { k: panels, v, dim }, &mut queries);
+        let (k, v) = (panels.as_chunks().0, v.as_chunks().0);
+        let cells = Cells::F32(Planes { k, v, k_scales: &[], v_scales: &[] });
+        attend(self.level, Head { cells, dim }, &mut queries);
     }
 }
 

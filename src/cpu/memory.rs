@@ -50,14 +50,20 @@ impl<T> Shared<T> {
     }
 }
 
-/// Zeroed floats.
-pub fn floats(account: &Account, label: &str, count: u64) -> Result<Shared<Vec<f32>>> {
-    let bytes = count.saturating_mul(4);
+/// Zeroes.
+pub fn zeroed<T: bytemuck::Pod>(label: &str, count: u64) -> Result<Vec<T>> {
     let mut values = Vec::new();
     let len = usize::try_from(count).ok().filter(|&len| values.try_reserve_exact(len).is_ok());
     let Some(len) = len else {
+        let bytes = count.saturating_mul(size_of::<T>() as u64);
         return Err(Error::OutOfMemory { what: label.to_owned(), bytes });
     };
-    values.resize(len, 0.0);
-    Ok(Shared::new(account, bytes, values))
+    values.resize(len, T::zeroed());
+    Ok(values)
+}
+
+/// Zeroed floats.
+pub fn floats(account: &Account, label: &str, count: u64) -> Result<Shared<Vec<f32>>> {
+    let values = zeroed(label, count)?;
+    Ok(Shared::new(account, count * 4, values))
 }

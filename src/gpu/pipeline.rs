@@ -70,7 +70,9 @@ impl PipelineKey {
     pub fn source(&self) -> Result<String> {
         let mut text = String::new();
         // Browsers require the line, naga refuses it.
-        if cfg!(target_arch = "wasm32") && self.defines.contains("SUBGROUPS") {
+        if cfg!(target_arch = "wasm32")
+            && ["SUBGROUPS", "QUADS"].iter().any(|name| self.defines.contains(name))
+        {
             text.push_str("enable subgroups;\n");
         }
         for (name, value) in &self.constants {

@@ -3,7 +3,7 @@
 
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, Segment, Step};
+use crate::ops::{Backend, Batch, HeadShape, KvType, Norm, RopePairs, Segment, Step};
 use crate::weights::{ByteSource, Directory, Metadata, TensorInfo};
 
 use super::loader::{Loader, Progress, read_vector};
@@ -34,7 +34,7 @@ struct Layer<B: Backend> {
     ffn_gate_up: B::Weight, // (2·F, C)
     ffn_down: B::Weight,    // (C, F)
     bias_at: Option<u32>,
-    cache: B::Cache, // (G, capacity, D) twice
+    cache: B::Cache, // (G, capacity, D) twice, of `KvType`
 }
 
 struct Weights<B: Backend> {
@@ -47,9 +47,9 @@ struct Weights<B: Backend> {
 
 /// Activations of the current batch of T tokens.
 struct State<B: Backend> {
-    x: B::Tensor, // (T, C) residual stream
-    q: B::Tensor, // (T, H·D)
-    h: B::Tensor, // (T, F)
+    x: B::Tensor,   // (T, C) residual stream
+    qkv: B::Tensor, // (T, H·D + 2·G·D)
+    h: B::Tensor,   // (T, F)
 }
 
 /// The forward pass, top to bottom.
@@ -72,11 +72,11 @@ fn layers_forward<B: Backend>(
     state: &State<B>,
     batch: Batch,
 ) -> Result<()> {
-    let State { x, q, h } = state;
+    let State { x, qkv, h } = state;
     for layer in layers {
         let norm = Norm { gain: &layer.attn_norm, eps: config.eps, bias_at: layer.bias_at };
-        backend.qkv(x, &norm, &layer.attn_qkv, rope, q, &layer.cache, batch)?;
-        backend.attend(q, &layer.cache, &layer.attn_output, x, batch)?;
+        backend.qkv(x, &norm, &layer.attn_qkv, rope, qkv, config.heads, batch)?;
+        backend.attend(qkv, &layer.cache, &layer.attn_output, x, batch)?;
         let norm = Norm { gain: &layer.ffn_norm, eps: config.eps, bias_at: None };
         backend.gate_up(x, &norm, &layer.ffn_gate_up, h, batch)?;
         backend.project_add(h, &layer.ffn_down, x, batch)?;
@@ -95,7 +95,7 @@ pub(super) async fn load<B: Backend + 'static>(
     let weights = allocate(backend, directory, &config)?;
     let state = State {
         x: backend.tensor("x", sizes.max_batch, config.width)?,
-        q: backend.tensor("q", sizes.max_batch, config.heads.heads * config.heads.head_dim)?,
+        qkv: backend.tensor("qkv", sizes.max_batch, config.heads.qkv_width())?,
         h: backend.tensor("h", sizes.max_batch, config.ffn)?,
     };
     let logits = backend.tensor("logits", 1 + sizes.draft_tokens, config.vocab)?;
@@ -138,14 +138,18 @@ pub(super) async fn load<B: Backend + 'static>(
     drop(table);
     places(directory, &config, &weights)?.run(backend, sources, progress).await?;
 
-    let facts = facts(directory, sizes, config.layers, config.vocab)?;
+    let kv_bytes = u64::from(config.layers) * config.heads.kv_bytes();
+    let facts = facts(directory, sizes, config.layers, config.vocab, kv_bytes)?;
     let owned = Box::new((weights, state));
     Ok(LanguageModel { decode, prefill, head, sample, sample_adjusted, verify, logits, facts, _owned: owned })
 }
 
 /// See [`super::matrices`]. Tensors of different types are different matrices, as on the GPU.
 pub(super) fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
-    let config = Config::read(directory, Sizes { context_length: 1, max_batch: 1, draft_tokens: 0 })?;
+    let config = Config::read(
+        directory,
+        Sizes { context_length: 1, kv: KvType::default(), max_batch: 1, draft_tokens: 0 },
+    )?;
     let c = u64::from(config.width);
     let (q, kv, f) = (config.q_rows(), config.kv_rows(), u64::from(config.ffn));
     let mut matrices: Vec<Matrix> = Vec::new();
@@ -180,7 +184,7 @@ const PROBE_MS: f64 = 50.0;
 
 /// See [`super::probe`]. The head is a product of the same kind: its time goes by its bytes.
 pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> Result<f64> {
-    let sizes = Sizes { context_length: 64, max_batch: 1, draft_tokens: 0 };
+    let sizes = Sizes { context_length: 64, max_batch: 1, draft_tokens: 0, kv: KvType::default() };
     let mut config = Config::read(directory, sizes)?;
     let layers = config.layers;
     config.layers = layers.min(PROBE_LAYERS);
@@ -195,7 +199,7 @@ pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> 
     let rope = backend.vector("rope", config.heads.capacity * config.heads.rope_dim)?;
     let state = State {
         x: backend.tensor("x", 1, config.width)?,
-        q: backend.tensor("q", 1, config.heads.heads * config.heads.head_dim)?,
+        qkv: backend.tensor("qkv", 1, config.heads.qkv_width())?,
         h: backend.tensor("h", 1, config.ffn)?,
     };
     layers_forward(&mut backend, &config, &weights, &rope, &state, Batch::One)?;
@@ -266,6 +270,7 @@ impl Config {
                 rope_dim,
                 pairs: RopePairs::Adjacent,
                 capacity: sizes.context_length,
+                kv: sizes.kv,
             },
             rope_base: meta.f32_or("llama.rope.freq_base", 10_000.0)?,
             rope_scale,

@@ -8,7 +8,7 @@ mod rope;
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ops::Backend;
+use crate::ops::{Backend, KvType};
 use crate::weights::{ByteSource, Directory};
 
 pub use loader::Progress;
@@ -59,6 +59,10 @@ pub struct Facts {
     pub context_length: u32,
     /// Tokens the model was trained on.
     pub trained_context_length: u32,
+    /// What the KV cache holds.
+    pub kv: KvType,
+    /// Bytes of it that a token takes, all layers together.
+    pub kv_bytes_per_token: u64,
 }
 
 /// Sizes chosen by the engine before loading.
@@ -66,6 +70,8 @@ pub struct Facts {
 pub struct Sizes {
     /// Positions in the KV cache.
     pub context_length: u32,
+    /// What the KV cache holds.
+    pub kv: KvType,
     /// Most tokens of a prefill batch.
     pub max_batch: u32,
     /// Most drafts that are verified at once; 0 is without speculation.
@@ -163,7 +169,13 @@ pub fn trained_context_length(directory: &Directory) -> Result<u32> {
     directory.metadata.u32(&format!("{architecture}.context_length"))
 }
 
-fn facts(directory: &Directory, sizes: Sizes, layers: u32, vocab_size: u32) -> Result<Facts> {
+fn facts(
+    directory: &Directory,
+    sizes: Sizes,
+    layers: u32,
+    vocab_size: u32,
+    kv_bytes_per_token: u64,
+) -> Result<Facts> {
     let mut by_type: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     for tensor in directory.tensors() {
         // A tensor that no layer uses may have any type.
@@ -183,5 +195,7 @@ fn facts(directory: &Directory, sizes: Sizes, layers: u32, vocab_size: u32) -> R
         vocab_size,
         context_length: sizes.context_length,
         trained_context_length: trained_context_length(directory)?,
+        kv: sizes.kv,
+        kv_bytes_per_token,
     })
 }

@@ -1,17 +1,18 @@
-//! Fused attention with online softmax: `attention_decode` (one token, the positions split over
-//! workgroups) and `attention_prefill` (many tokens).
+//! Fused attention with online softmax over the KV cache: `attention_decode` (one token or a few, the positions split
+//! over workgroups) and `attention_prefill` (many tokens), with `kv_store` before it. One token's K and V are stored by
+//! `attention_decode` itself, so that decoding has no dispatch for it.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
 
-use super::HeadShape;
 use super::gpu_backend::{GpuCache, GpuTensor};
+use super::{Batch, HeadShape, KvType};
 
 /// Mirrors `Params` of `shaders/shared/attention.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
-    q_stride: u32,
+    qkv_stride: u32,
     out_stride: u32,
     kv_heads: u32,
     capacity: u32,
@@ -24,19 +25,25 @@ struct Params {
 /// own 1 KiB; larger models do without splits.
 const MERGE_BYTES: u32 = 12 * 1024;
 
-/// What WebGPU promises.
-const WORKGROUP_BYTES: u32 = 16 * 1024;
+/// Positions of a panel of K in the cache.
+const KV_PANEL: u32 = 32;
 
-/// Q, output and scores of a group of heads must fit the workgroup memory of `attention_decode`.
+/// A thread of `attention_decode` has one vec4 of the output, and there are 64.
 pub(super) fn check(shape: HeadShape) -> Result<()> {
-    let group = shape.heads / shape.kv_heads;
-    let needed = group * (8 * shape.head_dim + 64 * 4 + 12);
-    if needed <= WORKGROUP_BYTES {
+    if shape.head_dim <= 256 {
         return Ok(());
     }
-    Err(Error::UnsupportedModel {
-        what: format!("{group} query heads of size {} sharing one KV head", shape.head_dim),
-    })
+    Err(Error::UnsupportedModel { what: format!("heads of size {}", shape.head_dim) })
+}
+
+/// Positions that the cache has room for: whole panels.
+fn capacity(shape: HeadShape) -> u32 {
+    shape.capacity.next_multiple_of(KV_PANEL)
+}
+
+/// Bytes of the cache of one layer.
+pub(super) fn cache_bytes(shape: HeadShape) -> u64 {
+    u64::from(capacity(shape)) * shape.kv_bytes()
 }
 
 /// Over how many workgroups a KV head's positions are split when decoding.
@@ -44,18 +51,21 @@ pub(super) fn splits(shape: HeadShape) -> u32 {
     if shape.heads * shape.head_dim * 4 <= MERGE_BYTES { 8 } else { 1 }
 }
 
-/// Floats of the partial sums (see `shaders/shared/merge.wgsl`).
-pub(super) fn partial_floats(shape: HeadShape) -> u64 {
-    let rows = u64::from(shape.heads * splits(shape));
-    rows * u64::from(shape.head_dim) + (2 * rows).next_multiple_of(4)
+/// Floats that `attention_decode` leaves for a token: partial sums (see `shaders/shared/merge.wgsl`), or with one split
+/// the output.
+pub(super) fn partial_floats(shape: HeadShape) -> u32 {
+    let splits = splits(shape);
+    let rows = shape.heads * splits;
+    let statistics = if splits > 1 { (2 * rows).next_multiple_of(4) } else { 0 };
+    rows * shape.head_dim + statistics
 }
 
-fn params(q: &GpuTensor, out_stride: u32, shape: HeadShape) -> Params {
+fn params(qkv: &GpuTensor, out_stride: u32, shape: HeadShape) -> Params {
     Params {
-        q_stride: q.stride / 4,
+        qkv_stride: qkv.stride / 4,
         out_stride,
         kv_heads: shape.kv_heads,
-        capacity: shape.capacity,
+        capacity: capacity(shape),
         splits: splits(shape),
         scale: (1.0 / f64::from(shape.head_dim).sqrt()) as f32,
         pad: [0; 2],
@@ -64,42 +74,63 @@ fn params(q: &GpuTensor, out_stride: u32, shape: HeadShape) -> Params {
 
 fn key(name: &'static str, shape: HeadShape) -> PipelineKey {
     PipelineKey::new(name)
-        .constant("HEAD_DIM", shape.head_dim)
         .constant("HEAD_VEC4", shape.head_dim / 4)
         .constant("GROUP", shape.heads / shape.kv_heads)
+        .define_if(shape.kv == KvType::F16, "KV_F16")
+        .define_if(shape.kv == KvType::Q8_0, "KV_Q8_0")
 }
 
-/// One token; `out` receives partial sums, or with one split the final output.
+fn decode_key(shape: HeadShape) -> PipelineKey {
+    let group = shape.heads / shape.kv_heads;
+    // Four at most are components of a vector; a larger group is cut as evenly as it can be.
+    let heads = group.div_ceil(group.div_ceil(4));
+    let head_vec4 = shape.head_dim / 4;
+    key("attention_decode", shape)
+        .constant("HEADS", heads)
+        .constant("Q_VEC4", heads * head_vec4)
+        .constant("SUMS", heads * (64 / head_vec4) * head_vec4)
+        .define_if(splits(shape) > 1, "SPLIT")
+}
+
+/// One token, or with [`Batch::Few`] a few; `out` receives partial sums, or with one split the final output.
+/// A few tokens' K and V must be in the cache; that of one is stored on the way.
 pub(super) fn record_decode(
     recorder: &mut Recorder,
     step: &GpuBuffer,
-    q: &GpuTensor,
+    qkv: &GpuTensor,
     cache: &GpuCache,
     out: &GpuBuffer,
+    batch: Batch,
 ) -> Result<()> {
     let shape = cache.shape;
-    let group = shape.heads / shape.kv_heads;
-    let splits = splits(shape);
-    let key = key("attention_decode", shape)
-        .constant("Q_VEC4", group * shape.head_dim / 4)
-        .constant("SCORES", group * 64)
-        .constant("OUTPUTS", group * shape.head_dim)
-        .define_if(splits > 1, "SPLIT");
-    let bindings = [
-        Binding(1, step),
-        Binding(2, &q.buffer),
-        Binding(3, &cache.k),
-        Binding(4, &cache.v),
-        Binding(5, out),
-    ];
-    recorder.dispatch(&key, (0, &params(q, 0, shape)), &bindings, Grid::Fixed(splits, shape.kv_heads), 0)
+    let key = decode_key(shape).define_if(batch == Batch::One, "STORE");
+    let bindings = [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, out)];
+    let grid = match batch {
+        Batch::One => Grid::Fixed(splits(shape), shape.kv_heads),
+        Batch::Few | Batch::Many => Grid::Tokens { x: splits(shape), rows: shape.kv_heads, tile: 1 },
+    };
+    recorder.dispatch(&key, (0, &params(qkv, partial_floats(shape), shape)), &bindings, grid, 0)
 }
 
-/// Many tokens.
+/// K and V of several tokens into the cache.
+pub(super) fn record_store(
+    recorder: &mut Recorder,
+    step: &GpuBuffer,
+    qkv: &GpuTensor,
+    cache: &GpuCache,
+) -> Result<()> {
+    let shape = cache.shape;
+    let bindings = [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer)];
+    let grid = Grid::Items { items: 2 * shape.kv_heads * shape.head_dim / 32, tile: 64 };
+    let key = key("kv_store", shape).define("STORE");
+    recorder.dispatch(&key, (0, &params(qkv, 0, shape)), &bindings, grid, 0)
+}
+
+/// Many tokens, whose K and V are in the cache.
 pub(super) fn record_prefill(
     recorder: &mut Recorder,
     step: &GpuBuffer,
-    q: &GpuTensor,
+    qkv: &GpuTensor,
     cache: &GpuCache,
     out: &GpuTensor,
 ) -> Result<()> {
@@ -110,34 +141,91 @@ pub(super) fn record_prefill(
         .constant("ROWS", rows)
         .constant("Q_VEC4", rows * shape.head_dim / 4)
         .constant("SCORES", rows * 33);
-    let bindings = [
-        Binding(1, step),
-        Binding(2, &q.buffer),
-        Binding(3, &cache.k),
-        Binding(4, &cache.v),
-        Binding(5, &out.buffer),
-    ];
+    let bindings =
+        [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, &out.buffer)];
     let grid = Grid::Tokens { x: shape.kv_heads, rows: shape.heads / shape.kv_heads, tile: rows };
-    recorder.dispatch(&key, (0, &params(q, out.stride / 4, shape)), &bindings, grid, 0)
+    recorder.dispatch(&key, (0, &params(qkv, out.stride, shape)), &bindings, grid, 0)
+}
+
+#[cfg(test)]
+fn shape_of(heads: u32, kv_heads: u32, head_dim: u32, kv: KvType) -> HeadShape {
+    let pairs = super::RopePairs::Adjacent;
+    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs, capacity: 150, kv }
 }
 
 #[cfg(test)]
 layout_test!(
     layout,
-    key(
-        "attention_decode",
-        HeadShape {
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 32,
-            rope_dim: 32,
-            pairs: super::RopePairs::Adjacent,
-            capacity: 8,
-        }
-    )
-    .constant("Q_VEC4", 16)
-    .constant("SCORES", 128)
-    .constant("OUTPUTS", 64),
+    decode_key(shape_of(2, 1, 32, KvType::F32)),
     "params",
-    Params { q_stride, out_stride, kv_heads, capacity, splits, scale }
+    Params { qkv_stride, out_stride, kv_heads, capacity, splits, scale }
 );
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, GpuOptions};
+    use crate::ops::{Backend, GpuBackend, MAX_FEW, Step};
+
+    /// Numbers in [-1, 1) that look random.
+    fn floats(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Speculative decoding rests on it: a token's numbers do not depend on whether others are verified with it.
+    #[test]
+    fn a_few_tokens_are_bit_for_bit_what_they_are_alone() {
+        let gpu = pollster::block_on(Gpu::new(GpuOptions::default())).unwrap();
+        let kinds = [(9, 3, 64), (16, 8, 256), (6, 1, 96)];
+        for shape in kinds.into_iter().flat_map(|(h, g, d)| KvType::ALL.map(|kv| shape_of(h, g, d, kv))) {
+            let mut backend = GpuBackend::new(gpu.clone(), MAX_FEW, 1).unwrap();
+            let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+            let stride = partial_floats(shape) as usize;
+            for (pos, count) in [(0, 5), (62, 5), (127, 8)] {
+                let before = floats((pos * width) as usize, pos + 1);
+                let tokens = floats((count * width) as usize, count);
+                // One at a time, then all at once, over the same earlier positions.
+                let [mut alone, mut together] = [Vec::new(), Vec::new()];
+                for batch in [Batch::One, Batch::Few] {
+                    let cache = backend.cache("cache", shape).unwrap();
+                    if pos > 0 {
+                        let earlier = backend.tensor("earlier", pos, width).unwrap();
+                        backend.write_raw(&earlier, &before);
+                        let (recorder, step) = backend.recording();
+                        record_store(recorder, step, &earlier, &cache).unwrap();
+                        let plan = backend.finish();
+                        backend.run(&[&plan], Step { pos: 0, count: pos, row: 0, counter: 0 }).unwrap();
+                    }
+                    let each = if batch == Batch::One { 1 } else { count };
+                    let qkv = backend.tensor("qkv", each, width).unwrap();
+                    let out = backend.vector("out", each * stride as u32).unwrap();
+                    let (recorder, step) = backend.recording();
+                    if batch == Batch::Few {
+                        record_store(recorder, step, &qkv, &cache).unwrap();
+                    }
+                    record_decode(recorder, step, &qkv, &cache, &out, batch).unwrap();
+                    let plan = backend.finish();
+                    for first in (0..count).step_by(each as usize) {
+                        let from = (first * width) as usize;
+                        backend.write_raw(&qkv, &tokens[from..from + (each * width) as usize]);
+                        let step = Step { pos: pos + first, count: each, row: 0, counter: 0 };
+                        backend.run(&[&plan], step).unwrap();
+                        let bytes = pollster::block_on(gpu.read(&out, 0, out.size())).unwrap();
+                        let bits: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+                        if batch == Batch::One { &mut alone } else { &mut together }.extend(bits);
+                    }
+                }
+                assert_eq!(alone.len(), count as usize * stride);
+                assert_eq!(alone, together, "{shape:?} at {pos}");
+                // And they are numbers, other ones for each token.
+                assert!(alone.iter().all(|bits| f32::from_bits(*bits).is_finite()));
+                assert_ne!(alone[..stride], alone[stride..2 * stride]);
+            }
+        }
+    }
+}

@@ -21,11 +21,10 @@ pub struct GpuTensor {
     pub(super) stride: u32,
 }
 
-/// K and V of one layer, each (kv_heads, capacity, head_dim) f32.
+/// K and V of one layer, laid out as `shaders/shared/kv.wgsl` says.
 #[derive(Debug)]
 pub struct GpuCache {
-    pub(super) k: GpuBuffer,
-    pub(super) v: GpuBuffer,
+    pub(super) buffer: GpuBuffer,
     pub(super) shape: HeadShape,
 }
 
@@ -50,7 +49,7 @@ pub struct GpuBackend {
     max_tokens: u32,
     longest_window: u32,
     ring: TokenRing,
-    /// Attention output when decoding: partial sums, or with one split the output.
+    /// Attention output when decoding, for [`MAX_FEW`] tokens: partial sums, or with one split the output.
     partials: Option<GpuBuffer>,
     /// Attention output in prefill.
     attended: Option<Rc<GpuTensor>>,
@@ -98,7 +97,8 @@ impl GpuBackend {
     /// # Errors
     /// Device lost.
     pub async fn read_raw(&self, tensor: &GpuTensor) -> Result<Vec<f32>> {
-        self.read_floats(&tensor.buffer).await
+        let bytes = self.gpu.read(&tensor.buffer, 0, tensor.buffer.size()).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
     /// Overwrites all floats of a tensor, padding included. For tests.
@@ -112,23 +112,23 @@ impl GpuBackend {
         tensor.stride as usize
     }
 
-    /// K and V of a cache, each (kv_heads, capacity, head_dim). For tests.
+    /// A cache's words (`shaders/shared/kv.wgsl`), and the shape that says what they are. For tests.
     ///
     /// # Errors
     /// Device lost.
-    pub async fn read_cache(&self, cache: &GpuCache) -> Result<[Vec<f32>; 2]> {
-        Ok([self.read_floats(&cache.k).await?, self.read_floats(&cache.v).await?])
+    pub async fn read_cache(&self, cache: &GpuCache) -> Result<(HeadShape, Vec<u32>)> {
+        let bytes = self.gpu.read(&cache.buffer, 0, cache.buffer.size()).await?;
+        Ok((cache.shape, bytemuck::pod_collect_to_vec(&bytes)))
     }
 
-    /// Overwrites K and V of a cache. For tests.
-    pub fn write_cache(&self, cache: &GpuCache, k: &[f32], v: &[f32]) {
-        self.gpu.write(&cache.k, 0, bytemuck::cast_slice(k));
-        self.gpu.write(&cache.v, 0, bytemuck::cast_slice(v));
+    /// Overwrites a cache's words. For tests.
+    pub fn write_cache(&self, cache: &GpuCache, words: &[u32]) {
+        self.gpu.write(&cache.buffer, 0, bytemuck::cast_slice(words));
     }
 
-    async fn read_floats(&self, buffer: &GpuBuffer) -> Result<Vec<f32>> {
-        let bytes = self.gpu.read(buffer, 0, buffer.size()).await?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    #[cfg(test)]
+    pub(super) fn recording(&mut self) -> (&mut Recorder, &GpuBuffer) {
+        (&mut self.recorder, &self.step)
     }
 
     fn aux<'a>(norm: &Norm<'a, Self>) -> Aux<'a> {
@@ -196,12 +196,7 @@ impl Backend for GpuBackend {
             });
         }
         attention::check(shape)?;
-        let bytes = u64::from(shape.kv_heads) * u64::from(shape.capacity) * u64::from(shape.head_dim) * 4;
-        Ok(GpuCache {
-            k: self.gpu.storage(&format!("{label} K"), bytes)?,
-            v: self.gpu.storage(&format!("{label} V"), bytes)?,
-            shape,
-        })
+        Ok(GpuCache { buffer: self.gpu.storage(label, attention::cache_bytes(shape))?, shape })
     }
 
     async fn settle(&mut self, doing: &str) -> Result<()> {
@@ -222,23 +217,23 @@ impl Backend for GpuBackend {
         norm: &Norm<'_, Self>,
         weight: &GpuWeight,
         rope: &GpuBuffer,
-        q: &GpuTensor,
-        cache: &GpuCache,
+        qkv: &GpuTensor,
+        shape: HeadShape,
         batch: Batch,
     ) -> Result<()> {
-        let stride = match cache.shape.pairs {
+        let stride = match shape.pairs {
             RopePairs::Adjacent => 1,
-            RopePairs::Halves => cache.shape.head_dim / 2,
+            RopePairs::Halves => shape.head_dim / 2,
         };
-        if weight.pair_stride != stride {
-            return Err(Error::Internal { what: format!("{}: RoPE pairs", weight.label) });
+        if weight.pair_stride != stride || qkv.cols != shape.qkv_width() {
+            return Err(Error::Internal { what: format!("{}: RoPE pairs or output", weight.label) });
         }
         Projection {
             weight,
             input: Input::Tensor(x),
             norm: Some(Self::aux(norm)),
-            out: q,
-            epilogue: Epilogue::Qkv { cache, rope },
+            out: qkv,
+            epilogue: Epilogue::Qkv { shape, rope },
             batch,
         }
         .record(&mut self.recorder, &self.step, &self.kernels)
@@ -246,31 +241,37 @@ impl Backend for GpuBackend {
 
     fn attend(
         &mut self,
-        q: &GpuTensor,
+        qkv: &GpuTensor,
         cache: &GpuCache,
         weight: &GpuWeight,
         x: &GpuTensor,
         batch: Batch,
     ) -> Result<()> {
         let shape = cache.shape;
+        if qkv.cols != shape.qkv_width() {
+            return Err(Error::Internal { what: format!("{}: not behind its Q, K and V", weight.label) });
+        }
+        if batch != Batch::One {
+            attention::record_store(&mut self.recorder, &self.step, qkv, cache)?;
+        }
         match batch {
-            Batch::One => {
+            Batch::One | Batch::Few => {
+                let stride = attention::partial_floats(shape);
                 let partials = match &self.partials {
                     Some(buffer) => buffer.clone(),
                     None => {
-                        let buffer =
-                            self.gpu.storage("attention partials", attention::partial_floats(shape) * 4)?;
-                        self.partials.insert(buffer).clone()
+                        let bytes = u64::from(MAX_FEW) * u64::from(stride) * 4;
+                        self.partials.insert(self.gpu.storage("attention partials", bytes)?).clone()
                     }
                 };
-                attention::record_decode(&mut self.recorder, &self.step, q, cache, &partials)?;
+                attention::record_decode(&mut self.recorder, &self.step, qkv, cache, &partials, batch)?;
                 let direct;
                 let splits = attention::splits(shape);
                 let input = if splits > 1 {
                     Input::Partials { buffer: &partials, splits, shape }
                 } else {
                     let cols = shape.heads * shape.head_dim;
-                    direct = GpuTensor { buffer: partials.clone(), rows: 1, cols, stride: cols };
+                    direct = GpuTensor { buffer: partials.clone(), rows: MAX_FEW, cols, stride };
                     Input::Tensor(&direct)
                 };
                 Projection { weight, input, norm: None, out: x, epilogue: Epilogue::Add, batch }.record(
@@ -279,16 +280,16 @@ impl Backend for GpuBackend {
                     &self.kernels,
                 )
             }
-            Batch::Few => Err(Error::Internal { what: "attention of a few tokens".to_owned() }),
             Batch::Many => {
                 let attended = match &self.attended {
                     Some(tensor) => tensor.clone(),
                     None => {
-                        let tensor = Rc::new(self.tensor("attention output", q.rows, q.cols)?);
+                        let cols = shape.heads * shape.head_dim;
+                        let tensor = Rc::new(self.tensor("attention output", qkv.rows, cols)?);
                         self.attended.insert(tensor).clone()
                     }
                 };
-                attention::record_prefill(&mut self.recorder, &self.step, q, cache, &attended)?;
+                attention::record_prefill(&mut self.recorder, &self.step, qkv, cache, &attended)?;
                 self.project_add(&attended, weight, x, batch)
             }
         }

@@ -37,9 +37,6 @@ impl Tuning {
         Tuning::new(1, 2).dot4(),
     ];
 
-    /// For adapters that compute on the CPU: few lanes.
-    pub const SOFTWARE: Tuning = Tuning::new(1, 2);
-
     const fn new(lanes: u32, pairs: u32) -> Self {
         Tuning { lanes, pairs, subgroups: false, dot4: false }
     }
@@ -81,18 +78,26 @@ pub enum Tile {
     Memory,
     /// A thread's weights in registers, activations read by all threads at once (`matmul_rows.wgsl`).
     Rows,
+    /// The same, and four threads load activations for each other; needs subgroups.
+    Quads,
 }
 
 impl Tile {
     /// What there is to choose from. The first is the default.
-    pub const ALL: [Tile; 2] = [Tile::Memory, Tile::Rows];
+    pub const ALL: [Tile; 3] = [Tile::Memory, Tile::Rows, Tile::Quads];
 
     /// Shader, row pairs and tokens of a workgroup.
     pub(super) fn shape(self) -> (&'static str, u32, u32) {
         match self {
             Tile::Memory => ("matmul", 32, 32),
-            Tile::Rows => ("matmul_rows", 64, 16),
+            Tile::Rows | Tile::Quads => ("matmul_rows", 128, 16),
         }
+    }
+
+    /// Whether a device can do it whose subgroups have at least so many threads.
+    #[must_use]
+    pub fn possible(self, subgroup_size: u32) -> bool {
+        self != Tile::Quads || subgroup_size >= 4
     }
 }
 
@@ -101,6 +106,7 @@ impl fmt::Display for Tile {
         f.write_str(match self {
             Tile::Memory => "memory",
             Tile::Rows => "rows",
+            Tile::Quads => "quads",
         })
     }
 }
@@ -117,13 +123,20 @@ pub struct Variant {
 impl Variant {
     /// What every adapter can do well.
     pub const DEFAULT: Variant = Variant { decode: Tuning::ALL[0], prefill: Tile::Memory };
-    /// For adapters that compute on the CPU.
-    pub const SOFTWARE: Variant = Variant { decode: Tuning::SOFTWARE, prefill: Tile::Rows };
+    /// The plainest.
+    pub const PLAIN: Variant = Variant { decode: Tuning::new(1, 2), prefill: Tile::Rows };
+
+    /// For adapters that compute on the CPU: one lane, few loads.
+    #[must_use]
+    pub fn software(subgroup_size: u32) -> Self {
+        let quads = Variant { prefill: Tile::Quads, ..Variant::PLAIN };
+        if quads.possible(subgroup_size) { quads } else { Variant::PLAIN }
+    }
 
     /// Whether a device can do it whose subgroups have at least so many threads.
     #[must_use]
     pub fn possible(self, subgroup_size: u32) -> bool {
-        self.decode.possible(subgroup_size)
+        self.decode.possible(subgroup_size) && self.prefill.possible(subgroup_size)
     }
 }
 
@@ -238,12 +251,12 @@ mod tests {
                 assert_eq!(variant.to_string().parse::<Variant>().ok(), Some(variant));
             }
         }
-        let mut kernels = Kernels::all(Variant::SOFTWARE);
+        let mut kernels = Kernels::all(Variant::PLAIN);
         kernels.set(576, 3072, Variant::DEFAULT);
         assert_eq!(kernels.to_string(), "lanes1+pairs2/rows 576x3072:lanes8+pairs1/memory");
         assert_eq!(kernels.to_string().parse::<Kernels>().ok(), Some(kernels.clone()));
         assert_eq!(kernels.of(576, 3072), Variant::DEFAULT);
-        assert_eq!(kernels.of(3072, 576), Variant::SOFTWARE);
+        assert_eq!(kernels.of(3072, 576), Variant::PLAIN);
     }
 
     #[test]

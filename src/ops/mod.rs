@@ -95,6 +95,48 @@ pub enum RopePairs {
     Halves,
 }
 
+/// What K and V are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvType {
+    /// Four bytes an element.
+    #[default]
+    F32,
+    /// Two. What is beyond its range becomes the largest number there is.
+    F16,
+    /// Bytes with one f32 scale for 32 elements of a head.
+    Q8_0,
+}
+
+impl KvType {
+    /// All of them, largest first.
+    pub const ALL: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];
+
+    /// `f32`, `f16` or `q8_0`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kv| kv.name() == name)
+    }
+
+    /// Bytes of 32 elements.
+    const fn block_bytes(self) -> u64 {
+        match self {
+            KvType::F32 => 128,
+            KvType::F16 => 64,
+            KvType::Q8_0 => 36,
+        }
+    }
+}
+
 /// Shape of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadShape {
@@ -110,6 +152,22 @@ pub struct HeadShape {
     pub pairs: RopePairs,
     /// Positions in the cache.
     pub capacity: u32,
+    /// What it holds.
+    pub kv: KvType,
+}
+
+impl HeadShape {
+    /// Bytes of K and V of one position.
+    #[must_use]
+    pub fn kv_bytes(self) -> u64 {
+        2 * u64::from(self.kv_heads) * u64::from(self.head_dim) / 32 * self.kv.block_bytes()
+    }
+
+    /// Elements of a token's Q, K and V.
+    #[must_use]
+    pub fn qkv_width(self) -> u32 {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
 }
 
 /// The operations and what they work on. Everything a backend hands out is freed when dropped.
@@ -185,7 +243,7 @@ pub trait Backend: Sized {
     /// # Errors
     /// Shapes that do not fit; so for all operations.
     fn embed(&mut self, weight: &Self::Weight, x: &Self::Tensor, batch: Batch) -> Result<()>;
-    /// Q, K, V = W · rmsnorm(x) (+ bias), RoPE on Q and K; K and V go into the cache, Q (T, H·D) to `q`.
+    /// qkv (T, H·D + 2·G·D) = W · rmsnorm(x) (+ bias), RoPE on Q and K.
     ///
     /// # Errors
     /// See [`Backend::embed`].
@@ -196,17 +254,17 @@ pub trait Backend: Sized {
         norm: &Norm<'_, Self>,
         weight: &Self::Weight,
         rope: &Self::Vector,
-        q: &Self::Tensor,
-        cache: &Self::Cache,
+        qkv: &Self::Tensor,
+        shape: HeadShape,
         batch: Batch,
     ) -> Result<()>;
-    /// x += W · softmax(q Kᵀ / √D) V, causal, grouped heads.
+    /// Puts the tokens' K and V into the cache; then x += W · softmax(Q Kᵀ / √D) V, causal, grouped heads.
     ///
     /// # Errors
     /// See [`Backend::embed`].
     fn attend(
         &mut self,
-        q: &Self::Tensor,
+        qkv: &Self::Tensor,
         cache: &Self::Cache,
         weight: &Self::Weight,
         x: &Self::Tensor,

@@ -1,11 +1,11 @@
 //! Projections: y = epilogue(W · norm(x)), by `matvec` for one token and `matmul` for many.
-//! QKV with RoPE and cache write, residual add, SwiGLU and the head are epilogues of the same kernels.
+//! QKV with RoPE, residual add, SwiGLU and the head are epilogues of the same kernels.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
 
-use super::gpu_backend::{GpuCache, GpuTensor};
-use super::kernels::{Kernels, Tuning};
+use super::gpu_backend::GpuTensor;
+use super::kernels::{Kernels, Tile, Tuning};
 use super::weight::{BLOCK, GpuWeight};
 use super::{Batch, HeadShape};
 
@@ -28,10 +28,9 @@ struct Params {
     kv_rows: u32,
     head_dim: u32,
     rope_dim: u32,
-    capacity: u32,
     splits: u32,
     rows: u32,
-    pad: [u32; 2],
+    pad: [u32; 3],
 }
 
 /// What happens to the finished dot products.
@@ -42,8 +41,8 @@ pub(super) enum Epilogue<'a> {
     Store,
     /// out = silu(first half of y) ⊙ second half.
     SwiGlu,
-    /// RoPE, and K and V into the cache.
-    Qkv { cache: &'a GpuCache, rope: &'a GpuBuffer },
+    /// RoPE on Q and K.
+    Qkv { shape: HeadShape, rope: &'a GpuBuffer },
 }
 
 /// Where x comes from.
@@ -108,7 +107,7 @@ impl Projection<'_> {
                 Input::Partials { buffer, splits, shape } => {
                     params.splits = *splits;
                     params.head_dim = shape.head_dim;
-                    params.x_stride = super::attention::partial_floats(*shape) as u32 / 4;
+                    params.x_stride = super::attention::partial_floats(*shape) / 4;
                     key = key.define("MERGE").constant("INPUT_VEC4", shape.heads * shape.head_dim / 4);
                     bindings.push(Binding(4, buffer));
                 }
@@ -123,14 +122,12 @@ impl Projection<'_> {
                 Epilogue::Add => key.define("EPILOGUE_ADD"),
                 Epilogue::Store => key.define("EPILOGUE_STORE"),
                 Epilogue::SwiGlu => key.define("EPILOGUE_SWIGLU"),
-                Epilogue::Qkv { cache, rope } => {
-                    let shape = cache.shape;
+                Epilogue::Qkv { shape, rope } => {
                     params.q_rows = shape.heads * shape.head_dim;
                     params.kv_rows = shape.kv_heads * shape.head_dim;
                     params.head_dim = shape.head_dim;
                     params.rope_dim = shape.rope_dim;
-                    params.capacity = shape.capacity;
-                    bindings.extend([Binding(7, &cache.k), Binding(8, &cache.v), Binding(9, rope)]);
+                    bindings.push(Binding(7, rope));
                     key.define("EPILOGUE_QKV")
                 }
             };
@@ -152,7 +149,10 @@ impl Projection<'_> {
                         each_token: self.batch == Batch::Few,
                     }
                 }
-                Batch::Many => Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tile_tokens },
+                Batch::Many => {
+                    key = key.define_if(variant.prefill == Tile::Quads, "QUADS");
+                    Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tile_tokens }
+                }
             };
             recorder.dispatch(&key, (2, &params), &bindings, grid, part.bytes)?;
         }
@@ -168,9 +168,7 @@ impl Projection<'_> {
         let out_rows = match &self.epilogue {
             Epilogue::Add | Epilogue::Store => u64::from(self.out.cols),
             Epilogue::SwiGlu => 2 * u64::from(self.out.cols),
-            Epilogue::Qkv { cache, .. } => {
-                u64::from((cache.shape.heads + 2 * cache.shape.kv_heads) * cache.shape.head_dim)
-            }
+            Epilogue::Qkv { shape, .. } => u64::from(shape.qkv_width()),
         };
         // Rows of a pair must lie in the same part; only a plain output may end in half a pair.
         let stride = u64::from(weight.pair_stride);
@@ -213,7 +211,6 @@ layout_test!(
         kv_rows,
         head_dim,
         rope_dim,
-        capacity,
         splits,
         rows,
     }

@@ -231,6 +231,8 @@ fn cpu_report(level: Level, why: &Why) -> DeviceReport {
         features: vec![level.name().to_owned()],
         threads: 1,
         kernels: None,
+        kernels_reason: None,
+        kernels_key: None,
         choice: why.code(),
         reason: why.to_string(),
     }

@@ -14,7 +14,7 @@ use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
 use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine};
 use crate::error::{Error, Result};
 use crate::model::Progress;
-use crate::ops::{Backend, GpuBackend};
+use crate::ops::{Backend, GpuBackend, KvType};
 use crate::text::{Message, Sampling, Special};
 use crate::weights::read_directory;
 
@@ -24,6 +24,7 @@ use super::{DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources,
 #[serde(rename_all = "camelCase", default)]
 struct LoadOptions {
     context_length: Option<u32>,
+    kv_cache: Option<String>,
     device: Option<String>,
     threads: Option<f64>,
     activation_bits: Option<f64>,
@@ -44,6 +45,15 @@ impl LoadOptions {
                 range: "8 or 16",
             }),
         }
+    }
+
+    fn kv(&self) -> Result<KvType> {
+        let Some(name) = &self.kv_cache else { return Ok(KvType::default()) };
+        KvType::named(name).ok_or_else(|| Error::InvalidOption {
+            option: "kvCache",
+            value: name.clone(),
+            range: "f32, f16 or q8_0",
+        })
     }
 
     fn threads(&self) -> Result<usize> {
@@ -139,6 +149,8 @@ struct Info {
     weight_types: Vec<String>,
     context_length: u32,
     trained_context_length: u32,
+    kv_cache: &'static str,
+    kv_bytes_per_token: u64,
     layers: u32,
     vocabulary_size: u32,
     has_chat_template: bool,
@@ -320,6 +332,7 @@ async fn load(
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
     let (wish, threads, bits) =
         (wish(options.device.as_deref())?, options.threads()?, options.activation_bits()?);
+    let kv = options.kv()?;
     let draft_tokens =
         whole("draftTokens", options.draft_tokens.unwrap_or(0.0), f64::from(MAX_DRAFTS))? as u32;
     let mut sources = open_sources(&source, signal)?;
@@ -329,7 +342,7 @@ async fn load(
     let context_length = engine::context_length(&directory, options.context_length)?;
     let remembered: Vec<_> = options.remembered_kernels.into_iter().collect();
     let hints = Hints { pinned: options.kernels.as_deref(), remembered: &remembered };
-    let load = engine::LoadOptions { context_length, draft_tokens };
+    let load = engine::LoadOptions { context_length, kv, draft_tokens };
     tell("device", 0, directory.total_bytes())?;
     let choice = choice::choose(wish, &directory, hints).await?;
     let mut total = 0;
@@ -419,6 +432,8 @@ impl WasmTextModel {
             weight_types: facts.weight_types,
             context_length: facts.context_length,
             trained_context_length: facts.trained_context_length,
+            kv_cache: facts.kv.name(),
+            kv_bytes_per_token: facts.kv_bytes_per_token,
             layers: facts.layers,
             vocabulary_size: facts.vocab_size,
             has_chat_template: either!(&*engine, e => e.template().is_available()),

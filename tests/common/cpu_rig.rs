@@ -70,8 +70,16 @@ impl Rig for CpuBackend {
         CpuBackend::read_cache(self, cache)
     }
 
-    fn write_cache(&self, cache: &CpuCache, k: &[f32], v: &[f32]) {
-        CpuBackend::write_cache(self, cache, k, v);
+    async fn write_cache(&self, cache: &CpuCache, k: &[f32], v: &[f32]) {
+        let shape = self.cache_shape(cache);
+        let (dim, capacity) = (shape.head_dim as usize, shape.capacity as usize);
+        for pos in 0..capacity {
+            let [k, v] = [k, v].map(|values| {
+                let heads = values.chunks_exact(capacity * dim);
+                heads.flat_map(|head| &head[pos * dim..(pos + 1) * dim]).copied().collect::<Vec<_>>()
+            });
+            CpuBackend::write_cache(self, cache, pos, &k, &v);
+        }
     }
 
     fn activation_error(dtype: DType) -> f64 {

@@ -4,12 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use emberglass::ops::{
-    GpuBackend, GpuCache, GpuImages, GpuTensor, ImageBackend, Kernels, Precision, Variant,
+    GpuBackend, GpuCache, GpuImages, GpuTensor, HeadShape, ImageBackend, Kernels, KvType, Precision, Variant,
 };
 use emberglass::{DType, Gpu, GpuOptions};
 
 use super::cases::image::ImageRig;
 use super::rig::{Rig, WHOLE_HALF_STEP};
+use crate::reference::cache::quantize;
 
 thread_local! {
     /// One device for all cases of a test: kernels are compiled once.
@@ -54,6 +55,33 @@ pub async fn with_options(options: GpuOptions) -> GpuBackend {
     backend(device(options).await)
 }
 
+/// Where an element of the cache is, counted in elements, and its scale, in words.
+struct Place {
+    element: usize,
+    scale: usize,
+}
+
+/// Of K or V, (KV head, position, element): the layout of `shaders/README.md` in other words.
+fn places(shape: HeadShape, is_v: bool) -> Vec<Place> {
+    let (dim, heads) = (shape.head_dim as usize, shape.kv_heads as usize);
+    let capacity = (shape.capacity as usize).next_multiple_of(32);
+    let all = heads * capacity * dim;
+    let mut places = Vec::new();
+    for (head, pos) in (0..heads).flat_map(|h| (0..shape.capacity as usize).map(move |p| (h, p))) {
+        for c in 0..dim {
+            let (of_head, panel) = (head * capacity, pos / 32 * 32);
+            let (element, block) = if is_v {
+                (all + (of_head + pos) * dim + c, all / 32 + (of_head + pos) * dim / 32 + c / 32)
+            } else {
+                let element = (of_head + panel) * dim + (c / 4 * 32 + pos % 32) * 4 + c % 4;
+                (element, (of_head + panel) * dim / 32 + c / 32 * 32 + pos % 32)
+            };
+            places.push(Place { element, scale: 2 * all / 4 + block });
+        }
+    }
+    places
+}
+
 impl ImageRig for GpuImages {
     async fn make() -> Self {
         GpuImages::new(shared().await, PRECISION.get()).unwrap()
@@ -82,11 +110,47 @@ impl Rig for GpuBackend {
     }
 
     async fn read_cache(&self, cache: &GpuCache) -> [Vec<f32>; 2] {
-        GpuBackend::read_cache(self, cache).await.unwrap()
+        let (shape, words) = GpuBackend::read_cache(self, cache).await.unwrap();
+        [false, true].map(|is_v| {
+            let half =
+                |word: usize, high| half::f16::from_bits((words[word] >> if high { 16 } else { 0 }) as u16);
+            let places = places(shape, is_v).into_iter();
+            let value = |Place { element, scale }: Place| match shape.kv {
+                KvType::F32 => f32::from_bits(words[element]),
+                KvType::F16 => half(element / 2, element % 2 == 1).to_f32(),
+                KvType::Q8_0 => {
+                    let quant = (words[element / 4] >> (8 * (element % 4))) as u8 as i8;
+                    f32::from_bits(words[scale]) * f32::from(quant)
+                }
+            };
+            places.map(value).collect()
+        })
     }
 
-    fn write_cache(&self, cache: &GpuCache, k: &[f32], v: &[f32]) {
-        GpuBackend::write_cache(self, cache, k, v);
+    async fn write_cache(&self, cache: &GpuCache, k: &[f32], v: &[f32]) {
+        let (shape, mut words) = GpuBackend::read_cache(self, cache).await.unwrap();
+        for (is_v, values) in [(false, k), (true, v)] {
+            for (places, block) in places(shape, is_v).chunks_exact(32).zip(values.chunks_exact(32)) {
+                let (quants, factor) = quantize(block);
+                for (i, Place { element, scale }) in places.iter().enumerate() {
+                    match shape.kv {
+                        KvType::F32 => words[*element] = block[i].to_bits(),
+                        KvType::F16 => {
+                            let shift = 16 * (element % 2);
+                            words[element / 2] &= !(0xffff << shift);
+                            words[element / 2] |= u32::from(half::f16::from_f32(block[i]).to_bits()) << shift;
+                        }
+                        KvType::Q8_0 => {
+                            let shift = 8 * (element % 4);
+                            words[element / 4] &= !(0xff << shift);
+                            words[element / 4] |= u32::from(quants[i] as u8) << shift;
+                            words[*scale] = factor.to_bits();
+                        }
+                    }
+                }
+            }
+        }
+        GpuBackend::write_cache(self, cache, &words);
     }
 
     fn activation_error(dtype: DType) -> f64 {

@@ -3,7 +3,7 @@
 
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
-use emberglass::ops::{Backend, Kernels, Variant};
+use emberglass::ops::{Backend, Kernels, KvType, Variant};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, CpuOptions, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine,
@@ -17,9 +17,10 @@ pub const CONTEXT: u32 = 512;
 pub async fn gpu() -> GpuBackend {
     let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
     let software = gpu.adapter().is_fallback;
+    let variant = if software { Variant::software(gpu.subgroup_size()) } else { Variant::DEFAULT };
     let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap();
     // As `choose` has it; the others' numbers are the kernel tests' matter.
-    let variant = if software { Variant::SOFTWARE } else { Variant::DEFAULT };
+
     backend.set_kernels(Kernels::all(variant));
     backend
 }
@@ -47,7 +48,11 @@ pub async fn load<B: Backend + 'static>(backend: B) -> TextEngine<B> {
 
 /// That model, loaded for speculative decoding.
 pub async fn load_for_drafts<B: Backend + 'static>(backend: B, draft_tokens: u32) -> TextEngine<B> {
+    load_with(backend, LoadOptions { context_length: CONTEXT, kv: KvType::F32, draft_tokens }).await
+}
+
+/// That model, with other options.
+pub async fn load_with<B: Backend + 'static>(backend: B, options: LoadOptions) -> TextEngine<B> {
     let (directory, mut sources) = open().await;
-    let options = LoadOptions { context_length: CONTEXT, draft_tokens };
     TextEngine::load(backend, directory, &mut sources, options, &mut |_| Ok(())).await.unwrap()
 }

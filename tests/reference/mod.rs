@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test crate uses its part
 
 pub mod attention;
+pub mod cache;
 pub mod conv;
 pub mod project;
 pub mod sample;

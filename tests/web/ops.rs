@@ -23,7 +23,7 @@ macro_rules! kernels {
         $(mod $module {
             use super::*;
             per_format!($rig, $setup; project_add, gate_up, head, embed, qkv);
-            once!($rig, $setup; attention, sample_greedy, sample_few, sample_chain);
+            once!($rig, $setup; attention, attention_f16, attention_q8_0, sample_greedy, sample_few, sample_chain);
         })*
     };
 }
@@ -64,7 +64,7 @@ macro_rules! variants {
 }
 
 variants! {
-    gpu_two_pairs: "lanes4+pairs2/memory";
+    gpu_two_pairs: "lanes4+pairs2/quads";
     gpu_one_lane: "lanes1+pairs2/rows";
     gpu_subgroups: "lanes4+pairs1+subgroups/memory";
     gpu_dot4: "lanes8+pairs1+dot4/memory";

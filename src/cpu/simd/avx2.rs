@@ -94,6 +94,10 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn load_i8(self, from: &[u8; 8]) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))) }
+    }
+    #[inline(always)]
     fn load_bf16(self, from: &[u8; 16]) -> __m256 {
         unsafe {
             let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));

@@ -54,6 +54,8 @@ pub trait Simd: Copy {
     fn as_ints(self, a: Self::F) -> Self::I;
     /// Eight finite f16.
     fn load_f16(self, from: &[u8; 16]) -> Self::F;
+    /// Eight signed bytes.
+    fn load_i8(self, from: &[u8; 8]) -> Self::F;
     /// Eight bf16.
     fn load_bf16(self, from: &[u8; 16]) -> Self::F;
 

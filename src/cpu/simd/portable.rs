@@ -98,6 +98,10 @@ impl Simd for Portable {
         std::array::from_fn(|i| half::f16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
     }
     #[inline(always)]
+    fn load_i8(self, from: &[u8; 8]) -> [f32; 8] {
+        from.map(|byte| f32::from(byte as i8))
+    }
+    #[inline(always)]
     fn load_bf16(self, from: &[u8; 16]) -> [f32; 8] {
         std::array::from_fn(|i| f32::from_bits(u32::from_le_bytes([0, 0, from[2 * i], from[2 * i + 1]])))
     }

@@ -97,6 +97,12 @@ macro_rules! common {
             Pair(halves(low), halves(high))
         }
         #[inline(always)]
+        fn load_i8(self, from: &[u8; 8]) -> Pair {
+            let words = unsafe { i16x8_load_extend_i8x8(from.as_ptr().cast::<i8>()) };
+            let (low, high) = (i32x4_extend_low_i16x8(words), i32x4_extend_high_i16x8(words));
+            Pair(f32x4_convert_i32x4(low), f32x4_convert_i32x4(high))
+        }
+        #[inline(always)]
         fn load_bf16(self, from: &[u8; 16]) -> Pair {
             let at = from.as_ptr().cast::<u16>();
             let (low, high) = unsafe { (u32x4_load_extend_u16x4(at), u32x4_load_extend_u16x4(at.add(4))) };

@@ -7,13 +7,13 @@ pub mod image;
 mod project;
 mod sample;
 
-pub use attention::attention;
+pub use attention::{attention, attention_f16, attention_q8_0};
 pub use embed::{embed, split_vocabulary};
 pub use project::{gate_up, head, project_add, qkv};
 pub use sample::{sample_chain, sample_few, sample_greedy};
 
 use emberglass::DType;
-use emberglass::ops::{Batch, HeadShape, RopePairs, Segment, Step};
+use emberglass::ops::{Batch, HeadShape, KvType, RopePairs, Segment, Step};
 
 use super::compare::{GUARD, Layout, assert_close};
 use super::random::Random;
@@ -203,5 +203,6 @@ fn step(pos: usize, count: usize, row: usize) -> Step {
 }
 
 fn heads(heads: u32, kv_heads: u32, head_dim: u32, capacity: u32) -> HeadShape {
-    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs: RopePairs::Adjacent, capacity }
+    let (rope_dim, pairs, kv) = (head_dim, RopePairs::Adjacent, KvType::F32);
+    HeadShape { heads, kv_heads, head_dim, rope_dim, pairs, capacity, kv }
 }
