@@ -89,8 +89,9 @@ fn sum_squares(first_token: u32, local: u32) {
   squares[local] = sum;
   workgroupBarrier();
   if (local < TILE_TOKENS) {
-    let from = 4u * local;
-    factors[local] = rms_factor((squares[from] + squares[from + 1u]) + (squares[from + 2u] + squares[from + 3u]));
+    let quarter = 4u * local;
+    factors[local] = rms_factor(
+      (squares[quarter] + squares[quarter + 1u]) + (squares[quarter + 2u] + squares[quarter + 3u]));
   }
   workgroupBarrier();
 }

@@ -66,7 +66,11 @@ fn the_probe_guesses_the_time_of_a_token() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
         let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
-        let (gpu_ms, cpu_ms) = probe(&gpu, &directory).await.unwrap();
+        let (mut gpu_ms, mut cpu_ms) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..3 {
+            let (gpu_now, cpu_now) = probe(&gpu, &directory).await.unwrap();
+            (gpu_ms, cpu_ms) = (gpu_ms.min(gpu_now), cpu_ms.min(cpu_now));
+        }
         let mut engine = model::load(model::cpu(Default::default())).await;
         let prompt = emberglass::Prompt::Tokens(vec![500]);
         let mut options = emberglass::GenerateOptions { max_tokens: Some(9), ..Default::default() };

@@ -4,7 +4,7 @@
 
 use emberglass::ops::{
     Activation, Backend, Batch, Conv, ConvShape, GpuBackend, GpuImages, GroupNorm, HeadShape, ImageBackend,
-    ImageShape, KvType, Norm, Precision, RopePairs, Segment,
+    ImageShape, Kernels, KvType, Norm, Precision, RopePairs, Segment, Tile, Tuning, Variant,
 };
 use emberglass::{DType, Gpu, GpuOptions};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
@@ -18,12 +18,22 @@ fn shape(heads: u32, kv_heads: u32, head_dim: u32) -> HeadShape {
 fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     let mut backends = Vec::new();
     // The last is too wide for merging partial sums, so it takes the path without splits.
-    for shape in [shape(9, 3, 64), shape(2, 2, 32), shape(7, 1, 128), shape(32, 16, 128)] {
+    let shapes = [shape(9, 3, 64), shape(2, 2, 32), shape(7, 1, 128), shape(32, 16, 128)];
+    let usual = shapes.map(|shape| (shape, Variant::DEFAULT, &DType::ALL[..]));
+    // Other kernels: one format of floats, one of nibbles and one of bytes are all their conditions tell apart.
+    let formats = &[DType::F16, DType::Q4_1, DType::Q8_0][..];
+    let decode = Tuning::ALL.map(|decode| (shapes[0], Variant { decode, prefill: Tile::Rows }, formats));
+    let quads = Variant { decode: Tuning::ALL[0], prefill: Tile::Quads };
+    let all = usual.into_iter().chain(decode).chain([(shapes[0], quads, formats)]);
+    for (shape, variant, formats) in all {
+        // Natively llvmpipe has subgroups of eight.
+        assert!(variant.possible(gpu.subgroup_size()), "{variant}: no subgroups on this adapter");
         let width = shape.heads * shape.head_dim;
         let kv = shape.kv_heads * shape.head_dim;
         // A backend serves one model, so it has one shape of attention.
         let mut backend = GpuBackend::new(gpu.clone(), 8, 8).unwrap();
-        for dtype in DType::ALL {
+        backend.set_kernels(Kernels::all(variant));
+        for &dtype in formats {
             let mut weight = |rows: u32, stride: u32| {
                 let segment = Segment { dtype, rows: u64::from(rows) };
                 backend.weight("w", u64::from(width), &[segment], stride).unwrap()
@@ -45,8 +55,7 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
                 backend.embed(&square, &x, batch).unwrap();
                 for cache in &caches {
                     backend.attend(&both, cache, &square, &y, batch).unwrap();
-                    // `matvec` does not take a few tokens yet; what is recorded before it counts.
-                    let _ = backend.attend(&both, cache, &square, &y, Batch::Few);
+                    backend.attend(&both, cache, &square, &y, Batch::Few).unwrap();
                 }
                 backend.gate_up(&x, &norm, &gate_up, &y, batch).unwrap();
                 backend.project_add(&x, &square, &y, batch).unwrap();
@@ -125,7 +134,12 @@ fn every_variant_is_valid() {
             .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(source)));
         // Nothing beyond what WebGPU has without any feature: unpack2x16float is core WGSL, which
         // naga counts as a capability.
-        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+        let mut validator = Validator::new(
+            ValidationFlags::all(),
+            Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP,
+        );
+        validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
+        validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
         validator.validate(&module).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(source)));
         let storage = module
             .global_variables
@@ -142,7 +156,10 @@ fn every_variant_is_valid() {
             .map(|(_, v)| layouter[v.ty].size)
             .sum();
         assert!(workgroup <= 16_384, "{label}: {workgroup} bytes of workgroup memory, WebGPU promises 16384");
-        std::fs::write(folder.join(format!("{label}.wgsl")), source).unwrap();
+        // The line that browsers require and naga refuses.
+        let subgroups = label.contains("_subgroups") || label.contains("_quads");
+        let enable = if subgroups { "enable subgroups;\n" } else { "" };
+        std::fs::write(folder.join(format!("{label}.wgsl")), format!("{enable}{source}")).unwrap();
     }
     // 8 formats × (embed + 2 batches × (qkv, qkv with bias, gate_up, add) + head), and attention.
     println!("{} variants", variants.len());

@@ -179,8 +179,10 @@ pub(super) fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
 const PROBE_LAYERS: u32 = 2;
 /// Steps that [`probe`] times; the best counts, since others may be disturbed.
 const PROBE_STEPS: u32 = 6;
-/// Time after which [`probe`] is content with fewer steps.
+/// Time after which [`probe`] is content with [`PROBE_LEAST`] steps.
 const PROBE_MS: f64 = 50.0;
+/// One may be disturbed, three seldom are.
+const PROBE_LEAST: u32 = 3;
 
 /// See [`super::probe`]. The head is a product of the same kind: its time goes by its bytes.
 pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> Result<f64> {
@@ -210,12 +212,12 @@ pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> 
     backend.settle("probe").await?;
     let begun = now_ms();
     let mut best = f64::INFINITY;
-    for _ in 0..PROBE_STEPS {
+    for done in 1..=PROBE_STEPS {
         let before = now_ms();
         backend.run(&[&plan], step)?;
         backend.settle("probe").await?;
         best = best.min(now_ms() - before);
-        if now_ms() - begun > PROBE_MS {
+        if done >= PROBE_LEAST && now_ms() - begun > PROBE_MS {
             break;
         }
     }

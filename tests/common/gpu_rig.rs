@@ -30,6 +30,8 @@ pub fn take(variant: &str) {
 }
 
 async fn device(options: GpuOptions) -> Rc<Gpu> {
+    #[cfg(target_arch = "wasm32")]
+    super::subgroups::ask_for_subgroups();
     Gpu::new(options).await.expect("a WebGPU or Vulkan adapter")
 }
 

@@ -8,3 +8,4 @@ pub mod cpu_rig;
 pub mod gpu_rig;
 pub mod random;
 pub mod rig;
+pub mod subgroups;
