@@ -28,7 +28,7 @@ struct Size {
 const FAST: Size =
     Size { tokens: 96, prompts: 4, limits: &[1, 2, 3, 5, 8, 13], stops: 5, lengths: &[495, 500, 511] };
 
-const SLOW: Size = Size { tokens: 22, prompts: 2, limits: &[2, 7], stops: 29, lengths: &[508] };
+const SLOW: Size = Size { tokens: 22, prompts: 2, limits: &[2, 7], stops: 17, lengths: &[508] };
 
 async fn speculation<B: Backend + 'static>(backend: B, size: &Size) {
     let mut model = model::load_for_drafts(backend, MAX_DRAFTS).await;
