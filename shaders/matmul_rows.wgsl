@@ -119,13 +119,14 @@ fn store_four(row: u32, token: u32, first: u32, a: vec4<f32>, b: vec4<f32>) {
   store_token(row, token + 3u, first, a.w, b.w);
 }
 
-// One vec4 of each row: the norm's gain is applied to the weights, of which there are fewer than of x.
-fn four_weights(k4: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, scales: vec4<f32>, lows: vec4<f32>) -> Four {
+// Weights 4 i to 4 i + 3 of a block. The norm's gain is applied to them, of which there are fewer than of x.
+fn weights_of(a: Held, b: Held, c: Held, d: Held, block: u32, i: u32) -> Four {
+  let k4 = block * 8u + i;
   return Four(
-    gained(scales.x * a + lows.x, k4),
-    gained(scales.y * b + lows.y, k4),
-    gained(scales.z * c + lows.z, k4),
-    gained(scales.w * d + lows.w, k4),
+    gained(four_of(a, i), k4),
+    gained(four_of(b, i), k4),
+    gained(four_of(c, i), k4),
+    gained(four_of(d, i), k4),
   );
 }
 
@@ -158,21 +159,15 @@ fn main(
 #endif
   var s = Sums();
   for (var block = 0u; block < params.blocks; block++) {
-    let a = load_block(row_a, block, params.blocks);
-    let b = load_block(row_a + params.pair_stride, block, params.blocks);
-    let c = load_block(row_c, block, params.blocks);
-    let d = load_block(row_c + params.pair_stride, block, params.blocks);
-    let k = block * 8u;
-    let scales = vec4<f32>(a.scale, b.scale, c.scale, d.scale);
-    let lows = vec4<f32>(a.low, b.low, c.low, d.low);
-    s = advance(s, four_weights(k, a.w0, b.w0, c.w0, d.w0, scales, lows), places, k);
-    s = advance(s, four_weights(k + 1u, a.w1, b.w1, c.w1, d.w1, scales, lows), places, k + 1u);
-    s = advance(s, four_weights(k + 2u, a.w2, b.w2, c.w2, d.w2, scales, lows), places, k + 2u);
-    s = advance(s, four_weights(k + 3u, a.w3, b.w3, c.w3, d.w3, scales, lows), places, k + 3u);
-    s = advance(s, four_weights(k + 4u, a.w4, b.w4, c.w4, d.w4, scales, lows), places, k + 4u);
-    s = advance(s, four_weights(k + 5u, a.w5, b.w5, c.w5, d.w5, scales, lows), places, k + 5u);
-    s = advance(s, four_weights(k + 6u, a.w6, b.w6, c.w6, d.w6, scales, lows), places, k + 6u);
-    s = advance(s, four_weights(k + 7u, a.w7, b.w7, c.w7, d.w7, scales, lows), places, k + 7u);
+    let a = hold(row_a, block, params.blocks);
+    let b = hold(row_a + params.pair_stride, block, params.blocks);
+    let c = hold(row_c, block, params.blocks);
+    let d = hold(row_c + params.pair_stride, block, params.blocks);
+    // A loop, since eight times the 256 multiplications of a turn would not fit the instruction caches of GPUs.
+    for (var i = 0u; i < 8u; i += 2u) {
+      s = advance(s, weights_of(a, b, c, d, block, i), places, block * 8u + i);
+      s = advance(s, weights_of(a, b, c, d, block, i + 1u), places, block * 8u + i + 1u);
+    }
   }
   if (pair < params.pairs) {
     store_four(row_a, 0u, first, s.t0.a, s.t0.b);

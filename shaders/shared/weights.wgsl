@@ -1,7 +1,9 @@
 // A weight matrix of 32-element blocks, and its one unpack function. Formats of whole numbers have
 //   load_packed(row, block, blocks per row) -> 32 signed bytes q, each weight is scale * q + low,
-// from which load_block makes floats; the others have
-//   load_block(row, block, blocks per row) -> 32 weights, each scale * w + low.
+// the others
+//   load_four(row, block, blocks per row, i) -> weights 4 i to 4 i + 3.
+// From these there are load_block -> 32 weights at once, each scale * w + low; and, for loops that take four at a time,
+// hold(row, block, blocks per row) and four_of(held, i).
 // A dot product with x is scale * dot(w, x) + low * sum(x): one multiplication a block instead of one a weight.
 //
 // Rows lie in panels of PANEL: block by block, vec4 by vec4, the PANEL rows next to each other, so that threads that
@@ -49,6 +51,42 @@ fn load_block(row: u32, block: u32, blocks: u32) -> Block {
     p.scale,
     p.low,
   );
+}
+
+alias Held = Packed;
+fn hold(row: u32, block: u32, blocks: u32) -> Held {
+  return load_packed(row, block, blocks);
+}
+fn four_of(held: Held, i: u32) -> vec4<f32> {
+  let word = select(held.q0, held.q1, i >= 4u)[i % 4u];
+  return held.scale * signed_bytes(word) + held.low;
+}
+#else
+fn load_block(row: u32, block: u32, blocks: u32) -> Block {
+  return Block(
+    load_four(row, block, blocks, 0u),
+    load_four(row, block, blocks, 1u),
+    load_four(row, block, blocks, 2u),
+    load_four(row, block, blocks, 3u),
+    load_four(row, block, blocks, 4u),
+    load_four(row, block, blocks, 5u),
+    load_four(row, block, blocks, 6u),
+    load_four(row, block, blocks, 7u),
+    1.0,
+    0.0,
+  );
+}
+
+struct Held {
+  row: u32,
+  block: u32,
+  blocks: u32,
+}
+fn hold(row: u32, block: u32, blocks: u32) -> Held {
+  return Held(row, block, blocks);
+}
+fn four_of(held: Held, i: u32) -> vec4<f32> {
+  return load_four(held.row, held.block, held.blocks, i);
 }
 #endif
 
