@@ -40,7 +40,9 @@ test("asked for the GPU, the page uses it", { timeout: PATIENCE }, async () => {
   const status = await chat.status();
   assert.match(status, /WebGPU · /);
   assert.match(status, /software adapter/);
-  assert.match(status, /dispatches\/token/);
+  assert.match(status, /154 dispatches\/token/);
+  assert.match(status, /subgroups/, "the worker asks for them, since wgpu does not");
+  assert.match(await chat.why(), /Kernels for a software adapter. lanes1\+pairs2\/quads/);
 });
 
 test("the GPU's answers are right, and a second turn knows the first", { timeout: 2 * PATIENCE }, async () => {
