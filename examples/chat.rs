@@ -132,7 +132,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         DeviceName::Gpu => Device::WebGpu,
         DeviceName::Cpu => Device::Cpu,
     };
-    let hints = Hints { pinned: arguments.kernels.as_deref(), remembered: &[] };
+    let hints = Hints { pinned: arguments.kernels.as_deref(), remembered: &[], ..Hints::default() };
     let choice = choose(wish, &directory, hints).await?;
     match choice.gpu {
         Some(gpu) => {

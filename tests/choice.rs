@@ -5,6 +5,7 @@
 mod model;
 
 use emberglass::choice::{Choice, Device, Hints, How, Why, choose, probe};
+use emberglass::ops::Kernels;
 use emberglass::{Gpu, GpuOptions};
 
 #[test]
@@ -34,28 +35,47 @@ fn kernels_can_be_pinned_and_remembered() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
         let kernels = "lanes4+pairs2/memory 576x576:lanes8+pairs1+dot4/rows";
-        let hints = Hints { pinned: Some(kernels), remembered: &[] };
+        let hints = Hints { pinned: Some(kernels), remembered: &[], ..Hints::default() };
         let chosen = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
         assert_eq!((chosen.kernels.to_string().as_str(), chosen.how), (kernels, How::Pinned));
 
         let remembered = |key: &str, text: &str| [(key.to_owned(), text.to_owned())];
         for (of, how) in [(chosen.key.as_str(), Some(How::Remembered)), ("another adapter", None)] {
-            let hints = Hints { pinned: None, remembered: &remembered(of, kernels) };
+            let hints = Hints { pinned: None, remembered: &remembered(of, kernels), ..Hints::default() };
             let again = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
             match how {
                 Some(how) => assert_eq!((again.kernels.to_string().as_str(), again.how), (kernels, how)),
                 None => assert_ne!(again.how, How::Remembered),
             }
         }
-        let hints = Hints { pinned: None, remembered: &remembered(&chosen.key, "lanes99/nonsense") };
+        let hints = Hints {
+            pinned: None,
+            remembered: &remembered(&chosen.key, "lanes99/nonsense"),
+            ..Hints::default()
+        };
         let again = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
         assert_ne!(again.how, How::Remembered);
 
         for bad in ["lanes99/nonsense", "lanes8+pairs1+subgroups/memory x"] {
-            let hints = Hints { pinned: Some(bad), remembered: &[] };
+            let hints = Hints { pinned: Some(bad), remembered: &[], ..Hints::default() };
             let error = choose(Device::WebGpu, &directory, hints).await.err().unwrap();
             assert_eq!(error.code(), "invalid-option", "{bad}");
         }
+    });
+}
+
+/// What a real adapter goes through; this one is so slow that few variants have a turn.
+#[test]
+fn kernels_are_raced_and_what_wins_is_right() {
+    pollster::block_on(async {
+        let (directory, _) = model::open().await;
+        let hints = Hints { race_anyway: true, ..Hints::default() };
+        let chosen = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
+        println!("{chosen} {}", chosen.kernels);
+        let How::Timed { tried, ms } = chosen.how else { panic!("{:?}", chosen.how) };
+        assert!(tried > 0 && ms > 0.0);
+        assert!(chosen.wrong.is_empty(), "{:?}", chosen.wrong);
+        assert_eq!(chosen.kernels.to_string().parse::<Kernels>().ok(), Some(chosen.kernels));
     });
 }
 

@@ -342,7 +342,7 @@ async fn load(
     let directory = read_directory(&mut sources).await?;
     let context_length = engine::context_length(&directory, options.context_length)?;
     let remembered: Vec<_> = options.remembered_kernels.into_iter().collect();
-    let hints = Hints { pinned: options.kernels.as_deref(), remembered: &remembered };
+    let hints = Hints { pinned: options.kernels.as_deref(), remembered: &remembered, ..Hints::default() };
     let load = engine::LoadOptions { context_length, kv, draft_tokens };
     tell("device", 0, directory.total_bytes())?;
     let choice = choice::choose(wish, &directory, hints).await?;
