@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use flate2::Compression;
@@ -56,16 +56,22 @@ pub fn build() -> Result<()> {
     let folder = paths::root().join("pkg/wasm");
     // Of a time when there was one build: it would be published along.
     remove_files(&folder)?;
-    let mut sizes = Vec::new();
-    for level in &LEVELS {
-        let size = build_level(level, &tools.bindgen, &wasm_opt, &folder.join(level.name))?;
-        sizes.push((level.name, size));
-    }
-    for (name, (before, after)) in sizes {
-        println!("  {name:<8} before wasm-opt: {before}");
-        println!("  {name:<8} as shipped:      {after}");
-    }
-    Ok(())
+    let (wasm_opt, folder) = (&wasm_opt, &folder);
+    // Both take one core for a minute or so: the next level is compiled while wasm-opt has this one.
+    std::thread::scope(|scope| {
+        let mut optimizing = Vec::new();
+        for level in &LEVELS {
+            compile(level, &tools.bindgen)?;
+            optimizing.push(scope.spawn(move || optimize(level, wasm_opt, &folder.join(level.name))));
+        }
+        for (level, optimizing) in LEVELS.iter().zip(optimizing) {
+            let (before, after) =
+                optimizing.join().unwrap_or_else(|_| bail!("wasm-opt's thread panicked"))?;
+            println!("  {:<8} before wasm-opt: {before}", level.name);
+            println!("  {:<8} as shipped:      {after}", level.name);
+        }
+        Ok(())
+    })
 }
 
 /// Fails when a module in pkg/wasm is larger than it may be.
@@ -85,8 +91,17 @@ pub fn check_size() -> Result<()> {
     Ok(())
 }
 
-/// Returns the sizes before and after wasm-opt.
-fn build_level(level: &Level, bindgen: &Path, wasm_opt: &Path, folder: &Path) -> Result<(Size, Size)> {
+/// Next to where it goes: a level's folder appears whole or not at all.
+fn fresh(level: &Level) -> PathBuf {
+    paths::target().join("wasm-bindgen").join(level.name)
+}
+
+/// The module with the names of its functions, which wasm-opt takes away: tools/size reads them.
+fn named(level: &Level) -> PathBuf {
+    paths::target().join("wasm-bindgen").join(format!("{}.wasm", level.name))
+}
+
+fn compile(level: &Level, bindgen: &Path) -> Result<()> {
     headline(&format!("Building the wasm: {}", level.name));
     run(cargo()
         .args(["build", "--profile", "wasm", "--lib", "--target", TARGET])
@@ -95,8 +110,7 @@ fn build_level(level: &Level, bindgen: &Path, wasm_opt: &Path, folder: &Path) ->
         // their own; else each would throw away the other and nothing would ever be up to date.
         .env("__CARGO_DEFAULT_LIB_METADATA", "emberglass-wasm"))?;
     let built = paths::target().join(TARGET).join("wasm/emberglass.wasm");
-    // Next to where it goes: a level's folder appears whole or not at all.
-    let fresh = paths::target().join("wasm-bindgen").join(level.name);
+    let fresh = fresh(level);
     if fresh.exists() {
         fs::remove_dir_all(&fresh)?;
     }
@@ -104,10 +118,14 @@ fn build_level(level: &Level, bindgen: &Path, wasm_opt: &Path, folder: &Path) ->
         .args(["--target", "web", "--out-name", "emberglass", "--out-dir"])
         .args([&fresh, &built]))?;
 
+    fs::rename(fresh.join("emberglass_bg.wasm"), named(level))?;
+    Ok(())
+}
+
+/// Returns the sizes before and after wasm-opt.
+fn optimize(level: &Level, wasm_opt: &Path, folder: &Path) -> Result<(Size, Size)> {
+    let (fresh, named) = (fresh(level), named(level));
     let module = fresh.join("emberglass_bg.wasm");
-    // The names of the functions are in this one only: tools/size reads them.
-    let named = paths::target().join("wasm-bindgen").join(format!("{}.wasm", level.name));
-    fs::rename(&module, &named)?;
     let before = Size::of(&fs::read(&named)?)?;
     run(program(wasm_opt)
         .arg("-Os")
