@@ -1,4 +1,6 @@
-//! The same in headless Chromium: `cargo xtask test --only bench-kernels`; see `shared/mod.rs`.
+//! The same in headless Chromium, see `shared/mod.rs`: `KERNELS=FILTER cargo test --target wasm32-unknown-unknown --test
+//! kernels_web -- --nocapture`, with CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER the wasm-bindgen-test-runner of
+//! .cache/tools/bin, CHROMEDRIVER, and WASM_BINDGEN_TEST_TIMEOUT=900.
 #![cfg(target_arch = "wasm32")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a bench fails by panicking
 

@@ -2,6 +2,7 @@
 //! `matvec` is compared with the copy bandwidth of the same run, `matmul` with its FMA rate (`Gpu::rates`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use emberglass::choice::made_up;
 use emberglass::cpu::{CpuBackend, CpuOptions};
 use emberglass::ops::{Backend, Batch, GpuBackend, Kernels, Segment, Step, Tile, Tuning, Variant};
 use emberglass::{DType, Gpu, GpuOptions};
@@ -173,29 +174,4 @@ impl Case<GpuBackend> {
         }
         best
     }
-}
-
-/// Rows as they stand in a file: random bits with small scales.
-fn made_up(dtype: DType, rows: u32, columns: u32) -> Vec<u8> {
-    let blocks = u64::from(rows) * u64::from(columns) / dtype.block_len();
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state
-    };
-    let mut bytes = Vec::new();
-    for _ in 0..blocks {
-        let value = half::f16::from_f32((next() >> 8) as f32 / (1 << 24) as f32 - 0.5).to_le_bytes();
-        if dtype == DType::F16 {
-            bytes.extend(value);
-            continue;
-        }
-        let start = bytes.len();
-        bytes.extend((0..dtype.block_bytes()).map(|_| (next() >> 24) as u8));
-        bytes[start..start + 2].copy_from_slice(&value);
-        if dtype == DType::Q4_1 {
-            bytes[start + 2..start + 4].copy_from_slice(&value);
-        }
-    }
-    bytes
 }

@@ -224,7 +224,7 @@ export interface LoadOptions {
    */
   activationBits?: 8 | 16;
   /**
-   * Pins the variants of the GPU's kernels: what {@link DeviceInfo.kernels} said. Default: measured while loading, within
+   * Pins the variants of the GPU's kernels: what {@link DeviceInfo.kernels} said. Default: measured while loading, in some
    * 300 ms, and remembered for the next load on the same adapter. Rejects with `gpu` where they compute wrong numbers.
    */
   kernels?: string;

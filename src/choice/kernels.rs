@@ -300,8 +300,10 @@ async fn product<B: Backend>(mut backend: B, matrix: Matrix, batch: Batch) -> Re
     backend.read(&out, count - 1).await
 }
 
-/// Rows of a type as they stand in a file: all bits vary, all values are of a size that sums well.
-fn made_up(dtype: DType, rows: u32, columns: u32) -> Vec<u8> {
+/// Rows of a type as they stand in a file: all bits vary, all values are of a size that sums well. For
+/// self-tests and benches.
+#[must_use]
+pub fn made_up(dtype: DType, rows: u32, columns: u32) -> Vec<u8> {
     let blocks = u64::from(rows) * u64::from(columns) / dtype.block_len();
     let mut state = 1u32;
     let mut next = || {

@@ -11,7 +11,7 @@ use crate::model;
 use crate::ops::Kernels;
 use crate::weights::Directory;
 
-pub use kernels::{Chosen, Hints, How};
+pub use kernels::{Chosen, Hints, How, made_up};
 
 /// What the caller asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

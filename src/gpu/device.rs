@@ -31,8 +31,6 @@ pub struct AdapterReport {
     pub backend: String,
     /// A software adapter: correct, slow.
     pub is_fallback: bool,
-    /// Optional WebGPU features that kernels really use.
-    pub features: Vec<String>,
 }
 
 /// An error that no scope caught.
@@ -160,7 +158,6 @@ impl Gpu {
                     info.backend.to_string()
                 },
                 is_fallback: info.device_type == wgpu::DeviceType::Cpu,
-                features: Vec::new(),
             },
             subgroup_size,
             max_binding_bytes: options

@@ -153,25 +153,32 @@ pub(super) fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
     let c = u64::from(config.width);
     let (q, kv, f) = (config.q_rows(), config.kv_rows(), u64::from(config.ffn));
     let mut matrices: Vec<Matrix> = Vec::new();
-    let mut add = |tensor: &str, cols, rows| -> Result<()> {
-        let dtype = directory.tensor(tensor)?.dtype()?;
-        let same = |m: &&mut Matrix| (m.cols, m.rows, m.dtype) == (cols, rows, dtype);
-        match matrices.iter_mut().find(same) {
-            Some(matrix) => matrix.count += 1,
-            None => matrices.push(Matrix { cols, rows, dtype, count: 1 }),
+    let mut add = |tensors: &[String], cols, rows| -> Result<()> {
+        let mut dtypes = Vec::new();
+        for tensor in tensors {
+            let dtype = directory.tensor(tensor)?.dtype()?;
+            if !dtypes.contains(&dtype) {
+                dtypes.push(dtype);
+            }
+        }
+        for dtype in dtypes {
+            let same = |m: &&mut Matrix| (m.cols, m.rows, m.dtype) == (cols, rows, dtype);
+            match matrices.iter_mut().find(same) {
+                Some(matrix) => matrix.count += 1,
+                None => matrices.push(Matrix { cols, rows, dtype, count: 1 }),
+            }
         }
         Ok(())
     };
     for i in 0..config.layers {
-        for tensor in ["attn_q.weight", "attn_k.weight", "attn_v.weight"] {
-            add(&name(i, tensor), c, q + 2 * kv)?;
-        }
-        add(&name(i, "attn_output.weight"), q, c)?;
-        add(&name(i, "ffn_gate.weight"), c, 2 * f)?;
-        add(&name(i, "ffn_down.weight"), f, c)?;
+        let qkv = ["attn_q.weight", "attn_k.weight", "attn_v.weight"];
+        add(&qkv.map(|tensor| name(i, tensor)), c, q + 2 * kv)?;
+        add(&[name(i, "attn_output.weight")], q, c)?;
+        add(&[name(i, "ffn_gate.weight")], c, 2 * f)?;
+        add(&[name(i, "ffn_down.weight")], f, c)?;
     }
     let head = if directory.find("output.weight").is_some() { "output.weight" } else { "token_embd.weight" };
-    add(head, c, u64::from(config.vocab))?;
+    add(&[head.to_owned()], c, u64::from(config.vocab))?;
     Ok(matrices)
 }
 

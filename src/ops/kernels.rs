@@ -86,11 +86,19 @@ impl Tile {
     /// What there is to choose from. The first is the default.
     pub const ALL: [Tile; 3] = [Tile::Memory, Tile::Rows, Tile::Quads];
 
-    /// Shader, row pairs and tokens of a workgroup.
-    pub(super) fn shape(self) -> (&'static str, u32, u32) {
+    /// File name of the kernel.
+    pub(super) fn shader(self) -> &'static str {
         match self {
-            Tile::Memory => ("matmul", 32, 32),
-            Tile::Rows | Tile::Quads => ("matmul_rows", 128, 16),
+            Tile::Memory => "matmul",
+            Tile::Rows | Tile::Quads => "matmul_rows",
+        }
+    }
+
+    /// Row pairs and tokens of a workgroup.
+    pub(super) fn shape(self) -> (u32, u32) {
+        match self {
+            Tile::Memory => (32, 32),
+            Tile::Rows | Tile::Quads => (128, 16),
         }
     }
 

@@ -89,9 +89,9 @@ impl Projection<'_> {
                 scale: 1.0,
                 ..bytemuck::Zeroable::zeroed()
             };
-            let (name, tile_pairs, tile_tokens) = match self.batch {
-                Batch::One | Batch::Few => ("matvec", 0, 0),
-                Batch::Many => variant.prefill.shape(),
+            let name = match self.batch {
+                Batch::One | Batch::Few => "matvec",
+                Batch::Many => variant.prefill.shader(),
             };
             let mut key =
                 PipelineKey::new(name).define(part.define()).define_if(part.scales.is_some(), "HAS_SCALES");
@@ -151,7 +151,8 @@ impl Projection<'_> {
                 }
                 Batch::Many => {
                     key = key.define_if(variant.prefill == Tile::Quads, "QUADS");
-                    Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tile_tokens }
+                    let (tile_pairs, tile) = variant.prefill.shape();
+                    Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile }
                 }
             };
             recorder.dispatch(&key, (2, &params), &bindings, grid, part.bytes)?;

@@ -230,11 +230,9 @@ fn cpu_report(level: Level, why: &Why) -> DeviceReport {
         is_fallback_adapter: false,
         features: vec![level.name().to_owned()],
         threads: 1,
-        kernels: None,
-        kernels_reason: None,
-        kernels_key: None,
         choice: why.code(),
         reason: why.to_string(),
+        ..Default::default()
     }
 }
 

@@ -107,7 +107,7 @@ struct ProgressReport {
     total_bytes: u64,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DeviceReport {
     kind: &'static str,
@@ -130,13 +130,10 @@ fn gpu_report(adapter: &AdapterReport, why: &Why) -> DeviceReport {
         kind: "webgpu",
         adapter: adapter.name.clone(),
         is_fallback_adapter: adapter.is_fallback,
-        features: adapter.features.clone(),
         threads: 1,
-        kernels: None,
-        kernels_reason: None,
-        kernels_key: None,
         choice: why.code(),
         reason: why.to_string(),
+        ..Default::default()
     }
 }
 

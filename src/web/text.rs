@@ -392,11 +392,9 @@ fn cpu_report(backend: &CpuBackend, why: &Why, remark: Option<String>) -> Device
             Bits::Eight => vec![backend.level().name().to_owned(), "8-bit activations".to_owned()],
         },
         threads: backend.threads(),
-        kernels: None,
-        kernels_reason: None,
-        kernels_key: None,
         choice: why.code(),
         reason,
+        ..Default::default()
     }
 }
 
