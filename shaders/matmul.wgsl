@@ -5,20 +5,16 @@
 // used for all 32 tokens. Each thread keeps 4 pairs x 4 tokens in registers.
 #import shared/weights.wgsl
 #import shared/project.wgsl
+#import shared/tile.wgsl
 
-const TILE_PAIRS: u32 = 32u;
-const TILE_TOKENS: u32 = 32u;
 const ROW: u32 = 9u; // vec4s from one tile row to the next: 8, and 1 against bank conflicts
 
 var<workgroup> w_tile: array<vec4<f32>, 576>; // (2 * TILE_PAIRS) * ROW
 var<workgroup> x_tile: array<vec4<f32>, 288>; // TILE_TOKENS * ROW
-#ifdef NORM
-var<workgroup> square_sums: array<f32, 256>;  // (token, k4)
-#endif
 
 // One vec4 of a token's input into the tile; returns its sum of squares.
 fn load_x(token: u32, first_token: u32, k4: u32, at: u32) -> f32 {
-  let value = x[min(first_token + token, step.count - 1u) * params.x_stride + k4];
+  let value = x[place_of(first_token + token) + k4];
   x_tile[token * ROW + at] = gained(value, k4);
   return dot(value, value);
 }
@@ -26,36 +22,6 @@ fn load_x(token: u32, first_token: u32, k4: u32, at: u32) -> f32 {
 // One row's dot products with four tokens.
 fn dots(w: vec4<f32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> vec4<f32> {
   return vec4<f32>(dot(w, x0), dot(w, x1), dot(w, x2), dot(w, x3));
-}
-
-#ifdef NORM
-fn token_factor(token: u32) -> f32 {
-  var sum = 0.0;
-  for (var k = 0u; k < 8u; k++) {
-    sum += square_sums[token * 8u + k];
-  }
-  return rms_factor(sum);
-}
-#endif
-
-// Four tokens of one row pair.
-fn store_four(pair: u32, token: u32, a: vec4<f32>, b: vec4<f32>) {
-  if (pair >= params.pairs) {
-    return;
-  }
-  let row = pair_row(pair);
-  if (token < step.count) {
-    store_pair(row, token, a.x, b.x);
-  }
-  if (token + 8u < step.count) {
-    store_pair(row, token + 8u, a.y, b.y);
-  }
-  if (token + 16u < step.count) {
-    store_pair(row, token + 16u, a.z, b.z);
-  }
-  if (token + 24u < step.count) {
-    store_pair(row, token + 24u, a.w, b.w);
-  }
 }
 
 @compute @workgroup_size(64)
@@ -114,20 +80,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
   }
 
-  var factors = vec4<f32>(1.0);
 #ifdef NORM
   square_sums[token_lane * 8u + pair_lane] = squares.x;
   square_sums[(token_lane + 8u) * 8u + pair_lane] = squares.y;
   square_sums[(token_lane + 16u) * 8u + pair_lane] = squares.z;
   square_sums[(token_lane + 24u) * 8u + pair_lane] = squares.w;
   workgroupBarrier();
-  factors = vec4<f32>(
-    token_factor(token_lane),
-    token_factor(token_lane + 8u),
-    token_factor(token_lane + 16u),
-    token_factor(token_lane + 24u),
-  );
 #endif
+  let factors = token_factors(token_lane);
   let token = first_token + token_lane;
   let pair = first_pair + pair_lane;
   store_four(pair + 0u, token, a0 * factors, b0 * factors);

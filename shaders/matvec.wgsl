@@ -7,6 +7,7 @@
 // STAGED: x, times the norm's gain, is brought into workgroup memory first, for all of the workgroup's pairs; with
 // MERGE that is where the merged attention output is. Without, x is too long, and each thread reads it.
 // DOT4: x is rounded to whole numbers of 16 bits there, a scale a block, and meets the weights' bytes in dot4I8Packed.
+// F16: x is rounded to f16 there, and eight products at a time are summed in f16.
 // SUBGROUPS: the lanes of a pair are neighbours and their sums meet by shuffles; otherwise neighbouring threads take
 // neighbouring pairs, whose weights lie side by side, and the sums meet in workgroup memory.
 #import shared/weights.wgsl
@@ -83,16 +84,25 @@ fn sum_of_squares(mine: f32, local: u32) -> f32 {
 #endif
 #endif
 
-#ifdef DOT4
-#import shared/whole.wgsl
+#ifdef ROUNDED
+#import shared/rounded.wgsl
 
-fn block_dot(row: u32, block: u32, in: Whole) -> f32 {
-  let w = load_packed(row, block, params.blocks);
-  return w.scale * (in.scale * whole_dot(w.q0, w.q1, in)) + w.low * in.sum;
+var<workgroup> rounded: array<Rounded, INPUT_VEC4 / 8>;
+
+fn round_block(block: u32) -> Rounded {
+  let k4 = block * 8u;
+  return rounded_of(
+    input_at(k4, 0u), input_at(k4 + 1u, 0u), input_at(k4 + 2u, 0u), input_at(k4 + 3u, 0u),
+    input_at(k4 + 4u, 0u), input_at(k4 + 5u, 0u), input_at(k4 + 6u, 0u), input_at(k4 + 7u, 0u),
+  );
 }
 
-fn input_block(block: u32, token: u32) -> Whole {
-  return whole[block];
+fn input_block(block: u32, token: u32) -> Rounded {
+  return rounded[block];
+}
+
+fn block_dot(row: u32, block: u32, in: Rounded) -> f32 {
+  return rounded_dot(load_packed(row, block, params.blocks), in);
 }
 #else
 struct Input {
@@ -172,9 +182,9 @@ fn main(
   workgroupBarrier();
 #endif
 #endif
-#ifdef DOT4
+#ifdef ROUNDED
   for (var block = local; block < params.blocks; block += WORKGROUP) {
-    whole[block] = whole_block(block);
+    rounded[block] = round_block(block);
   }
   workgroupBarrier();
 #endif

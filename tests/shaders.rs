@@ -23,11 +23,11 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     // Other kernels: one format of floats, one of nibbles and one of bytes are all their conditions tell apart.
     let formats = &[DType::F16, DType::Q4_1, DType::Q8_0][..];
     let decode = Tuning::ALL.map(|decode| (shapes[0], Variant { decode, prefill: Tile::Rows }, formats));
-    let quads = Variant { decode: Tuning::ALL[0], prefill: Tile::Quads };
-    let all = usual.into_iter().chain(decode).chain([(shapes[0], quads, formats)]);
+    let prefill = Tile::ALL.map(|prefill| (shapes[0], Variant { prefill, ..Variant::DEFAULT }, formats));
+    let all = usual.into_iter().chain(decode).chain(prefill);
     for (shape, variant, formats) in all {
-        // Natively llvmpipe has subgroups of eight.
-        assert!(variant.possible(gpu.subgroup_size()), "{variant}: no subgroups on this adapter");
+        // Natively llvmpipe has subgroups of eight, and f16.
+        assert!(variant.possible(gpu.features()), "{variant}: not on this adapter");
         let width = shape.heads * shape.head_dim;
         let kv = shape.kv_heads * shape.head_dim;
         // A backend serves one model, so it has one shape of attention.
@@ -136,7 +136,13 @@ fn every_variant_is_valid() {
         // naga counts as a capability.
         let mut validator = Validator::new(
             ValidationFlags::all(),
-            Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP,
+            Capabilities::SHADER_FLOAT16_IN_FLOAT32
+                | Capabilities::SUBGROUP
+                | if source.contains("enable f16;") {
+                    Capabilities::SHADER_FLOAT16
+                } else {
+                    Capabilities::empty()
+                },
         );
         validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
         validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());

@@ -77,12 +77,12 @@ pub async fn run(filter: &str, now_ms: fn() -> f64, print: fn(String)) {
 
 fn variants(gpu: &Gpu, batch: Batch) -> Vec<Variant> {
     let usual = Variant::DEFAULT;
-    let possible = Tuning::ALL.into_iter().filter(|tuning| tuning.possible(gpu.subgroup_size()));
+    let possible = Tuning::ALL.into_iter().filter(|tuning| tuning.possible(gpu.features()));
     match batch {
         Batch::One => possible.map(|decode| Variant { decode, ..usual }).collect(),
         _ => Tile::ALL
             .into_iter()
-            .filter(|tile| tile.possible(gpu.subgroup_size()))
+            .filter(|tile| tile.possible(gpu.features()))
             .map(|prefill| Variant { prefill, ..usual })
             .collect(),
     }

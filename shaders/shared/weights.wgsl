@@ -1,5 +1,6 @@
 // A weight matrix of 32-element blocks, and its one unpack function. Formats of whole numbers have
-//   load_packed(row, block, blocks per row) -> 32 signed bytes q, each weight is scale * q + low,
+//   load_packed(row, block, blocks per row) -> 32 signed bytes q, each weight is scale * q + low, and
+//   MIDDLE, of the q there are,
 // the others
 //   load_four(row, block, blocks per row, i) -> weights 4 i to 4 i + 3.
 // From these there are load_block -> 32 weights at once, each scale * w + low; and, for loops that take four at a time,
@@ -52,6 +53,16 @@ fn load_block(row: u32, block: u32, blocks: u32) -> Block {
     p.low,
   );
 }
+
+#ifdef F16
+// Elements 0, 2, 1, 3 of a word, less MIDDLE. From 1024 on the numbers of f16 are 1 apart, so a byte put into the low half
+// of 1024 is added to it; its sign bit is flipped, which adds 128.
+fn halves(word: u32) -> vec4<f16> {
+  let even = unpack2x16float((word & 0x00ff00ffu) ^ 0x64806480u);
+  let odd = unpack2x16float(((word >> 8u) & 0x00ff00ffu) ^ 0x64806480u);
+  return vec4<f16>(vec4<f32>(even, odd)) - vec4<f16>(1152.0 + MIDDLE);
+}
+#endif
 
 alias Held = Packed;
 fn hold(row: u32, block: u32, blocks: u32) -> Held {

@@ -1,6 +1,7 @@
 #import shared/half.wgsl
 #import shared/nibbles.wgsl
 // Q4_0: w = d (q - 8). quants: one vec4 a block, byte i holds elements i (low) and 16 + i (high).
+const MIDDLE = 8.0;
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
   let q = quants[place(row, block, blocks, 1u)];
   let d = half_scale(row, block, blocks);

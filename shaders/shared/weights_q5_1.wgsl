@@ -1,5 +1,6 @@
 #import shared/nibbles.wgsl
 // Q5_1: w = d q + m. quants as in Q4_0; scales: two words a block, (d, m) and the fifth bits.
+const MIDDLE = 16.0;
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
   let q = quants[place(row, block, blocks, 1u)];
   let at = place(row, block, blocks, 2u);

@@ -7,7 +7,7 @@ use crate::cpu::{CpuBackend, CpuOptions};
 use crate::dtype::DType;
 use crate::engine::MAX_BATCH;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Features, Gpu};
 use crate::model::{self, Matrix};
 use crate::ops::{Backend, Batch, GpuBackend, Kernels, Norm, Segment, Step, Tile, Tuning, Variant};
 use crate::weights::Directory;
@@ -93,7 +93,7 @@ pub(super) async fn choose(gpu: &Rc<Gpu>, directory: &Directory, hints: Hints<'_
     let found = |kernels, how, wrong| Ok(Some(Chosen { kernels, how, wrong, key: key.clone() }));
     if let Some(text) = hints.pinned {
         let kernels: Kernels = text.parse()?;
-        if kernels.possible(gpu.subgroup_size()) && all_right(gpu, &matrices, &kernels, &mut wrong).await? {
+        if kernels.possible(gpu.features()) && all_right(gpu, &matrices, &kernels, &mut wrong).await? {
             return found(kernels, How::Pinned, wrong);
         }
         return Err(Error::Gpu {
@@ -104,13 +104,13 @@ pub(super) async fn choose(gpu: &Rc<Gpu>, directory: &Directory, hints: Hints<'_
     // Stored text may be anybody's: what cannot be read is measured again.
     let remembered = hints.remembered.iter().find(|(of, _)| *of == key);
     if let Some(kernels) = remembered.and_then(|(_, text)| text.parse::<Kernels>().ok())
-        && kernels.possible(gpu.subgroup_size())
+        && kernels.possible(gpu.features())
         && all_right(gpu, &matrices, &kernels, &mut wrong).await?
     {
         return found(kernels, How::Remembered, wrong);
     }
     if gpu.adapter().is_fallback && !hints.race_anyway {
-        let kernels = Kernels::all(Variant::software(gpu.subgroup_size()));
+        let kernels = Kernels::all(Variant::software(gpu.features()));
         if all_right(gpu, &matrices, &kernels, &mut wrong).await? {
             return found(kernels, How::Software, wrong);
         }
@@ -136,7 +136,8 @@ pub(super) fn backend(gpu: &Rc<Gpu>, kernels: Kernels) -> Result<GpuBackend> {
 
 /// Adapter, features and shapes.
 fn key(gpu: &Gpu, matrices: &[Matrix]) -> String {
-    let mut key = format!("{} {}", gpu.adapter().name, gpu.subgroup_size());
+    let Features { subgroup_size, half } = gpu.features();
+    let mut key = format!("{} {subgroup_size}{}", gpu.adapter().name, if half { " f16" } else { "" });
     for Matrix { cols, rows, dtype, .. } in matrices {
         key.push_str(&format!(" {cols}x{rows}{}", dtype.name()));
     }
@@ -149,7 +150,7 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
     let mut kernels = Kernels::default();
     let mut tried = 0;
     let mut candidates: Vec<Tuning> =
-        Tuning::ALL.into_iter().filter(|tuning| tuning.possible(gpu.subgroup_size())).collect();
+        Tuning::ALL.into_iter().filter(|tuning| tuning.possible(gpu.features())).collect();
     let mut prefill = Tile::ALL[0];
     let mut seen = Vec::new();
     for (index, &matrix) in matrices.iter().enumerate() {
@@ -171,7 +172,7 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
         times.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if index == 0 {
             let mut best = f64::INFINITY;
-            for tile in Tile::ALL.into_iter().filter(|tile| tile.possible(gpu.subgroup_size())) {
+            for tile in Tile::ALL.into_iter().filter(|tile| tile.possible(gpu.features())) {
                 if now_ms() - begun > BUDGET_MS {
                     break;
                 }

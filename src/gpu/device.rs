@@ -22,6 +22,20 @@ pub struct GpuOptions {
     pub max_binding_bytes: Option<u64>,
 }
 
+/// What the device can do beyond what every one can, as far as kernels use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features {
+    /// Threads that every subgroup has at least; 1 where kernels may not use subgroups.
+    pub subgroup_size: u32,
+    /// Arithmetic in f16.
+    pub half: bool,
+}
+
+impl Features {
+    /// What every device can do.
+    pub const NONE: Features = Features { subgroup_size: 1, half: false };
+}
+
 /// What the chosen adapter is.
 #[derive(Debug, Clone)]
 pub struct AdapterReport {
@@ -65,7 +79,7 @@ pub struct Gpu {
     pub(super) pipelines: PipelineCache,
     adapter: AdapterReport,
     max_binding_bytes: u64,
-    subgroup_size: u32,
+    features: Features,
     health: Arc<Mutex<Health>>,
     allocated: Rc<Cell<u64>>,
     keeper: Rc<Keeper>,
@@ -114,7 +128,7 @@ impl Gpu {
         };
         let name = adapter_name(&info);
         // In a browser wgpu knows nothing of subgroups; `pkg/src/subgroups.ts` asks for them there.
-        let wanted = wgpu::Features::SUBGROUP & adapter.features();
+        let wanted = (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16) & adapter.features();
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("emberglass"),
@@ -143,9 +157,15 @@ impl Gpu {
             }
         }));
 
-        let subgroups =
-            if cfg!(target_arch = "wasm32") { knows_subgroups(&device).await } else { !wanted.is_empty() };
-        let subgroup_size = if subgroups { info.subgroup_min_size } else { 1 };
+        let subgroups = if cfg!(target_arch = "wasm32") {
+            knows_subgroups(&device).await
+        } else {
+            wanted.contains(wgpu::Features::SUBGROUP)
+        };
+        let features = Features {
+            subgroup_size: if subgroups { info.subgroup_min_size } else { 1 },
+            half: wanted.contains(wgpu::Features::SHADER_F16),
+        };
 
         let limits = device.limits();
         let max_binding_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
@@ -159,7 +179,7 @@ impl Gpu {
                 },
                 is_fallback: info.device_type == wgpu::DeviceType::Cpu,
             },
-            subgroup_size,
+            features,
             max_binding_bytes: options
                 .max_binding_bytes
                 .map_or(max_binding_bytes, |wish| wish.min(max_binding_bytes)),
@@ -183,7 +203,7 @@ impl Gpu {
             pipelines: PipelineCache::default(),
             adapter: self.adapter.clone(),
             max_binding_bytes: self.max_binding_bytes,
-            subgroup_size: self.subgroup_size,
+            features: self.features,
             health: self.health.clone(),
             allocated: Rc::new(Cell::new(0)),
             keeper: self.keeper.clone(),
@@ -220,9 +240,9 @@ impl Gpu {
         self.max_binding_bytes
     }
 
-    /// Threads that every subgroup has at least; 1 where kernels may not use subgroups.
-    pub fn subgroup_size(&self) -> u32 {
-        self.subgroup_size
+    /// What kernels may use.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// Bytes in live buffers.

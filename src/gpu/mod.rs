@@ -12,7 +12,7 @@ mod tensor;
 
 #[cfg(target_arch = "wasm32")]
 pub use canvas::Canvas;
-pub use device::{AdapterReport, Gpu, GpuOptions};
+pub use device::{AdapterReport, Features, Gpu, GpuOptions};
 pub use pipeline::{PipelineKey, Value};
 pub use rates::Rates;
 pub use recorder::{Binding, Grid, Plan, Recorder, Traffic};

@@ -69,6 +69,9 @@ impl PipelineKey {
     /// What [`expand`] reports.
     pub fn source(&self) -> Result<String> {
         let mut text = String::new();
+        if self.defines.contains("F16") {
+            text.push_str("enable f16;\n");
+        }
         // Browsers require the line, naga refuses it.
         if cfg!(target_arch = "wasm32")
             && ["SUBGROUPS", "QUADS"].iter().any(|name| self.defines.contains(name))

@@ -5,6 +5,19 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::gpu::Features;
+
+/// What activations are when they meet quantized weights. Where weights are floats, or x is too long for workgroup
+/// memory, it makes no difference in `matvec`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Products {
+    /// f32.
+    Single,
+    /// f16, sums of a few products too; needs the feature.
+    Half,
+    /// Whole numbers of 16 bits; products are `dot4I8Packed`.
+    Dot4,
+}
 
 /// How `matvec` divides its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,43 +29,50 @@ pub struct Tuning {
     pub pairs: u32,
     /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads.
     pub subgroups: bool,
-    /// Activations are whole numbers of 16 bits, and products are `dot4I8Packed`. Where weights are floats or x is
-    /// long it makes no difference.
-    pub dot4: bool,
+    /// What is multiplied.
+    pub products: Products,
 }
 
 impl Tuning {
     /// What there is to choose from. The first is the default.
-    pub const ALL: [Tuning; 11] = [
+    pub const ALL: [Tuning; 14] = [
         Tuning::new(8, 1),
         Tuning::new(8, 1).subgroups(),
         Tuning::new(4, 1),
         Tuning::new(16, 1),
+        Tuning::new(8, 1).half(),
         Tuning::new(8, 1).dot4(),
         Tuning::new(4, 2),
         Tuning::new(32, 1),
         Tuning::new(4, 1).subgroups(),
+        Tuning::new(4, 1).subgroups().half(),
         Tuning::new(4, 1).subgroups().dot4(),
         Tuning::new(1, 2),
+        Tuning::new(1, 2).half(),
         Tuning::new(1, 2).dot4(),
     ];
 
     const fn new(lanes: u32, pairs: u32) -> Self {
-        Tuning { lanes, pairs, subgroups: false, dot4: false }
+        Tuning { lanes, pairs, subgroups: false, products: Products::Single }
     }
 
     const fn subgroups(self) -> Self {
         Tuning { subgroups: true, ..self }
     }
 
-    const fn dot4(self) -> Self {
-        Tuning { dot4: true, ..self }
+    const fn half(self) -> Self {
+        Tuning { products: Products::Half, ..self }
     }
 
-    /// Whether a device can do it whose subgroups have at least so many threads.
+    const fn dot4(self) -> Self {
+        Tuning { products: Products::Dot4, ..self }
+    }
+
+    /// Whether a device can do it.
     #[must_use]
-    pub fn possible(self, subgroup_size: u32) -> bool {
-        !self.subgroups || self.lanes <= subgroup_size
+    pub fn possible(self, device: Features) -> bool {
+        (!self.subgroups || self.lanes <= device.subgroup_size)
+            && (self.products != Products::Half || device.half)
     }
 
     /// No more lanes than there are blocks to take.
@@ -62,12 +82,16 @@ impl Tuning {
     }
 }
 
-/// `lanes8+pairs1+subgroups+dot4`.
+/// `lanes8+pairs1+subgroups+dot4`, or `+f16`.
 impl fmt::Display for Tuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lanes{}+pairs{}", self.lanes, self.pairs)?;
         f.write_str(if self.subgroups { "+subgroups" } else { "" })?;
-        f.write_str(if self.dot4 { "+dot4" } else { "" })
+        f.write_str(match self.products {
+            Products::Single => "",
+            Products::Half => "+f16",
+            Products::Dot4 => "+dot4",
+        })
     }
 }
 
@@ -80,32 +104,58 @@ pub enum Tile {
     Rows,
     /// The same, and four threads load activations for each other; needs subgroups.
     Quads,
+    /// Both in workgroup memory in f16, sums of 32 products too (`matmul_half.wgsl`); needs the feature.
+    Half,
+    /// Whole numbers in workgroup memory, products by `dot4I8Packed` (`matmul_dot4.wgsl`). Where weights are floats
+    /// it is [`Tile::Memory`].
+    Dot4,
 }
 
 impl Tile {
     /// What there is to choose from. The first is the default.
-    pub const ALL: [Tile; 3] = [Tile::Memory, Tile::Rows, Tile::Quads];
+    pub const ALL: [Tile; 5] = [Tile::Memory, Tile::Rows, Tile::Quads, Tile::Half, Tile::Dot4];
+
+    /// The one for weights that are floats or quantized.
+    pub(super) fn of(self, quantized: bool) -> Self {
+        if self == Tile::Dot4 && !quantized { Tile::Memory } else { self }
+    }
 
     /// File name of the kernel.
     pub(super) fn shader(self) -> &'static str {
         match self {
             Tile::Memory => "matmul",
             Tile::Rows | Tile::Quads => "matmul_rows",
+            Tile::Half => "matmul_half",
+            Tile::Dot4 => "matmul_dot4",
+        }
+    }
+
+    /// What the kernel is expanded with.
+    pub(super) fn define(self) -> Option<&'static str> {
+        match self {
+            Tile::Memory | Tile::Rows => None,
+            Tile::Quads => Some("QUADS"),
+            Tile::Half => Some("F16"),
+            Tile::Dot4 => Some("DOT4"),
         }
     }
 
     /// Row pairs and tokens of a workgroup.
     pub(super) fn shape(self) -> (u32, u32) {
         match self {
-            Tile::Memory => (32, 32),
+            Tile::Memory | Tile::Half | Tile::Dot4 => (32, 32),
             Tile::Rows | Tile::Quads => (128, 16),
         }
     }
 
-    /// Whether a device can do it whose subgroups have at least so many threads.
+    /// Whether a device can do it.
     #[must_use]
-    pub fn possible(self, subgroup_size: u32) -> bool {
-        self != Tile::Quads || subgroup_size >= 4
+    pub fn possible(self, device: Features) -> bool {
+        match self {
+            Tile::Memory | Tile::Rows | Tile::Dot4 => true,
+            Tile::Quads => device.subgroup_size >= 4,
+            Tile::Half => device.half,
+        }
     }
 }
 
@@ -115,6 +165,8 @@ impl fmt::Display for Tile {
             Tile::Memory => "memory",
             Tile::Rows => "rows",
             Tile::Quads => "quads",
+            Tile::Half => "f16",
+            Tile::Dot4 => "dot4",
         })
     }
 }
@@ -136,15 +188,15 @@ impl Variant {
 
     /// For adapters that compute on the CPU: one lane, few loads.
     #[must_use]
-    pub fn software(subgroup_size: u32) -> Self {
+    pub fn software(device: Features) -> Self {
         let quads = Variant { prefill: Tile::Quads, ..Variant::PLAIN };
-        if quads.possible(subgroup_size) { quads } else { Variant::PLAIN }
+        if quads.possible(device) { quads } else { Variant::PLAIN }
     }
 
-    /// Whether a device can do it whose subgroups have at least so many threads.
+    /// Whether a device can do it.
     #[must_use]
-    pub fn possible(self, subgroup_size: u32) -> bool {
-        self.decode.possible(subgroup_size) && self.prefill.possible(subgroup_size)
+    pub fn possible(self, device: Features) -> bool {
+        self.decode.possible(device) && self.prefill.possible(device)
     }
 }
 
@@ -207,14 +259,20 @@ impl Kernels {
     /// Whether one of them needs subgroups.
     #[must_use]
     pub fn use_subgroups(&self) -> bool {
-        !self.possible(1)
+        !self.possible(Features { subgroup_size: 1, half: true })
     }
 
-    /// Whether a device can do all of them whose subgroups have at least so many threads.
+    /// Whether one of them computes in f16.
     #[must_use]
-    pub fn possible(&self, subgroup_size: u32) -> bool {
+    pub fn use_half(&self) -> bool {
+        !self.possible(Features { subgroup_size: u32::MAX, half: false })
+    }
+
+    /// Whether a device can do all of them.
+    #[must_use]
+    pub fn possible(&self, device: Features) -> bool {
         let all = self.chosen.iter().map(|(_, variant)| variant);
-        all.chain([&self.usual]).all(|variant| variant.possible(subgroup_size))
+        all.chain([&self.usual]).all(|variant| variant.possible(device))
     }
 }
 
@@ -255,7 +313,8 @@ fn unknown(text: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kernels, Tile, Tuning, Variant};
+    use super::{Kernels, Products, Tile, Tuning, Variant};
+    use crate::gpu::Features;
 
     #[test]
     fn every_variant_survives_its_text() {
@@ -293,11 +352,22 @@ mod tests {
 
     #[test]
     fn subgroups_must_be_wide_enough() {
-        let wide = Tuning { lanes: 8, pairs: 1, subgroups: true, dot4: false };
-        assert!(wide.possible(8) && !wide.possible(4) && !wide.possible(1));
+        let device = |subgroup_size| Features { subgroup_size, half: false };
+        let wide = Tuning { lanes: 8, pairs: 1, subgroups: true, products: Products::Single };
+        assert!(wide.possible(device(8)) && !wide.possible(device(4)) && !wide.possible(Features::NONE));
         let mut kernels = Kernels::default();
         kernels.set(32, 32, Variant { decode: wide, prefill: Tile::Rows });
-        assert!(kernels.possible(32) && !kernels.possible(4) && kernels.use_subgroups());
-        assert!(!Kernels::default().use_subgroups());
+        assert!(kernels.possible(device(32)) && !kernels.possible(device(4)) && kernels.use_subgroups());
+        assert!(!kernels.use_half() && !Kernels::default().use_subgroups());
+    }
+
+    #[test]
+    fn f16_is_for_devices_that_have_it() {
+        let half = Features { subgroup_size: 1, half: true };
+        for text in ["lanes8+pairs1+f16/memory", "lanes8+pairs1/f16"] {
+            let kernels: Kernels = text.parse().unwrap();
+            assert!(kernels.possible(half) && !kernels.possible(Features::NONE));
+            assert!(kernels.use_half() && !kernels.use_subgroups());
+        }
     }
 }

@@ -35,7 +35,7 @@ pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape
 pub(crate) use image::{
     check_attention, check_conv, check_crop, check_norm, check_pixels, check_tile, check_weights,
 };
-pub use kernels::{Kernels, Tile, Tuning, Variant};
+pub use kernels::{Kernels, Products, Tile, Tuning, Variant};
 pub use sample::{MAX_TOP_K, SampleParams};
 pub use weight::GpuWeight;
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
 
 use super::gpu_backend::GpuTensor;
-use super::kernels::{Kernels, Tile, Tuning};
+use super::kernels::{Kernels, Products, Tuning};
 use super::weight::{BLOCK, GpuWeight};
 use super::{Batch, HeadShape};
 
@@ -89,12 +89,13 @@ impl Projection<'_> {
                 scale: 1.0,
                 ..bytemuck::Zeroable::zeroed()
             };
+            let quantized = part.scales.is_some();
+            let tile = variant.prefill.of(quantized);
             let name = match self.batch {
                 Batch::One | Batch::Few => "matvec",
-                Batch::Many => variant.prefill.shader(),
+                Batch::Many => tile.shader(),
             };
-            let mut key =
-                PipelineKey::new(name).define(part.define()).define_if(part.scales.is_some(), "HAS_SCALES");
+            let mut key = PipelineKey::new(name).define(part.define()).define_if(quantized, "HAS_SCALES");
             let mut bindings = vec![Binding(0, &part.quants), Binding(6, &self.out.buffer)];
             if let Some(scales) = &part.scales {
                 bindings.push(Binding(1, scales));
@@ -133,16 +134,21 @@ impl Projection<'_> {
             };
             let grid = match self.batch {
                 Batch::One | Batch::Few => {
-                    let Tuning { lanes, pairs: each, subgroups, dot4 } = variant.decode.within(blocks);
+                    let Tuning { lanes, pairs: each, subgroups, products } = variant.decode.within(blocks);
                     let merges = matches!(self.input, Input::Partials { .. });
                     let staged = !merges && blocks <= STAGED_BLOCKS;
                     if staged {
                         key = key.define("STAGED").constant("INPUT_VEC4", blocks * 8);
                     }
                     let held = staged || merges;
-                    let whole = dot4 && held && part.scales.is_some() && blocks * (128 + 80) <= WHOLE_BYTES;
+                    let rounds = held && quantized && blocks * (128 + 80) <= ROUNDED_BYTES;
                     key = key.define_if(lanes == 1, "LANES_1").define_if(each == 2, "PAIRS_2");
-                    key = key.define_if(subgroups, "SUBGROUPS").define_if(whole, "DOT4");
+                    key = key.define_if(subgroups, "SUBGROUPS");
+                    key = match products {
+                        Products::Half if rounds => key.define("ROUNDED").define("F16"),
+                        Products::Dot4 if rounds => key.define("ROUNDED").define("DOT4"),
+                        _ => key,
+                    };
                     key = key.constant("LANES", lanes).constant("PAIRS", each);
                     Grid::Rows {
                         groups: pairs.div_ceil(64 / lanes * each),
@@ -150,9 +156,9 @@ impl Projection<'_> {
                     }
                 }
                 Batch::Many => {
-                    key = key.define_if(variant.prefill == Tile::Quads, "QUADS");
-                    let (tile_pairs, tile) = variant.prefill.shape();
-                    Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile }
+                    key = tile.define().into_iter().fold(key, PipelineKey::define);
+                    let (tile_pairs, tokens) = tile.shape();
+                    Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tokens }
                 }
             };
             recorder.dispatch(&key, (2, &params), &bindings, grid, part.bytes)?;
@@ -189,7 +195,7 @@ impl Projection<'_> {
 /// Blocks of x that `matvec` brings into workgroup memory, at most: 8 KiB.
 const STAGED_BLOCKS: u32 = 64;
 /// The same where x is rounded there as well: another 6 KiB, or less beside the merged attention output.
-const WHOLE_BYTES: u32 = 14 * 1024;
+const ROUNDED_BYTES: u32 = 14 * 1024;
 
 #[cfg(test)]
 layout_test!(

@@ -359,6 +359,9 @@ async fn load(
                 if chosen.kernels.use_subgroups() {
                     device.features.push("subgroups".to_owned());
                 }
+                if chosen.kernels.use_half() {
+                    device.features.push("shader-f16".to_owned());
+                }
                 device.kernels = Some(chosen.kernels.to_string());
                 device.kernels_reason = Some(chosen.to_string());
                 device.kernels_key = Some(chosen.key);

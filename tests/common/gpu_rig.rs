@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use emberglass::ops::{
-    GpuBackend, GpuCache, GpuImages, GpuTensor, HeadShape, ImageBackend, Kernels, KvType, Precision, Variant,
+    GpuBackend, GpuCache, GpuImages, GpuTensor, HeadShape, ImageBackend, Kernels, KvType, Precision,
+    Products, Tile, Variant,
 };
 use emberglass::{DType, Gpu, GpuOptions};
 
@@ -157,6 +158,13 @@ impl Rig for GpuBackend {
 
     fn activation_error(dtype: DType) -> f64 {
         let floats = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
-        if VARIANT.get().decode.dot4 && !floats { WHOLE_HALF_STEP } else { 0.0 }
+        let Variant { decode, prefill } = VARIANT.get();
+        let whole = decode.products == Products::Dot4 || prefill == Tile::Dot4;
+        if whole && !floats { WHOLE_HALF_STEP } else { 0.0 }
+    }
+
+    fn half_sums() -> bool {
+        let Variant { decode, prefill } = VARIANT.get();
+        decode.products == Products::Half || prefill == Tile::Half
     }
 }

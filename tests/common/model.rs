@@ -17,7 +17,7 @@ pub const CONTEXT: u32 = 512;
 pub async fn gpu() -> GpuBackend {
     let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
     let software = gpu.adapter().is_fallback;
-    let variant = if software { Variant::software(gpu.subgroup_size()) } else { Variant::DEFAULT };
+    let variant = if software { Variant::software(gpu.features()) } else { Variant::DEFAULT };
     let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap();
     // As `choose` has it; the others' numbers are the kernel tests' matter.
 

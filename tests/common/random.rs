@@ -45,6 +45,11 @@ impl Random {
         values
     }
 
+    /// -1, 0 and 1.
+    pub fn signs(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.below(3) as f32 - 1.0).collect()
+    }
+
     /// 2^low to 2^high, of either sign.
     pub fn power_of_two(&mut self, low: i32, high: i32) -> f32 {
         let size = 2f32.powi(low + self.below((high - low + 1) as u64) as i32);

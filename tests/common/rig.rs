@@ -16,6 +16,11 @@ pub const INT16_HALF_STEP: f64 = 0.508 / 32_766.0;
 /// place (WGSL's division) and one more multiplication: up to 32512 · 4 · 2^-23 of a step.
 pub const WHOLE_HALF_STEP: f64 = 0.516 / 32_512.0;
 
+/// Largest error of a block's sum in f16, as a share of what it would be with all terms positive and every activation
+/// the block's largest: 2^-11 for each factor and 32 additions (a product rounds with its addition or, unfused, once
+/// more); and what f16 takes for zero, below 2^-14 of a factor's scale, 2^-9 of a block of 32.
+pub const HALF_ERROR: f64 = 70.0 / 2048.0;
+
 /// A backend under test. Everything panics on an error: a test fails that way.
 #[allow(async_fn_in_trait)] // one thread
 pub trait Rig: Backend {
@@ -36,6 +41,11 @@ pub trait Rig: Backend {
     /// the largest magnitude in their block of 32. Zero if they stay f32, else [`INT8_HALF_STEP`] or
     /// [`INT16_HALF_STEP`].
     fn activation_error(dtype: DType) -> f64;
+
+    /// Whether products and sums within a block are f16: then [`HALF_ERROR`] comes on top.
+    fn half_sums() -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

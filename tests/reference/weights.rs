@@ -25,8 +25,43 @@ pub fn random_rows(dtype: DType, rows: usize, cols: usize, random: &mut Random) 
     bytes
 }
 
+/// Random rows whose values are small whole numbers, times one power of two for all: sums of 32, in any order, have no
+/// more than 11 bits.
+pub fn plain_rows(dtype: DType, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
+    const UNIT: f32 = 1.0 / 64.0;
+    let mut bytes = random_rows(dtype, rows, cols, random);
+    for block in bytes.chunks_exact_mut(dtype.block_bytes() as usize) {
+        let value = UNIT * (random.below(63) as f32 - 31.0);
+        match dtype {
+            DType::F32 => block.copy_from_slice(&value.to_le_bytes()),
+            DType::F16 => block.copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
+            DType::BF16 => block.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
+            _ => {
+                block[..2].copy_from_slice(&half::f16::from_f32(UNIT).to_le_bytes());
+                match dtype {
+                    DType::Q4_1 | DType::Q5_1 => {
+                        block[2..4].copy_from_slice(&half::f16::from_f32(value).to_le_bytes())
+                    }
+                    DType::Q8_0 => block[2..].iter_mut().for_each(|q| *q = ((*q & 63) as i8 - 32) as u8),
+                    _ => {}
+                }
+            }
+        }
+    }
+    bytes
+}
+
 /// The values of file bytes.
 pub fn dequantize(dtype: DType, bytes: &[u8]) -> Vec<f64> {
+    values(dtype, bytes, false)
+}
+
+/// The same, each less the middle of what its block can hold: scale times a whole number, of either sign.
+pub fn spread(dtype: DType, bytes: &[u8]) -> Vec<f64> {
+    values(dtype, bytes, true)
+}
+
+fn values(dtype: DType, bytes: &[u8], spread: bool) -> Vec<f64> {
     let f16 = |b: &[u8]| half::f16::from_le_bytes([b[0], b[1]]).to_f64();
     let mut values = Vec::new();
     for block in bytes.chunks_exact(dtype.block_bytes() as usize) {
@@ -44,7 +79,7 @@ pub fn dequantize(dtype: DType, bytes: &[u8]) -> Vec<f64> {
                 let affine = matches!(dtype, DType::Q4_1 | DType::Q5_1);
                 let five = matches!(dtype, DType::Q5_0 | DType::Q5_1);
                 let d = f16(block);
-                let m = if affine { f16(&block[2..]) } else { 0.0 };
+                let m = if affine && !spread { f16(&block[2..]) } else { 0.0 };
                 let at = if affine { 4 } else { 2 };
                 let high = if five {
                     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
@@ -58,6 +93,8 @@ pub fn dequantize(dtype: DType, bytes: &[u8]) -> Vec<f64> {
                     let zero = match dtype {
                         DType::Q4_0 => 8.0,
                         DType::Q5_0 => 16.0,
+                        DType::Q4_1 if spread => 8.0,
+                        DType::Q5_1 if spread => 16.0,
                         _ => 0.0,
                     };
                     values.push(d * (q - zero) + m);

@@ -14,7 +14,7 @@ pub async fn embed<R: Rig>(dtype: DType) {
     for (cols, rows) in shapes(dtype) {
         for count in [1, 3, 65] {
             let mut s = Setup::<R>::new((cols * 1000 + rows + 3) as u64).await;
-            let w = s.matrix(cols, &[(dtype, rows)], 1);
+            let w = s.matrix(cols, &[(dtype, rows)], 1, Inputs::Floats);
             let tokens: Vec<u32> = (0..count).map(|_| s.random.below(rows as u64) as u32).collect();
             check_embed(&mut s, dtype, &w, cols, &tokens).await;
         }
@@ -46,7 +46,7 @@ pub async fn split_vocabulary() {
         // Room for 80 rows of F16, 160 of Q8_0, 320 of Q4_0; the rope of other buffers is smaller.
         let options = GpuOptions { max_binding_bytes: Some(10240) };
         let mut s = Setup { backend: gpu_rig::with_options(options).await, random: Random::new(7) };
-        let w = s.matrix(cols, &[(dtype, rows)], 1);
+        let w = s.matrix(cols, &[(dtype, rows)], 1, Inputs::Floats);
         check_embed(&mut s, dtype, &w, cols, &[0, 79, 80, 159, 160, 161, 255, 256]).await;
         let n = s.normed(1, cols, 0, Inputs::Floats);
         let (logits, layout) = s.output(1, rows);

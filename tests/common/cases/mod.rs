@@ -17,7 +17,7 @@ use emberglass::ops::{Batch, HeadShape, KvType, RopePairs, Segment, Step};
 
 use super::compare::{GUARD, Layout, assert_close};
 use super::random::Random;
-use super::rig::Rig;
+use super::rig::{HALF_ERROR, Rig};
 use crate::reference::{Sum, project as oracle, weights};
 
 /// f32 rounding: a sum of n terms is off by at most n · 2^-24 of the sum of their magnitudes
@@ -54,7 +54,8 @@ enum Inputs {
     /// mistake could hide in.
     Floats,
     /// Blocks of 32 that int8 holds exactly, so that f32 rounding is all that remains and the
-    /// tolerance is the tight one for every backend.
+    /// tolerance is the tight one for every backend. For one that sums in f16: -1, 0 and 1, and weights whose sums
+    /// f16 holds exactly.
     Exact,
 }
 
@@ -71,6 +72,8 @@ struct Matrix<R: Rig> {
     weight: R::Weight,
     /// (rows, cols)
     values: Vec<f64>,
+    /// The same less every block's middle.
+    spreads: Vec<f64>,
     /// Of each row, `Rig::activation_error`.
     errors: Vec<f64>,
 }
@@ -80,8 +83,13 @@ impl<R: Rig> Matrix<R> {
     fn times(&self, x: &[f64], inputs: Inputs) -> Vec<Sum> {
         let mut y = oracle::matvec(&self.values, x);
         if inputs == Inputs::Floats {
-            for ((y, row), error) in y.iter_mut().zip(self.values.chunks_exact(x.len())).zip(&self.errors) {
-                y.slack = error * oracle::sum_of_largest(row, x);
+            let rows = self.values.chunks_exact(x.len()).zip(self.spreads.chunks_exact(x.len()));
+            for ((y, (row, spread)), error) in y.iter_mut().zip(rows).zip(&self.errors) {
+                let largest = oracle::sum_of_largest(row, x);
+                y.slack = error * largest;
+                if R::half_sums() {
+                    y.slack += HALF_ERROR * largest.max(oracle::sum_of_largest(spread, x));
+                }
             }
         }
         y
@@ -104,28 +112,34 @@ impl<R: Rig> Setup<R> {
     }
 
     /// Random rows of one or more dtypes, uploaded in two pieces.
-    fn matrix(&mut self, cols: usize, segments: &[(DType, usize)], stride: u32) -> Matrix<R> {
+    fn matrix(&mut self, cols: usize, segments: &[(DType, usize)], stride: u32, inputs: Inputs) -> Matrix<R> {
         let parts: Vec<_> =
             segments.iter().map(|&(dtype, rows)| Segment { dtype, rows: rows as u64 }).collect();
         let weight = self.backend.weight("w", cols as u64, &parts, stride).unwrap();
-        let (mut values, mut errors) = (Vec::new(), Vec::new());
+        let (mut values, mut spreads, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let mut row = 0;
         for &(dtype, rows) in segments {
-            let bytes = weights::random_rows(dtype, rows, cols, &mut self.random);
+            let bytes = if R::half_sums() && inputs == Inputs::Exact {
+                weights::plain_rows(dtype, rows, cols, &mut self.random)
+            } else {
+                weights::random_rows(dtype, rows, cols, &mut self.random)
+            };
             let half = rows / 2;
             let (first, rest) = bytes.split_at(bytes.len() / rows * half);
             self.backend.upload_rows(&weight, row, first).unwrap();
             self.backend.upload_rows(&weight, row + half as u64, rest).unwrap();
             values.extend(weights::dequantize(dtype, &bytes));
+            spreads.extend(weights::spread(dtype, &bytes));
             errors.extend(vec![R::activation_error(dtype); rows]);
             row += rows as u64;
         }
-        Matrix { weight, values, errors }
+        Matrix { weight, values, spreads, errors }
     }
 
     fn floats(&mut self, len: usize, inputs: Inputs) -> Vec<f32> {
         match inputs {
             Inputs::Floats => self.random.floats(len),
+            Inputs::Exact if R::half_sums() => self.random.signs(len),
             Inputs::Exact => self.random.int8_blocks(len),
         }
     }

@@ -14,7 +14,7 @@ pub async fn project_add<R: Rig>(dtype: DType) {
         for (batch, count) in BATCHES {
             for inputs in INPUTS {
                 let mut s = Setup::<R>::new((cols * 1000 + rows) as u64).await;
-                let w = s.matrix(cols, &[(dtype, rows)], 1);
+                let w = s.matrix(cols, &[(dtype, rows)], 1, inputs);
                 let (h, h_rows) = s.input(count, cols, inputs);
                 let (x, layout) = s.output(count, rows);
                 // The residual itself, with guards left round it.
@@ -43,7 +43,7 @@ pub async fn gate_up<R: Rig>(dtype: DType) {
         for (batch, count) in BATCHES {
             for inputs in INPUTS {
                 let mut s = Setup::<R>::new((cols * 1000 + half + 1) as u64).await;
-                let w = s.matrix(cols, &[(dtype, half), (dtype, half)], half as u32);
+                let w = s.matrix(cols, &[(dtype, half), (dtype, half)], half as u32, inputs);
                 let n = s.normed(count, cols, 0, inputs);
                 let (h, layout) = s.output(count, half);
                 let mut want = Vec::new();
@@ -66,7 +66,7 @@ pub async fn head<R: Rig>(dtype: DType) {
     for (cols, rows) in shapes(dtype) {
         for inputs in INPUTS {
             let mut s = Setup::<R>::new((cols * 1000 + rows + 2) as u64).await;
-            let w = s.matrix(cols, &[(dtype, rows)], 1);
+            let w = s.matrix(cols, &[(dtype, rows)], 1, inputs);
             let n = s.normed(4, cols, 0, inputs);
             for (batch, row, count) in [(Batch::One, 0, 1), (Batch::One, 3, 1), (Batch::Few, 0, 4)] {
                 let (logits, layout) = s.output(count, rows);
@@ -125,7 +125,7 @@ async fn check_qkv<R: Rig>(
     let dim = shape.head_dim as usize;
     let (q_rows, kv_rows) = (shape.heads as usize * dim, shape.kv_heads as usize * dim);
     let all = q_rows + 2 * kv_rows;
-    let w = s.matrix(cols, &[(dtype, q_rows), (dtype, kv_rows), (other, kv_rows)], 1);
+    let w = s.matrix(cols, &[(dtype, q_rows), (dtype, kv_rows), (other, kv_rows)], 1, inputs);
     let n = s.normed(count, cols, if bias { all } else { 0 }, inputs);
     let (qkv, layout) = s.output(count, all);
     let table = rope_table(shape);
