@@ -26,6 +26,8 @@ struct Bar {
     top1: f64,
     /// Positions that are also computed one token at a time. Software GPUs are slow at it.
     alone: usize,
+    /// Tokens of each greedy text that is compared.
+    text: usize,
     /// Between one token at a time and many, no logit is further apart.
     noise: f32,
     /// A near tie: where the reference's best logit leads by no more than this, another token may win.
@@ -35,6 +37,9 @@ struct Bar {
     dispatches: Option<u64>,
 }
 
+/// Tokens of the reference's greedy texts.
+const REFERENCE_TEXT: usize = 64;
+
 /// One load serves all comparisons: compiling the kernels takes longer than the arithmetic.
 async fn the_real_model<B: Backend + 'static>(backend: B, bar: &Bar) {
     let mut model = model::load(backend).await;
@@ -42,31 +47,105 @@ async fn the_real_model<B: Backend + 'static>(backend: B, bar: &Bar) {
     greedy_text_agrees(&mut model, bar).await;
     conversation(&mut model, bar).await;
     options(&mut model).await;
+    if bar.text == REFERENCE_TEXT {
+        a_full_context_ends_the_text(&mut model).await;
+    }
     errors_lose_nothing(&mut model).await;
 }
 
 #[test]
 fn the_real_model_on_the_gpu() {
     // At most 5 dispatches a layer and 4 a token.
-    let bar = Bar { mean_kl: 1e-4, top1: 0.995, alone: 64, noise: 5e-3, tie: 0.01, dispatches: Some(154) };
+    let bar = Bar {
+        mean_kl: 1e-4,
+        top1: 0.995,
+        alone: 24,
+        text: 24,
+        noise: 5e-3,
+        tie: 0.01,
+        dispatches: Some(154),
+    };
     pollster::block_on(async { the_real_model(model::gpu().await, &bar).await });
 }
 
 #[test]
 fn the_real_model_on_the_cpu() {
     // Activations of sixteen bits; decode and prefill run the same sums.
-    let bar = Bar { mean_kl: 1e-5, top1: 0.995, alone: 200, noise: 0.0, tie: 0.01, dispatches: None };
+    let bar = Bar {
+        mean_kl: 1e-5,
+        top1: 0.995,
+        alone: 200,
+        text: REFERENCE_TEXT,
+        noise: 0.0,
+        tie: 0.01,
+        dispatches: None,
+    };
     pollster::block_on(the_real_model(model::cpu(Bits::Sixteen), &bar));
 }
 
 /// What the option costs. Enough that greedy text parts within a few tokens, so only logits are compared.
 #[test]
 fn eight_bit_activations_on_the_cpu() {
-    let bar = Bar { mean_kl: 5e-3, top1: 0.95, alone: 200, noise: 0.0, tie: 0.5, dispatches: None };
+    let bar = Bar {
+        mean_kl: 5e-3,
+        top1: 0.95,
+        alone: 200,
+        text: REFERENCE_TEXT,
+        noise: 0.0,
+        tie: 0.5,
+        dispatches: None,
+    };
     pollster::block_on(async {
         let mut model = model::load(model::cpu(Bits::Eight)).await;
         logits_agree(&mut model, &bar).await;
     });
+}
+
+/// What kernels cost that round activations; those of the other tests do not.
+async fn rounding_kernels_agree(kernels: &str, bar: Bar, positions: usize) {
+    let backend = model::gpu_with(kernels.parse().unwrap()).await;
+    let mut model = model::load(backend).await;
+    let (tokens, wanted) = dump();
+    let in_chunks = model.logits(&tokens[..positions], 96, false).await.unwrap();
+    judge(&format!("{kernels}, prefill"), &bar, &wanted[..positions], &in_chunks);
+    let one_by_one = model.logits(&tokens[..bar.alone], 1, false).await.unwrap();
+    judge(&format!("{kernels}, one token at a time"), &bar, &wanted[..bar.alone], &one_by_one);
+}
+
+/// Where many tokens take one kernel and one takes the other: (kernels, mean KL).
+const ROUNDING: [(&str, f64); 2] = [("lanes8+pairs1+f16/f16", 1e-4), ("lanes8+pairs1+dot4/dot4", 1e-5)];
+
+#[test]
+fn rounding_kernels_on_the_gpu() {
+    for (kernels, mean_kl) in ROUNDING {
+        let bar = Bar {
+            mean_kl,
+            top1: 0.96,
+            alone: 6,
+            text: REFERENCE_TEXT,
+            noise: 0.0,
+            tie: 0.0,
+            dispatches: None,
+        };
+        pollster::block_on(rounding_kernels_agree(kernels, bar, 32));
+    }
+}
+
+#[test]
+#[ignore = "the figures of docs/NUMERICS.md; takes minutes"]
+fn rounding_kernels_at_length() {
+    for (kernels, mean_kl) in ROUNDING {
+        let bar = Bar {
+            mean_kl,
+            top1: 0.99,
+            alone: 200,
+            text: REFERENCE_TEXT,
+            noise: 0.0,
+            tie: 0.0,
+            dispatches: None,
+        };
+        pollster::block_on(rounding_kernels_agree(kernels, bar, 284));
+    }
 }
 
 /// What the types of the KV cache cost, beside f32, which all other tests have: many tokens at once, and some alone.
@@ -91,7 +170,15 @@ async fn cache_types_agree<B: Backend + 'static>(make: impl AsyncFn() -> B, posi
 
 #[test]
 fn cache_types_on_the_cpu() {
-    let bar = Bar { mean_kl: 0.0, top1: 0.95, alone: 40, noise: 0.0, tie: 0.0, dispatches: None };
+    let bar = Bar {
+        mean_kl: 0.0,
+        top1: 0.95,
+        alone: 40,
+        text: REFERENCE_TEXT,
+        noise: 0.0,
+        tie: 0.0,
+        dispatches: None,
+    };
     pollster::block_on(cache_types_agree(async || model::cpu(Bits::Sixteen), 284, bar));
 }
 
@@ -99,7 +186,15 @@ fn cache_types_on_the_cpu() {
 #[test]
 fn cache_types_on_the_gpu() {
     // A sum in another order may round to another step of the cache, which is some hundred times what f32 rounds to.
-    let bar = Bar { mean_kl: 0.0, top1: 0.85, alone: 8, noise: 0.5, tie: 0.0, dispatches: None };
+    let bar = Bar {
+        mean_kl: 0.0,
+        top1: 0.85,
+        alone: 8,
+        text: REFERENCE_TEXT,
+        noise: 0.5,
+        tie: 0.0,
+        dispatches: None,
+    };
     pollster::block_on(cache_types_agree(model::gpu, 24, bar));
 }
 
@@ -201,20 +296,20 @@ async fn greedy_text_agrees<B: Backend + 'static>(model: &mut TextEngine<B>, bar
             .iter()
             .map(|m| Message::new(m["role"].as_str().unwrap(), m["content"].as_str().unwrap()))
             .collect();
-        let options = GenerateOptions { ignore_end: true, ..greedy(64) };
+        let options = GenerateOptions { ignore_end: true, ..greedy(bar.text) };
         let done = generate(model, &Prompt::Messages(messages), &options).await;
         assert_eq!(done.prompt, ids(&chat["prompt"]), "{}: prompt", chat["name"]);
-        let wanted = ids(&chat["output"]);
-        let margins: Vec<f64> =
-            chat["margins"].as_array().unwrap().iter().map(|m| m.as_f64().unwrap()).collect();
+        let wanted = &ids(&chat["output"])[..bar.text];
+        let margins = chat["margins"].as_array().unwrap().iter().map(|m| m.as_f64().unwrap());
+        let margins: Vec<f64> = margins.take(bar.text).collect();
         // A near tie may fall either way, and then the texts part.
-        let sure = margins.iter().position(|m| *m <= bar.tie).unwrap_or(64);
-        assert_eq!(done.tokens.len(), 64);
-        let same = done.tokens.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
+        let sure = margins.iter().position(|m| *m <= bar.tie).unwrap_or(bar.text);
+        assert_eq!(done.tokens.len(), bar.text);
+        let same = done.tokens.iter().zip(wanted).take_while(|(a, b)| a == b).count();
         println!("{}: the first {same} tokens equal, {sure} before the first near tie", chat["name"]);
         assert_eq!(done.tokens[..sure], wanted[..sure], "{}", chat["name"]);
-        if sure < 64 {
-            led_along(model, &[done.prompt, wanted].concat(), &margins, bar).await;
+        if sure < bar.text {
+            led_along(model, &[done.prompt.as_slice(), wanted].concat(), &margins, bar).await;
         }
     }
 }
@@ -310,8 +405,10 @@ async fn options<B: Backend + 'static>(model: &mut TextEngine<B>) {
     assert_eq!(stopped.tokens, plain.tokens[..stopped.tokens.len()]);
     assert!((3..8).contains(&stopped.tokens.len()));
     assert_eq!(generate(model, &prompt, &greedy(24)).await.tokens, plain.tokens);
+}
 
-    // The context ends the text when nothing else does.
+/// When nothing else does.
+async fn a_full_context_ends_the_text<B: Backend + 'static>(model: &mut TextEngine<B>) {
     let long = GenerateOptions { ignore_end: true, ..greedy(usize::MAX) };
     let prompt = Prompt::Tokens(vec![500; 500]);
     let full = generate(model, &prompt, &long).await;

@@ -20,7 +20,7 @@ export interface DeviceInfo {
   /** True when the "GPU" is software on the CPU: correct, but slow. */
   isFallbackAdapter: boolean;
   /**
-   * Optional GPU features that are really used, such as `"subgroups"`; on the CPU `"simd128"` or
+   * Optional GPU features that are really used, `"subgroups"` and `"shader-f16"`; on the CPU `"simd128"` or
    * `"relaxed-simd"`, and `"8-bit activations"` if asked for.
    */
   features: string[];

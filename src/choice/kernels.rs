@@ -93,13 +93,14 @@ pub(super) async fn choose(gpu: &Rc<Gpu>, directory: &Directory, hints: Hints<'_
     let found = |kernels, how, wrong| Ok(Some(Chosen { kernels, how, wrong, key: key.clone() }));
     if let Some(text) = hints.pinned {
         let kernels: Kernels = text.parse()?;
-        if kernels.possible(gpu.features()) && all_right(gpu, &matrices, &kernels, &mut wrong).await? {
+        let reason = if !kernels.possible(gpu.features()) {
+            "this device has no f16 or no subgroups as wide as these kernels need"
+        } else if all_right(gpu, &matrices, &kernels, &mut wrong).await? {
             return found(kernels, How::Pinned, wrong);
-        }
-        return Err(Error::Gpu {
-            label: text.to_owned(),
-            reason: "these kernels do not compute here".to_owned(),
-        });
+        } else {
+            "these kernels compute wrong numbers here"
+        };
+        return Err(Error::Gpu { label: text.to_owned(), reason: reason.to_owned() });
     }
     // Stored text may be anybody's: what cannot be read is measured again.
     let remembered = hints.remembered.iter().find(|(of, _)| *of == key);

@@ -17,11 +17,19 @@ pub const CONTEXT: u32 = 512;
 pub async fn gpu() -> GpuBackend {
     let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
     let software = gpu.adapter().is_fallback;
-    let variant = if software { Variant::software(gpu.features()) } else { Variant::DEFAULT };
-    let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap();
     // As `choose` has it; the others' numbers are the kernel tests' matter.
+    let variant = if software { Variant::software(gpu.features()) } else { Variant::DEFAULT };
+    on(gpu, Kernels::all(variant))
+}
 
-    backend.set_kernels(Kernels::all(variant));
+/// The same with these kernels.
+pub async fn gpu_with(kernels: Kernels) -> GpuBackend {
+    on(Gpu::new(GpuOptions::default()).await.unwrap(), kernels)
+}
+
+fn on(gpu: std::rc::Rc<Gpu>, kernels: Kernels) -> GpuBackend {
+    let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap();
+    backend.set_kernels(kernels);
     backend
 }
 
