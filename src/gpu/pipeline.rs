@@ -211,17 +211,24 @@ impl Gpu {
     /// # Errors
     /// [`Error::Gpu`] naming a kernel that does not compile; [`Error::DeviceLost`].
     pub async fn compiled(&self) -> Result<()> {
+        let pending = self.pipelines.pending.take();
         let mut result = Ok(());
         // All of them, also after one has failed: what is found later would be blamed on others.
-        for (key, pipeline) in self.pipelines.pending.take() {
+        for (key, pipeline) in &pending {
             if let Err(error) = pipeline.compiled().await {
-                // To be found wrong again by whoever records it next.
-                self.pipelines.all.borrow_mut().remove(&key);
                 // What the device itself says is more: where in the text, or that it is lost.
                 result = result.and(self.settle(&key.label()).await.and(Err(error)));
             }
         }
-        result.and_then(|()| self.check("compiling kernels"))
+        let result = result.and_then(|()| self.check("compiling kernels"));
+        if result.is_err() {
+            // To be found wrong again by whoever records it next.
+            let mut all = self.pipelines.all.borrow_mut();
+            for (key, _) in &pending {
+                all.remove(key);
+            }
+        }
+        result
     }
 
     /// How often a plan ran into a pipeline that was not compiled yet, because nobody had waited in
