@@ -1,7 +1,7 @@
 // Browsers that lack something: the page still works, as long as there is any SIMD at all.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { launch, openPage, PATIENCE, PLAIN_SITE, SITE, WEBGPU } from "./harness.mjs";
+import { launch, openPage, PATIENCE, PLAIN_SITE, prefaceWorkers, SITE, WEBGPU } from "./harness.mjs";
 
 const FRANCE = "What is the capital of France?";
 // Browsers hide navigator.gpu from pages that came over plain http from elsewhere, and share no memory there.
@@ -78,8 +78,5 @@ async function withoutRelaxedSimd(page) {
     const isRelaxed = (bytes) => bytes.some((byte, i) => byte === 0xfd && bytes[i + 1] >= 0x80 && bytes[i + 1] <= 0x93 && bytes[i + 2] === 0x02);
     WebAssembly.validate = (bytes) => !isRelaxed(bytes) && validate(bytes);
   };
-  await page.route(/assets\/worker-.*\.js$/, async (route) => {
-    const reply = await route.fetch();
-    await route.fulfill({ response: reply, body: `(${refuse})();\n${await reply.text()}` });
-  });
+  await prefaceWorkers(page, refuse);
 }
