@@ -169,6 +169,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let Facts { context_length, vocab_size, .. } = self.model.facts;
         let tokens: Vec<u32> = (0..=self.draft_tokens).map(|t| t % vocab_size).collect();
         let tokens = &tokens[..tokens.len().min(context_length as usize)];
+        self.backend.compiled().await?;
         self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
         for (pos, token) in (0..).zip(tokens) {
             self.backend.set_tokens(&[*token]);
@@ -184,12 +185,14 @@ impl<B: Backend + 'static> TextEngine<B> {
         Ok(bits(&alone) == bits(&together))
     }
 
-    /// Runs every kernel once, so that none is compiled while the user waits for the first token.
+    /// Waits until all kernels are compiled and runs every one once, so that nothing of that is left to do while the
+    /// user waits for the first token.
     ///
     /// # Errors
     /// A kernel that does not compile or run.
     pub async fn warm_up(&mut self) -> Result<()> {
         self.cached.clear();
+        self.backend.compiled().await?;
         self.backend.set_tokens(&[0]);
         self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
         let step = Step { pos: 0, count: 1, row: 0, counter: 0 };

@@ -104,3 +104,12 @@ image_kernels! {
 fn split_vocabulary() {
     pollster::block_on(cases::split_vocabulary());
 }
+
+/// Pipelines, which natively are never on their way for long.
+macro_rules! pipelines {
+    ($($name:ident),*) => {
+        $(#[test] fn $name() { pollster::block_on(cases::pipelines::$name()); })*
+    };
+}
+
+pipelines!(pipelines_may_be_waited_for, pipelines_that_are_done_are_taken, refused_pipelines_are_named);

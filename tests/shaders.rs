@@ -2,6 +2,7 @@
 //! `target/shaders` for other compilers (`cargo xtask test` gives them to tint).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+use emberglass::gpu::{Access, bindings};
 use emberglass::ops::{
     Activation, Backend, Batch, Conv, ConvShape, GpuBackend, GpuImages, GroupNorm, HeadShape, ImageBackend,
     ImageShape, Kernels, KvType, Norm, Precision, RopePairs, Segment, Tile, Tuning, Variant,
@@ -117,6 +118,26 @@ fn record_images(gpu: &std::rc::Rc<Gpu>, precision: Precision) {
     images.join(&joined).unwrap();
 }
 
+/// What [`bindings`] reads off the text, by naga's parser, in the order of the text.
+fn naga_bindings(module: &naga::Module) -> Vec<(u32, Access)> {
+    let variables = module.global_variables.iter();
+    variables
+        .filter_map(|(_, variable)| {
+            let binding = variable.binding?;
+            assert_eq!(binding.group, 0);
+            let access = match variable.space {
+                naga::AddressSpace::Uniform => Access::Uniform,
+                naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+                    Access::ReadWrite
+                }
+                naga::AddressSpace::Storage { .. } => Access::Read,
+                other => panic!("a binding in {other:?}"),
+            };
+            Some((binding.binding, access))
+        })
+        .collect()
+}
+
 #[test]
 fn every_variant_is_valid() {
     let gpu = pollster::block_on(Gpu::new(GpuOptions::default())).unwrap();
@@ -147,6 +168,8 @@ fn every_variant_is_valid() {
         validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
         validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
         validator.validate(&module).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(source)));
+        let declared = bindings(source).unwrap_or_else(|e| panic!("{label}: {e}"));
+        assert_eq!(declared, naga_bindings(&module), "{label}");
         let storage = module
             .global_variables
             .iter()

@@ -1,5 +1,5 @@
 // wgpu asks a browser for the features it knows, and does not know subgroups there. So the worker adds the wish to
-// every device request of an adapter that has them; the engine finds out by compiling a shader.
+// every device request of an adapter that has them; the engine looks for them among the device's features.
 
 interface Adapter {
   readonly features: { has(name: string): boolean };

@@ -545,6 +545,10 @@ impl Backend for CpuBackend {
         0
     }
 
+    async fn compiled(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     fn set_tokens(&mut self, tokens: &[u32]) {
         self.tokens.clear();
         self.tokens.extend_from_slice(tokens);

@@ -157,11 +157,10 @@ impl Gpu {
             }
         }));
 
-        let subgroups = if cfg!(target_arch = "wasm32") {
-            knows_subgroups(&device).await
-        } else {
-            wanted.contains(wgpu::Features::SUBGROUP)
-        };
+        #[cfg(target_arch = "wasm32")]
+        let subgroups = has_subgroups(&device);
+        #[cfg(not(target_arch = "wasm32"))]
+        let subgroups = wanted.contains(wgpu::Features::SUBGROUP);
         let features = Features {
             subgroup_size: if subgroups { info.subgroup_min_size } else { 1 },
             half: wanted.contains(wgpu::Features::SHADER_F16),
@@ -343,16 +342,10 @@ fn no_adapter(error: &wgpu::RequestAdapterError) -> String {
     if cfg!(target_arch = "wasm32") { "the browser has none to give".to_owned() } else { error.to_string() }
 }
 
-/// Whether a shader that uses subgroups compiles: a browser's device says so by nothing that wgpu shows.
-async fn knows_subgroups(device: &wgpu::Device) -> bool {
-    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let _module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some("subgroups"),
-        source: wgpu::ShaderSource::Wgsl(
-            "enable subgroups; @compute @workgroup_size(1) fn main() { _ = subgroupAdd(1u); }".into(),
-        ),
-    });
-    scope.pop().await.is_none()
+/// Whether a browser's device has them. It does if the adapter has and `pkg/src/subgroups.ts` asked for them.
+#[cfg(target_arch = "wasm32")]
+fn has_subgroups(device: &wgpu::Device) -> bool {
+    device.as_webgpu().is_some_and(|raw| raw.features().has("subgroups"))
 }
 
 fn adapter_name(info: &wgpu::AdapterInfo) -> String {

@@ -1,15 +1,19 @@
 //! The only folder that names `wgpu`: device, buffers, shader text, pipelines, and the recorder
 //! that turns dispatches into submits.
 
+mod bindings;
 #[cfg(target_arch = "wasm32")]
 mod canvas;
 mod device;
 mod pipeline;
+#[cfg(target_arch = "wasm32")]
+mod pipeline_async;
 mod rates;
 mod recorder;
 mod shader;
 mod tensor;
 
+pub use bindings::{Access, bindings};
 #[cfg(target_arch = "wasm32")]
 pub use canvas::Canvas;
 pub use device::{AdapterReport, Features, Gpu, GpuOptions};

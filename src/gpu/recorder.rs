@@ -1,6 +1,6 @@
 //! Recorder: a list of dispatches, made once; replayed as one compute pass in one submit.
 //!
-//! Bind groups and parameters are made when a dispatch is recorded. What changes from run to run is
+//! Bind groups and parameters are made when a dispatch is recorded, and its pipeline is begun. What changes from run to run is
 //! the small `Step` uniform and the number of tokens, which sets some grids.
 
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 
 use super::device::Gpu;
-use super::pipeline::PipelineKey;
+use super::pipeline::{Pipeline, PipelineKey};
 use super::tensor::GpuBuffer;
 
 /// Parameter slots are this far apart: `minUniformBufferOffsetAlignment` of every adapter divides it.
@@ -88,7 +88,7 @@ pub struct Traffic {
 }
 
 struct Dispatch {
-    pipeline: Rc<wgpu::ComputePipeline>,
+    pipeline: Rc<Pipeline>,
     bind_group: wgpu::BindGroup,
     grid: Grid,
 }
@@ -194,7 +194,6 @@ impl Recorder {
                 allowed: u64::from(MAX_GROUPS),
             });
         }
-        let pipeline = self.gpu.pipeline(key)?;
         let entries: Vec<_> = bindings
             .iter()
             .map(|Binding(at, buffer)| wgpu::BindGroupEntry {
@@ -203,9 +202,11 @@ impl Recorder {
             })
             .chain(params)
             .collect();
+        let bound: Vec<_> = entries.iter().map(|entry| entry.binding).collect();
+        let pipeline = self.gpu.pipeline(key, &bound)?;
         let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&key.label()),
-            layout: &pipeline.get_bind_group_layout(0),
+            layout: &pipeline.layout,
             entries: &entries,
         });
         self.plan.dispatches.push(Dispatch { pipeline, bind_group, grid });
@@ -234,7 +235,7 @@ impl Recorder {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for dispatch in plans.iter().flat_map(|plan| &plan.dispatches) {
                 let (x, y, z) = dispatch.grid.groups(tokens);
-                pass.set_pipeline(&dispatch.pipeline);
+                dispatch.pipeline.enter(&self.gpu, &mut pass);
                 pass.set_bind_group(0, &dispatch.bind_group, &[]);
                 pass.dispatch_workgroups(x, y, z);
             }

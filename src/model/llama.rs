@@ -102,7 +102,7 @@ pub(super) async fn load<B: Backend + 'static>(
     // Memory that is not there shows here, before the download.
     backend.settle("weights and KV cache").await?;
 
-    // Recording compiles the kernels; the GPU process does that while the weights arrive.
+    // Recording begins to compile the kernels, all at once; the GPU process does that while the weights arrive.
     forward(backend, &config, &weights, &state, Batch::One)?;
     let decode = backend.finish();
     forward(backend, &config, &weights, &state, Batch::Many)?;
@@ -214,7 +214,8 @@ pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> 
     layers_forward(&mut backend, &config, &weights, &rope, &state, Batch::One)?;
     let plan = backend.finish();
     let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
-    // The first run compiles.
+    backend.compiled().await?;
+    // The first run may still be slower than others.
     backend.run(&[&plan], step)?;
     backend.settle("probe").await?;
     let begun = now_ms();

@@ -354,6 +354,10 @@ impl Backend for GpuBackend {
         plan.traffic().dispatches
     }
 
+    async fn compiled(&mut self) -> Result<()> {
+        self.gpu.compiled().await
+    }
+
     fn set_tokens(&mut self, tokens: &[u32]) {
         let most = tokens.len().min(self.max_tokens as usize);
         self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(&tokens[..most]));

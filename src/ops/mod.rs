@@ -320,6 +320,13 @@ pub trait Backend: Sized {
 
     // --- running ---
 
+    /// Waits until all kernels recorded so far are compiled. A plan that does not wait for it is right as well, but
+    /// may have to compile.
+    ///
+    /// # Errors
+    /// A kernel that does not compile; device lost.
+    async fn compiled(&mut self) -> Result<()>;
+
     /// Sets the tokens of the next batch (at most the rows of the prefill tensors).
     fn set_tokens(&mut self, tokens: &[u32]);
     /// Sets how tokens are drawn. `bias` and the penalty window (`recent`, oldest first) matter only

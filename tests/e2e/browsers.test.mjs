@@ -1,7 +1,7 @@
 // Browsers that lack something: the page still works, as long as there is any SIMD at all.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { launch, openPage, PATIENCE, PLAIN_SITE, SITE, WEBGPU } from "./harness.mjs";
+import { launch, openPage, PATIENCE, PLAIN_SITE, prefaceWorkers, SITE, WEBGPU } from "./harness.mjs";
 
 const FRANCE = "What is the capital of France?";
 // Browsers hide navigator.gpu from pages that came over plain http from elsewhere, and share no memory there.
@@ -36,6 +36,24 @@ test("a plain static host: one thread, without complaint", { timeout: PATIENCE }
     await answers(chat);
   }));
 
+test("no asynchronous pipelines: they are made one after the other", { timeout: PATIENCE }, () =>
+  visit({ flags: WEBGPU, path: "/?device=webgpu" }, async (chat) => {
+    await prefaceWorkers(chat.page, () => {
+      const { prototype } = GPUDevice;
+      const { createComputePipeline } = prototype;
+      self.made = 0;
+      delete prototype.createComputePipelineAsync;
+      prototype.createComputePipeline = function (descriptor) {
+        self.made += 1;
+        return createComputePipeline.call(this, descriptor);
+      };
+    });
+    // That its kernels compute what the CPU does is part of loading.
+    await chat.load();
+    assert.match(await chat.status(), /WebGPU · /);
+    assert.ok((await chat.page.workers()[0].evaluate(() => self.made)) >= 10);
+  }));
+
 test("no SIMD: the page says so, and what to do", { timeout: PATIENCE }, () =>
   // Wasm's SIMD takes SSE 4.1. Other processors have no such switch.
   visit({ flags: ["--js-flags=--no-enable-sse4-1"] }, async (chat) => {
@@ -48,10 +66,10 @@ test("no SIMD: the page says so, and what to do", { timeout: PATIENCE }, () =>
     await chat.screenshot("no-simd");
   }));
 
-async function visit({ flags, site }, see) {
+async function visit({ flags, site, path }, see) {
   const browser = await launch(flags);
   try {
-    const chat = await openPage(browser, { ...(site ? { site } : {}) });
+    const chat = await openPage(browser, { ...(site ? { site } : {}), ...(path ? { path } : {}) });
     await see(chat);
     // What Chromium says of the headers for shared memory on a page that is not secure.
     const expected = /Cross-Origin-Opener-Policy header has been ignored/;
@@ -78,8 +96,5 @@ async function withoutRelaxedSimd(page) {
     const isRelaxed = (bytes) => bytes.some((byte, i) => byte === 0xfd && bytes[i + 1] >= 0x80 && bytes[i + 1] <= 0x93 && bytes[i + 2] === 0x02);
     WebAssembly.validate = (bytes) => !isRelaxed(bytes) && validate(bytes);
   };
-  await page.route(/assets\/worker-.*\.js$/, async (route) => {
-    const reply = await route.fetch();
-    await route.fulfill({ response: reply, body: `(${refuse})();\n${await reply.text()}` });
-  });
+  await prefaceWorkers(page, refuse);
 }

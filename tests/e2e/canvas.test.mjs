@@ -2,7 +2,7 @@
 // Vulkan's, and the package only asks real adapters for it: this one is passed off as real.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { launch, openPage, PATIENCE, SITE, WEBGPU } from "./harness.mjs";
+import { countPipelines, launch, openPage, PATIENCE, SITE, WEBGPU } from "./harness.mjs";
 import { packageServer } from "./package-server.mjs";
 
 const VULKAN = ["--enable-features=Vulkan", "--use-vulkan=swiftshader", "--use-angle=swiftshader"];
@@ -26,6 +26,7 @@ test("a picture goes from the GPU to a canvas without a readback", { timeout: PA
     window.model = await emberglass.loadTextModel("tiny.gguf", { device: "cpu", threads: 1, contextLength: 64 });
   });
   const [worker] = page.workers();
+  await worker.evaluate(countPipelines);
   await worker.evaluate(() => {
     Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
     self.maps = 0;
@@ -44,6 +45,8 @@ test("a picture goes from the GPU to a canvas without a readback", { timeout: PA
   });
   assert.deepEqual([loaded.kind, loaded.isFallbackAdapter], ["webgpu", false]);
   const maps = () => worker.evaluate(() => self.maps);
+  const compiled = await worker.evaluate(() => self.pipelines);
+  assert.ok(compiled.sync === 0 && compiled.async > 5, JSON.stringify(compiled));
   const before = await maps();
   const shown = await page.evaluate(async () => {
     // Twice: the second goes to a canvas that the worker has already.

@@ -2,11 +2,11 @@
 // answer, Stop, and losing the device. `?device=webgpu` asks for it, since the CPU is faster by far.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { launch, openPage, PATIENCE, WEBGPU } from "./harness.mjs";
+import { countPipelines, launch, openPage, PATIENCE, prefaceWorkers, WEBGPU } from "./harness.mjs";
 
 const FRANCE = "What is the capital of France?";
 
-let browser, chat;
+let browser, chat, compiled;
 
 before(async () => {
   browser = await launch(WEBGPU);
@@ -34,6 +34,7 @@ test("a device that is none is refused by name", { timeout: PATIENCE }, async ()
 
 test("asked for the GPU, the page uses it", { timeout: PATIENCE }, async () => {
   chat = await openPage(browser, { path: "/?device=webgpu" });
+  await prefaceWorkers(chat.page, countPipelines);
   const start = performance.now();
   await chat.load();
   console.log(`loaded in ${((performance.now() - start) / 1000).toFixed(1)} s; ${await chat.status()}`);
@@ -45,11 +46,20 @@ test("asked for the GPU, the page uses it", { timeout: PATIENCE }, async () => {
   assert.match(await chat.why(), /Kernels for a software adapter. lanes1\+pairs2\/quads/);
 });
 
+test("all pipelines were compiled while loading, beside everything else and many at once", async () => {
+  compiled = await pipelines();
+  console.log(`${compiled.async} pipelines, up to ${compiled.most} at once`);
+  assert.equal(compiled.sync, 0, "the device stood still for a pipeline");
+  assert.equal(compiled.compiling, 0, "the model was ready before its pipelines");
+  assert.ok(compiled.async >= 10 && compiled.most >= 5, JSON.stringify(compiled));
+});
+
 test("the GPU's answers are right, and a second turn knows the first", { timeout: 2 * PATIENCE }, async () => {
   await chat.set({ temperature: 0, maxTokens: 16 });
   assert.match(await chat.ask(FRANCE), /Paris/);
   assert.match(await chat.ask("Name a river in that city."), /Paris|Seine/);
   assert.match(await chat.status(), /tokens\/s/);
+  assert.deepEqual(await pipelines(), compiled, "nothing is compiled while the visitor waits");
 });
 
 test("Stop stops the GPU", { timeout: PATIENCE }, async () => {
@@ -77,6 +87,11 @@ test("when the GPU goes away in the middle of an answer, the CPU goes on with th
   assert.equal(await chat.get("error").count(), 0);
   chat.assertNoStrangers();
 });
+
+/** What the engine's worker has counted. */
+function pipelines() {
+  return chat.page.workers()[0].evaluate(() => self.pipelines);
+}
 
 /** Sends, and waits until some of the answer is there. */
 async function begin(text) {

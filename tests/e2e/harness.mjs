@@ -166,6 +166,37 @@ export class ChatPage {
   }
 }
 
+/** Every engine's worker that the page starts from now on runs this first. The function sees nothing from around it. */
+export async function prefaceWorkers(page, preface) {
+  await page.route(/assets\/worker-.*\.js$/, async (route) => {
+    const reply = await route.fetch();
+    await route.fulfill({ response: reply, body: `(${preface})();\n${await reply.text()}` });
+  });
+}
+
+/** Counts the pipelines that a worker creates, in its `pipelines`. Runs inside the worker. */
+export function countPipelines() {
+  self.pipelines = { sync: 0, async: 0, compiling: 0, most: 0 };
+  const count = self.pipelines;
+  const { createComputePipeline, createComputePipelineAsync } = GPUDevice.prototype;
+  GPUDevice.prototype.createComputePipeline = function (descriptor) {
+    count.sync += 1;
+    return createComputePipeline.call(this, descriptor);
+  };
+  GPUDevice.prototype.createComputePipelineAsync = async function (descriptor) {
+    // What the engine puts over the method is gone by now.
+    if (Object.hasOwn(this, "createComputePipeline")) throw new Error("createComputePipeline is still overridden");
+    count.async += 1;
+    count.compiling += 1;
+    count.most = Math.max(count.most, count.compiling);
+    try {
+      return await createComputePipelineAsync.call(this, descriptor);
+    } finally {
+      count.compiling -= 1;
+    }
+  };
+}
+
 /** Watches the newest answer and the frames; runs inside the page. */
 export async function watch(page) {
   await page.evaluate(() => {

@@ -102,3 +102,12 @@ image_kernels! {
 async fn split_vocabulary() {
     cases::split_vocabulary().await;
 }
+
+/// Pipelines on their way.
+macro_rules! pipelines {
+    ($($name:ident),*) => {
+        $(#[wasm_bindgen_test] async fn $name() { cases::pipelines::$name().await; })*
+    };
+}
+
+pipelines!(pipelines_may_be_waited_for, pipelines_that_are_done_are_taken, refused_pipelines_are_named);

@@ -4,6 +4,7 @@
 mod attention;
 mod embed;
 pub mod image;
+pub mod pipelines;
 mod project;
 mod sample;
 
@@ -196,6 +197,7 @@ impl<R: Rig> Setup<R> {
 
     async fn run(&mut self, step: Step) {
         let plan = self.backend.finish();
+        self.backend.compiled().await.unwrap();
         self.backend.run(&[&plan], step).unwrap();
         self.backend.settle("test").await.unwrap();
     }
