@@ -169,7 +169,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let Facts { context_length, vocab_size, .. } = self.model.facts;
         let tokens: Vec<u32> = (0..=self.draft_tokens).map(|t| t % vocab_size).collect();
         let tokens = &tokens[..tokens.len().min(context_length as usize)];
-        self.backend.compiled().await?;
+        self.backend.compiled("verifying drafts").await?;
         self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
         for (pos, token) in (0..).zip(tokens) {
             self.backend.set_tokens(&[*token]);
@@ -192,7 +192,7 @@ impl<B: Backend + 'static> TextEngine<B> {
     /// A kernel that does not compile or run.
     pub async fn warm_up(&mut self) -> Result<()> {
         self.cached.clear();
-        self.backend.compiled().await?;
+        self.backend.compiled("warming up").await?;
         self.backend.set_tokens(&[0]);
         self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
         let step = Step { pos: 0, count: 1, row: 0, counter: 0 };

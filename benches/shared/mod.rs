@@ -126,7 +126,7 @@ async fn case<B: Backend>(
         backend.settle("uploading").await.unwrap();
     }
     let step = Step { pos: 0, count, row: 0, counter: 0 };
-    backend.compiled().await.unwrap();
+    backend.compiled("uploading").await.unwrap();
     backend.set_tokens(&(0..count).rev().collect::<Vec<_>>());
     backend.run(&[&embed, &plans[0]], step).unwrap();
     let bytes = bytes.len() as u64 * copies;

@@ -233,7 +233,7 @@ async fn timed<B: Backend>(
     }
     let plan = backend.finish();
     let step = Step { pos: 0, count, row: 0, counter: 0 };
-    backend.compiled().await?;
+    backend.compiled("race").await?;
     // The first run may still be slower than others.
     backend.run(&[&plan], step)?;
     backend.settle("race").await?;
@@ -297,7 +297,7 @@ async fn product<B: Backend>(mut backend: B, matrix: Matrix, batch: Batch) -> Re
     backend.embed(&inputs, &x, batch)?;
     backend.head(&x, &Norm { gain: &gain, eps: 1e-5, bias_at: None }, &weight, &out, batch)?;
     let plan = backend.finish();
-    backend.compiled().await?;
+    backend.compiled("self-test").await?;
     backend.set_tokens(&[1, 0]);
     let count = if batch == Batch::One { 1 } else { 2 };
     backend.run(&[&plan], Step { pos: 0, count, row: 0, counter: 0 })?;

@@ -545,7 +545,7 @@ impl Backend for CpuBackend {
         0
     }
 
-    async fn compiled(&mut self) -> Result<()> {
+    async fn compiled(&mut self, _: &str) -> Result<()> {
         Ok(())
     }
 

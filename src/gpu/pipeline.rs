@@ -209,11 +209,11 @@ impl Gpu {
         Ok(pipeline)
     }
 
-    /// Waits until all that was recorded so far is compiled.
+    /// Waits until all that was recorded so far is compiled, and reports errors.
     ///
     /// # Errors
-    /// [`Error::Gpu`] naming a kernel that does not compile; [`Error::DeviceLost`].
-    pub async fn compiled(&self) -> Result<()> {
+    /// [`Error::Gpu`] naming a kernel that does not compile; as [`Gpu::check`].
+    pub async fn compiled(&self, doing: &str) -> Result<()> {
         let pending = self.pipelines.pending.take();
         let mut result = Ok(());
         // All of them, also after one has failed: what is found later would be blamed on others.
@@ -223,7 +223,7 @@ impl Gpu {
                 result = result.and(self.settle(&key.label()).await.and(Err(error)));
             }
         }
-        let result = result.and_then(|()| self.check("compiling kernels"));
+        let result = result.and_then(|()| self.check(doing));
         if result.is_err() {
             // To be found wrong again by whoever records it next.
             let mut all = self.pipelines.all.borrow_mut();

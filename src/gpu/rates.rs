@@ -53,7 +53,7 @@ impl Gpu {
             grid,
         )?;
         let plan = recorder.finish();
-        self.compiled().await?;
+        self.compiled("measuring").await?;
         recorder.run(&[&plan], 1, None);
         if self.read(&to, last, 256).await? != pattern {
             return Err(wrong("rate_copy"));
@@ -72,7 +72,7 @@ impl Gpu {
         let grid = Grid::Fixed(THREADS / 256, 1);
         recorder.dispatch_bound(&key, &[Binding(0, &factors), Binding(1, &out)], grid)?;
         let plan = recorder.finish();
-        self.compiled().await?;
+        self.compiled("measuring").await?;
         recorder.run(&[&plan], 1, None);
         let read = self.read(&out, 16, 16).await?;
         // Every chain ends at the fixed point b / (1 - a).

@@ -214,7 +214,7 @@ pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> 
     layers_forward(&mut backend, &config, &weights, &rope, &state, Batch::One)?;
     let plan = backend.finish();
     let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
-    backend.compiled().await?;
+    backend.compiled("probe").await?;
     // The first run may still be slower than others.
     backend.run(&[&plan], step)?;
     backend.settle("probe").await?;

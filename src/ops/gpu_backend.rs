@@ -354,8 +354,8 @@ impl Backend for GpuBackend {
         plan.traffic().dispatches
     }
 
-    async fn compiled(&mut self) -> Result<()> {
-        self.gpu.compiled().await
+    async fn compiled(&mut self, doing: &str) -> Result<()> {
+        self.gpu.compiled(doing).await
     }
 
     fn set_tokens(&mut self, tokens: &[u32]) {

@@ -439,7 +439,7 @@ impl ImageBackend for GpuImages {
     }
 
     async fn run(&mut self, plan: &GpuImagePlan, cancelled: &dyn Fn() -> bool) -> Result<()> {
-        self.gpu.compiled().await?;
+        self.gpu.compiled("an image network").await?;
         for submit in &plan.submits {
             if cancelled() {
                 return Err(Error::Aborted);

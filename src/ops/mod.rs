@@ -324,8 +324,8 @@ pub trait Backend: Sized {
     /// may have to compile.
     ///
     /// # Errors
-    /// A kernel that does not compile; device lost.
-    async fn compiled(&mut self) -> Result<()>;
+    /// A kernel that does not compile; what else went wrong since the last call: out of memory, device lost.
+    async fn compiled(&mut self, doing: &str) -> Result<()>;
 
     /// Sets the tokens of the next batch (at most the rows of the prefill tensors).
     fn set_tokens(&mut self, tokens: &[u32]);

@@ -56,7 +56,7 @@ pub async fn split_vocabulary() {
         let plan = s.backend.finish();
         let parts = GpuBackend::dispatches(&plan);
         assert_eq!(parts > 1, dtype != DType::Q4_0, "{}: {parts} parts", dtype.name());
-        s.backend.compiled().await.unwrap();
+        s.backend.compiled("test").await.unwrap();
         s.backend.run(&[&plan], step(0, 1, 0)).unwrap();
         s.check(&format!("split head {}", dtype.name()), &logits, &layout, &want, cols).await;
     }

@@ -197,7 +197,7 @@ impl<R: Rig> Setup<R> {
 
     async fn run(&mut self, step: Step) {
         let plan = self.backend.finish();
-        self.backend.compiled().await.unwrap();
+        self.backend.compiled("test").await.unwrap();
         self.backend.run(&[&plan], step).unwrap();
         self.backend.settle("test").await.unwrap();
     }

@@ -35,12 +35,12 @@ pub async fn pipelines_may_be_waited_for() {
         let [first, second] = ["first", "second"].map(|label| gpu.storage(label, BYTES).unwrap());
         let plan = copy(&mut recorder, &ones, &first);
         if waits {
-            gpu.compiled().await.unwrap();
+            gpu.compiled("test").await.unwrap();
         }
         recorder.run(&[&plan, &plan], 1, None);
         check_copy(&gpu, &first).await;
         // Whatever was under way when the plan ran must not disturb.
-        gpu.compiled().await.unwrap();
+        gpu.compiled("test").await.unwrap();
         let again = copy(&mut recorder, &first, &second);
         recorder.run(&[&plan, &again], 1, None);
         check_copy(&gpu, &second).await;
@@ -76,14 +76,14 @@ pub async fn refused_pipelines_are_named() {
         let mended = PipelineKey::new("rate_fma").constant("STEPS", 3);
         recorder.dispatch_bound(&mended, &bindings, Grid::Fixed(1, 1)).unwrap();
         drop(recorder.finish());
-        let error = gpu.compiled().await.unwrap_err();
+        let error = gpu.compiled("test").await.unwrap_err();
         assert!(matches!(error, Error::Gpu { .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains("rate_fma") && text.contains("STEPS"), "{text}");
         gpu.settle("afterwards").await.unwrap();
     }
     let plan = copy(&mut recorder, &ones, &to);
-    gpu.compiled().await.unwrap();
+    gpu.compiled("test").await.unwrap();
     recorder.run(&[&plan], 1, None);
     check_copy(&gpu, &to).await;
     // A binding that the text does not have.

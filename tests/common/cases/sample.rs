@@ -34,7 +34,7 @@ impl<R: Rig> Sampling<R> {
             setup.backend.sample(&logits, adjust, Batch::One).unwrap();
             setup.backend.finish()
         });
-        setup.backend.compiled().await.unwrap();
+        setup.backend.compiled("test").await.unwrap();
         Sampling { setup, logits, plans }
     }
 
@@ -78,7 +78,7 @@ pub async fn sample_few<R: Rig>() {
             let logits = few.tensor(&rows);
             few.backend.sample(&logits, false, Batch::Few).unwrap();
             let plan = few.backend.finish();
-            few.backend.compiled().await.unwrap();
+            few.backend.compiled("test").await.unwrap();
             for s in [&mut alone.setup.backend, &mut few.backend] {
                 s.set_sampling(&params, &[], &[]).unwrap();
             }
