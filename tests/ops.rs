@@ -66,10 +66,8 @@ macro_rules! variants {
 variants! {
     gpu_two_pairs: "lanes4+pairs2/quads";
     gpu_one_lane: "lanes1+pairs2/rows";
-    gpu_subgroups: "lanes4+pairs1+subgroups/memory";
     gpu_dot4: "lanes8+pairs1+dot4/dot4";
-    gpu_subgroups_dot4: "lanes4+pairs1+subgroups+dot4/dot4";
-    gpu_half: "lanes8+pairs1+f16/f16";
+    // F16's products are f32 in every decoding variant, so this has subgroups without f16 as well.
     gpu_subgroups_half: "lanes4+pairs1+subgroups+f16/f16";
 }
 
