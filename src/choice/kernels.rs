@@ -20,6 +20,8 @@ const FAVOURITES: usize = 3;
 /// Copies of a matrix that one timed run goes through: small ones would lie in a cache that a model does not fit.
 const COPIES_BYTES: u64 = 16 << 20;
 const MOST_COPIES: u64 = 16;
+/// Variants that are compiled at the same time: about as many as a browser has threads for.
+const WAVE: usize = 5;
 /// Timed runs; the best counts, since what disturbs only ever slows down.
 const RUNS: usize = 2;
 /// Rows that the CPU computes for comparison: more than a workgroup of any variant takes, no whole number of panels.
@@ -161,28 +163,39 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
         }
         seen.push((matrix.cols, matrix.rows));
         let mut times: Vec<(f64, Tuning)> = Vec::new();
-        for &decode in &candidates {
+        for wave in candidates.chunks(WAVE) {
             if tried > 0 && now_ms() - begun > BUDGET_MS {
                 break;
             }
-            tried += 1;
-            if let Some(ms) = time(gpu, matrix, Variant { decode, prefill }, Batch::One).await? {
-                times.push((ms, decode));
+            let variants = wave.iter().map(|&decode| Variant { decode, prefill });
+            compile(gpu, matrix, variants.clone(), Batch::One).await?;
+            for variant in variants {
+                if tried > 0 && now_ms() - begun > BUDGET_MS {
+                    break;
+                }
+                tried += 1;
+                if let Some(ms) = time(gpu, matrix, variant, Batch::One).await? {
+                    times.push((ms, variant.decode));
+                }
             }
         }
         times.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if index == 0 {
             let mut best = f64::INFINITY;
-            for tile in Tile::ALL.into_iter().filter(|tile| tile.possible(gpu.features())) {
+            let tiles = Tile::ALL.into_iter().filter(|tile| tile.possible(gpu.features()));
+            let variants = tiles.map(|prefill| Variant { decode: Tuning::ALL[0], prefill });
+            if now_ms() - begun < BUDGET_MS {
+                compile(gpu, matrix, variants.clone(), Batch::Many).await?;
+            }
+            for variant in variants {
                 if now_ms() - begun > BUDGET_MS {
                     break;
                 }
                 tried += 1;
-                let variant = Variant { decode: Tuning::ALL[0], prefill: tile };
                 if let Some(ms) = time(gpu, matrix, variant, Batch::Many).await?
                     && ms < best
                 {
-                    (best, prefill) = (ms, tile);
+                    (best, prefill) = (ms, variant.prefill);
                 }
             }
             if let Some((_, decode)) = times.first() {
@@ -196,6 +209,25 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
         }
     }
     Ok((kernels, tried))
+}
+
+/// Compiles variants beside each other. One that does not compile is found when it is timed.
+async fn compile(
+    gpu: &Rc<Gpu>,
+    matrix: Matrix,
+    variants: impl Iterator<Item = Variant>,
+    batch: Batch,
+) -> Result<()> {
+    for variant in variants {
+        // A kernel is the same for any number of rows.
+        let few = Matrix { rows: 2, ..matrix };
+        let mut backend = backend(gpu, Kernels::all(variant))?;
+        record(&mut backend, few, batch, 1, 1)?;
+    }
+    match gpu.compiled("race").await {
+        Ok(()) | Err(Error::Gpu { .. }) => Ok(()),
+        Err(other) => Err(other),
+    }
 }
 
 /// Milliseconds for one matrix, or `None` if the kernel does not compile.
@@ -213,7 +245,33 @@ async fn time(gpu: &Rc<Gpu>, matrix: Matrix, variant: Variant, batch: Batch) -> 
     }
 }
 
-/// The weights are zeros: time does not depend on them.
+/// Recorded products and what they work on.
+struct Recorded<B: Backend> {
+    plan: B::Plan,
+    _held: (B::Tensor, B::Tensor, B::Vector, Vec<B::Weight>),
+}
+
+/// Products with copies of a matrix, whose weights are zeros: time does not depend on them.
+fn record<B: Backend>(
+    backend: &mut B,
+    matrix: Matrix,
+    batch: Batch,
+    count: u32,
+    copies: u64,
+) -> Result<Recorded<B>> {
+    let x = backend.tensor("race", count, matrix.cols as u32)?;
+    let out = backend.tensor("race", count, matrix.rows as u32)?;
+    let gain = backend.vector("race", matrix.cols as u32)?;
+    let mut weights = Vec::new();
+    for _ in 0..copies {
+        let segment = [Segment { dtype: matrix.dtype, rows: matrix.rows }];
+        let weight = backend.weight("race", matrix.cols, &segment, 1)?;
+        backend.head(&x, &Norm { gain: &gain, eps: 1e-5, bias_at: None }, &weight, &out, batch)?;
+        weights.push(weight);
+    }
+    Ok(Recorded { plan: backend.finish(), _held: (x, out, gain, weights) })
+}
+
 async fn timed<B: Backend>(
     backend: &mut B,
     matrix: Matrix,
@@ -221,26 +279,17 @@ async fn timed<B: Backend>(
     count: u32,
     copies: u64,
 ) -> Result<f64> {
-    let x = backend.tensor("race", count, matrix.cols as u32)?;
-    let out = backend.tensor("race", count, matrix.rows as u32)?;
-    let gain = backend.vector("race", matrix.cols as u32)?;
-    let mut held = Vec::new();
-    for _ in 0..copies {
-        let segment = [Segment { dtype: matrix.dtype, rows: matrix.rows }];
-        let weight = backend.weight("race", matrix.cols, &segment, 1)?;
-        backend.head(&x, &Norm { gain: &gain, eps: 1e-5, bias_at: None }, &weight, &out, batch)?;
-        held.push(weight);
-    }
-    let plan = backend.finish();
+    let recorded = record(backend, matrix, batch, count, copies)?;
+    let plan = &recorded.plan;
     let step = Step { pos: 0, count, row: 0, counter: 0 };
     backend.compiled("race").await?;
     // The first run may still be slower than others.
-    backend.run(&[&plan], step)?;
+    backend.run(&[plan], step)?;
     backend.settle("race").await?;
     let mut best = f64::INFINITY;
     for _ in 0..RUNS {
         let begun = now_ms();
-        backend.run(&[&plan], step)?;
+        backend.run(&[plan], step)?;
         backend.settle("race").await?;
         best = best.min(now_ms() - begun);
     }
@@ -254,18 +303,21 @@ async fn all_right(
     kernels: &Kernels,
     wrong: &mut Vec<Variant>,
 ) -> Result<bool> {
-    for &matrix in matrices {
-        let variant = kernels.of(matrix.cols, matrix.rows);
-        for batch in [Batch::One, Batch::Many] {
-            let want = product(CpuBackend::new(CpuOptions::default()), matrix, batch).await?;
-            match product(backend(gpu, kernels.clone())?, matrix, batch).await {
-                Ok(got) if agree(&got, &want) => {}
-                Ok(_) | Err(Error::Gpu { .. }) => {
-                    wrong.push(variant);
-                    return Ok(false);
-                }
-                Err(other) => return Err(other),
+    // All are recorded first, so that they are compiled beside each other.
+    let mut products = Vec::new();
+    for (&matrix, batch) in matrices.iter().flat_map(|matrix| [(matrix, Batch::One), (matrix, Batch::Many)]) {
+        let product = Product::record(backend(gpu, kernels.clone())?, matrix, batch)?;
+        products.push((matrix, batch, product));
+    }
+    for (matrix, batch, product) in products {
+        let want = Product::record(CpuBackend::new(CpuOptions::default()), matrix, batch)?.run().await?;
+        match product.run().await {
+            Ok(got) if agree(&got, &want) => {}
+            Ok(_) | Err(Error::Gpu { .. }) => {
+                wrong.push(kernels.of(matrix.cols, matrix.rows));
+                return Ok(false);
             }
+            Err(other) => return Err(other),
         }
     }
     Ok(true)
@@ -281,27 +333,42 @@ fn agree(got: &[f32], want: &[f32]) -> bool {
 
 /// The first rows of a matrix of made-up numbers times the norm of made-up numbers: the same on every backend. With
 /// the matrix's own columns and type, so that what is tested is the very kernel that was timed.
-async fn product<B: Backend>(mut backend: B, matrix: Matrix, batch: Batch) -> Result<Vec<f32>> {
-    let Matrix { cols, dtype, .. } = matrix;
-    let columns = cols as u32;
-    let segment = |rows: u32| [Segment { dtype, rows: u64::from(rows) }];
-    let inputs = backend.weight("self-test", cols, &segment(2), 1)?;
-    let weight = backend.weight("self-test", cols, &segment(TEST_ROWS), 1)?;
-    backend.upload_rows(&inputs, 0, &made_up(dtype, 2, columns))?;
-    backend.upload_rows(&weight, 0, &made_up(dtype, TEST_ROWS, columns))?;
-    let x = backend.tensor("self-test", 2, columns)?;
-    let out = backend.tensor("self-test", 2, TEST_ROWS)?;
-    let gain = backend.vector("self-test", columns)?;
-    let gains: Vec<f32> = (0..columns).map(|i| 0.5 + (i % 7) as f32 / 7.0).collect();
-    backend.upload_vector(&gain, 0, &gains);
-    backend.embed(&inputs, &x, batch)?;
-    backend.head(&x, &Norm { gain: &gain, eps: 1e-5, bias_at: None }, &weight, &out, batch)?;
-    let plan = backend.finish();
-    backend.compiled("self-test").await?;
-    backend.set_tokens(&[1, 0]);
-    let count = if batch == Batch::One { 1 } else { 2 };
-    backend.run(&[&plan], Step { pos: 0, count, row: 0, counter: 0 })?;
-    backend.read(&out, count - 1).await
+struct Product<B: Backend> {
+    backend: B,
+    plan: B::Plan,
+    out: B::Tensor,
+    /// Tokens; the last one's result counts.
+    count: u32,
+    _held: (B::Tensor, B::Vector, [B::Weight; 2]),
+}
+
+impl<B: Backend> Product<B> {
+    fn record(mut backend: B, matrix: Matrix, batch: Batch) -> Result<Self> {
+        let Matrix { cols, dtype, .. } = matrix;
+        let columns = cols as u32;
+        let segment = |rows: u32| [Segment { dtype, rows: u64::from(rows) }];
+        let inputs = backend.weight("self-test", cols, &segment(2), 1)?;
+        let weight = backend.weight("self-test", cols, &segment(TEST_ROWS), 1)?;
+        backend.upload_rows(&inputs, 0, &made_up(dtype, 2, columns))?;
+        backend.upload_rows(&weight, 0, &made_up(dtype, TEST_ROWS, columns))?;
+        let x = backend.tensor("self-test", 2, columns)?;
+        let out = backend.tensor("self-test", 2, TEST_ROWS)?;
+        let gain = backend.vector("self-test", columns)?;
+        let gains: Vec<f32> = (0..columns).map(|i| 0.5 + (i % 7) as f32 / 7.0).collect();
+        backend.upload_vector(&gain, 0, &gains);
+        backend.embed(&inputs, &x, batch)?;
+        backend.head(&x, &Norm { gain: &gain, eps: 1e-5, bias_at: None }, &weight, &out, batch)?;
+        let plan = backend.finish();
+        let count = if batch == Batch::One { 1 } else { 2 };
+        Ok(Product { backend, plan, out, count, _held: (x, gain, [inputs, weight]) })
+    }
+
+    async fn run(mut self) -> Result<Vec<f32>> {
+        self.backend.compiled("self-test").await?;
+        self.backend.set_tokens(&[1, 0]);
+        self.backend.run(&[&self.plan], Step { pos: 0, count: self.count, row: 0, counter: 0 })?;
+        self.backend.read(&self.out, self.count - 1).await
+    }
 }
 
 /// Rows of a type as they stand in a file: all bits vary, all values are of a size that sums well. For
