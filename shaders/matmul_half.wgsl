@@ -16,7 +16,7 @@ var<workgroup> w_scales: array<f32, 64>;      // of the rows' blocks
 var<workgroup> x_tile: array<vec4<f16>, 288>; // (k, token lane): that lane's four tokens
 var<workgroup> x_tops: array<f32, 256>;       // (token, eighth of its x)
 
-
+// One row's block, a thread each.
 fn load_weights(row: u32, block: u32, local: u32) {
   let w = load_block(row, block, params.blocks);
   let w0 = w.scale * w.w0 + w.low;
