@@ -357,13 +357,13 @@ impl<'a, O: Octet> Planes<'a, O> {
     }
 
     /// K and V of a tile as floats.
-    fn widened<'w>(
+    fn widened(
         self,
         level: Level,
         dim: usize,
         tile: usize,
-        wide: &'w mut [Vec<[f32; 8]>; 2],
-    ) -> [&'w [[f32; 8]]; 2] {
+        wide: &mut [Vec<[f32; 8]>; 2],
+    ) -> [&[[f32; 8]]; 2] {
         level.run(Widen { planes: self, dim, tile, wide });
         [&wide[0], &wide[1]]
     }
