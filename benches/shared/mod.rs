@@ -1,6 +1,9 @@
 //! The projections' kernels beside what the adapter can do at best. Each case is first held against the CPU backend, then timed on so many matrices that no cache holds them.
 //! `matvec` is compared with the copy bandwidth of the same run, `matmul` with its FMA rate (`Gpu::rates`).
+//! `attention` as the filter times the CPU path's attention instead, which needs no adapter.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod attention;
 
 use emberglass::choice::made_up;
 use emberglass::cpu::{CpuBackend, CpuOptions};
@@ -25,6 +28,9 @@ const SHAPES: [(u32, u32, &str); 5] = [
 
 /// Prints a row for each kernel, matrix, type and variant whose label contains `filter`.
 pub async fn run(filter: &str, now_ms: fn() -> f64, print: fn(String)) {
+    if filter == "attention" {
+        return attention::run(now_ms, print);
+    }
     let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
     let rates = gpu.rates().await.unwrap();
     print(format!(

@@ -1,13 +1,15 @@
 //! Fused attention with online softmax, and the KV cache it reads.
 //!
 //! Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al.,
-//! "FlashAttention", 2022. Query rows that share a KV head (its group's heads, or several tokens) go
-//! through the cache together, up to four at a time.
+//! "FlashAttention", 2022. A tile of 64 positions is taken by all query rows that share a KV head (its group's heads, of
+//! one token or of a batch), up to four at a time, before the next tile: however many rows there are, the cache is read
+//! from memory once.
 //!
 //! K and V are octets of elements, each one vector. K lies in panels of eight positions, (G, capacity / 8, D), an octet
-//! being the panel's positions, so that a vector holds the scores of eight positions; V lies as it comes, (G, capacity,
-//! D / 8), so that a vector holds eight columns. Where an octet needs a scale, 32 columns of a position share one: K's
-//! lie in octets of positions, too.
+//! being the panel's positions, so that a vector holds the scores of eight positions; V lies in tiles, (G, capacity / 64,
+//! D / 8, 64), so that a vector holds eight columns, and a loop over positions reads what lies together. Both products
+//! are then one loop: octets times a factor for each row. Where an octet needs a scale, 32 columns of a position share
+//! one: K's lie in octets of positions, too.
 
 use crate::error::Result;
 use crate::ops::{HeadShape, KvType};
@@ -21,7 +23,8 @@ const LANES: usize = 8;
 /// Positions between two corrections of the running maximum. Tiles begin at fixed positions, so that
 /// a row's result does not depend on its neighbours.
 const TILE: usize = 64;
-/// Query rows that share a pass over the cache.
+/// Query rows that share a pass over a tile: their sums, an octet and its factors still fit into sixteen registers of 128
+/// bits. Five and more were slower in V8.
 const TOGETHER: usize = 4;
 /// Octets of a block of 32 columns.
 const BLOCK_OCTETS: usize = BLOCK / LANES;
@@ -89,7 +92,7 @@ impl Octet for [u8; 8] {
 pub struct Planes<'a, O> {
     /// (capacity / 8, D).
     pub k: &'a [O],
-    /// (capacity, D / 8).
+    /// (capacity / 64, D / 8, 64).
     pub v: &'a [O],
     /// (capacity / 8, D / 32).
     pub k_scales: &'a [[f32; 8]],
@@ -122,9 +125,19 @@ pub fn k_index(dim: usize, pos: usize, column: usize) -> usize {
     (pos / LANES * dim + column) * LANES + pos % LANES
 }
 
-/// Elements of one head's K for `capacity` positions.
-pub fn k_floats(capacity: usize, dim: usize) -> usize {
-    capacity.next_multiple_of(LANES) * dim
+/// Index of V's element `column` at `pos` within its head, in elements.
+pub fn v_index(dim: usize, pos: usize, column: usize) -> usize {
+    v_octet(dim, pos, column) * LANES + column % LANES
+}
+
+/// Index of V's octet with this column.
+fn v_octet(dim: usize, pos: usize, column: usize) -> usize {
+    (pos / TILE * (dim / LANES) + column / LANES) * TILE + pos % TILE
+}
+
+/// Elements of one head's K, or of its V, for `capacity` positions.
+pub fn head_floats(capacity: usize, dim: usize) -> usize {
+    capacity.next_multiple_of(TILE) * dim
 }
 
 /// The cache of one layer.
@@ -195,9 +208,9 @@ impl Cache {
 }
 
 impl<O: Octet> Owned<O> {
-    /// Positions that there is room for: whole panels.
+    /// Positions that there is room for: whole tiles.
     fn capacity(shape: HeadShape) -> usize {
-        (shape.capacity as usize).next_multiple_of(LANES)
+        (shape.capacity as usize).next_multiple_of(TILE)
     }
 
     fn new(account: &Account, label: &str, shape: HeadShape) -> Result<Shared<Self>> {
@@ -230,8 +243,8 @@ impl<O: Octet> Owned<O> {
             for (octet, k) in self.k[k_at..k_at + BLOCK].iter_mut().zip(k) {
                 octet.set(pos % LANES, k * k_steps);
             }
-            let v_at = ((head * capacity + pos) * dim + first) / LANES;
-            for (octet, v) in self.v[v_at..v_at + BLOCK_OCTETS].iter_mut().zip(v.chunks_exact(LANES)) {
+            let v_at = v_octet(dim, head * capacity + pos, first);
+            for (octet, v) in self.v[v_at..].iter_mut().step_by(TILE).zip(v.chunks_exact(LANES)) {
                 for (lane, v) in v.iter().enumerate() {
                     octet.set(lane, v * v_steps);
                 }
@@ -261,7 +274,7 @@ impl<O: Octet> Owned<O> {
                     v_scale = head.v_scales[(pos * dim + c) / BLOCK];
                 }
                 k.push(head.k[pos / LANES * dim + c].get(pos % LANES) * k_scale);
-                v.push(head.v[(pos * dim + c) / LANES].get(c % LANES) * v_scale);
+                v.push(head.v[v_octet(dim, pos, c)].get(c % LANES) * v_scale);
             }
         }
         [k, v]
@@ -276,143 +289,239 @@ fn steps(block: &[f32], scale: &mut f32) -> f32 {
     if most > 1e-30 { 127.0 / most } else { 0.0 }
 }
 
-/// One query row: `D` floats, the number of positions it sees, and where its result goes (`D` floats).
+/// One query row.
 pub struct Query<'a> {
-    /// The query.
-    pub q: &'a [f32],
-    /// Positions 0 to `seen` - 1 are attended to; at least 1.
-    pub seen: usize,
-    /// softmax(q Kᵀ / √D) V.
-    pub out: &'a mut [f32],
+    q: &'a [f32],
+    seen: usize,
+    out: &'a mut [f32],
+    /// The greatest score so far.
+    highest: f32,
+    /// Σ e^(score - highest) so far.
+    total: f32,
 }
 
-/// Computes all queries of one KV head.
-pub fn attend(level: Level, head: Head<'_>, queries: &mut [Query<'_>]) {
-    let dim = head.dim;
-    match head.cells {
-        Cells::F32(planes) => level.run(Attend { planes, dim, queries }),
-        Cells::F16(planes) => level.run(Attend { planes, dim, queries }),
-        Cells::Q8_0(planes) => level.run(Attend { planes, dim, queries }),
+impl<'a> Query<'a> {
+    /// A row `q` that attends to positions 0 to `seen` - 1, at least one; `out` becomes softmax(q Kᵀ / √D) V. Both are
+    /// `D` floats.
+    pub fn new(q: &'a [f32], seen: usize, out: &'a mut [f32]) -> Self {
+        out.fill(0.0);
+        Query { q, seen, out, highest: f32::NEG_INFINITY, total: 0.0 }
     }
 }
 
-struct Attend<'a, 'b, O> {
-    planes: Planes<'a, O>,
-    dim: usize,
-    queries: &'a mut [Query<'b>],
+/// Computes all queries of one KV head: tile by tile, and all of them on each, while it is in the L1 cache.
+pub fn attend(level: Level, head: Head<'_>, queries: &mut [Query<'_>]) {
+    let dim = head.dim;
+    let longest = queries.iter().map(|row| row.seen).max().unwrap_or(0);
+    let mut wide = [Vec::new(), Vec::new()];
+    for tile in 0..longest.div_ceil(TILE) {
+        match head.cells {
+            Cells::F32(planes) => on_tile(level, tile, planes.octets(dim, tile), queries),
+            // One pass widens as it reads; several share what was widened once.
+            Cells::F16(planes) if queries.len() <= TOGETHER => {
+                on_tile(level, tile, planes.octets(dim, tile), queries);
+            }
+            Cells::F16(planes) => {
+                on_tile(level, tile, planes.widened(level, dim, tile, &mut wide), queries);
+            }
+            Cells::Q8_0(planes) => {
+                on_tile(level, tile, planes.widened(level, dim, tile, &mut wide), queries);
+            }
+        }
+    }
+    for row in queries {
+        let total = row.total;
+        for out in row.out.iter_mut() {
+            *out /= total;
+        }
+    }
 }
 
-impl<O: Octet> Kernel for Attend<'_, '_, O> {
+fn on_tile<O: Octet>(level: Level, tile: usize, [k, v]: [&[O]; 2], queries: &mut [Query<'_>]) {
+    let base = tile * TILE;
+    for rows in queries.chunks_mut(TOGETHER) {
+        match rows.len() {
+            1 => level.run(Rows::<O, 1> { k, v, base, rows }),
+            2 => level.run(Rows::<O, 2> { k, v, base, rows }),
+            3 => level.run(Rows::<O, 3> { k, v, base, rows }),
+            _ => level.run(Rows::<O, 4> { k, v, base, rows }),
+        }
+    }
+}
+
+impl<'a, O: Octet> Planes<'a, O> {
+    /// K and V of a tile.
+    fn octets(self, dim: usize, tile: usize) -> [&'a [O]; 2] {
+        let octets = TILE * dim / LANES;
+        [&self.k[tile * octets..][..octets], &self.v[tile * octets..][..octets]]
+    }
+
+    /// K and V of a tile as floats.
+    fn widened(
+        self,
+        level: Level,
+        dim: usize,
+        tile: usize,
+        wide: &mut [Vec<[f32; 8]>; 2],
+    ) -> [&[[f32; 8]]; 2] {
+        level.run(Widen { planes: self, dim, tile, wide });
+        [&wide[0], &wide[1]]
+    }
+}
+
+/// Makes a tile's elements floats.
+struct Widen<'a, O> {
+    planes: Planes<'a, O>,
+    dim: usize,
+    tile: usize,
+    wide: &'a mut [Vec<[f32; 8]>; 2],
+}
+
+impl<O: Octet> Kernel for Widen<'_, O> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for rows in self.queries.chunks_mut(TOGETHER) {
-            match rows {
-                [a, b, c, d] => together(s, self.planes, self.dim, [a, b, c, d]),
-                [a, b, c] => together(s, self.planes, self.dim, [a, b, c]),
-                [a, b] => together(s, self.planes, self.dim, [a, b]),
-                [a] => together(s, self.planes, self.dim, [a]),
-                _ => {}
+        let Widen { planes, dim, tile, wide: [wide_k, wide_v] } = self;
+        let [k, v] = planes.octets(dim, tile);
+        wide_k.resize(k.len(), [0.0; 8]);
+        wide_v.resize(v.len(), [0.0; 8]);
+        let blocks = dim / BLOCK;
+        for (b, (k, wide)) in k.chunks_exact(BLOCK).zip(wide_k.chunks_exact_mut(BLOCK)).enumerate() {
+            let mut scale = s.splat(1.0);
+            if O::SCALED {
+                scale = s.load(&planes.k_scales[tile * TILE / LANES * blocks + b]);
+            }
+            for (k, wide) in k.iter().zip(wide) {
+                s.store(if O::SCALED { s.mul(k.load(s), scale) } else { k.load(s) }, wide);
+            }
+        }
+        for (chunk, (v, wide)) in v.chunks_exact(TILE).zip(wide_v.chunks_exact_mut(TILE)).enumerate() {
+            for (i, (v, wide)) in v.iter().zip(wide).enumerate() {
+                let mut v = v.load(s);
+                if O::SCALED {
+                    let at = (tile * TILE + i) * blocks + chunk / BLOCK_OCTETS;
+                    v = s.mul(v, s.splat(planes.v_scales[at]));
+                }
+                s.store(v, wide);
             }
         }
     }
 }
 
-#[inline(always)]
-fn together<S: Simd, O: Octet, const N: usize>(
-    s: S,
-    planes: Planes<'_, O>,
-    dim: usize,
-    rows: [&mut Query<'_>; N],
-) {
-    let scale = s.splat(1.0 / (dim as f32).sqrt());
-    let longest = rows.iter().map(|row| row.seen).max().unwrap_or(0);
-    let mut highest = [f32::NEG_INFINITY; N];
-    let mut total = [0.0; N];
-    let mut p = [[0.0; TILE]; N];
-    for base in (0..longest).step_by(TILE) {
-        let here = TILE.min(longest - base);
-        for panel in 0..here.div_ceil(LANES) {
-            let at = base / LANES + panel;
-            let k = &planes.k[at * dim..][..dim];
-            let mut sums = [s.splat(0.0); N];
-            for (d, k) in k.iter().enumerate() {
-                let mut k = k.load(s);
-                if O::SCALED {
-                    k = s.mul(k, s.load(&planes.k_scales[(at * dim + d) / BLOCK]));
-                }
-                for n in 0..N {
-                    sums[n] = s.mul_add(k, s.splat(rows[n].q[d]), sums[n]);
+/// `N` query rows on a tile. What a row gets does not depend on the others, nor on N.
+struct Rows<'a, 'b, O, const N: usize> {
+    /// (TILE / 8, D).
+    k: &'a [O],
+    /// (D / 8, TILE).
+    v: &'a [O],
+    /// The tile's first position.
+    base: usize,
+    /// N of them.
+    rows: &'a mut [Query<'b>],
+}
+
+impl<O: Octet, const N: usize> Kernel for Rows<'_, '_, O, N> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Rows { k, v, base, rows } = self;
+        let Some(rows) = rows.first_chunk_mut::<N>() else { return };
+        let dim = rows[0].q.len();
+        let mut here = 0;
+        for row in rows.iter() {
+            here = here.max(row.seen.saturating_sub(base).min(TILE));
+        }
+        if here == 0 {
+            return;
+        }
+        // Scores, then what they are as powers of e.
+        let mut p = [[0.0; TILE]; N];
+        // Of the rows side by side: one address, and nothing to check.
+        let mut factors = [[0.0; N]; TILE];
+        let scale = 1.0 / (dim as f32).sqrt();
+        for first in (0..dim).step_by(TILE) {
+            let width = TILE.min(dim - first);
+            for n in 0..N {
+                for (to, from) in factors.iter_mut().zip(&rows[n].q[first..first + width]) {
+                    to[n] = from * scale;
                 }
             }
-            for n in 0..N {
-                let to = &mut p[n].as_chunks_mut::<LANES>().0[panel];
-                s.store(s.mul(sums[n], scale), to);
+            for panel in 0..here.div_ceil(LANES) {
+                let mut sums = [s.splat(0.0); N];
+                for n in 0..N {
+                    sums[n] = s.load(&p[n].as_chunks().0[panel]);
+                }
+                let sums = add_products(s, &k[panel * dim + first..], &factors[..width], sums);
+                for n in 0..N {
+                    s.store(sums[n], &mut p[n].as_chunks_mut().0[panel]);
+                }
             }
         }
-        let mut correction = [1.0; N];
+        let mut corrections = [1.0; N];
         for n in 0..N {
-            let seen = rows[n].seen.saturating_sub(base).min(TILE);
-            if seen == 0 {
-                p[n].fill(0.0);
-                continue;
+            corrections[n] = soften(s, &mut p[n], rows[n].seen.saturating_sub(base), &mut rows[n]);
+            for (to, from) in factors.iter_mut().zip(&p[n]) {
+                to[n] = *from;
             }
-            // What lies beyond may be anything, NaN included.
-            p[n][seen..].fill(f32::NEG_INFINITY);
-            let tiles = p[n].as_chunks_mut::<LANES>().0;
-            let mut most = s.splat(highest[n]);
-            for p in tiles.iter() {
-                most = s.max(most, s.load(p));
-            }
-            let most = s.max_lane(most);
-            let moved = s.exp(s.splat(highest[n] - most));
-            correction[n] = if highest[n] == f32::NEG_INFINITY { 0.0 } else { first(s, moved) };
-            highest[n] = most;
-            let mut sum = s.splat(0.0);
-            for (j, p) in tiles.iter_mut().enumerate() {
-                let e = s.exp(s.sub(s.load(p), s.splat(most)));
-                s.store(e, p);
-                if (j + 1) * LANES > seen {
-                    p[seen.saturating_sub(j * LANES).min(LANES)..].fill(0.0);
-                }
-                sum = s.add(sum, s.load(p));
-            }
-            total[n] = total[n] * correction[n] + s.sum(sum);
         }
-        for chunk in 0..dim / LANES {
+        for (chunk, v) in v.chunks_exact(TILE).enumerate() {
             let mut sums = [s.splat(0.0); N];
-            if base > 0 {
-                for n in 0..N {
-                    let out = &rows[n].out.as_chunks::<LANES>().0[chunk];
-                    sums[n] = s.mul(s.load(out), s.splat(correction[n]));
-                }
-            }
-            for i in 0..here {
-                let at = (base + i) * dim / LANES + chunk;
-                let mut v = planes.v[at].load(s);
-                if O::SCALED {
-                    v = s.mul(v, s.splat(planes.v_scales[at / BLOCK_OCTETS]));
-                }
-                for n in 0..N {
-                    sums[n] = s.mul_add(v, s.splat(p[n][i]), sums[n]);
-                }
-            }
             for n in 0..N {
-                s.store(sums[n], &mut rows[n].out.as_chunks_mut::<LANES>().0[chunk]);
+                sums[n] = s.mul(s.load(&rows[n].out.as_chunks().0[chunk]), s.splat(corrections[n]));
             }
-        }
-    }
-    for (n, row) in rows.into_iter().enumerate() {
-        let divisor = s.splat(total[n]);
-        for out in row.out.as_chunks_mut::<LANES>().0 {
-            s.store(s.div(s.load(out), divisor), out);
+            let sums = add_products(s, v, &factors[..here], sums);
+            for n in 0..N {
+                s.store(sums[n], &mut rows[n].out.as_chunks_mut().0[chunk]);
+            }
         }
     }
 }
 
+/// sums\[n] += Σ octets\[i] · factors\[i]\[n], in this order.
 #[inline(always)]
-fn first<S: Simd>(s: S, a: S::F) -> f32 {
-    let mut lanes = [0.0; LANES];
-    s.store(a, &mut lanes);
-    lanes[0]
+fn add_products<S: Simd, O: Octet, const N: usize>(
+    s: S,
+    octets: &[O],
+    factors: &[[f32; N]],
+    mut sums: [S::F; N],
+) -> [S::F; N] {
+    for (octet, factors) in octets.iter().zip(factors) {
+        let octet = octet.load(s);
+        for n in 0..N {
+            sums[n] = s.mul_add(octet, s.splat(factors[n]), sums[n]);
+        }
+    }
+    sums
+}
+
+/// Makes e^(score - highest) of a tile's scores, of which the row sees the first ones. Returns what earlier sums are to be
+/// multiplied with.
+#[inline(always)]
+fn soften<S: Simd>(s: S, p: &mut [f32; TILE], seen: usize, row: &mut Query<'_>) -> f32 {
+    if seen == 0 {
+        p.fill(0.0);
+        return 1.0;
+    }
+    let seen = seen.min(TILE);
+    // What lies beyond may be anything, NaN included.
+    p[seen..].fill(f32::NEG_INFINITY);
+    let mut most = s.splat(row.highest);
+    for p in p.as_chunks().0 {
+        most = s.max(most, s.load(p));
+    }
+    let most = s.max_lane(most);
+    let mut moved = [0.0; LANES];
+    s.store(s.exp(s.splat(row.highest - most)), &mut moved);
+    let correction = if row.highest == f32::NEG_INFINITY { 0.0 } else { moved[0] };
+    for p in p.as_chunks_mut().0 {
+        s.store(s.exp(s.sub(s.load(p), s.splat(most))), p);
+    }
+    p[seen..].fill(0.0);
+    let mut sum = s.splat(0.0);
+    for p in p.as_chunks().0 {
+        sum = s.add(sum, s.load(p));
+    }
+    row.highest = most;
+    row.total = row.total * correction + s.sum(sum);
+    correction
 }

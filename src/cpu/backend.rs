@@ -325,7 +325,7 @@ impl CpuBackend {
                 let seen = pos + t + 1;
                 let rows = data[qkv.row_at(t)][..q_cols].chunks_exact(dim).zip(out.chunks_exact_mut(dim));
                 for (h, (q, out)) in rows.enumerate() {
-                    work[h / group].1.push(Query { q, seen, out });
+                    work[h / group].1.push(Query::new(q, seen, out));
                 }
             }
             self.team.attend(self.level, work);

@@ -9,7 +9,7 @@ use crate::ops::{
     check_conv, check_crop, check_norm, check_pixels, check_tile, check_weights,
 };
 
-use super::attention::{Cells, Head, Planes, Query, attend, k_floats, k_index};
+use super::attention::{Cells, Head, Planes, Query, attend, head_floats, k_index, v_index};
 use super::breath::Breath;
 use super::conv::{self, Before, Convolve, Packed, View, padded};
 use super::memory::{Account, Shared, floats};
@@ -232,17 +232,18 @@ impl CpuImages {
     /// Channels are whole vectors, so pictures are (positions, D) without padding.
     fn run_attention(&mut self, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], shape: ImageShape) {
         let (positions, dim) = (shape.pixels() as usize, shape.channels as usize);
-        let floats = k_floats(positions, dim);
-        self.ready.resize(floats.max(self.ready.len()), 0.0);
-        let panels = &mut self.ready[..floats];
-        for (pos, key) in k.chunks_exact(dim).take(positions).enumerate() {
-            for (c, &value) in key.iter().enumerate() {
-                panels[k_index(dim, pos, c)] = value;
+        let floats = head_floats(positions, dim);
+        self.ready.resize((2 * floats).max(self.ready.len()), 0.0);
+        let (keys, values) = self.ready[..2 * floats].split_at_mut(floats);
+        for (pos, (k, v)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).take(positions).enumerate() {
+            for (c, (&k, &v)) in k.iter().zip(v).enumerate() {
+                keys[k_index(dim, pos, c)] = k;
+                values[v_index(dim, pos, c)] = v;
             }
         }
         let rows = q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).take(positions);
-        let mut queries: Vec<Query<'_>> = rows.map(|(q, out)| Query { q, seen: positions, out }).collect();
-        let (k, v) = (panels.as_chunks().0, v.as_chunks().0);
+        let mut queries: Vec<Query<'_>> = rows.map(|(q, out)| Query::new(q, positions, out)).collect();
+        let (k, v) = (keys.as_chunks().0, values.as_chunks().0);
         let cells = Cells::F32(Planes { k, v, k_scales: &[], v_scales: &[] });
         attend(self.level, Head { cells, dim }, &mut queries);
     }
