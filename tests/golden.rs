@@ -63,8 +63,8 @@ fn the_real_model_on_the_gpu() {
     let bar = Bar {
         mean_kl: 1e-4,
         top1: 0.995,
-        alone: 24,
-        text: 24,
+        alone: 64,
+        text: REFERENCE_TEXT,
         noise: 5e-3,
         tie: 0.01,
         dispatches: Some(154),

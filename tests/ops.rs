@@ -67,7 +67,7 @@ variants! {
     gpu_two_pairs: "lanes4+pairs2/quads";
     gpu_one_lane: "lanes1+pairs2/rows";
     gpu_dot4: "lanes8+pairs1+dot4/dot4";
-    // F16's products are f32 in every decoding variant, so this has subgroups without f16 as well.
+    gpu_subgroups: "lanes4+pairs1+subgroups/memory";
     gpu_subgroups_half: "lanes4+pairs1+subgroups+f16/f16";
 }
 
