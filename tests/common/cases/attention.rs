@@ -73,12 +73,11 @@ async fn check_attention<R: Rig>(shape: HeadShape, batch: Batch, count: usize, p
     let shown: Vec<usize> = (0..width).step_by(if width > 1024 { 13 } else { 1 }).collect();
     let segment = Segment { dtype: DType::F32, rows: shown.len() as u64 };
     let identity = s.backend.weight("identity", width as u64, &[segment], 1).unwrap();
-    for (row, element) in shown.iter().enumerate() {
-        let mut line = vec![0f32; width];
-        line[*element] = 1.0;
-        let bytes: Vec<u8> = line.iter().flat_map(|v| v.to_le_bytes()).collect();
-        s.backend.upload_rows(&identity, row as u64, &bytes).unwrap();
+    let mut bytes = vec![0u8; shown.len() * width * 4];
+    for (row, element) in bytes.chunks_exact_mut(width * 4).zip(&shown) {
+        row[element * 4..][..4].copy_from_slice(&1f32.to_le_bytes());
     }
+    s.backend.upload_rows(&identity, 0, &bytes).unwrap();
     let (x, layout) = s.output(count, shown.len());
     let mut raw = vec![GUARD; (count + 1) * layout.stride];
     for row in raw.chunks_exact_mut(layout.stride).take(count) {
