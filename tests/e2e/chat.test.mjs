@@ -54,15 +54,11 @@ test("the CPU computes, with every core, and the page says why", { timeout: PATI
   assert.match(note, /hardware acceleration/);
 });
 
-test("an answer streams in, and it is right", { timeout: PATIENCE }, async () => {
+test("an answer is right, and says how fast it came", { timeout: PATIENCE }, async () => {
   await chat.set({ temperature: 0, maxTokens: 64 });
-  await watch(chat.page);
   const text = await chat.ask(FRANCE);
-  const { lengths } = await watched(chat.page);
-  console.log(`answer: ${JSON.stringify(text)}, shown in ${lengths.length} steps`);
+  console.log(`answer: ${JSON.stringify(text)}`);
   assert.match(text, /Paris/);
-  assert.ok(lengths.length >= 3, `the text arrived in steps: ${lengths}`);
-  assert.deepEqual(lengths, [...lengths].sort((a, b) => a - b), "the text only grows");
   assert.equal(await chat.get("error").count(), 0);
   assert.match(await chat.get("status").innerText(), /tokens\/s/);
 });
@@ -74,6 +70,18 @@ test("a second turn knows the first", { timeout: PATIENCE }, async () => {
   assert.equal(await chat.get("message-user").count(), 2);
   assert.equal(await chat.get("message-assistant").count(), 2);
   await picture("conversation");
+});
+
+// Eight tokens may come within two frames of the page, so this takes an answer of many.
+test("an answer streams in: it is shown in steps while more of it is made", { timeout: PATIENCE }, async () => {
+  await chat.set({ maxTokens: 256 });
+  await watch(chat.page);
+  const text = await chat.ask("Write a long story about a river and a bridge.");
+  const { lengths, early } = await watched(chat.page);
+  console.log(`${text.length} characters, shown in ${lengths.length} steps, ${early} of them while streaming`);
+  assert.ok(text.length > 200, text);
+  assert.ok(early >= 10, `${early} steps while streaming: ${lengths}`);
+  assert.deepEqual(lengths, [...lengths].sort((a, b) => a - b), "the text only grows");
 });
 
 test("Stop stops, and the page answers clicks meanwhile", { timeout: 2 * PATIENCE }, async () => {

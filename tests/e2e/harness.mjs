@@ -200,26 +200,33 @@ export function countPipelines() {
 /** Watches the newest answer and the frames; runs inside the page. */
 export async function watch(page) {
   await page.evaluate(() => {
-    const seen = { lengths: [], gaps: [], stop: false };
+    const seen = { lengths: [], early: 0, gaps: [], stop: false };
     window.__watch = seen;
     let last = performance.now();
+    let newest = null;
     const frame = (now) => {
       seen.gaps.push(now - last);
       last = now;
-      const text = [...document.querySelectorAll('[data-testid="message-assistant"] .body')].at(-1)?.textContent ?? "";
-      if (text.length !== (seen.lengths.at(-1) ?? 0)) seen.lengths.push(text.length);
+      const answer = [...document.querySelectorAll('[data-testid="message-assistant"]')].at(-1);
+      if (answer !== newest) Object.assign(seen, { lengths: [], early: 0 });
+      newest = answer;
+      const text = answer?.querySelector(".body").textContent ?? "";
+      if (text.length !== (seen.lengths.at(-1) ?? 0)) {
+        seen.lengths.push(text.length);
+        if (answer.dataset.state === "streaming") seen.early += 1;
+      }
       if (!seen.stop) requestAnimationFrame(frame);
     };
     requestAnimationFrame(frame);
   });
 }
 
-/** What was seen: how the text grew, and the gaps between frames in milliseconds. */
+/** What was seen: how the text grew, how often while the answer was being made, and the gaps between frames in milliseconds. */
 export async function watched(page) {
-  const { lengths, gaps } = await page.evaluate(() => {
+  const { lengths, early, gaps } = await page.evaluate(() => {
     window.__watch.stop = true;
     return window.__watch;
   });
   const sorted = gaps.slice(1).sort((a, b) => a - b);
-  return { lengths, frames: sorted.length, median: sorted[sorted.length >> 1], worst: sorted.at(-1) };
+  return { lengths, early, frames: sorted.length, median: sorted[sorted.length >> 1], worst: sorted.at(-1) };
 }
