@@ -56,9 +56,12 @@ test("the CPU computes, with every core, and the page says why", { timeout: PATI
 
 test("an answer is right, and says how fast it came", { timeout: PATIENCE }, async () => {
   await chat.set({ temperature: 0, maxTokens: 64 });
+  await watch(chat.page);
   const text = await chat.ask(FRANCE);
-  console.log(`answer: ${JSON.stringify(text)}`);
+  const { lengths } = await watched(chat.page);
+  console.log(`answer: ${JSON.stringify(text)}, shown in ${lengths.length} steps`);
   assert.match(text, /Paris/);
+  assert.deepEqual(lengths, [...lengths].sort((a, b) => a - b), "the text only grows");
   assert.equal(await chat.get("error").count(), 0);
   assert.match(await chat.get("status").innerText(), /tokens\/s/);
 });
