@@ -1,0 +1,34 @@
+// The link to a sample: a seed and a variety in the page's address. Whoever made the link wrote them, so they are checked.
+
+/** What the page draws from. */
+export interface Draw {
+  seed: number;
+  variety: number;
+}
+
+/** Samples take the seeds that follow as well. */
+export const MOST_SEED = Number.MAX_SAFE_INTEGER - 1000;
+export const VARIETY = { most: 1.5, usual: 0.8 };
+
+/** The draw that the address asks for. `refused` says which part cannot be used. */
+export function requestedDraw(query: string): Partial<Draw> & { refused?: string } {
+  const asked = new URLSearchParams(query);
+  const read = (name: string, most: number, pattern: RegExp) => {
+    const text = asked.get(name);
+    if (text === null) return undefined;
+    const value = pattern.test(text) ? Number(text) : NaN;
+    return value <= most ? value : text.slice(0, 40);
+  };
+  const seed = read("seed", MOST_SEED, /^\d{1,16}$/);
+  const variety = read("variety", VARIETY.most, /^\d(\.\d{1,2})?$/);
+  if (typeof seed === "string") return { refused: `the address asks for the seed ${JSON.stringify(seed)}, and a seed is a whole number from 0 to ${MOST_SEED}` };
+  if (typeof variety === "string") return { refused: `the address asks for the variety ${JSON.stringify(variety)}, and it goes from 0 to ${VARIETY.most}` };
+  return { ...(seed === undefined ? {} : { seed }), ...(variety === undefined ? {} : { variety }) };
+}
+
+/** The address under which this page begins with that sample. */
+export function linkTo({ seed, variety }: Draw): string {
+  const link = new URL(location.pathname, location.origin);
+  link.search = new URLSearchParams({ seed: String(seed), variety: String(variety) }).toString();
+  return link.href;
+}
