@@ -65,7 +65,7 @@ export async function readPicture(source: PictureSource, scale: number, maxSide:
   }
   try {
     if (!isImageData(source)) return await scaled(await bitmapOf(source), scale, maxSide);
-    const opaque = overWhite(source);
+    const opaque = await overWhite(source);
     if (fits(opaque, scale, maxSide)) return opaque;
     return await scaled(await createImageBitmap(imageData(opaque)), scale, maxSide);
   } catch (cause) {
@@ -128,7 +128,7 @@ function isImageData(source: PictureSource): source is ImageData {
 }
 
 /** Lays `ImageData` over white. Its alpha is not multiplied into its colours. */
-function overWhite(source: ImageData): WirePicture {
+async function overWhite(source: ImageData): Promise<WirePicture> {
   const { width, height, data } = source;
   if (data.length !== 4 * width * height) {
     const why = data.length === 0 ? "its buffer was transferred" : `${data.length} values for ${width} × ${height} pixels`;
@@ -136,7 +136,7 @@ function overWhite(source: ImageData): WirePicture {
   }
   const unit = data[Symbol.toStringTag] === "Uint8ClampedArray" ? 255 : 1;
   if (unit === 1 && data.some(Number.isNaN)) throw new EmberglassError("invalid-option", "the ImageData holds NaN");
-  const [colours, colourUnit] = (source.colorSpace ?? "srgb") === "srgb" ? [data, unit] : [srgbBytes(source, unit), 255];
+  const [colours, colourUnit] = (source.colorSpace ?? "srgb") === "srgb" ? [data, unit] : [await srgbBytes(source, unit), 255];
   const share = (value: number | undefined, of: number) => Math.min(1, Math.max(0, (value ?? 0) / of));
   const rgba = new Uint8ClampedArray(data.length);
   for (let i = 0; i < data.length; i += 4) {
@@ -149,13 +149,15 @@ function overWhite(source: ImageData): WirePicture {
 }
 
 /** The colours as sRGB bytes. The alpha becomes opaque: a canvas would multiply it into the colours and lose bits. */
-function srgbBytes(source: ImageData & { readonly pixelFormat?: string }, opaque: number): Uint8ClampedArray {
+async function srgbBytes(source: ImageData & { readonly pixelFormat?: string }, opaque: number): Promise<Uint8ClampedArray> {
   const { width, height, colorSpace, pixelFormat } = source;
   const values = source.data.slice();
   for (let i = 3; i < values.length; i += 4) values[i] = opaque;
   const settings = { colorSpace, ...(pixelFormat === undefined ? {} : { pixelFormat }) };
+  const bitmap = await createImageBitmap(new ImageData(values, width, height, settings as ImageDataSettings));
   const context = context2d(width, height);
-  context.putImageData(new ImageData(values, width, height, settings as ImageDataSettings), 0, 0);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
   return context.getImageData(0, 0, width, height).data;
 }
 
@@ -163,14 +165,15 @@ function srgbBytes(source: ImageData & { readonly pixelFormat?: string }, opaque
 function unreadable(source: unknown, cause: unknown): EmberglassError {
   const kind = Object.prototype.toString.call(source).slice(8, -1);
   const { name, message } = cause instanceof Error || cause instanceof DOMException ? cause : { name: "", message: String(cause) };
-  const hint =
-    name === "SecurityError"
-      ? "It comes from another origin, which does not let pages read it (CORS)"
-      : source instanceof Blob && source.type.startsWith("image/svg")
-        ? "An SVG file has no pixels: draw it onto a canvas of the size you want"
-        : name === "InvalidStateError"
-          ? "It may be empty, broken, closed, transferred or not loaded yet"
-          : undefined;
   const text = `the picture (${kind}) could not be read: ${message}`;
-  return new EmberglassError("invalid-option", hint === undefined ? text : `${text} ${hint}`, { cause });
+  return new EmberglassError("invalid-option", `${text} ${hint(source, name)}`.trimEnd(), { cause });
+}
+
+function hint(source: unknown, name: string): string {
+  if (name === "SecurityError") return "It comes from another origin, which does not let pages read it (CORS)";
+  if (source instanceof Blob) {
+    if (source.type.startsWith("image/svg")) return "An SVG file has no pixels: draw it onto a canvas of the size you want";
+    return "The file may be broken, or of a kind that this browser does not read";
+  }
+  return name === "InvalidStateError" ? "It may be empty, broken, closed, transferred or not loaded yet" : "";
 }

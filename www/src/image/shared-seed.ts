@@ -15,7 +15,7 @@ export function requestedDraw(query: string): Partial<Draw> & { refused?: string
   const asked = new URLSearchParams(query);
   const read = (name: string, most: number, pattern: RegExp) => {
     const text = asked.get(name);
-    if (text === null) return undefined;
+    if (text === null || text === "") return undefined;
     const value = pattern.test(text) ? Number(text) : NaN;
     return value <= most ? value : text.slice(0, 40);
   };
