@@ -118,7 +118,7 @@ async function sample(): Promise<void> {
     const message = `A seed is a whole number from 0 to ${MOST_SEED}.`;
     showError({ code: "invalid-option", message }, [], { title: "This is no seed" });
   } else if (vae) {
-    await computing.run("Sampling", (running) => samples.draw(vae, draw, running), (thrown) => report(thrown, "Sampling failed"));
+    await compute("Sampling", "Sampling failed", (running) => samples.draw(vae, draw, running));
   }
 }
 
@@ -148,9 +148,16 @@ async function open(files: File[]): Promise<void> {
   else if (!vae) refuse(["There is no model yet. Open its weights first."]);
   else if (found.kind === "picture") {
     if (!vae.info.encodes) refuse(["This model has no encoder, so it cannot take pictures in."]);
-    else await computing.run("Encoding and decoding", (running) => roundTrip(vae, found.file, running), (thrown) => report(thrown, "This picture could not be encoded and decoded"));
+    else await compute("Encoding and decoding", "This picture could not be encoded and decoded", (running) => roundTrip(vae, found.file, running));
   } else if (!vae.info.decodes) refuse(["This model has no decoder, so it cannot show latents."]);
-  else await computing.run("Decoding", (running) => showLatents(vae, found.file.name, found.latents, running), (thrown) => report(thrown, "These latents could not be decoded"));
+  else {
+    const show = (running: Running) => showLatents(vae, found.file.name, found.latents, running);
+    await compute("Decoding", "These latents could not be decoded", show);
+  }
+}
+
+function compute(what: string, failure: string, work: (running: Running) => Promise<void>): Promise<void> {
+  return computing.run(what, work, (thrown) => report(thrown, failure));
 }
 
 function refuse(message: (string | Node)[]): void {

@@ -21,8 +21,11 @@ export function requestedDraw(query: string): Partial<Draw> & { refused?: string
   };
   const seed = read("seed", MOST_SEED, /^\d{1,16}$/);
   const variety = read("variety", VARIETY.most, /^\d(\.\d{1,2})?$/);
-  if (typeof seed === "string") return { refused: `the address asks for the seed ${JSON.stringify(seed)}, and a seed is a whole number from 0 to ${MOST_SEED}` };
-  if (typeof variety === "string") return { refused: `the address asks for the variety ${JSON.stringify(variety)}, and it goes from 0 to ${VARIETY.most}` };
+  const refuse = (what: string, text: string, range: string) => ({
+    refused: `the address asks for the ${what} ${JSON.stringify(text)}, and it is ${range}`,
+  });
+  if (typeof seed === "string") return refuse("seed", seed, `a whole number from 0 to ${MOST_SEED}`);
+  if (typeof variety === "string") return refuse("variety", variety, `a number from 0 to ${VARIETY.most}`);
   return { ...(seed === undefined ? {} : { seed }), ...(variety === undefined ? {} : { variety }) };
 }
 
