@@ -4,7 +4,7 @@ import { announce } from "../announcer.js";
 import { clearError, showError } from "../banner.js";
 import { copyText } from "../clipboard.js";
 import { requestedDevice } from "../device-choice.js";
-import { need } from "../dom.js";
+import { el, need } from "../dom.js";
 import { bytes, seconds } from "../format.js";
 import { nameElement } from "../names.js";
 import { draw } from "./canvas.js";
@@ -92,9 +92,8 @@ function showModel({ info }: ImageDecoder, name: string, isOwn: boolean): void {
   for (const id of ["trip", "opened", "chosen"]) need(id).hidden = true;
   const { decodes, encodes, hasPrior, device } = info;
   const where = device.kind === "webgpu" ? `GPU (${device.adapter})` : "CPU";
-  const parts = [info.architecture, `${info.latentChannels} channels, ${info.scale}× smaller sides`, bytes(info.weightBytes), where];
-  need("model").replaceChildren(nameElement(name), ` · ${parts.join(" · ")}`);
-  need("model").title = device.reason;
+  const parts = ["", info.architecture, `${info.latentChannels} channels, ${info.scale}× smaller sides`, bytes(info.weightBytes), ""];
+  need("model").replaceChildren(nameElement(name), parts.join(" · "), el("span", { title: device.reason }, where));
   need("sampling").hidden = !(decodes && hasPrior);
   need("no-samples").hidden = decodes && hasPrior;
   need("no-samples-why").textContent = decodes

@@ -1,5 +1,6 @@
 // The grid of samples. Two of them are A and B, for what is below.
 import type { ImageDecoder, Latents } from "emberglass";
+import { announce } from "../announcer.js";
 import { el, need } from "../dom.js";
 import { draw } from "./canvas.js";
 import type { Draw } from "./shared-seed.js";
@@ -40,6 +41,7 @@ export class Samples {
       signal.throwIfAborted();
       this.#add({ seed: seed + i, latents, image });
     }
+    announce(`${COUNT} samples`);
   }
 
   #add(sample: Sample): void {
