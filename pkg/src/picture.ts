@@ -99,7 +99,7 @@ async function scaled(bitmap: ImageBitmap, scale: number, maxSide: number): Prom
   }
 }
 
-/** `createImageBitmap` ignores the rotation of a video's frame, and `drawImage` follows it. */
+/** `createImageBitmap` squeezes a rotated frame of a video into its sides before the rotation; `drawImage` does not. */
 function bitmapOf(source: Exclude<PictureSource, ImageData>): Promise<ImageBitmap> | ImageBitmap {
   const [width, height] = frameSize(source);
   // Without a frame `drawImage` draws nothing and says nothing; the error is the other's.

@@ -59,7 +59,7 @@ export class LoadPanel {
       return;
     }
     this.#root.replaceChildren(
-      el("p", { class: "asked" }, "This link asks to load ", el("strong", {}, nameElement(offer.name)), " from ", el("strong", {}, nameElement(offer.askedHost)), "."),
+      el("p", { class: "asked" }, "This link asks to load “", el("strong", {}, nameElement(offer.name)), "” from ", el("strong", {}, nameElement(offer.askedHost)), "."),
       el(
         "div",
         { class: "row" },

@@ -17,6 +17,8 @@ export function visible(text: string): string {
 
 /** A name, apart from the text around it: its letters change no direction outside. */
 export function nameElement(name: string): HTMLElement {
-  const shown = visible(name.replaceAll("\n", " "));
-  return el("bdi", { class: "name" }, shown.length <= LONGEST ? shown : `${shown.slice(0, LONGEST - 20)}…${shown.slice(-19)}`);
+  // By characters, since half of one is none.
+  const shown = [...visible(name.replaceAll("\n", " "))];
+  if (shown.length > LONGEST) shown.splice(LONGEST - 20, shown.length - LONGEST + 1, "…");
+  return el("bdi", { class: "name" }, shown.join(""));
 }

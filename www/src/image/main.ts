@@ -37,10 +37,9 @@ pictureActions("sample-actions", "sample A", () => {
 });
 need("again").addEventListener("click", () => {
   seedField.valueAsNumber = anySeed();
-  void sample();
+  sampleAgain();
 });
-seedField.addEventListener("change", () => void sample());
-varietyField.addEventListener("change", () => void sample());
+for (const field of [seedField, varietyField]) field.addEventListener("change", sampleAgain);
 need("copy-link").addEventListener("click", ({ currentTarget }) => void copyLink(currentTarget as HTMLElement));
 
 seedField.max = String(MOST_SEED);
@@ -74,7 +73,10 @@ async function load(source: ModelSource, name: string, isOwn = false): Promise<v
     },
     (thrown) => report(thrown, "The model could not be loaded"),
   );
-  if (!next) return;
+  if (!next) {
+    if (!loaded) need("model").textContent = "No model is loaded. Open weights, or reload the page.";
+    return;
+  }
   // Only now: a file that is refused costs nothing that was there.
   const before = loaded?.vae;
   computing.cancel();
@@ -108,6 +110,11 @@ function showModel({ info }: ImageDecoder, name: string, isOwn: boolean): void {
 function drawn(): Draw | undefined {
   const [seed, variety] = [seedField.valueAsNumber, varietyField.valueAsNumber];
   return Number.isSafeInteger(seed) && seed >= 0 && seed <= MOST_SEED ? { seed, variety } : undefined;
+}
+
+function sampleAgain(): void {
+  clearError();
+  void sample();
 }
 
 async function sample(): Promise<void> {

@@ -76,6 +76,6 @@ function saved(blob: Blob, name: string): string {
 
 /** A file's name without its ending, and without what a name on a disk cannot have. */
 export function stem(name: string): string {
-  const bare = visible(name).replace(/\.[^.]*$/, "").replace(/[\\/:*?"<>|[\]\s]+/g, "-").slice(0, 60);
-  return bare === "" ? "picture" : bare;
+  const bare = visible(name).replace(/\.[^.]*$/, "").replace(/[\\/:*?"<>|[\]\s]+/g, "-");
+  return bare === "" ? "picture" : [...bare].slice(0, 60).join("");
 }

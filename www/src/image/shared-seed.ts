@@ -20,12 +20,13 @@ export function requestedDraw(query: string): Partial<Draw> & { refused?: string
     return value <= most ? value : text.slice(0, 40);
   };
   const seed = read("seed", MOST_SEED, /^\d{1,16}$/);
-  const variety = read("variety", VARIETY.most, /^\d(\.\d{1,2})?$/);
+  // In steps, as the slider has them.
+  const variety = read("variety", VARIETY.most, /^\d(\.\d[05]?)?$/);
   const refuse = (what: string, text: string, range: string) => ({
     refused: `the address asks for the ${what} ${JSON.stringify(text)}, and it is ${range}`,
   });
   if (typeof seed === "string") return refuse("seed", seed, `a whole number from 0 to ${MOST_SEED}`);
-  if (typeof variety === "string") return refuse("variety", variety, `a number from 0 to ${VARIETY.most}`);
+  if (typeof variety === "string") return refuse("variety", variety, `a number from 0 to ${VARIETY.most} in steps of 0.05`);
   return { ...(seed === undefined ? {} : { seed }), ...(variety === undefined ? {} : { variety }) };
 }
 
