@@ -102,14 +102,14 @@ async function scaled(bitmap: ImageBitmap, scale: number, maxSide: number): Prom
 /** `createImageBitmap` squeezes a rotated frame of a video into its sides before the rotation; `drawImage` does not. */
 function bitmapOf(source: Exclude<PictureSource, ImageData>): Promise<ImageBitmap> | ImageBitmap {
   const [width, height] = frameSize(source);
-  // Without a frame `drawImage` draws nothing and says nothing; the error is the other's.
+  // Without a frame `drawImage` draws nothing and `createImageBitmap` gives an error.
   if (width === 0 || height === 0) return createImageBitmap(source);
   const context = context2d(width, height);
   context.drawImage(source as HTMLVideoElement | VideoFrame, 0, 0, width, height);
   return context.canvas.transferToImageBitmap();
 }
 
-/** Of a video; zeros for anything else, and while there is no frame. */
+/** The size of a video's frame; zeros for anything else, and while there is no frame. */
 function frameSize(source: Exclude<PictureSource, ImageData>): [width: number, height: number] {
   if (typeof VideoFrame !== "undefined" && source instanceof VideoFrame) return [source.displayWidth, source.displayHeight];
   if (typeof HTMLVideoElement === "undefined" || !(source instanceof HTMLVideoElement)) return [0, 0];
@@ -122,10 +122,13 @@ function context2d(width: number, height: number): OffscreenCanvasRenderingConte
   return context;
 }
 
-/** Also one of another window, of which `instanceof` knows nothing. */
+/** Whether it is `ImageData` or looks like it. `instanceof` would miss one of another window. */
 function isImageData(source: PictureSource): source is ImageData {
   return typeof source === "object" && source !== null && "data" in source && ArrayBuffer.isView(source.data);
 }
+
+/** The value of a full colour or alpha, by the kind of array. */
+const UNITS: Record<string, number> = { Uint8ClampedArray: 255, Float16Array: 1, Float32Array: 1 };
 
 /** Lays `ImageData` over white. Its alpha is not multiplied into its colours. */
 async function overWhite(source: ImageData): Promise<WirePicture> {
@@ -134,7 +137,11 @@ async function overWhite(source: ImageData): Promise<WirePicture> {
     const why = data.length === 0 ? "its buffer was transferred" : `${data.length} values for ${width} × ${height} pixels`;
     throw new EmberglassError("invalid-option", `the ImageData has no pixels to read: ${why}`);
   }
-  const unit = data[Symbol.toStringTag] === "Uint8ClampedArray" ? 255 : 1;
+  const unit = UNITS[data[Symbol.toStringTag]];
+  if (unit === undefined) {
+    const known = Object.keys(UNITS).join(", ");
+    throw new EmberglassError("invalid-option", `the ImageData holds a ${data[Symbol.toStringTag]}, not one of ${known}`);
+  }
   if (unit === 1 && data.some(Number.isNaN)) throw new EmberglassError("invalid-option", "the ImageData holds NaN");
   const [colours, colourUnit] = (source.colorSpace ?? "srgb") === "srgb" ? [data, unit] : [await srgbBytes(source, unit), 255];
   const share = (value: number | undefined, of: number) => Math.min(1, Math.max(0, (value ?? 0) / of));

@@ -228,7 +228,7 @@ test("a picture goes in with its memory budget, and tiles are told", async () =>
 });
 
 /** The bytes that the engine gets of `ImageData` with these values, its sides multiples of 8. Node has no `ImageData`. */
-async function encoded(width: number, height: number, data: Uint8ClampedArray | Float32Array, maxSide?: number): Promise<Uint8Array> {
+async function encoded(width: number, height: number, data: Uint8ClampedArray | Uint8Array | Float32Array, maxSide?: number): Promise<Uint8Array> {
   let seen: Uint8Array | undefined;
   const { vae } = await open({
     image: {
@@ -270,6 +270,7 @@ test("what is no picture, and sides that cannot be, are errors that name it", as
   const gone = await rejects(encoded(8, 8, new Uint8ClampedArray(0)), "invalid-option");
   assert.match(gone.message, /ImageData.*buffer was transferred/);
   assert.match((await rejects(encoded(8, 8, new Uint8ClampedArray(8)), "invalid-option")).message, /8 values for 8 × 8 pixels/);
+  assert.match((await rejects(encoded(8, 8, new Uint8Array(256)), "invalid-option")).message, /holds a Uint8Array/);
   const white = new Uint8ClampedArray(256).fill(255);
   for (const maxSide of [7, 0, -1, NaN, "512" as unknown as number]) {
     assert.match((await rejects(encoded(8, 8, white, maxSide), "invalid-option")).message, /maxSide = .* at least 8/);

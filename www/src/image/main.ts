@@ -48,11 +48,11 @@ seedField.valueAsNumber = asked.seed ?? anySeed();
 varietyField.valueAsNumber = asked.variety ?? VARIETY.usual;
 const unusable = [refused, asked.refused].filter((part) => part !== undefined);
 if (unusable.length > 0) {
-  showError({ code: "invalid-option", message: unusable.join("; ") }, [], { title: "The address asks for what there is not" });
+  showError({ code: "invalid-option", message: unusable.join("; ") }, [], { title: "This address asks for something that does not exist" });
 }
 void load(OWN.address, OWN.name, true);
 
-/** Small enough to be told on the phone. */
+/** Short enough to read out to somebody. */
 function anySeed(): number {
   return Math.floor(Math.random() * 1e6);
 }
@@ -122,7 +122,7 @@ async function sample(): Promise<void> {
   const draw = drawn();
   if (!draw) {
     const message = `A seed is a whole number from 0 to ${MOST_SEED}.`;
-    showError({ code: "invalid-option", message }, [], { title: "This is no seed" });
+    showError({ code: "invalid-option", message }, [], { title: "This is not a seed" });
   } else if (vae) {
     await compute("Sampling", "Sampling failed", (running) => samples.draw(vae, draw, running));
   }
@@ -133,7 +133,7 @@ function choose(a: Sample, b: Sample): void {
   chosen = a;
   need("chosen").hidden = false;
   need("chosen-text").textContent = `Sample A has the seed ${a.seed}.`;
-  need<HTMLInputElement>("link").value = linkTo({ seed: a.seed, variety: varietyField.valueAsNumber });
+  need<HTMLInputElement>("link").value = linkTo(a);
   void walk.show(loaded.vae, a, b).catch((thrown: unknown) => report(thrown, "The picture could not be decoded"));
 }
 
@@ -151,7 +151,7 @@ async function open(files: File[]): Promise<void> {
   if (!found) return;
   if (found.kind === "refused") refuse([nameElement(found.file.name), ` ${found.why}`]);
   else if (found.kind === "weights") await load({ shards: found.files }, found.files.map(({ name }) => name).join(", "));
-  else if (!vae) refuse(["There is no model yet. Open its weights first."]);
+  else if (!vae) refuse([loading.state ? "The model is still loading. Try again once it is there." : "There is no model yet. Open its weights first."]);
   else if (found.kind === "picture") {
     if (!vae.info.encodes) refuse(["This model has no encoder, so it cannot take pictures in."]);
     else await compute("Encoding and decoding", "This picture could not be encoded and decoded", (running) => roundTrip(vae, found.file, running));

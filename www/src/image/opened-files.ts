@@ -1,6 +1,7 @@
 // Files that the visitor opens or drops: a picture, a model's weights, or latents.
 import { type Latents, readLatents } from "emberglass";
 import { need } from "../dom.js";
+import { droppedFiles, pickedFiles } from "../file-drop.js";
 
 export type Opened =
   | { kind: "picture"; file: File }
@@ -35,39 +36,15 @@ export async function sorted(files: File[]): Promise<Opened> {
   return first && latents ? { kind: "latents", file: first, latents } : { kind: "weights", files };
 }
 
-/** Wires the file pickers and dropping onto the page. */
+/** Wires the file pickers, their buttons, and dropping onto the page. */
 export function openFiles(onFiles: (files: File[]) => void): void {
   for (const [button, input] of [
     ["open-files", "files"],
     ["open-latents", "files"],
     ["open-picture", "picture-file"],
   ] as const) {
-    need(button).addEventListener("click", () => need<HTMLInputElement>(input).click());
+    need(button).addEventListener("click", () => need(input).click());
   }
-  for (const input of ["files", "picture-file"]) {
-    const picker = need<HTMLInputElement>(input);
-    picker.addEventListener("change", () => {
-      const files = [...(picker.files ?? [])];
-      // So that choosing the same file again is a change.
-      picker.value = "";
-      if (files.length > 0) onFiles(files);
-    });
-  }
-  const overlay = need("drop");
-  const hasFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
-  addEventListener("dragover", (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    overlay.hidden = false;
-  });
-  addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) overlay.hidden = true;
-  });
-  addEventListener("drop", (event) => {
-    overlay.hidden = true;
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    const files = [...(event.dataTransfer?.files ?? [])];
-    if (files.length > 0) onFiles(files);
-  });
+  for (const input of ["files", "picture-file"]) pickedFiles(input, onFiles);
+  droppedFiles(onFiles);
 }

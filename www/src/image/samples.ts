@@ -8,8 +8,7 @@ import type { Running } from "./tasks.js";
 
 const COUNT = 12;
 
-export interface Sample {
-  seed: number;
+export interface Sample extends Draw {
   latents: Latents;
   image: ImageData;
 }
@@ -39,7 +38,7 @@ export class Samples {
       const latents = await vae.sample(seed + i, { spread: variety, signal });
       const { image } = await vae.decode(latents, { signal });
       signal.throwIfAborted();
-      this.#add({ seed: seed + i, latents, image });
+      this.#add({ seed: seed + i, variety, latents, image });
     }
     announce(`${COUNT} samples`);
   }
@@ -66,7 +65,8 @@ export class Samples {
   #label(): void {
     const [a, b] = this.#chosen;
     for (const [i, { button }] of this.#all.entries()) {
-      const role = i === a ? "A" : i === b ? "B" : undefined;
+      // One sample alone is neither A nor B: those are still the former ones.
+      const role = this.#all.length < 2 ? undefined : i === a ? "A" : i === b ? "B" : undefined;
       button.setAttribute("aria-pressed", String(role !== undefined));
       button.setAttribute("aria-label", `Sample ${i + 1}${role === undefined ? "" : `, chosen as ${role}`}`);
       if (role === undefined) button.removeAttribute("data-role");
