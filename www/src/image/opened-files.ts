@@ -11,7 +11,7 @@ export type Opened =
   | { kind: "refused"; file: File; why: string };
 
 const OTHERS: [pattern: RegExp, why: string][] = [
-  [/\.gguf$/i, "is a language model’s. The chat page opens those."],
+  [/\.gguf$/i, "is a language model. The chat page opens those."],
   [/\.(pth|pt|ckpt|bin)$/i, "may be weights of PyTorch. This page reads weights as .safetensors."],
   [/\.json$/i, "tells of a model. Open it together with the model’s .safetensors."],
 ];

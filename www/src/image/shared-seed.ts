@@ -6,8 +6,7 @@ export interface Draw {
   variety: number;
 }
 
-/** Samples take the seeds that follow as well. */
-export const MOST_SEED = Number.MAX_SAFE_INTEGER - 1000;
+export const MOST_SEED = 999_999_999;
 export const VARIETY = { most: 1.5, usual: 0.8 };
 
 /** The draw that the address asks for. `refused` says which part cannot be used. */
@@ -19,7 +18,7 @@ export function requestedDraw(query: string): Partial<Draw> & { refused?: string
     const value = pattern.test(text) ? Number(text) : NaN;
     return value <= most ? value : text.slice(0, 40);
   };
-  const seed = read("seed", MOST_SEED, /^\d{1,16}$/);
+  const seed = read("seed", MOST_SEED, /^\d{1,9}$/);
   // In steps, as the slider has them.
   const variety = read("variety", VARIETY.most, /^\d(\.\d[05]?)?$/);
   const refuse = (what: string, text: string, range: string) => ({
