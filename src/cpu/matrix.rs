@@ -264,7 +264,9 @@ fn blocks<S: Simd, B: Blocks, const N: usize>(s: S, panel: &[u8], x: [&[B::X]; N
         let minima = if affine { s.load_f16(bytes_at::<16>(block, 16)) } else { scales };
         for n in 0..N {
             let (scale, sum, count) = at[n].sums();
-            let ints = if B::ZERO == 0 { ints[n] } else { s.add_i32(ints[n], s.splat_i32(-B::ZERO * count)) };
+            // The count may be any number if an activation is not finite, and the scale is not finite then.
+            let middle = s.splat_i32(count.wrapping_mul(-B::ZERO));
+            let ints = if B::ZERO == 0 { ints[n] } else { s.add_i32(ints[n], middle) };
             sums[n] = s.mul_add(s.to_floats(ints), s.mul(scales, s.splat(scale)), sums[n]);
             if affine {
                 sums[n] = s.mul_add(minima, s.splat(sum), sums[n]);

@@ -17,10 +17,11 @@ mod fetch;
 
 pub use gguf::{Directory, TensorInfo, read_directory};
 pub use http::{Failure, Head, StreamSource, Transport};
-pub use metadata::{Metadata, StringArray};
+pub use metadata::{Metadata, StringArray, Value};
 pub use safetensors::{FloatTensor, FloatTensors};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
+pub(crate) use source::read_growing;
 pub use source::{ByteSource, LocalFuture, SliceSource};
 
 #[cfg(target_arch = "wasm32")]
