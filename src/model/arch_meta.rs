@@ -202,7 +202,7 @@ mod tests {
         let count = ("count", Value::Unsigned(3));
         assert_eq!(finished(&[count.clone()], &["count"]), Ok(()));
         let error = finished(&[count], &["counts"]).unwrap_err();
-        assert_eq!(error.to_string(), "the model uses toy.count = 3, which is not supported");
+        assert!(error.to_string().contains("toy.count = 3"), "{error}");
         assert_eq!(error.code(), "unsupported-model");
     }
 

@@ -39,6 +39,9 @@ fn shapes(dtype: DType) -> Vec<(usize, usize)> {
     }
 }
 
+/// Floats, nibbles and bytes: they stand for all types where nothing depends on the type, as biases and row pairs.
+const FORMATS: [DType; 3] = [DType::F16, DType::Q4_1, DType::Q8_0];
+
 const BATCHES: [(Batch, usize); 6] = [
     (Batch::One, 1),
     (Batch::Few, 3),

@@ -3,7 +3,7 @@
 use emberglass::DType;
 use emberglass::ops::{Batch, HeadShape, Norm, RopePairs};
 
-use super::{BATCHES, EPS, INPUTS, Inputs, Setup, heads, shapes, step};
+use super::{BATCHES, EPS, FORMATS, INPUTS, Inputs, Setup, heads, shapes, step};
 use crate::common::compare::GUARD;
 use crate::common::rig::Rig;
 use crate::reference::{Sum, project as oracle};
@@ -15,7 +15,8 @@ pub async fn project_add<R: Rig>(dtype: DType) {
             for inputs in INPUTS {
                 let mut s = Setup::<R>::new((cols * 1000 + rows) as u64).await;
                 let w = s.matrix(cols, &[(dtype, rows)], 1, inputs);
-                let (bias, biases) = s.bias(rows, (rows + count) % 2 == 0);
+                let biased = FORMATS.contains(&dtype) && (rows + count) % 2 == 0;
+                let (bias, biases) = s.bias(rows, biased);
                 let (h, h_rows) = s.input(count, cols, inputs);
                 let (x, layout) = s.output(count, rows);
                 // The residual itself, with guards left round it.
@@ -51,7 +52,7 @@ pub async fn gate_up<R: Rig>(dtype: DType) {
             for inputs in INPUTS {
                 check_gate_up::<R>([dtype, dtype], (cols, half), (batch, count), inputs).await;
                 // Odd and even numbers of rows.
-                if index >= 2 {
+                if index >= 2 && FORMATS.contains(&dtype) {
                     check_gate_up::<R>([dtype, other], (cols, half), (batch, count), inputs).await;
                 }
             }
@@ -67,7 +68,8 @@ async fn check_gate_up<R: Rig>(
 ) {
     let mut s = Setup::<R>::new((cols * 1000 + half + 1) as u64).await;
     let w = s.matrix(cols, &dtypes.map(|dtype| (dtype, half)), half as u32, inputs);
-    let (bias, biases) = s.bias(2 * half, (half + count) % 2 == 0);
+    let biased = FORMATS.contains(&dtypes[0]) && (half + count) % 2 == 0;
+    let (bias, biases) = s.bias(2 * half, biased);
     let n = s.normed(count, cols, inputs);
     let (h, layout) = s.output(count, half);
     let mut want = Vec::new();
@@ -111,8 +113,7 @@ pub async fn qkv<R: Rig>(dtype: DType) {
         (HeadShape { rope_dim: 16, ..heads(4, 2, 64, 9) }, true, dtype),
         (heads(2, 2, 32, 9), true, DType::Q8_0),
     ];
-    // How pairs lie does not depend on the type: floats, nibbles and bytes stand for all.
-    if [DType::F16, DType::Q4_1, DType::Q8_0].contains(&dtype) {
+    if FORMATS.contains(&dtype) {
         let halves = HeadShape { pairs: RopePairs::Halves, ..heads(4, 2, 64, 9) };
         // All of a head, a part that heads are a multiple of, parts that they are none of, a single pair.
         shapes.extend([(64, false), (16, true), (48, false), (6, false), (2, true)].map(
