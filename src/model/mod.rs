@@ -1,6 +1,9 @@
 //! Architectures, one file each: Config + Weights + State, and a forward pass that reads like the
 //! paper. Everything is recorded into plans once; [`LanguageModel`] is what the engine runs.
 
+// A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 mod arch_meta;
 pub mod image;
 mod layout;

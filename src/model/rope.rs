@@ -84,6 +84,7 @@ impl Rope {
             for pos in first..positions.min(first.saturating_add(PIECE)) {
                 for frequency in &frequencies {
                     let (sin, cos) = (f64::from(pos) * frequency).sin_cos();
+                    #[allow(clippy::cast_possible_truncation)] // a number of modest size, rounded
                     turns.extend([cos, sin].map(|turn| (turn * f64::from(self.magnitude)) as f32));
                 }
             }

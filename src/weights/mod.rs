@@ -4,6 +4,9 @@
 //! [`Metadata`] and, for every tensor, the byte range to upload. No tensor data passes through here
 //! and no GPU type is named here.
 
+// A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 pub mod gguf;
 mod http;
 pub mod metadata;

@@ -85,6 +85,12 @@ fn single(word: u64) -> f32 {
     f32::from_le_bytes([a, b, c, d])
 }
 
+/// The f32 nearest to the double whose bits these are.
+#[allow(clippy::cast_possible_truncation)] // infinite beyond the range of f32
+fn nearest(word: u64) -> f32 {
+    f64::from_bits(word) as f32
+}
+
 /// The low `bytes` bytes of `value` as a two's complement number.
 fn sign_extend(value: u64, bytes: u8) -> i64 {
     let shift = 64 - 8 * u32::from(bytes);
@@ -119,7 +125,7 @@ async fn read_array(reader: &mut Reader<'_>, key: &str) -> Result<Value> {
     let words = raw.chunks_exact(bytes.into()).map(widened);
     Ok(match kind {
         6 => Value::Floats(words.map(single).collect()),
-        12 => Value::Floats(words.map(|word| f64::from_bits(word) as f32).collect()),
+        12 => Value::Floats(words.map(nearest).collect()),
         _ => {
             let signed = matches!(kind, 1 | 3 | 5 | 11);
             let number = |word| match signed {
