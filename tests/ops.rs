@@ -103,6 +103,13 @@ fn split_vocabulary() {
     pollster::block_on(cases::split_vocabulary());
 }
 
+#[test]
+fn misuse_is_refused() {
+    let () = choose(DEFAULT);
+    pollster::block_on(cases::misuse::too_much_for_the_gpu());
+    pollster::block_on(cases::misuse::too_little_for_the_cpu());
+}
+
 /// Pipelines, which natively are never on their way for long.
 macro_rules! pipelines {
     ($($name:ident),*) => {

@@ -4,6 +4,7 @@
 mod attention;
 mod embed;
 pub mod image;
+pub mod misuse;
 pub mod pipelines;
 mod project;
 mod sample;
