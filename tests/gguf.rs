@@ -409,7 +409,7 @@ fn shards_that_do_not_fit_are_refused() {
         };
         let architecture = key("general.architecture", 8, &string("llama"));
         let other = key(louder, 8, &string("x"));
-        let first = with(0, "a", &[architecture.clone()]);
+        let first = with(0, "a", std::slice::from_ref(&architecture));
         refused(vec![first.clone(), with(1, "b", &[other])], &format!("file 2 has another {louder}"));
         assert!(read_all(vec![first, with(1, "b", &[architecture])]).is_ok());
     }

@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_key_that_nobody_read_is_named() {
         let count = ("count", Value::Unsigned(3));
-        assert_eq!(finished(&[count.clone()], &["count"]), Ok(()));
+        assert_eq!(finished(std::slice::from_ref(&count), &["count"]), Ok(()));
         let error = finished(&[count], &["counts"]).unwrap_err();
         assert!(error.to_string().contains("toy.count = 3"), "{error}");
         assert_eq!(error.code(), "unsupported-model");
