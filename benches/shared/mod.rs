@@ -126,14 +126,14 @@ async fn case<B: Backend>(
     for _ in 0..copies {
         let weight = backend.weight("weight", u64::from(columns), &segment(rows), 1).unwrap();
         backend.upload_rows(&weight, 0, &bytes).unwrap();
-        backend.project_add(&x, &weight, &out, batch).unwrap();
+        backend.project_add(&x, &weight, None, &out, batch).unwrap();
         plans.push(backend.finish());
         weights.push(weight);
         backend.settle("uploading").await.unwrap();
     }
     let step = Step { pos: 0, count, row: 0, counter: 0 };
     backend.compiled("uploading").await.unwrap();
-    backend.set_tokens(&(0..count).rev().collect::<Vec<_>>());
+    backend.set_tokens(&(0..count).rev().collect::<Vec<_>>()).unwrap();
     backend.run(&[&embed, &plans[0]], step).unwrap();
     let bytes = bytes.len() as u64 * copies;
     Case { backend, plans, out, step, bytes, shape: (dtype, columns, rows, batch), _held: (x, weights) }

@@ -17,7 +17,9 @@ use crate::image_engine::{DecodeEvent, DecodeOptions, Decoded, ImageModel, Laten
 use crate::model::Progress;
 use crate::ops::{GpuImages, ImageBackend, Precision};
 
-use super::{DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, wish};
+use super::{
+    DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, whole_u32, wish,
+};
 
 /// Unless the caller says otherwise, the pictures inside a network take no more than this.
 const MEMORY: f64 = 268_435_456.0;
@@ -303,7 +305,7 @@ impl WasmImageModel {
         signal: &AbortSignal,
     ) -> Result<JsValue> {
         let request: DecodeRequest = from_js("request", request)?;
-        let side = |value| whole("latents", value, f64::from(u16::MAX)).map(|v| v as u32);
+        let side = |value| whole_u32("latents", value, u32::from(u16::MAX));
         let (channels, height, width) =
             (side(request.channels)?, side(request.height)?, side(request.width)?);
         let memory = whole("memoryBytes", request.memory_bytes.unwrap_or(MEMORY), MAX_SAFE)?;

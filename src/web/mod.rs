@@ -1,6 +1,9 @@
 //! TOKENS and PIXELS → JavaScript: the only `#[wasm_bindgen]` surface, used by `pkg/src/worker.ts` alone.
 //! Thin: it turns plain objects into options and results into plain objects.
 
+// A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 mod image;
 mod text;
 
@@ -77,9 +80,15 @@ fn from_js<T: for<'de> Deserialize<'de>>(what: &'static str, value: JsValue) -> 
 /// A JavaScript number that has to be a whole one of at least 0.
 fn whole(option: &'static str, value: f64, most: f64) -> Result<u64> {
     if value.fract() == 0.0 && (0.0..=most).contains(&value) {
+        #[allow(clippy::cast_possible_truncation)] // whole, and no more than most
         return Ok(value as u64);
     }
     Err(Error::InvalidOption { option, value: value.to_string(), range: "a whole number of at least 0" })
+}
+
+/// [`whole`] of 32 bits.
+fn whole_u32(option: &'static str, value: f64, most: u32) -> Result<u32> {
+    whole(option, value, f64::from(most)).map(|number| u32::try_from(number).unwrap_or(most))
 }
 
 /// `Number.MAX_SAFE_INTEGER`.

@@ -18,7 +18,9 @@ use crate::ops::{Backend, GpuBackend, KvType};
 use crate::text::{Message, Sampling, Special};
 use crate::weights::read_directory;
 
-use super::{DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, wish};
+use super::{
+    DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, whole_u32, wish,
+};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -59,7 +61,7 @@ impl LoadOptions {
     fn threads(&self) -> Result<usize> {
         match self.threads {
             None => Ok(1),
-            Some(n) => match whole("threads", n, 33.0)? {
+            Some(n) => match whole_u32("threads", n, 33)? {
                 0 => Ok(1),
                 n => Ok(n as usize),
             },
@@ -103,7 +105,7 @@ impl Request {
         };
         let usual = Sampling::default();
         let count = |option, value: Option<f64>, usual: u32| match value {
-            Some(value) => whole(option, value, f64::from(u32::MAX)).map(|v| v as u32),
+            Some(value) => whole_u32(option, value, u32::MAX),
             None => Ok(usual),
         };
         let mut logit_bias = Vec::new();
@@ -128,11 +130,13 @@ impl Request {
             logit_bias,
             seed: match self.seed {
                 Some(seed) => whole("seed", seed, MAX_SAFE)?,
+                #[allow(clippy::cast_possible_truncation)] // below 2^32
                 None => (js_sys::Math::random() * 4_294_967_296.0) as u64,
             },
         };
         let max_tokens = match self.max_tokens {
-            Some(n) => Some(whole("maxTokens", n, MAX_SAFE)? as usize),
+            // More than an address can count is as good as no end.
+            Some(n) => Some(usize::try_from(whole("maxTokens", n, MAX_SAFE)?).unwrap_or(usize::MAX)),
             None => None,
         };
         Ok((prompt, GenerateOptions { sampling, max_tokens, stop: self.stop, ignore_end: false }))
@@ -334,8 +338,7 @@ async fn load(
     let (wish, threads, bits) =
         (wish(options.device.as_deref())?, options.threads()?, options.activation_bits()?);
     let kv = options.kv()?;
-    let draft_tokens =
-        whole("draftTokens", options.draft_tokens.unwrap_or(0.0), f64::from(MAX_DRAFTS))? as u32;
+    let draft_tokens = whole_u32("draftTokens", options.draft_tokens.unwrap_or(0.0), MAX_DRAFTS)?;
     let mut sources = open_sources(&source, signal)?;
     let tell = |phase, loaded, total| tell(on_progress, signal, phase, loaded, total);
     tell("header", 0, 0)?;
@@ -417,7 +420,9 @@ async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (Team, Optio
 }
 
 async fn spawned(spawn: &Function, count: usize) -> std::result::Result<SharedArrayBuffer, JsValue> {
-    let promise = spawn.call2(&JsValue::NULL, &(count as u32).into(), &cpu::SHARED_BYTES.into())?;
+    #[allow(clippy::cast_possible_truncation)] // at most 33
+    let count = count as u32;
+    let promise = spawn.call2(&JsValue::NULL, &count.into(), &cpu::SHARED_BYTES.into())?;
     JsFuture::from(promise.dyn_into::<Promise>()?).await?.dyn_into()
 }
 

@@ -117,6 +117,7 @@ impl Transport for FetchTransport {
         })
     }
 
+    #[allow(clippy::cast_possible_truncation)] // an address has 32 bits here
     fn copy(&self, from: usize, to: &mut [u8]) {
         let from = from as u32;
         self.chunk.subarray(from, from + to.len() as u32).copy_to(to);
@@ -194,6 +195,7 @@ impl BlobSource {
         BlobSource { name: name.into(), blob, signal }
     }
 
+    #[allow(clippy::cast_possible_truncation)] // a whole number of bytes
     fn length(&self) -> u64 {
         self.blob.size() as u64
     }
