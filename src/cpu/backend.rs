@@ -140,7 +140,7 @@ pub struct CpuBackend {
     sampling: Option<Sampling>,
     scratch: Scratch,
     traffic: Traffic,
-    breath: super::breath::Breath,
+    breath: crate::breath::Breath,
 }
 
 impl CpuBackend {
@@ -158,7 +158,7 @@ impl CpuBackend {
             sampling: None,
             scratch: Scratch::default(),
             traffic: Traffic::default(),
-            breath: super::breath::Breath::default(),
+            breath: crate::breath::Breath::default(),
         }
     }
 

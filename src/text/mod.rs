@@ -1,6 +1,8 @@
 //! Text ↔ tokens: the tokenizer and the chat template, both from the file's own metadata,
 //! the CPU's part of sampling, and drafts of what may follow.
 
+mod automaton;
+mod byte_level;
 mod bytes;
 mod category;
 mod clock;
@@ -8,6 +10,7 @@ mod drafts;
 mod pretokenizer;
 mod pycompat;
 mod sampler;
+mod special;
 mod spm;
 mod stop;
 pub mod template;
@@ -18,4 +21,4 @@ pub use drafts::Drafter;
 pub use sampler::Sampling;
 pub use stop::{Passed, StopFilter};
 pub use template::{ChatTemplate, Message};
-pub use tokenizer::{Segment, Special, StreamDecoder, Tokenizer};
+pub use tokenizer::{MAX_TEXT_BYTES, Segment, Special, StreamDecoder, Tokenizer};

@@ -66,7 +66,7 @@ impl Sampling {
         check("topP", self.top_p, "0 to 1", (0.0..=1.0).contains(&self.top_p))?;
         check("minP", self.min_p, "0 to 1", (0.0..=1.0).contains(&self.min_p))?;
         let r = self.repetition_penalty;
-        check("repetitionPenalty", r, "above 0, at most 100", r > 0.0 && r <= 100.0)?;
+        check("repetitionPenalty", r, "above 0, at most 100", (f32::MIN_POSITIVE..=100.0).contains(&r))?;
         for (option, value) in
             [("presencePenalty", self.presence_penalty), ("frequencyPenalty", self.frequency_penalty)]
         {
@@ -78,10 +78,28 @@ impl Sampling {
         Ok(())
     }
 
-    /// Whether the most probable token is taken without a draw.
+    /// Checks the options that depend on the number of tokens.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a bias of a token that there is not, or that forbids every token.
+    pub fn check_vocabulary(&self, tokens: usize) -> Result<()> {
+        let bad = |value: String, range| Err(Error::InvalidOption { option: "logitBias", value, range });
+        if let Some((id, _)) = self.logit_bias.iter().find(|(id, _)| *id as usize >= tokens) {
+            return bad(format!("for token {id}"), "ids below the vocabulary size");
+        }
+        let forbidden = self.logit_bias.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY);
+        let forbidden: std::collections::BTreeSet<u32> = forbidden.map(|(id, _)| *id).collect();
+        if forbidden.len() == tokens {
+            return bad("-Infinity for every token".to_owned(), "at least one token must stay allowed");
+        }
+        Ok(())
+    }
+
+    /// Whether the most probable token is taken without a draw. A temperature too small for a normal
+    /// number counts as 0: GPUs take it for that.
     #[must_use]
     pub fn is_greedy(&self) -> bool {
-        self.temperature == 0.0 || self.top_k == 1
+        self.temperature < f32::MIN_POSITIVE || self.top_k == 1
     }
 
     /// Whether bias or penalties change the logits.
@@ -111,7 +129,7 @@ impl Sampling {
             top_k: if self.is_greedy() { 1 } else { self.top_k.clamp(1, MAX_TOP_K) },
             top_p: self.top_p,
             min_p: self.min_p,
-            temperature: self.temperature,
+            temperature: if self.is_greedy() { 0.0 } else { self.temperature },
             seed: self.seed,
             repetition: self.repetition_penalty,
             presence: self.presence_penalty,
@@ -121,7 +139,7 @@ impl Sampling {
     }
 
     /// Draws token number `counter` of a generation from all logits, on the CPU. `recent` are the
-    /// tokens so far.
+    /// tokens so far. [`crate::ops::NO_TOKEN`] if there is no candidate.
     #[must_use]
     pub fn draw(&self, logits: &mut [f32], recent: &[u32], counter: u32) -> u32 {
         let params = SampleParams { top_k: self.top_k, ..self.params(u32::MAX) };

@@ -16,8 +16,9 @@ use minijinja::{Environment, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::text::special::{Match, Piece};
 use crate::text::tokenizer::{Segment, Tokenizer};
-use crate::text::vocab::{Match, Piece, Vocab};
+use crate::text::vocab::Vocab;
 use crate::text::{clock, pycompat};
 use crate::weights::Metadata;
 
@@ -263,13 +264,14 @@ impl<'v> Shield<'v> {
     fn protect(&self, text: &str) -> String {
         // The template may trim the end before it appends something.
         let trimmed = text.trim_end();
+        let starts: HashSet<usize> = self.vocab.special.control_starts(text).into_iter().collect();
         let mut result = String::with_capacity(text.len());
         for (at, c) in text.char_indices() {
             let mark = self.marks.iter().find(|(first, _)| *first == c);
             let begins = || {
                 let special = &self.vocab.special;
                 let rest = trimmed.get(at..).unwrap_or_default();
-                special.at_start(&text.as_bytes()[at..], Match::Control).is_some()
+                starts.contains(&at)
                     || (rest.len() < self.longest
                         && special.control_texts().any(|control| control.starts_with(rest)))
             };
