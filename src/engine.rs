@@ -678,3 +678,39 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{SliceSource, read_directory};
+
+    /// A header with one matrix of so many rows.
+    fn directory(name: &str, rows: u64) -> Directory {
+        let mut bytes = b"GGUF".to_vec();
+        bytes.extend(3u32.to_le_bytes());
+        for number in [1, 0, name.len() as u64] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(name.as_bytes());
+        bytes.extend(2u32.to_le_bytes());
+        bytes.extend([32, rows].iter().flat_map(|n| n.to_le_bytes()));
+        bytes.extend([0; 12]); // F32, at the beginning of the data
+        bytes.resize(bytes.len().next_multiple_of(32) + 128 * rows as usize, 0);
+        let source: Box<dyn ByteSource> = Box::new(SliceSource::new("test.gguf", bytes));
+        pollster::block_on(read_directory(&mut [source])).unwrap()
+    }
+
+    #[test]
+    fn rows_are_as_many_as_tokens() {
+        for name in ["token_embd.weight", "output.weight"] {
+            assert_eq!(check_rows(&directory(name, 262), 262), Ok(()));
+            for rows in [250, 320] {
+                let error = check_rows(&directory(name, rows), 262).unwrap_err();
+                assert_eq!(error.code(), "malformed");
+                let message = error.to_string();
+                let said = format!("{name} has {rows} rows, but the vocabulary has 262 tokens");
+                assert!(message.contains(&said), "{message}");
+            }
+        }
+    }
+}

@@ -212,5 +212,55 @@ mod tests {
         assert!(matches!(bad.validate(), Err(Error::InvalidOption { option: "topP", .. })));
         let bad = Sampling { temperature: -1.0, ..Default::default() };
         assert_eq!(bad.validate().unwrap_err().code(), "invalid-option");
+        // Every option of a number, with each that is out of its range.
+        type Set = fn(&mut Sampling, f32);
+        let options: [(&str, Set, &[f32]); 7] = [
+            ("temperature", |s, v| s.temperature = v, &[-1e-9, 101.0]),
+            ("topP", |s, v| s.top_p = v, &[-0.1, 1.1]),
+            ("minP", |s, v| s.min_p = v, &[-0.1, 1.1]),
+            ("repetitionPenalty", |s, v| s.repetition_penalty = v, &[0.0, 1e-40, -1.0, 101.0]),
+            ("presencePenalty", |s, v| s.presence_penalty = v, &[-101.0, 101.0]),
+            ("frequencyPenalty", |s, v| s.frequency_penalty = v, &[-101.0, 101.0]),
+            ("logitBias", |s, v| s.logit_bias = vec![(3, v)], &[]),
+        ];
+        for (name, set, values) in options {
+            let nonsense: &[f32] = if name == "logitBias" {
+                &[f32::NAN, f32::INFINITY]
+            } else {
+                &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]
+            };
+            for &value in values.iter().chain(nonsense) {
+                let mut sampling = Sampling::default();
+                set(&mut sampling, value);
+                let error = sampling.validate().unwrap_err();
+                assert!(matches!(error, Error::InvalidOption { option, .. } if option == name), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn biases_fit_the_vocabulary() {
+        let of = |logit_bias| Sampling { logit_bias, ..Default::default() }.check_vocabulary(3);
+        let forbid = |ids: &[u32]| ids.iter().map(|&id| (id, f32::NEG_INFINITY)).collect::<Vec<_>>();
+        assert!(of(vec![(2, 1.0)]).is_ok());
+        assert!(of(forbid(&[0, 2, 2])).is_ok());
+        assert!(of(vec![(3, 1.0)]).unwrap_err().to_string().contains("token 3"));
+        assert!(of(forbid(&[2, 1, 0])).unwrap_err().to_string().contains("every token"));
+    }
+
+    #[test]
+    fn all_of_the_vocabulary_is_drawn_from_with_infinite_logits() {
+        // `top_k` 0 has no twin on the GPU; tests/common/cases/sample.rs has the rest.
+        for (temperature, top_p, min_p) in [(1.0, 1.0, 0.0), (0.5, 0.9, 0.1), (100.0, 1.0, 1.0)] {
+            let open = Sampling { temperature, top_k: 0, top_p, min_p, seed: 3, ..Default::default() };
+            let (inf, nan) = (f32::INFINITY, f32::NAN);
+            assert_eq!(drawn(&open, &[1.0, inf, nan, 3e38, -inf], 50), [1; 50]);
+            let twice = drawn(&open, &[1.0, inf, nan, inf, -inf], 400);
+            let share = twice.iter().filter(|&&id| id == 1).count();
+            // Ten standard deviations of 400 fair draws.
+            assert!(twice.iter().all(|id| [1, 3].contains(id)) && (100..=300).contains(&share), "{share}");
+            assert_eq!(drawn(&open, &[nan, -inf, -5.0, nan], 50), [2; 50]);
+            assert_eq!(drawn(&open, &[nan, -inf], 1), [crate::ops::NO_TOKEN]);
+        }
     }
 }
