@@ -32,7 +32,9 @@ pub fn candidates(logits: &[f32], chain: &Chain) -> Vec<(u32, f64)> {
             *logit -= count * chain.frequency + chain.presence;
         }
     }
-    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    // No NaN is left; -0 is equal to 0.
+    let order = |a: f64, b: f64| b.partial_cmp(&a).unwrap_or(std::cmp::Ordering::Equal);
+    all.sort_by(|a, b| order(a.1, b.1).then(a.0.cmp(&b.0)));
     all.truncate(chain.top_k);
     let top = all[0].1;
     let weight = |l: f64, t: f64| if l == top { 1.0 } else { ((l - top) / t).exp() };
