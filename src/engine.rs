@@ -104,14 +104,14 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Cancelled before anything was computed.
-    fn aborted() -> Self {
+    /// One that has not begun.
+    fn empty(prompt: Vec<u32>, reused: usize, finish: Finish) -> Self {
         Generation {
             text: String::new(),
-            prompt: Vec::new(),
+            prompt,
             tokens: Vec::new(),
-            finish: Finish::Aborted,
-            reused: 0,
+            finish,
+            reused,
             prefill_ms: 0.0,
             first_token_ms: 0.0,
             decode_ms: 0.0,
@@ -329,7 +329,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         options.sampling.check_vocabulary(self.tokenizer.vocab_size())?;
         let filter = StopFilter::new(&options.stop)?;
         let prompt = match self.encode_slowly(prompt, &mut Pause::new(cancelled)).await {
-            Err(Error::Aborted) => return Ok(Generation::aborted()),
+            Err(Error::Aborted) => return Ok(Generation::empty(Vec::new(), 0, Finish::Aborted)),
             encoded => encoded?,
         };
         let context = self.model.facts.context_length as usize;
@@ -372,12 +372,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let limit = options.max_tokens.unwrap_or(usize::MAX);
         self.backend.set_sampling(&sampling.params(context), &sampling.logit_bias, prompt)?;
 
-        let mut generation = Generation {
-            prompt: prompt.to_vec(),
-            finish: Finish::Length,
-            reused: self.reuse(prompt),
-            ..Generation::aborted()
-        };
+        let mut generation = Generation::empty(prompt.to_vec(), self.reuse(prompt), Finish::Length);
         if limit == 0 {
             return Ok(generation);
         }

@@ -105,7 +105,7 @@ impl PreTokenizer {
         let Some((_, steps)) = NAMED.iter().find(|(names, _)| names.contains(&name)) else {
             let names = NAMED.iter().flat_map(|(names, _)| names.iter()).filter(|name| !name.is_empty());
             return Err(Error::UnsupportedTokenizer {
-                found: format!("pre-tokenizer {name}"),
+                found: format!("{name} (tokenizer.ggml.pre)"),
                 supported: names.copied().collect::<Vec<_>>().join(", "),
             });
         };

@@ -83,7 +83,7 @@ fn check_keys(metadata: &Metadata) -> Result<()> {
         let first = name.split('.').next().unwrap_or_default();
         if !KNOWN_KEYS.contains(&first) && !name.ends_with("_token_id") {
             return Err(Error::UnsupportedTokenizer {
-                found: format!("metadata {key}"),
+                found: format!("with metadata {key}"),
                 supported: format!("tokenizer.ggml. with {}", KNOWN_KEYS.join(", ")),
             });
         }

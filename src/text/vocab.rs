@@ -167,15 +167,21 @@ pub(crate) struct TextHash {
     shift: u64,
 }
 
+/// `number` modulo [`MODULUS`], by which 2^61 is 1.
+fn reduce(number: u128) -> u64 {
+    let folded = (number as u64 & MODULUS) + (number >> 61) as u64;
+    if folded >= MODULUS { folded - MODULUS } else { folded }
+}
+
 fn multiply(a: u64, b: u64) -> u64 {
-    (u128::from(a) * u128::from(b) % u128::from(MODULUS)) as u64
+    reduce(u128::from(a) * u128::from(b))
 }
 
 impl TextHash {
     /// The hash of this text and `next` behind it.
     pub(crate) fn then(self, next: TextHash) -> TextHash {
         TextHash {
-            value: (multiply(self.value, next.shift) + next.value) % MODULUS,
+            value: reduce(u128::from(multiply(self.value, next.shift)) + u128::from(next.value)),
             shift: multiply(self.shift, next.shift),
         }
     }
@@ -273,7 +279,8 @@ impl Vocab {
         let mut decoded = StringArray::default();
         let mut special = SpecialTokens::new(texts, &kinds);
         special.strip_after(metadata, texts, &kinds)?;
-        let mut longest = 1;
+        // A character, which the unknown token may stand for.
+        let mut longest = 4;
         let mut buffer = Vec::new();
         for (text, &kind) in texts.iter().zip(&kinds) {
             buffer.clear();
