@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use emberglass::error::Error;
-use emberglass::text::{MAX_TEXT_BYTES, Segment, Special, Tokenizer};
+use emberglass::text::{ChatTemplate, MAX_TEXT_BYTES, Message, Segment, Special, Tokenizer};
 use emberglass::weights::metadata::Value;
 use emberglass::weights::{Directory, FileSource, Metadata, read_directory};
 
@@ -726,6 +726,12 @@ fn cost_is_bounded_by_the_input() {
         let text = format!("{}{long}", "<".repeat(1500)).repeat(80);
         let ids = timed("overlapping special tokens", &tokenizer, &text, special);
         assert_eq!(ids.len(), 160);
+        let template = ChatTemplate::new(Some("{{ messages[0].content }}"), &tokenizer);
+        let start = Instant::now();
+        let segments = template.render(&[Message::new("user", &text)], true).unwrap();
+        assert_eq!(segments, [Segment::Text(text)]);
+        println!("a message full of special tokens: {:?}", start.elapsed());
+        assert!(start.elapsed() < limit, "rendering took {:?}", start.elapsed());
         timed("almost special tokens", &tokenizer, &("<".repeat(1999) + "!").repeat(250), special);
     }
 

@@ -175,6 +175,12 @@ impl Automaton {
         self.nodes[at as usize].length as usize
     }
 
+    /// Lengths of all ends of what was read that some string begins with, longest first.
+    pub(crate) fn begun(&self, State(at): State) -> impl Iterator<Item = usize> {
+        let prefixes = std::iter::successors(Some(at), |&at| Some(self.nodes[at as usize].fallback));
+        prefixes.take_while(|&at| at != ROOT).map(|at| self.pending(State(at)))
+    }
+
     /// The value of exactly this string.
     pub(crate) fn get(&self, string: impl IntoIterator<Item = u8>) -> Option<u32> {
         let mut at = ROOT;
@@ -214,8 +220,10 @@ mod tests {
             let longest = strings.iter().filter(ends).max_by_key(|s| s.len());
             let found = automaton.hit(state).map(|hit| strings[hit.value as usize]);
             assert_eq!(found, longest.copied(), "{}", &text[..end]);
-            let begun = (0..=end).find(|&at| strings.iter().any(|s| s.starts_with(&text[at..end])));
-            assert_eq!(automaton.pending(state), end - begun.unwrap(), "{}", &text[..end]);
+            let begins = |&length: &usize| strings.iter().any(|s| s.starts_with(&text[end - length..end]));
+            let begun: Vec<usize> = (1..=end).rev().filter(begins).collect();
+            assert_eq!(automaton.begun(state).collect::<Vec<_>>(), begun, "{}", &text[..end]);
+            assert_eq!(automaton.pending(state), begun.first().copied().unwrap_or(0));
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct SpecialTokens {
     user_defined: Automaton,
     control: Automaton,
     both: Automaton,
+    /// Control tokens again, not backwards.
+    control_forwards: Automaton,
     control_texts: Vec<Box<str>>,
     /// Tokens that take the white space after them, ascending.
     strip_after: Vec<u32>,
@@ -56,10 +58,12 @@ impl SpecialTokens {
         // Backwards, so that a search from the end of a text knows at each place which token begins there.
         let automaton = |which| Automaton::new(ids(which).map(|(text, id)| (text.iter().rev().copied(), id)));
         let control_texts = ids(Match::Control).filter(|(text, _)| !text.is_empty());
+        let forwards = ids(Match::Control).map(|(text, id)| (text.iter().copied(), id));
         SpecialTokens {
             user_defined: automaton(Match::UserDefined),
             control: automaton(Match::Control),
             both: automaton(Match::Both),
+            control_forwards: Automaton::new(forwards),
             control_texts: control_texts.map(|(text, _)| String::from_utf8_lossy(text).into()).collect(),
             strip_after: Vec::new(),
         }
@@ -121,9 +125,15 @@ impl SpecialTokens {
         self.control_texts.iter().map(AsRef::as_ref)
     }
 
-    /// Where control tokens begin in `text`, in bytes, descending; also such that lie inside others.
-    pub(crate) fn control_starts(&self, text: &str) -> Vec<usize> {
-        self.begun(text, Match::Control).into_iter().map(|(at, _)| at).collect()
+    /// Where control tokens begin in `text`, in bytes, in any order; also such that lie inside others, and
+    /// such of which only the beginning is there if the text ends after `end` bytes.
+    pub(crate) fn control_starts(&self, text: &str, end: usize) -> Vec<usize> {
+        let mut starts: Vec<usize> = self.begun(text, Match::Control).into_iter().map(|(at, _)| at).collect();
+        let automaton = &self.control_forwards;
+        let kept = text.get(..end).unwrap_or(text);
+        let state = kept.bytes().fold(State::default(), |state, byte| automaton.step(state, byte));
+        starts.extend(automaton.begun(state).map(|length| kept.len() - length));
+        starts
     }
 
     /// Each place where a token begins, descending, with the longest that begins there.
