@@ -166,7 +166,7 @@ pub async fn sample_infinite<R: Rig>() {
     let forbid_all: Vec<(u32, f32)> = (0..vocab as u32).map(|id| (id, -INFINITY)).collect();
     let forbid_most = [&forbid_all[..77], &forbid_all[78..]].concat();
     let biases: [&[(u32, f32)]; 5] =
-        [&[], &[(7, -INFINITY)], &[(600, f32::MAX), (600, f32::MAX)], &forbid_all, &forbid_most];
+        [&[], &[(7, -INFINITY)], &[(600, 5e37), (600, 5e37)], &forbid_all, &forbid_most];
     // For each: what all logits are at first, and then some.
     let rows: [(Option<f32>, &[(usize, f32)]); 9] = [
         (None, &[(7, INFINITY)]),
