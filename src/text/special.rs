@@ -73,7 +73,7 @@ impl SpecialTokens {
     /// space after them.
     ///
     /// # Errors
-    /// [`crate::Error::MissingMetadata`] if the name is no string.
+    /// [`crate::error::Error::MissingMetadata`] if the name is no string.
     pub(crate) fn strip_after(
         &mut self,
         metadata: &Metadata,
