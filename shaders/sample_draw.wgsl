@@ -20,43 +20,54 @@
 const WORKGROUP: u32 = 256u;
 const MAX_TOP_K: u32 = 128u;
 
-var<workgroup> values: array<f32, WORKGROUP>;
+var<workgroup> places: array<u32, WORKGROUP>;
 var<workgroup> ids: array<u32, WORKGROUP>;
-var<workgroup> top_values: array<f32, MAX_TOP_K>;
+var<workgroup> top_places: array<u32, MAX_TOP_K>;
 var<workgroup> top_ids: array<u32, MAX_TOP_K>;
 
-// Leaves the best candidate of all threads in values[0], ids[0].
-fn reduce_best(local: u32, value: f32, id: u32) {
+// Leaves the best candidate of all threads in places[0], ids[0].
+fn reduce_best(local: u32, place: u32, id: u32) {
   workgroupBarrier();
-  values[local] = value;
+  places[local] = place;
   ids[local] = id;
   for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
     workgroupBarrier();
-    if (local < half && beats(values[local + half], ids[local + half], values[local], ids[local])) {
-      values[local] = values[local + half];
+    if (local < half && beats(places[local + half], ids[local + half], places[local], ids[local])) {
+      places[local] = places[local + half];
       ids[local] = ids[local + half];
     }
   }
   workgroupBarrier();
 }
 
+// What candidate i weighs at a temperature, the best one 1. Beside infinity nothing else weighs anything.
+// Below exp(-200) an f32 is 0.
+fn weight(i: u32, temperature: f32) -> f32 {
+  if (top_places[i] == top_places[0]) {
+    return 1.0;
+  }
+  if (top_places[0] == INFINITE) {
+    return 0.0;
+  }
+  return exp(max((logit_of(top_places[i]) - logit_of(top_places[0])) / temperature, -200.0));
+}
+
 // top-p, min-p, temperature and the draw; one thread, at most 128 candidates.
 fn draw(counter: u32) -> u32 {
-  let highest = top_values[0];
   var count = 0u;
   var total = 0.0;
   for (var i = 0u; i < params.top_k; i++) {
     if (top_ids[i] == NO_ID) {
       break;
     }
-    total += exp(top_values[i] - highest);
+    total += weight(i, 1.0);
     count++;
   }
   var kept = count;
   if (params.top_p < 1.0) {
     var sum = 0.0;
     for (var i = 0u; i < count; i++) {
-      sum += exp(top_values[i] - highest);
+      sum += weight(i, 1.0);
       if (sum >= params.top_p * total) {
         kept = i + 1u;
         break;
@@ -64,9 +75,8 @@ fn draw(counter: u32) -> u32 {
     }
   }
   if (params.min_p > 0.0) {
-    let floor = highest + log(params.min_p);
     for (var i = 1u; i < kept; i++) {
-      if (top_values[i] < floor) {
+      if (weight(i, 1.0) < params.min_p) {
         kept = i;
         break;
       }
@@ -74,12 +84,12 @@ fn draw(counter: u32) -> u32 {
   }
   var weights = 0.0;
   for (var i = 0u; i < kept; i++) {
-    weights += exp((top_values[i] - highest) / params.temperature);
+    weights += weight(i, params.temperature);
   }
   let target_weight = uniform_random(params.seed_low, params.seed_high, counter) * weights;
   var sum = 0.0;
   for (var i = 0u; i < kept; i++) {
-    sum += exp((top_values[i] - highest) / params.temperature);
+    sum += weight(i, params.temperature);
     if (target_weight < sum) {
       return top_ids[i];
     }
@@ -95,38 +105,38 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let greedy = params.top_k == 1u || params.temperature <= 0.0;
   let rounds = select(params.top_k, 1u, greedy);
   for (var round = 0u; round < rounds; round++) {
-    var value = LOWEST;
+    var place = 0u;
     var id = NO_ID;
     for (var g = local; g < params.groups; g += WORKGROUP) {
       let candidate = best[best_at + g];
-      if (beats(bitcast<f32>(candidate.x), candidate.y, value, id)) {
-        value = bitcast<f32>(candidate.x);
+      if (beats(candidate.x, candidate.y, place, id)) {
+        place = candidate.x;
         id = candidate.y;
       }
     }
-    reduce_best(local, value, id);
-    let won_value = values[0];
+    reduce_best(local, place, id);
+    let won_place = places[0];
     let won_id = ids[0];
     if (local == 0u) {
-      top_values[round] = won_value;
+      top_places[round] = won_place;
       top_ids[round] = won_id;
     }
     if (round + 1u < rounds) {
       // The winner's group: its best among those after the winner in the order.
       let won = min(won_id, params.vocab - 1u) / params.group_size;
       let end = min((won + 1u) * params.group_size, params.vocab);
-      value = LOWEST;
+      place = 0u;
       id = NO_ID;
       for (var i = won * params.group_size + local; i < end; i += WORKGROUP) {
-        let candidate = logits[logits_at + i];
-        if (beats(won_value, won_id, candidate, i) && beats(candidate, i, value, id)) {
-          value = candidate;
+        let candidate = rank(logits[logits_at + i]);
+        if (beats(won_place, won_id, candidate, i) && candidate > place) {
+          place = candidate;
           id = i;
         }
       }
-      reduce_best(local, value, id);
+      reduce_best(local, place, id);
       if (local == 0u) {
-        best[best_at + won] = vec2<u32>(bitcast<u32>(values[0]), ids[0]);
+        best[best_at + won] = vec2<u32>(places[0], ids[0]);
       }
       storageBarrier();
     }
@@ -136,7 +146,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (!greedy) {
       id = draw(step.counter + row);
     }
-    id = min(id, params.vocab - 1u);
+    // NO_ID if there is no candidate.
     tokens[row] = id;
 #ifdef ADJUST
     if (params.window > 0u) {
@@ -146,7 +156,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         counts[old] -= 1u;
       }
       history[slot] = id;
-      counts[id] += 1u;
+      if (id < params.vocab) {
+        counts[id] += 1u;
+      }
     }
 #endif
   }

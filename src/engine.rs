@@ -1,12 +1,15 @@
 //! The loops: load, prefill, decode → TOKENS. Cancelling, KV prefix reuse, statistics.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use crate::breath::{Pause, at_once};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::model::{self, Facts, LanguageModel, Progress, Sizes};
-use crate::ops::{Backend, KvType, MAX_FEW, Step, Traffic};
-use crate::text::{ChatTemplate, Drafter, Message, Sampling, Special, StopFilter, Tokenizer};
+use crate::ops::{Backend, KvType, MAX_FEW, NO_TOKEN, Step, Traffic};
+use crate::text::tokenizer::{check_length, texts};
+use crate::text::{ChatTemplate, Drafter, Message, Sampling, StopFilter, Tokenizer};
 use crate::weights::{ByteSource, Directory};
 
 /// Most tokens of one prefill submit.
@@ -100,6 +103,26 @@ pub struct Generation {
     pub accepted: u64,
 }
 
+impl Generation {
+    /// One that has not begun.
+    fn empty(prompt: Vec<u32>, reused: usize, finish: Finish) -> Self {
+        Generation {
+            text: String::new(),
+            prompt,
+            tokens: Vec::new(),
+            finish,
+            reused,
+            prefill_ms: 0.0,
+            first_token_ms: 0.0,
+            decode_ms: 0.0,
+            decode_traffic: Traffic::default(),
+            decode_steps: 0,
+            drafted: 0,
+            accepted: 0,
+        }
+    }
+}
+
 /// A language model ready to generate.
 pub struct TextEngine<B: Backend> {
     backend: B,
@@ -154,6 +177,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         model::check(&directory)?;
         // Before the weights: a file whose text cannot be handled should not be downloaded first.
         let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;
+        check_rows(&directory, tokenizer.vocab_size())?;
         let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
         let sizes = Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens };
         let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
@@ -248,22 +272,29 @@ impl<B: Backend + 'static> TextEngine<B> {
     /// Token ids of a prompt, as [`TextEngine::generate`] would compute them.
     ///
     /// # Errors
-    /// Template and tokenizer errors; [`Error::EmptyPrompt`].
+    /// Template and tokenizer errors; [`Error::PromptTooLong`] and [`Error::TextTooLong`];
+    /// [`Error::EmptyPrompt`].
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        at_once(self.encode_slowly(prompt, &mut Pause::never()))
+    }
+
+    async fn encode_slowly(&self, prompt: &Prompt, pause: &mut Pause<'_>) -> Result<Vec<u32>> {
         let tokens = match prompt {
             Prompt::Messages(messages) => {
+                let all = messages.iter().flat_map(|m| [m.role.as_str(), m.content.as_str()]);
+                let bytes = all.clone().map(str::len).sum();
+                // A template may leave some of the text out, so only what it writes is sure to count.
+                if check_length(bytes).is_err() {
+                    self.check_fits(bytes, all)?;
+                    check_length(bytes)?;
+                }
                 let segments = self.template.render(messages, true)?;
-                self.tokenizer.encode_segments(&segments)?
+                self.check_fits(texts(&segments).map(str::len).sum(), texts(&segments))?;
+                self.tokenizer.encode_rendered(&segments, pause).await?
             }
             Prompt::Text(text) => {
-                let mut tokens = self.tokenizer.encode(text, Special::Parse)?;
-                if self.tokenizer.add_bos()
-                    && let Some(bos) = self.tokenizer.bos()
-                    && tokens.first() != Some(&bos)
-                {
-                    tokens.insert(0, bos);
-                }
-                tokens
+                self.check_fits(text.len(), [text.as_str()].into_iter())?;
+                self.tokenizer.encode_prompt(text, pause).await?
             }
             Prompt::Tokens(tokens) => {
                 let vocab = self.model.facts.vocab_size;
@@ -278,6 +309,17 @@ impl<B: Backend + 'static> TextEngine<B> {
             }
         };
         if tokens.is_empty() { Err(Error::EmptyPrompt) } else { Ok(tokens) }
+    }
+
+    /// Refuses texts, of so many bytes together, that cannot fit the context even if all of their tokens
+    /// are the longest of the vocabulary.
+    fn check_fits<'t>(&self, bytes: usize, texts: impl Iterator<Item = &'t str>) -> Result<()> {
+        let context_length = self.model.facts.context_length as usize;
+        let least_tokens = self.tokenizer.fewest_tokens(texts);
+        match least_tokens >= context_length {
+            true => Err(Error::PromptTooLong { bytes, least_tokens, context_length }),
+            false => Ok(()),
+        }
     }
 
     /// Continues a prompt. `piece` gets every piece of text as soon as it is whole; `cancelled` is
@@ -295,22 +337,35 @@ impl<B: Backend + 'static> TextEngine<B> {
     ) -> Result<Generation> {
         let started = now_ms();
         options.sampling.validate()?;
-        let prompt = self.encode(prompt)?;
+        options.sampling.check_vocabulary(self.tokenizer.vocab_size())?;
+        let filter = StopFilter::new(&options.stop)?;
+        let prompt = match self.encode_slowly(prompt, &mut Pause::new(cancelled)).await {
+            Err(Error::Aborted) => return Ok(Generation::empty(Vec::new(), 0, Finish::Aborted)),
+            encoded => encoded?,
+        };
         let context = self.model.facts.context_length as usize;
         if prompt.len() >= context {
             return Err(Error::ContextOverflow { prompt_tokens: prompt.len(), context_length: context });
         }
-        let mut run = Run {
-            decoder: self.tokenizer.stream_decoder(),
-            filter: StopFilter::new(&options.stop),
-            text: String::new(),
-            tokens: Vec::new(),
-        };
+        let mut run =
+            Run { decoder: self.tokenizer.stream_decoder(), filter, text: String::new(), tokens: Vec::new() };
+        let options = &self.with_suppressed(options);
         let result = self.run(&prompt, options, &mut run, piece, cancelled, started).await;
         if result.is_err() {
             self.cached.clear();
         }
         result
+    }
+
+    /// The options, with the tokens that the file suppresses forbidden.
+    fn with_suppressed<'o>(&self, options: &'o GenerateOptions) -> Cow<'o, GenerateOptions> {
+        let suppressed = self.tokenizer.suppressed();
+        let mut options = Cow::Borrowed(options);
+        if !suppressed.is_empty() {
+            let forbidden = suppressed.iter().map(|&id| (id, f32::NEG_INFINITY));
+            options.to_mut().sampling.logit_bias.extend(forbidden);
+        }
+        options
     }
 
     async fn run(
@@ -328,20 +383,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let limit = options.max_tokens.unwrap_or(usize::MAX);
         self.backend.set_sampling(&sampling.params(context), &sampling.logit_bias, prompt)?;
 
-        let mut generation = Generation {
-            text: String::new(),
-            prompt: prompt.to_vec(),
-            tokens: Vec::new(),
-            finish: Finish::Length,
-            reused: self.reuse(prompt),
-            prefill_ms: 0.0,
-            first_token_ms: 0.0,
-            decode_ms: 0.0,
-            decode_traffic: Traffic::default(),
-            decode_steps: 0,
-            drafted: 0,
-            accepted: 0,
-        };
+        let mut generation = Generation::empty(prompt.to_vec(), self.reuse(prompt), Finish::Length);
         if limit == 0 {
             return Ok(generation);
         }
@@ -364,6 +406,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let mut pos = prompt.len() as u32;
         let mut before = self.backend.traffic();
         let mut first = 0.0;
+        let mut failed = None;
         'text: while let Some(draw) = in_flight.pop_front() {
             let tokens = match draw {
                 Draw::Gpu(ticket) => self.backend.drawn(ticket).await?,
@@ -386,7 +429,9 @@ impl<B: Backend + 'static> TextEngine<B> {
                     let mut logits = self.backend.read(&self.model.logits, 0).await?;
                     let recent = [prompt, &run.tokens].concat();
                     let token = sampling.draw(&mut logits, &recent, counter);
-                    self.backend.set_tokens(&[token])?;
+                    if token != NO_TOKEN {
+                        self.backend.set_tokens(&[token])?;
+                    }
                     vec![token]
                 }
             };
@@ -398,6 +443,10 @@ impl<B: Backend + 'static> TextEngine<B> {
             }
             generation.decode_ms = now - first;
             for token in tokens {
+                if token == NO_TOKEN {
+                    failed = Some(Error::NoCandidates);
+                    break 'text;
+                }
                 if self.tokenizer.is_end(token) && !options.ignore_end {
                     generation.finish = Finish::Stop;
                     break 'text;
@@ -457,6 +506,9 @@ impl<B: Backend + 'static> TextEngine<B> {
             if let Draw::Gpu(ticket) | Draw::Verify { ticket, .. } = draw {
                 self.backend.drawn(ticket).await?;
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let after = self.backend.traffic();
         generation.decode_traffic = Traffic {
@@ -595,6 +647,20 @@ impl<B: Backend + 'static> TextEngine<B> {
     }
 }
 
+/// Refuses a file whose embeddings are not those of its vocabulary: a row of each token is read, and each
+/// row's logit is a token.
+fn check_rows(directory: &Directory, tokens: usize) -> Result<()> {
+    for name in ["token_embd.weight", "output.weight"] {
+        let Some(tensor) = directory.find(name) else { continue };
+        let rows = tensor.dims.get(1).copied().unwrap_or(1);
+        if rows != tokens as u64 {
+            let what = format!("{name} has {rows} rows, but the vocabulary has {tokens} tokens");
+            return Err(Error::Malformed { what });
+        }
+    }
+    Ok(())
+}
+
 /// The last batch of a prompt, or a decode step.
 struct Last {
     prefill: bool,
@@ -638,6 +704,42 @@ impl Run {
         if !text.is_empty() {
             self.text.push_str(text);
             piece(text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{SliceSource, read_directory};
+
+    /// A header with one matrix of so many rows.
+    fn directory(name: &str, rows: u64) -> Directory {
+        let mut bytes = b"GGUF".to_vec();
+        bytes.extend(3u32.to_le_bytes());
+        for number in [1, 0, name.len() as u64] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(name.as_bytes());
+        bytes.extend(2u32.to_le_bytes());
+        bytes.extend([32, rows].iter().flat_map(|n| n.to_le_bytes()));
+        bytes.extend([0; 12]); // F32, at the beginning of the data
+        bytes.resize(bytes.len().next_multiple_of(32) + 128 * rows as usize, 0);
+        let source: Box<dyn ByteSource> = Box::new(SliceSource::new("test.gguf", bytes));
+        pollster::block_on(read_directory(&mut [source])).unwrap()
+    }
+
+    #[test]
+    fn rows_are_as_many_as_tokens() {
+        for name in ["token_embd.weight", "output.weight"] {
+            assert_eq!(check_rows(&directory(name, 262), 262), Ok(()));
+            for rows in [250, 320] {
+                let error = check_rows(&directory(name, rows), 262).unwrap_err();
+                assert_eq!(error.code(), "malformed");
+                let message = error.to_string();
+                let said = format!("{name} has {rows} rows, but the vocabulary has 262 tokens");
+                assert!(message.contains(&said), "{message}");
+            }
         }
     }
 }

@@ -231,9 +231,34 @@ pub enum Error {
         /// Capacity of the KV cache in tokens.
         context_length: usize,
     },
+    /// The prompt does not fit the context, as its length shows before it is encoded.
+    #[error(
+        "the prompt has {bytes} bytes, which are at least {least_tokens} tokens, and the context holds {context_length}: shorten it, start a new chat, or load with a larger contextLength"
+    )]
+    PromptTooLong {
+        /// Length of the prompt's text.
+        bytes: usize,
+        /// Tokens of the prompt, if all were the longest of the vocabulary.
+        least_tokens: usize,
+        /// Capacity of the KV cache in tokens.
+        context_length: usize,
+    },
+    /// A text is too long to be made tokens.
+    #[error("the text has {bytes} bytes, more than the {most} that are made tokens at once: divide it")]
+    TextTooLong {
+        /// Length of the text.
+        bytes: usize,
+        /// The most that is allowed.
+        most: usize,
+    },
     /// The prompt has no token at all.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// Every logit is NaN or minus infinity.
+    #[error(
+        "no token can be drawn: every logit is minus infinity or not a number. The sampling options forbid every token, or the model's weights are damaged: download it again"
+    )]
+    NoCandidates,
     /// An option is out of its range.
     #[error("option {option} = {value} is out of range ({range})")]
     InvalidOption {
@@ -290,8 +315,10 @@ impl Error {
             Error::Tokenizer { .. } => "tokenizer",
             Error::Template { .. } => "template",
             Error::NoChatTemplate => "no-chat-template",
-            Error::ContextOverflow { .. } => "context-overflow",
+            Error::ContextOverflow { .. } | Error::PromptTooLong { .. } => "context-overflow",
+            Error::TextTooLong { .. } => "text-too-long",
             Error::EmptyPrompt => "empty-prompt",
+            Error::NoCandidates => "no-candidates",
             Error::InvalidOption { .. } => "invalid-option",
             Error::Aborted => "aborted",
             Error::Busy => "busy",

@@ -29,6 +29,7 @@ pub mod ops;
 pub mod text;
 pub mod weights;
 
+mod breath;
 mod clock;
 #[cfg(target_arch = "wasm32")]
 mod web;

@@ -414,6 +414,28 @@ async fn errors_lose_nothing<B: Backend + 'static>(model: &mut TextEngine<B>) {
     let hot =
         GenerateOptions { sampling: Sampling { temperature: f32::NAN, ..Default::default() }, ..greedy(1) };
     assert_eq!(fail(model, &text("a"), &hot).await, "invalid-option");
+    // Too long by their lengths alone, of which the second may be made tokens and the others may not.
+    let long = "word ".repeat(8 << 20);
+    assert_eq!(fail(model, &text(&long), &greedy(1)).await, "context-overflow");
+    assert_eq!(fail(model, &text(&long[..1 << 20]), &greedy(1)).await, "context-overflow");
+    let message = Prompt::Messages(vec![Message::new("user", long.clone())]);
+    assert_eq!(fail(model, &message, &greedy(1)).await, "context-overflow");
+    let stops = GenerateOptions { stop: vec!["x".to_owned(); 2000], ..greedy(1) };
+    assert_eq!(fail(model, &text("a"), &stops).await, "invalid-option");
+    let forbid = |ids: std::ops::Range<u32>| GenerateOptions {
+        sampling: Sampling {
+            logit_bias: ids.map(|id| (id, f32::NEG_INFINITY)).collect(),
+            ..Default::default()
+        },
+        ..greedy(2)
+    };
+    assert_eq!(fail(model, &text("a"), &forbid(0..49_152)).await, "invalid-option");
+    assert_eq!(fail(model, &text("a"), &forbid(49_152..49_153)).await, "invalid-option");
+    let only = generate(model, &text("a"), &forbid(0..49_151)).await;
+    assert_eq!(only.tokens, [49_151; 2]);
+    // A cancel before anything is computed.
+    let stopped = model.generate(&text("a"), &greedy(1), &mut |_| (), &|| true).await.unwrap();
+    assert_eq!((stopped.finish, stopped.tokens.len()), (Finish::Aborted, 0));
     let after = generate(
         model,
         &Prompt::Messages(vec![Message::new("user", "What is the capital of France?")]),

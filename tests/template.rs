@@ -14,7 +14,7 @@ const CHATML: &str = "{% for message in messages %}{% if loop.first and messages
 
 /// Control tokens of the test vocabulary, ids 256 and up.
 const CONTROL: [&str; 8] =
-    ["<|im_start|>", "<|im_end|>", "<s>", "</s>", "[INST]", "[/INST]", "<|im_end|><s>", "§"];
+    ["<|im_start|>", "<|im_end|>", "<s>", "</s>", "[INST]", "[/INST]", "<|im_end|><s>", "※"];
 
 fn tokenizer() -> Tokenizer {
     let mut texts: Vec<String> = Vec::new();

@@ -1,5 +1,5 @@
-//! The tokenizer against ids of llama.cpp (`tests/data/tokenizer_smollm2.json`), on small
-//! vocabularies built here, and its cost in memory and time.
+//! The tokenizer against ids of llama.cpp: of a real vocabulary (`tests/data/tokenizer_smollm2.json`) and of
+//! small ones (`tests/data/vocabularies.json`); and its cost in memory and time.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use emberglass::error::Error;
-use emberglass::text::{Segment, Special, Tokenizer};
+use emberglass::text::{ChatTemplate, MAX_TEXT_BYTES, Message, Segment, Special, Tokenizer};
 use emberglass::weights::metadata::Value;
 use emberglass::weights::{Directory, FileSource, Metadata, read_directory};
 
@@ -435,10 +435,6 @@ fn unusable_tokenizers_say_why() {
     let error = fails(Metadata::default());
     assert!(matches!(error, Error::MissingMetadata { ref key, .. } if key == "tokenizer.ggml.model"));
 
-    // The library indexes by the longest token: a merge longer than that must not reach it.
-    let error = fails(byte_level("gpt-2", &["ab"], &["ab ab"]));
-    assert_eq!(error.code(), "malformed");
-    assert!(error.to_string().contains("abab"), "{error}");
     let error = fails(byte_level("gpt-2", &[], &["ab"]));
     assert!(error.to_string().contains("merge 0"), "{error}");
 
@@ -449,4 +445,310 @@ fn unusable_tokenizers_say_why() {
     let mut metadata = sentencepiece(&PIECES);
     metadata.insert("tokenizer.ggml.scores", Value::Floats(vec![0.0]));
     assert!(fails(metadata).to_string().contains("1 token scores"));
+
+    let mut metadata = sentencepiece(&PIECES);
+    metadata.insert("tokenizer.ggml.scores", Value::Floats(vec![f32::NAN; 273]));
+    assert!(fails(metadata).to_string().contains("score of token 0"));
+
+    let message = fails(byte_level("gpt-2", &["he", "he"], &[])).to_string();
+    assert!(message.contains("tokens 256 and 257") && message.contains("\"he\""), "{message}");
+    let error = fails(sentencepiece(&[("a", -1.0, 1), ("a", -2.0, 3)]));
+    assert_eq!(error.code(), "malformed");
+
+    // A key of which nothing is known may change the ids.
+    let mut metadata = byte_level("gpt-2", &[], &[]);
+    metadata.insert("tokenizer.ggml.shiny", Value::Bool(true));
+    let error = fails(metadata);
+    assert_eq!(error.code(), "unsupported-tokenizer");
+    assert!(error.to_string().contains("tokenizer.ggml.shiny"), "{error}");
+
+    for name in ["bos", "eos"] {
+        let mut metadata = byte_level("gpt-2", &[], &[]);
+        metadata.insert(format!("tokenizer.ggml.add_{name}_token"), Value::Bool(true));
+        let message = fails(metadata).to_string();
+        assert!(message.contains(&format!("tokenizer.ggml.{name}_token_id")), "{message}");
+    }
+}
+
+/// A small vocabulary, what llama.cpp makes of texts with it, and the tokens that end a generation.
+#[derive(serde::Deserialize)]
+struct Small {
+    name: String,
+    model: String,
+    pre: Option<String>,
+    /// Tokens of the usual vocabulary that are left out.
+    without: Vec<String>,
+    tokens: Vec<Text>,
+    types: Vec<i32>,
+    base: String,
+    scores: Option<Vec<String>>,
+    merges: Option<Vec<String>>,
+    keys: std::collections::BTreeMap<String, serde_json::Value>,
+    runs: Vec<Run>,
+    refused: bool,
+    ends: Vec<u32>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Text {
+    String(String),
+    Bytes(Vec<u8>),
+}
+
+#[derive(serde::Deserialize)]
+struct Run {
+    text: String,
+    parse: bool,
+    /// With the tokens that the model wants before and after a text.
+    special: bool,
+    ids: Vec<u32>,
+}
+
+impl Small {
+    fn metadata(&self) -> Metadata {
+        let mut metadata = match self.model.as_str() {
+            "gpt2" => byte_level(self.pre.as_deref().unwrap(), &[], &[]),
+            _ => sentencepiece(&[]),
+        };
+        let usual = metadata.strings("tokenizer.ggml.tokens").unwrap().clone();
+        let kept = |text: &&[u8]| !self.without.iter().any(|gone| gone.as_bytes() == *text);
+        let mut texts: Vec<&[u8]> = usual.iter().filter(kept).collect();
+        let mut types: Vec<i32> = match self.model.as_str() {
+            "gpt2" => vec![1; texts.len()],
+            _ => [vec![2, 3, 3], vec![if self.base == "normal" { 1 } else { 6 }; 256]].concat(),
+        };
+        let mut scores = vec![0.0; texts.len()];
+        texts.extend(self.tokens.iter().map(|text| match text {
+            Text::String(text) => text.as_bytes(),
+            Text::Bytes(bytes) => bytes,
+        }));
+        types.extend_from_slice(&self.types);
+        metadata.insert("tokenizer.ggml.tokens", Value::Strings(texts.iter().collect()));
+        metadata.insert("tokenizer.ggml.token_type", Value::Integers(types));
+        if self.base == "none" {
+            metadata.remove("tokenizer.ggml.token_type");
+        }
+        metadata.remove("tokenizer.ggml.scores");
+        if let Some(texts) = &self.scores {
+            scores.extend(texts.iter().map(|score| score.parse::<f32>().unwrap()));
+            let whole = texts.iter().all(|score| score.parse::<i32>().is_ok());
+            let scores = match whole {
+                true => Value::Integers(scores.iter().map(|score| *score as i32).collect()),
+                false => Value::Floats(scores),
+            };
+            metadata.insert("tokenizer.ggml.scores", scores);
+        }
+        if let Some(merges) = &self.merges {
+            metadata.insert("tokenizer.ggml.merges", strings(merges.iter().map(String::as_str)));
+        }
+        for (key, value) in &self.keys {
+            let value = match value {
+                serde_json::Value::Bool(value) => Value::Bool(*value),
+                serde_json::Value::String(value) => Value::String(value.clone()),
+                value => Value::Unsigned(value.as_u64().unwrap()),
+            };
+            let key = if key.contains('.') { key.clone() } else { format!("tokenizer.ggml.{key}") };
+            metadata.insert(key, value);
+        }
+        metadata
+    }
+}
+
+#[test]
+fn small_vocabularies_are_read_as_by_llama_cpp() {
+    #[derive(serde::Deserialize)]
+    struct File {
+        cases: Vec<Small>,
+    }
+    let file: File = serde_json::from_str(include_str!("data/vocabularies.json")).unwrap();
+    assert!(file.cases.len() >= 45);
+    let mut wrong = Vec::new();
+    for case in &file.cases {
+        let name = &case.name;
+        let tokenizer = match Tokenizer::from_metadata(&case.metadata()) {
+            Ok(tokenizer) if !case.refused => tokenizer,
+            Err(_) if case.refused => continue,
+            other => {
+                wrong.push(format!("{name}: {:?}", other.map(|_| "loads")));
+                continue;
+            }
+        };
+        if tokenizer.eos_ids() != case.ends {
+            wrong.push(format!("{name}: ends {:?}, not {:?}", tokenizer.eos_ids(), case.ends));
+        }
+        for Run { text, parse, special, ids } in &case.runs {
+            let found = match (special, parse) {
+                (true, _) => tokenizer.encode_segments(&[Segment::Text(text.clone())]),
+                (false, true) => tokenizer.encode(text, Special::Parse),
+                (false, false) => tokenizer.encode(text, Special::AsText),
+            };
+            if found.as_ref() != Ok(ids) {
+                wrong.push(format!("{name}: {text:?}\n  found    {found:?}\n  expected {ids:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Here llama.cpp gives the control token.
+#[test]
+fn merging_never_gives_a_control_token() {
+    let merges = ["a b", "ab c", "abc d", "x abc"];
+    let mut metadata = byte_level("gpt-2", &["ab", "abc", "abcd"], &merges);
+    let mut types = vec![1; 256];
+    types.extend([1, 3, 1]);
+    metadata.insert("tokenizer.ggml.token_type", Value::Integers(types));
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    let encode = |text| tokenizer.encode(text, Special::AsText).unwrap();
+    assert_eq!(encode("abc"), [256, u32::from(b'c')]);
+    // By way of it other tokens are still reached.
+    assert_eq!(encode("abcd"), [258]);
+    assert_eq!(tokenizer.encode("abc", Special::Parse).unwrap(), [257]);
+
+    let tokenizer = Tokenizer::from_metadata(&sentencepiece(&[
+        ("a", -1.0, 1),
+        ("b", -1.0, 1),
+        ("ab", -1.0, 3),
+        ("▁", -1.0, 1),
+    ]));
+    assert_eq!(tokenizer.unwrap().encode("ab", Special::AsText).unwrap(), [262, 259, 260]);
+}
+
+#[test]
+fn a_character_without_a_token_is_the_unknown_token_or_an_error() {
+    // No byte tokens: llama.cpp ends with an exception here, SentencePiece gives its unknown token.
+    let build = |first: &str, kind: i32| {
+        let mut metadata = sentencepiece(&[]);
+        metadata.insert("tokenizer.ggml.tokens", strings([first, "<s>", "</s>", "▁", "a"]));
+        metadata.insert("tokenizer.ggml.token_type", Value::Integers(vec![kind, 3, 3, 1, 1]));
+        metadata.insert("tokenizer.ggml.scores", Value::Floats(vec![0.0; 5]));
+        Tokenizer::from_metadata(&metadata).unwrap()
+    };
+    for tokenizer in [build("<unk>", 2), build("<unk>", 1), build("?", 2)] {
+        assert_eq!(tokenizer.encode("aéa", Special::AsText).unwrap(), [3, 4, 0, 4]);
+    }
+    let error = build("b", 1).encode("aé", Special::AsText).unwrap_err();
+    assert_eq!(error.code(), "tokenizer");
+    assert!(error.to_string().contains("\"é\""), "{error}");
+}
+
+#[test]
+fn byte_tokens_are_bytes_by_their_texts() {
+    let mut metadata = sentencepiece(&PIECES);
+    metadata.remove("tokenizer.ggml.token_type");
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    let ids = tokenizer.encode("é\n", Special::AsText).unwrap();
+    assert_eq!(tokenizer.decode(&ids, true), "é\n");
+    // Not a byte: the text of a byte token that a user typed.
+    let typed = tokenizer.encode("<0x41>", Special::AsText).unwrap();
+    assert_eq!(tokenizer.decode(&typed, true), "<0x41>");
+}
+
+#[test]
+fn tokens_that_the_file_suppresses_are_known() {
+    let mut metadata = byte_level("gpt-2", &[], &[]);
+    metadata.insert("tokenizer.ggml.suppress_tokens", Value::Integers(vec![7, -1, 256, 255]));
+    assert_eq!(Tokenizer::from_metadata(&metadata).unwrap().suppressed(), [7, 255]);
+}
+
+/// As [`Special::Parse`] does, for a template whose control tokens take white space with them.
+#[test]
+fn segments_lose_the_white_space_that_llama_cpp_strips() {
+    let mut metadata = sentencepiece(&[PIECES[0], PIECES[1], ("<|u|>", 0.0, 3)]);
+    metadata.insert("general.name", Value::String("Phi-3".into()));
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    let parsed = tokenizer.encode("<|u|> \n a<|u|>\n", Special::Parse).unwrap();
+    assert_eq!(parsed, [261, 259, 260, 261]);
+    let text = |text: &str| Segment::Text(text.into());
+    let segments = [Segment::Control(261), text(" \n a"), Segment::Control(261), text("\n")];
+    assert_eq!(tokenizer.encode_segments(&segments).unwrap()[1..], parsed);
+}
+
+#[test]
+fn a_text_that_is_too_long_is_refused() {
+    let tokenizer = Tokenizer::from_metadata(&byte_level("gpt-2", &[], &[])).unwrap();
+    let text = " ".repeat(MAX_TEXT_BYTES + 1);
+    let error = tokenizer.encode(&text, Special::AsText).unwrap_err();
+    assert_eq!(error, Error::TextTooLong { bytes: MAX_TEXT_BYTES + 1, most: MAX_TEXT_BYTES });
+    let halves = [&text[..MAX_TEXT_BYTES / 2], &text[MAX_TEXT_BYTES / 2..]];
+    let segments = halves.map(|half| Segment::Text(half.into()));
+    assert_eq!(tokenizer.encode_segments(&segments).unwrap_err().code(), "text-too-long");
+}
+
+#[test]
+fn a_cancel_is_heard_while_a_text_is_encoded() {
+    let text = "a b c d e f g h ".repeat(10_000);
+    for metadata in [byte_level("gpt-2", &[], &[]), sentencepiece(&PIECES)] {
+        let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+        let asked = Cell::new(0);
+        let encode = |most: u32| {
+            asked.set(0);
+            let cancelled = || {
+                asked.set(asked.get() + 1);
+                asked.get() > most
+            };
+            pollster::block_on(tokenizer.encode_cancellable(&text, Special::AsText, &cancelled))
+        };
+        assert_eq!(encode(3), Err(Error::Aborted));
+        assert_eq!(asked.get(), 4);
+        assert_eq!(encode(u32::MAX).unwrap(), tokenizer.encode(&text, Special::AsText).unwrap());
+        assert!(asked.get() >= 20, "asked only {} times", asked.get());
+    }
+}
+
+/// Each of these would take minutes if it grew like the product of text and vocabulary, or like the square
+/// of the text. The limit is far above what they take on a loaded machine.
+#[test]
+fn cost_is_bounded_by_the_input() {
+    let limit = Duration::from_secs(20);
+    let timed = |what: &str, tokenizer: &Tokenizer, text: &str, special| {
+        let start = Instant::now();
+        let ids = tokenizer.encode(text, special).unwrap();
+        println!("{what}: {:?}", start.elapsed());
+        assert!(start.elapsed() < limit, "{what} took {:?}", start.elapsed());
+        ids
+    };
+
+    // Special tokens of 2,000 lengths that begin, end and overlap alike.
+    let open: Vec<String> = (2..=2001).map(|n| "<".repeat(n)).collect();
+    let long = "<".repeat(1999) + ">" + &"<".repeat(2500);
+    let mut tokens: Vec<&str> = open.iter().map(String::as_str).collect();
+    tokens.push(&long);
+    for (kind, special) in [(3, Special::Parse), (4, Special::AsText)] {
+        let mut metadata = byte_level("gpt-2", &tokens, &[]);
+        let types = [vec![1; 256], vec![kind; tokens.len()]].concat();
+        metadata.insert("tokenizer.ggml.token_type", Value::Integers(types));
+        let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+        let ids = timed("special tokens", &tokenizer, &"<".repeat(500_000), special);
+        assert_eq!(ids[..249], [256 + 1999; 249]);
+        // Almost the long one again and again: what is left before it has shorter ones.
+        let text = format!("{}{long}", "<".repeat(1500)).repeat(80);
+        let ids = timed("overlapping special tokens", &tokenizer, &text, special);
+        assert_eq!(ids.len(), 160);
+        let template = ChatTemplate::new(Some("{{ messages[0].content }}"), &tokenizer);
+        let start = Instant::now();
+        let segments = template.render(&[Message::new("user", &text)], true).unwrap();
+        assert_eq!(segments, [Segment::Text(text)]);
+        println!("a message full of special tokens: {:?}", start.elapsed());
+        assert!(start.elapsed() < limit, "rendering took {:?}", start.elapsed());
+        timed("almost special tokens", &tokenizer, &("<".repeat(1999) + "!").repeat(250), special);
+    }
+
+    // A word without end.
+    let runs: Vec<String> = (2..=1000).map(|n| "a".repeat(n)).collect();
+    let merges: Vec<String> = (1..1000).map(|n| format!("{} a", "a".repeat(n))).collect();
+    let runs: Vec<&str> = runs.iter().map(String::as_str).collect();
+    let merges: Vec<&str> = merges.iter().map(String::as_str).collect();
+    let tokenizer = Tokenizer::from_metadata(&byte_level("gpt-2", &runs, &merges)).unwrap();
+    let ids = timed("one word, byte-level", &tokenizer, &"a".repeat(400_000), Special::AsText);
+    // All pairs merge before a pair and an `a` do.
+    assert_eq!(ids.len(), 200_000);
+
+    // The same for SentencePiece, where longer pieces are better.
+    let mut pieces = vec![("a", -1.0, 1), ("b", -1.0, 1)];
+    pieces.extend(runs.iter().enumerate().map(|(n, run)| (*run, n as f32, 1)));
+    let tokenizer = Tokenizer::from_metadata(&sentencepiece(&pieces)).unwrap();
+    let ids = timed("one word, SentencePiece", &tokenizer, &"a".repeat(400_000), Special::AsText);
+    assert!((400..800).contains(&ids.len()), "{} tokens", ids.len());
 }

@@ -7,6 +7,9 @@ import type { GenerateRequest, Verb, Verbs } from "./protocol.js";
 import { SerialQueue } from "./serial-queue.js";
 import type { ChatMessage, GenerateOptions, GenerateResult, Generation, ModelInfo, SamplingOptions } from "./types.js";
 
+/** `MAX_TEXT_BYTES` of `src/text/tokenizer.rs`. A text has at least as many bytes as `length` counts. */
+const MAX_TEXT_BYTES = 8 * 1024 * 1024;
+
 /** How long the worker may take to free its memory before it is ended from outside. */
 const DISPOSE_GRACE_MS = 2000;
 
@@ -70,8 +73,14 @@ export class TextModel {
    * Token ids of a text. Waits for its turn behind running generations.
    *
    * @param options `special`: read special-token text such as `<|im_end|>` as control tokens. Default false.
+   * @throws {@link EmberglassError} `text-too-long` above 8 MiB.
    */
   tokenize(text: string, { special = false, signal }: { special?: boolean; signal?: AbortSignal } = {}): Promise<Uint32Array> {
+    // Refused here, before the text is copied into the worker.
+    if (text.length > MAX_TEXT_BYTES) {
+      const message = `the text has more than the ${MAX_TEXT_BYTES} bytes that are made tokens at once: divide it`;
+      return Promise.reject(new EmberglassError("text-too-long", message));
+    }
     return this.#enqueue("tokenize", { text, special }, signal);
   }
 
@@ -108,6 +117,7 @@ export class TextModel {
         this.#queue.run(async () => {
           const request = { ...definedOptions(sampling), ...turn.begin() };
           try {
+            this.#checkLength(request);
             const result = await this.#client.call("generate", request, { signal: stop, onEvent: push });
             turn.end?.(result);
             return result;
@@ -118,6 +128,14 @@ export class TextModel {
         }, stop),
       stops,
     );
+  }
+
+  /** Refuses a prompt that is too long for any context, before it is copied into the worker. */
+  #checkLength({ prompt, messages }: Pick<GenerateRequest, "messages" | "prompt">): void {
+    const length = (messages ?? []).reduce((sum, { content }) => sum + (content?.length ?? 0), prompt?.length ?? 0);
+    if (length <= MAX_TEXT_BYTES) return;
+    const message = `the prompt has more than ${MAX_TEXT_BYTES} bytes, and the context holds ${this.info.contextLength} tokens: shorten it`;
+    throw new EmberglassError("context-overflow", message);
   }
 
   #enqueue<V extends Verb>(verb: V, args: Verbs[V]["args"], signal?: AbortSignal): Promise<Verbs[V]["result"]> {

@@ -93,7 +93,7 @@ export interface ModelInfo {
 export interface SamplingOptions {
   /** Most tokens to generate. Default: what is left of the context. */
   maxTokens?: number;
-  /** Texts that end the answer; they are not part of it. */
+  /** Texts that end the answer; they are not part of it. At most 1024, and 4 MiB together. */
   stop?: string[];
   /** The same seed and options give the same text. Default: random; see {@link GenerateResult.seed}. */
   seed?: number;

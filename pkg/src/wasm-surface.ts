@@ -33,7 +33,8 @@ export interface WasmTextModel {
   info(): WasmInfo;
   /** Resolves with `finishReason: "aborted"` when the signal fires. */
   generate(request: GenerateRequest, onPiece: (text: string) => void, signal: AbortSignal): Promise<GenerateResult>;
-  tokenize(text: string, special: boolean): Uint32Array;
+  /** Rejects with `aborted` when the signal fires. */
+  tokenize(text: string, special: boolean, signal: AbortSignal): Promise<Uint32Array>;
   detokenize(ids: Uint32Array): string;
   free(): void;
 }

@@ -120,7 +120,7 @@ function textModelHandlers(scope: WorkerScope, host: WorkerHost, start: () => Pr
       }
     },
     generate: async (request, emit, signal) => loaded().generate(request, emit, signal),
-    tokenize: async ({ text, special }) => loaded().tokenize(text, special),
+    tokenize: async ({ text, special }, _emit, signal) => loaded().tokenize(text, special, signal),
     detokenize: async ({ ids }) => loaded().detokenize(ids),
     async dispose() {
       model?.free();

@@ -164,7 +164,7 @@ export class FakeWorker implements WorkerLike {
           this.#atOnce--;
         }
       },
-      tokenize: (text) => Uint32Array.from(text, (c) => c.charCodeAt(0)),
+      tokenize: async (text) => Uint32Array.from(text, (c) => c.charCodeAt(0)),
       detokenize: (ids) => String.fromCharCode(...ids),
       free: () => {
         this.freed = true;

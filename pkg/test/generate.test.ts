@@ -49,6 +49,17 @@ test("tokenize waits for its turn, countTokens counts", async () => {
   assert.equal(await model.detokenize([72, 105]), "Hi");
 });
 
+test("texts too long for the engine are refused before they reach the worker", async () => {
+  const { model, worker } = await load();
+  const half = "x".repeat(4 * 1024 * 1024 + 1);
+  await rejects(model.tokenize(half + half), "text-too-long");
+  await rejects(model.generate(half + half).result, "context-overflow");
+  const messages = [half, half].map((content) => ({ role: "user" as const, content }));
+  await rejects(model.generate(messages).result, "context-overflow");
+  assert.equal(worker.requests.length, 0);
+  assert.equal((await model.generate("hi").result).text, "<hi>");
+});
+
 test("aborting while generating resolves with the text so far and ends the stream", async () => {
   const { model } = await load({ generate: untilAborted("a", "b") });
   const controller = new AbortController();

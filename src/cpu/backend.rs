@@ -143,7 +143,7 @@ pub struct CpuBackend {
     sampling: Option<Sampling>,
     scratch: Scratch,
     traffic: Traffic,
-    breath: super::breath::Breath,
+    breath: crate::breath::Breath,
 }
 
 impl CpuBackend {
@@ -161,7 +161,7 @@ impl CpuBackend {
             sampling: None,
             scratch: Scratch::default(),
             traffic: Traffic::default(),
-            breath: super::breath::Breath::default(),
+            breath: crate::breath::Breath::default(),
         }
     }
 

@@ -10,11 +10,11 @@ use crate::ops::{
 };
 
 use super::attention::{Cells, Head, Planes, Query, attend, head_floats, k_index, v_index};
-use super::breath::Breath;
 use super::conv::{self, Before, Convolve, Packed, View, padded};
 use super::memory::{Account, Shared, floats};
 use super::simd::Level;
 use super::winograd::{self, Winograd};
+use crate::breath::Breath;
 
 /// Memory of pictures that are no longer needed, by size.
 type Pool = Rc<RefCell<Vec<Shared<Vec<f32>>>>>;

@@ -14,7 +14,6 @@
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
 //! | `team/` | who computes: one thread, several, or helper workers with rows of their own |
 //! | `weight.rs`, `memory.rs` | who holds which rows; buffers and their bytes |
-//! | `breath.rs` | letting a worker's event loop run |
 //! | `backend.rs` | the op set: what each operation works on, and how plans run |
 
 // Kernels count tokens and rows by index: `sums[n]` beside `x[n]` is how the formulas read.
@@ -23,7 +22,6 @@
 mod activations;
 mod attention;
 mod backend;
-mod breath;
 mod conv;
 mod images;
 mod matrix;

@@ -3,12 +3,15 @@
 
 use super::SampleParams;
 
+/// What is drawn if there is no candidate: every logit is NaN or minus infinity.
+pub const NO_TOKEN: u32 = u32::MAX;
+
 /// Applies logit bias and penalties. `recent` are the tokens so far, oldest first; only the window
-/// that `params` names is looked at.
+/// that `params` names is looked at. A bias of minus infinity forbids a token, whatever its logit is.
 pub fn adjust(logits: &mut [f32], params: &SampleParams, bias: &[(u32, f32)], recent: &[u32]) {
     for &(id, bias) in bias {
         if let Some(logit) = logits.get_mut(id as usize) {
-            *logit += bias;
+            *logit = if bias == f32::NEG_INFINITY { bias } else { *logit + bias };
         }
     }
     let window = &recent[recent.len().saturating_sub(params.window as usize)..];
@@ -28,32 +31,34 @@ pub fn adjust(logits: &mut [f32], params: &SampleParams, bias: &[(u32, f32)], re
     }
 }
 
-/// Draws token number `counter` of a generation. Unlike on the GPU, `top_k` may be anything, 0 for
-/// all.
+/// Draws token number `counter` of a generation; [`NO_TOKEN`] if there is no candidate. NaN and minus
+/// infinity are no candidates; plus infinity is the largest, and several of it are equally probable. Unlike
+/// on the GPU, `top_k` may be anything, 0 for all.
 #[must_use]
 pub fn draw(logits: &[f32], params: &SampleParams, counter: u32) -> u32 {
     let greedy = params.temperature == 0.0 || params.top_k == 1;
     let mut order = highest(logits, if greedy { 1 } else { params.top_k as usize });
-    let Some(&(best, highest)) = order.first() else { return 0 };
+    let Some(&(best, highest)) = order.first() else { return NO_TOKEN };
     if greedy {
         return best;
     }
-    let weight = |logit: f32| f64::from(logit - highest).exp();
+    // How far a logit is below the highest; infinity minus itself would be NaN.
+    let below = |logit: f32| if logit == highest { 0.0 } else { f64::from(logit) - f64::from(highest) };
     if params.top_p < 1.0 {
-        let total: f64 = order.iter().map(|&(_, logit)| weight(logit)).sum();
+        let total: f64 = order.iter().map(|&(_, logit)| below(logit).exp()).sum();
         let mut sum = 0.0;
         let kept = order.iter().position(|&(_, logit)| {
-            sum += weight(logit);
+            sum += below(logit).exp();
             sum >= f64::from(params.top_p) * total
         });
         order.truncate(kept.map_or(order.len(), |k| k + 1));
     }
     if params.min_p > 0.0 {
-        let floor = highest + params.min_p.ln();
-        let kept = order.iter().skip(1).position(|&(_, logit)| logit < floor);
+        let floor = f64::from(params.min_p).ln();
+        let kept = order.iter().skip(1).position(|&(_, logit)| below(logit) < floor);
         order.truncate(kept.map_or(order.len(), |k| k + 1));
     }
-    let hot = |logit: f32| (f64::from(logit - highest) / f64::from(params.temperature)).exp();
+    let hot = |logit: f32| (below(logit) / f64::from(params.temperature)).exp();
     let total: f64 = order.iter().map(|&(_, logit)| hot(logit)).sum();
     let target = f64::from(uniform_random(params.seed, counter)) * total;
     let mut sum = 0.0;
@@ -66,8 +71,8 @@ pub fn draw(logits: &[f32], params: &SampleParams, counter: u32) -> u32 {
     order.last().map_or(best, |&(id, _)| id)
 }
 
-/// The `k` highest (0: all) as (id, logit), highest first, the lower id first among equals. NaN is
-/// passed over.
+/// The `k` highest (0: all) as (id, logit), highest first, the lower id first among equals. NaN and minus
+/// infinity are passed over.
 fn highest(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let k = if k == 0 { logits.len() } else { k };
@@ -76,7 +81,8 @@ fn highest(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let mut least = f32::NEG_INFINITY;
     for (id, &logit) in (0..).zip(logits) {
         if logit > least {
-            kept.push((id, logit));
+            // -0 becomes 0: they are equal.
+            kept.push((id, logit + 0.0));
             if kept.len() >= k.saturating_mul(2).saturating_add(64) {
                 kept.select_nth_unstable_by(k - 1, order);
                 kept.truncate(k);

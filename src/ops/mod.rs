@@ -28,6 +28,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 
 pub use crate::gpu::Traffic;
+pub use draw::NO_TOKEN;
 pub use gpu_backend::{GpuBackend, GpuCache, GpuTensor};
 pub use gpu_images::{GpuImage, GpuImages};
 pub use gpu_pixels::GpuPixels;
@@ -353,7 +354,7 @@ pub trait Backend: Sized {
     /// # Errors
     /// Device lost.
     fn run_and_fetch(&mut self, plans: &[&Self::Plan], step: Step, draws: u32) -> Result<Self::Ticket>;
-    /// Waits for drawn tokens.
+    /// Waits for drawn tokens. [`NO_TOKEN`] stands where there was no candidate.
     ///
     /// # Errors
     /// Device lost, out of memory.

@@ -17,7 +17,7 @@ pub(crate) fn byte_level_char(byte: u8) -> char {
 }
 
 /// The byte that `c` stands for in a byte-level vocabulary.
-fn byte_of(c: char) -> Option<u8> {
+pub(crate) fn byte_of(c: char) -> Option<u8> {
     let code = c as u32;
     let byte = match code {
         0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => code,
@@ -64,9 +64,14 @@ pub(crate) fn unescape_spaces(text: &[u8], to: &mut Vec<u8>) {
 
 /// The byte of a token text `<0xXX>`.
 pub(crate) fn from_hex(text: &[u8]) -> Option<u8> {
-    let digits = text.strip_prefix(b"<0x")?.strip_suffix(b">")?;
-    let digits = std::str::from_utf8(digits).ok()?;
-    u8::from_str_radix(digits, 16).ok()
+    let [b'<', b'0', b'x', high, low, b'>'] = text else { return None };
+    let digit = |digit: &u8| char::from(*digit).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+/// Whether llama.cpp would take the token of this text for a byte: `<0xXX>` with capital letters.
+pub(crate) fn is_byte_token(text: &[u8]) -> bool {
+    from_hex(text).is_some() && !text[3..5].iter().any(u8::is_ascii_lowercase)
 }
 
 /// Turns bytes that arrive in pieces into text, never cutting a character.

@@ -4,6 +4,8 @@
 // A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+mod automaton;
+mod byte_level;
 mod bytes;
 mod category;
 mod clock;
@@ -11,6 +13,7 @@ mod drafts;
 mod pretokenizer;
 mod pycompat;
 mod sampler;
+mod special;
 mod spm;
 mod stop;
 pub mod template;
@@ -21,4 +24,4 @@ pub use drafts::Drafter;
 pub use sampler::Sampling;
 pub use stop::{Passed, StopFilter};
 pub use template::{ChatTemplate, Message};
-pub use tokenizer::{Segment, Special, StreamDecoder, Tokenizer};
+pub use tokenizer::{MAX_TEXT_BYTES, Segment, Special, StreamDecoder, Tokenizer};

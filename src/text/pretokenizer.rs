@@ -41,8 +41,53 @@ const LLAMA3: Step = Step::Words(Style::Modern { digits: 3, marks: false });
 const QWEN2: Step = Step::Words(Style::Modern { digits: 1, marks: false });
 const QWEN35: Step = Step::Words(Style::Modern { digits: 1, marks: true });
 
-/// The names that are understood, for messages.
-const SUPPORTED: &str = "default, gpt-2, mpt, olmo, jais, trillion, exaone4, phi-2, smollm, starcoder, refact, command-r, codeshell, exaone, minerva-7b, llama-bpe, llama3, llama-v3, falcon3, falcon-h1, pixtral, lfm2, dbrx, smaug-bpe, glm4, chatglm-bpe, qwen2, stablelm2, hunyuan, megrez, deepseek-r1-qwen, grok-2, qwen35";
+/// What `tokenizer.ggml.pre` may be, and how it cuts.
+const NAMED: [(&[&str], &[Step]); 6] = [
+    // llama.cpp's choice for files that name no pre-tokenizer.
+    (&["default", ""], &[Step::Punctuation, GPT2, Step::Numbers, Step::Triples]),
+    (
+        &[
+            "gpt-2",
+            "mpt",
+            "olmo",
+            "jais",
+            "trillion",
+            "granite-docling",
+            "exaone4",
+            "phi-2",
+            "gigachat",
+            "a.x-4.0",
+            "mellum",
+        ],
+        &[GPT2],
+    ),
+    (
+        &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
+        &[Step::Digits, GPT2],
+    ),
+    (
+        &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "dbrx",
+            "smaug-bpe",
+            "glm4",
+            "chatglm-bpe",
+        ],
+        &[LLAMA3],
+    ),
+    (
+        &["qwen2", "stablelm2", "hunyuan", "solar-open", "megrez", "deepseek-r1-qwen", "kormo", "grok-2"],
+        &[QWEN2],
+    ),
+    (&["qwen35"], &[QWEN35]),
+];
 
 /// Cuts text into words, and knows what else `tokenizer.ggml.pre` implies.
 #[derive(Debug)]
@@ -57,24 +102,12 @@ pub(crate) struct PreTokenizer {
 impl PreTokenizer {
     /// The pre-tokenizer called `name`.
     pub(crate) fn named(name: &str) -> Result<Self> {
-        let steps: &[Step] = match name {
-            // llama.cpp's choice for files that name no pre-tokenizer.
-            "default" => &[Step::Punctuation, GPT2, Step::Numbers, Step::Triples],
-            "gpt-2" | "mpt" | "olmo" | "jais" | "trillion" | "granite-docling" | "exaone4" | "phi-2"
-            | "gigachat" | "a.x-4.0" | "mellum" => &[GPT2],
-            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b"
-            | "mellum2" => &[Step::Digits, GPT2],
-            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0"
-            | "lfm2" | "dbrx" | "smaug-bpe" | "glm4" | "chatglm-bpe" => &[LLAMA3],
-            "qwen2" | "stablelm2" | "hunyuan" | "solar-open" | "megrez" | "deepseek-r1-qwen" | "kormo"
-            | "grok-2" => &[QWEN2],
-            "qwen35" => &[QWEN35],
-            _ => {
-                return Err(Error::UnsupportedTokenizer {
-                    found: format!("pre-tokenizer {name}"),
-                    supported: SUPPORTED.to_owned(),
-                });
-            }
+        let Some((_, steps)) = NAMED.iter().find(|(names, _)| names.contains(&name)) else {
+            let names = NAMED.iter().flat_map(|(names, _)| names.iter()).filter(|name| !name.is_empty());
+            return Err(Error::UnsupportedTokenizer {
+                found: format!("{name} (tokenizer.ggml.pre)"),
+                supported: names.copied().collect::<Vec<_>>().join(", "),
+            });
         };
         let llama3 = matches!(
             name,
@@ -83,9 +116,21 @@ impl PreTokenizer {
         Ok(PreTokenizer { steps, ignore_merges: llama3, add_bos: llama3 })
     }
 
-    /// Calls `each` with every word of `text`, in order.
-    pub(crate) fn split(&self, text: &str, each: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
-        walk(self.steps, text, each)
+    /// Bytes of the first piece of `text` by the first step alone; 0 if there is no text.
+    pub(crate) fn piece(&self, text: &str) -> usize {
+        let Some(step) = self.steps.first() else { return text.len() };
+        text.char_indices()
+            .find_map(|(at, _)| match (at, step.length(&text[at..])) {
+                (_, 0) => None,
+                (0, length) => Some(length),
+                (gap, _) => Some(gap),
+            })
+            .unwrap_or(text.len())
+    }
+
+    /// Calls `each` with every word of such a piece, in order.
+    pub(crate) fn words(&self, piece: &str, each: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+        walk(self.steps.get(1..).unwrap_or_default(), piece, each)
     }
 }
 
@@ -272,7 +317,13 @@ mod tests {
             start += word.len();
             Ok(())
         };
-        PreTokenizer::named(name).unwrap().split(text, each).unwrap();
+        let cut = PreTokenizer::named(name).unwrap();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(cut.piece(rest));
+            cut.words(piece, each).unwrap();
+            rest = after;
+        }
         assert_eq!(start, text.len());
         words
     }

@@ -66,7 +66,7 @@ impl Sampling {
         check("topP", self.top_p, "0 to 1", (0.0..=1.0).contains(&self.top_p))?;
         check("minP", self.min_p, "0 to 1", (0.0..=1.0).contains(&self.min_p))?;
         let r = self.repetition_penalty;
-        check("repetitionPenalty", r, "above 0, at most 100", r > 0.0 && r <= 100.0)?;
+        check("repetitionPenalty", r, "above 0, at most 100", (f32::MIN_POSITIVE..=100.0).contains(&r))?;
         for (option, value) in
             [("presencePenalty", self.presence_penalty), ("frequencyPenalty", self.frequency_penalty)]
         {
@@ -78,10 +78,28 @@ impl Sampling {
         Ok(())
     }
 
-    /// Whether the most probable token is taken without a draw.
+    /// Checks the options that depend on the number of tokens.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a bias of a token that there is not, or that forbids every token.
+    pub fn check_vocabulary(&self, tokens: usize) -> Result<()> {
+        let bad = |value: String, range| Err(Error::InvalidOption { option: "logitBias", value, range });
+        if let Some((id, _)) = self.logit_bias.iter().find(|(id, _)| *id as usize >= tokens) {
+            return bad(format!("for token {id}"), "ids below the vocabulary size");
+        }
+        let forbidden = self.logit_bias.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY);
+        let forbidden: std::collections::BTreeSet<u32> = forbidden.map(|(id, _)| *id).collect();
+        if forbidden.len() == tokens {
+            return bad("-Infinity for every token".to_owned(), "at least one token must stay allowed");
+        }
+        Ok(())
+    }
+
+    /// Whether the most probable token is taken without a draw. A temperature too small for a normal
+    /// number counts as 0: GPUs take it for that.
     #[must_use]
     pub fn is_greedy(&self) -> bool {
-        self.temperature == 0.0 || self.top_k == 1
+        self.temperature < f32::MIN_POSITIVE || self.top_k == 1
     }
 
     /// Whether bias or penalties change the logits.
@@ -111,7 +129,7 @@ impl Sampling {
             top_k: if self.is_greedy() { 1 } else { self.top_k.clamp(1, MAX_TOP_K) },
             top_p: self.top_p,
             min_p: self.min_p,
-            temperature: self.temperature,
+            temperature: if self.is_greedy() { 0.0 } else { self.temperature },
             seed: self.seed,
             repetition: self.repetition_penalty,
             presence: self.presence_penalty,
@@ -121,7 +139,7 @@ impl Sampling {
     }
 
     /// Draws token number `counter` of a generation from all logits, on the CPU. `recent` are the
-    /// tokens so far.
+    /// tokens so far. [`crate::ops::NO_TOKEN`] if there is no candidate.
     #[must_use]
     pub fn draw(&self, logits: &mut [f32], recent: &[u32], counter: u32) -> u32 {
         let params = SampleParams { top_k: self.top_k, ..self.params(u32::MAX) };
@@ -194,5 +212,55 @@ mod tests {
         assert!(matches!(bad.validate(), Err(Error::InvalidOption { option: "topP", .. })));
         let bad = Sampling { temperature: -1.0, ..Default::default() };
         assert_eq!(bad.validate().unwrap_err().code(), "invalid-option");
+        // Every option of a number, with each that is out of its range.
+        type Set = fn(&mut Sampling, f32);
+        let options: [(&str, Set, &[f32]); 7] = [
+            ("temperature", |s, v| s.temperature = v, &[-1e-9, 101.0]),
+            ("topP", |s, v| s.top_p = v, &[-0.1, 1.1]),
+            ("minP", |s, v| s.min_p = v, &[-0.1, 1.1]),
+            ("repetitionPenalty", |s, v| s.repetition_penalty = v, &[0.0, 1e-40, -1.0, 101.0]),
+            ("presencePenalty", |s, v| s.presence_penalty = v, &[-101.0, 101.0]),
+            ("frequencyPenalty", |s, v| s.frequency_penalty = v, &[-101.0, 101.0]),
+            ("logitBias", |s, v| s.logit_bias = vec![(3, v)], &[]),
+        ];
+        for (name, set, values) in options {
+            let nonsense: &[f32] = if name == "logitBias" {
+                &[f32::NAN, f32::INFINITY]
+            } else {
+                &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]
+            };
+            for &value in values.iter().chain(nonsense) {
+                let mut sampling = Sampling::default();
+                set(&mut sampling, value);
+                let error = sampling.validate().unwrap_err();
+                assert!(matches!(error, Error::InvalidOption { option, .. } if option == name), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn biases_fit_the_vocabulary() {
+        let of = |logit_bias| Sampling { logit_bias, ..Default::default() }.check_vocabulary(3);
+        let forbid = |ids: &[u32]| ids.iter().map(|&id| (id, f32::NEG_INFINITY)).collect::<Vec<_>>();
+        assert!(of(vec![(2, 1.0)]).is_ok());
+        assert!(of(forbid(&[0, 2, 2])).is_ok());
+        assert!(of(vec![(3, 1.0)]).unwrap_err().to_string().contains("token 3"));
+        assert!(of(forbid(&[2, 1, 0])).unwrap_err().to_string().contains("every token"));
+    }
+
+    #[test]
+    fn all_of_the_vocabulary_is_drawn_from_with_infinite_logits() {
+        // `top_k` 0 has no twin on the GPU; tests/common/cases/sample.rs has the rest.
+        for (temperature, top_p, min_p) in [(1.0, 1.0, 0.0), (0.5, 0.9, 0.1), (100.0, 1.0, 1.0)] {
+            let open = Sampling { temperature, top_k: 0, top_p, min_p, seed: 3, ..Default::default() };
+            let (inf, nan) = (f32::INFINITY, f32::NAN);
+            assert_eq!(drawn(&open, &[1.0, inf, nan, 3e38, -inf], 50), [1; 50]);
+            let twice = drawn(&open, &[1.0, inf, nan, inf, -inf], 400);
+            let share = twice.iter().filter(|&&id| id == 1).count();
+            // Ten standard deviations of 400 fair draws.
+            assert!(twice.iter().all(|id| [1, 3].contains(id)) && (100..=300).contains(&share), "{share}");
+            assert_eq!(drawn(&open, &[nan, -inf, -5.0, nan], 50), [2; 50]);
+            assert_eq!(drawn(&open, &[nan, -inf], 1), [crate::ops::NO_TOKEN]);
+        }
     }
 }

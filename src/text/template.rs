@@ -6,7 +6,7 @@
 //! else, and put back after the rendered text has been cut at the control tokens that remain, which
 //! are the template's own. The message is really rendered, so filters such as `trim` work.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -16,8 +16,9 @@ use minijinja::{Environment, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::text::special::{Match, Piece};
 use crate::text::tokenizer::{Segment, Tokenizer};
-use crate::text::vocab::{Match, Piece, Vocab};
+use crate::text::vocab::Vocab;
 use crate::text::{clock, pycompat};
 use crate::weights::Metadata;
 
@@ -231,10 +232,10 @@ impl Write for Bounded {
 /// Keeps control tokens' texts in messages from becoming control tokens.
 struct Shield<'v> {
     vocab: &'v Vocab,
-    /// First character of a control token, and the character that stands for it.
-    marks: Vec<(char, char)>,
-    /// Length in bytes of the longest control token.
-    longest: usize,
+    /// The character that stands for each first character of a control token.
+    marks: HashMap<char, char>,
+    /// The same the other way round.
+    originals: HashMap<char, char>,
 }
 
 impl<'v> Shield<'v> {
@@ -248,33 +249,26 @@ impl<'v> Shield<'v> {
         let mut free = ('\u{FDD0}'..='\u{FDEF}')
             .chain('\u{F0000}'..='\u{10FFFF}')
             .filter(|c| !taken.contains(c) && !firsts.contains(c));
-        let mut marks = Vec::new();
-        for first in &firsts {
+        let (mut marks, mut originals) = (HashMap::new(), HashMap::new());
+        for first in firsts.iter().copied() {
             let mark = free.next().ok_or_else(|| Error::Template {
                 reason: "the messages use every private character of Unicode".to_owned(),
             })?;
-            marks.push((*first, mark));
+            marks.insert(first, mark);
+            originals.insert(mark, first);
         }
-        let longest = vocab.special.control_texts().map(str::len).max().unwrap_or(0);
-        Ok(Shield { vocab, marks, longest })
+        Ok(Shield { vocab, marks, originals })
     }
 
     /// `text` with a mark where a control token begins, or may begin once something follows.
     fn protect(&self, text: &str) -> String {
         // The template may trim the end before it appends something.
-        let trimmed = text.trim_end();
+        let trimmed = text.trim_end().len();
+        let starts: HashSet<usize> = self.vocab.special.control_starts(text, trimmed).into_iter().collect();
         let mut result = String::with_capacity(text.len());
         for (at, c) in text.char_indices() {
-            let mark = self.marks.iter().find(|(first, _)| *first == c);
-            let begins = || {
-                let special = &self.vocab.special;
-                let rest = trimmed.get(at..).unwrap_or_default();
-                special.at_start(&text.as_bytes()[at..], Match::Control).is_some()
-                    || (rest.len() < self.longest
-                        && special.control_texts().any(|control| control.starts_with(rest)))
-            };
-            result.push(match mark {
-                Some((_, mark)) if begins() => *mark,
+            result.push(match self.marks.get(&c) {
+                Some(mark) if at >= trimmed || starts.contains(&at) => *mark,
                 _ => c,
             });
         }
@@ -282,10 +276,6 @@ impl<'v> Shield<'v> {
     }
 
     fn restore(&self, text: &str) -> String {
-        let original = |c| {
-            let pair = self.marks.iter().find(|(_, mark)| *mark == c);
-            pair.map_or(c, |(first, _)| *first)
-        };
-        text.chars().map(original).collect()
+        text.chars().map(|c| self.originals.get(&c).copied().unwrap_or(c)).collect()
     }
 }

@@ -2,19 +2,23 @@
 //!
 //! Byte-level BPE (`gpt2`) merges with the `tokenizers` crate; SentencePiece-style BPE (`llama`)
 //! merges by score. Special tokens are cut out first, here, so that what a user types is never a
-//! control token unless the caller says so.
+//! control token unless the caller says so. In this it differs from llama.cpp, where merging may give a
+//! control token; the ids are llama.cpp's otherwise.
 
 use std::sync::Arc;
 
-use tokenizers::Model as _;
-use tokenizers::models::bpe::{BPE, Merges, Vocab as BpeVocab};
-
+use crate::breath::{Pause, at_once};
 use crate::error::{Error, Result};
-use crate::text::bytes::{self, Utf8Stream};
-use crate::text::pretokenizer::PreTokenizer;
+use crate::text::byte_level::ByteLevel;
+use crate::text::bytes::Utf8Stream;
+use crate::text::special::{Match, Piece, is_space};
 use crate::text::spm::Spm;
-use crate::text::vocab::{self, Match, Piece, Spelling, Vocab};
+use crate::text::vocab::{self, Kind, Spelling, Vocab};
 use crate::weights::Metadata;
+
+/// The most bytes of text that are made tokens in one call. Of one long word that is a gigabyte of memory
+/// at worst.
+pub const MAX_TEXT_BYTES: usize = 8 << 20;
 
 /// What the text of a control token, such as `<|im_end|>`, means in the text to encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +40,7 @@ pub enum Segment {
 
 #[derive(Debug)]
 enum Merger {
-    ByteLevel { cut: PreTokenizer, bpe: Box<BPE> },
+    ByteLevel(Box<ByteLevel>),
     SentencePiece(Box<Spm>),
 }
 
@@ -48,13 +52,50 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: Option<u32>,
     add_bos: bool,
+    add_eos: bool,
+    suppressed: Vec<u32>,
+}
+
+/// What may follow `tokenizer.ggml.` in a key, besides the ids of special tokens.
+const KNOWN_KEYS: [&str; 15] = [
+    "model",
+    "pre",
+    "tokens",
+    "token_type",
+    "scores",
+    "merges",
+    "add_bos_token",
+    "add_eos_token",
+    "add_space_prefix",
+    "suppress_tokens",
+    // llama.cpp reads these for other tokenizers (BERT's and T5's) and for reranking.
+    "token_type_count",
+    "add_sep_token",
+    "remove_extra_whitespaces",
+    "precompiled_charsmap",
+    "normalizer",
+];
+
+/// Refuses keys of which nothing is known: they may change the ids.
+fn check_keys(metadata: &Metadata) -> Result<()> {
+    for (key, _) in metadata.iter() {
+        let Some(name) = key.strip_prefix("tokenizer.ggml.") else { continue };
+        let first = name.split('.').next().unwrap_or_default();
+        if !KNOWN_KEYS.contains(&first) && !name.ends_with("_token_id") {
+            return Err(Error::UnsupportedTokenizer {
+                found: format!("with metadata {key}"),
+                supported: format!("tokenizer.ggml. with {}", KNOWN_KEYS.join(", ")),
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Tokenizer {
     /// Builds the tokenizer that the metadata describes.
     ///
     /// # Errors
-    /// [`Error::UnsupportedTokenizer`] for an unknown model or pre-tokenizer,
+    /// [`Error::UnsupportedTokenizer`] for an unknown model, pre-tokenizer or metadata key,
     /// [`Error::MissingMetadata`] and [`Error::Malformed`] if the vocabulary is not complete.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
         let model = metadata.str("tokenizer.ggml.model")?;
@@ -68,93 +109,170 @@ impl Tokenizer {
                 });
             }
         };
+        check_keys(metadata)?;
         let vocab = Vocab::from_metadata(metadata, spelling)?;
-        let special = |name: &str, default: Option<u32>| -> Result<Option<u32>> {
-            // The defaults are those of the Llama vocabulary, as in llama.cpp.
-            let default = default.filter(|_| spelling == Spelling::SentencePiece);
-            Ok(vocab::token_id(metadata, name, vocab.len())?
-                .or(default.filter(|&id| (id as usize) < vocab.len())))
+        let special = |name: &str| -> Result<Option<u32>> {
+            let default = vocab::default_id(spelling, name).filter(|&id| (id as usize) < vocab.len());
+            Ok(vocab::token_id(metadata, name, vocab.len())?.or(default))
         };
-        let (bos, eos) = (special("bos", Some(1))?, special("eos", Some(2))?);
+        let (bos, eos) = (special("bos")?, special("eos")?);
         let (merger, add_bos) = match spelling {
             Spelling::ByteLevel => {
-                let cut = PreTokenizer::named(metadata.str_or("tokenizer.ggml.pre", "default")?)?;
-                let bpe = Box::new(byte_level_bpe(metadata, &vocab, cut.ignore_merges)?);
-                let add_bos = cut.add_bos;
-                (Merger::ByteLevel { cut, bpe }, add_bos)
+                let merger = ByteLevel::from_metadata(metadata, &vocab)?;
+                let add_bos = merger.cut.add_bos && bos.is_some();
+                (Merger::ByteLevel(Box::new(merger)), add_bos)
             }
             Spelling::SentencePiece => {
-                let unknown = special("unknown", Some(0))?;
-                (Merger::SentencePiece(Box::new(Spm::from_metadata(metadata, &vocab, unknown)?)), true)
+                // The default is none where that token is an ordinary one.
+                let named = vocab::token_id(metadata, "unknown", vocab.len())?;
+                let usual = |&id: &u32| vocab.kind(id) == Kind::Unknown || vocab.bytes(id) == b"<unk>";
+                let unknown = named.or(special("unknown")?.filter(usual));
+                let spm = Spm::from_metadata(metadata, &vocab, unknown)?;
+                (Merger::SentencePiece(Box::new(spm)), bos.is_some())
             }
         };
         let add_bos = metadata.bool_or("tokenizer.ggml.add_bos_token", add_bos)?;
-        Ok(Tokenizer { vocab: Arc::new(vocab), merger, bos, eos, add_bos: add_bos && bos.is_some() })
+        let add_eos = metadata.bool_or("tokenizer.ggml.add_eos_token", false)?;
+        for (name, adds, id) in [("bos", add_bos, bos), ("eos", add_eos, eos)] {
+            if adds && id.is_none() {
+                let what = format!(
+                    "tokenizer.ggml.add_{name}_token is true, but tokenizer.ggml.{name}_token_id names no token"
+                );
+                return Err(Error::Malformed { what });
+            }
+        }
+        let suppressed = suppressed(metadata, vocab.len())?;
+        Ok(Tokenizer { vocab: Arc::new(vocab), merger, bos, eos, add_bos, add_eos, suppressed })
     }
 
     /// Token ids of `text`, without any token before or after it.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the merging library fails.
+    /// [`Error::TextTooLong`] above [`MAX_TEXT_BYTES`]; [`Error::Tokenizer`] if the merging library fails
+    /// or the vocabulary cannot express the text.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>> {
+        at_once(self.encode_slowly(text, special, &mut Pause::never()))
+    }
+
+    /// The same, letting the event loop run meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::encode`], and [`Error::Aborted`] if `cancelled` says so.
+    pub async fn encode_cancellable(
+        &self,
+        text: &str,
+        special: Special,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Vec<u32>> {
+        self.encode_slowly(text, special, &mut Pause::new(cancelled)).await
+    }
+
+    async fn encode_slowly(&self, text: &str, special: Special, pause: &mut Pause<'_>) -> Result<Vec<u32>> {
+        check_length(text.len())?;
         let mut ids = Vec::new();
         let which = match special {
             Special::AsText => Match::UserDefined,
             Special::Parse => Match::Both,
         };
-        self.encode_into(text, which, true, &mut ids)?;
+        self.encode_into(text, which, true, &mut ids, pause).await?;
+        Ok(ids)
+    }
+
+    /// Token ids of a plain prompt, in which control tokens are control tokens, with the tokens that the
+    /// model wants before and after it.
+    pub(crate) async fn encode_prompt(&self, text: &str, pause: &mut Pause<'_>) -> Result<Vec<u32>> {
+        let mut ids = self.encode_slowly(text, Special::Parse, pause).await?;
+        if let Some(bos) = self.bos.filter(|_| self.add_bos)
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        ids.extend(self.eos.filter(|_| self.add_eos));
         Ok(ids)
     }
 
     /// Token ids of a rendered chat template: its control tokens and, between them, text in which
     /// nothing is one. Begins with the beginning-of-sequence token if the model wants it and the
-    /// template did not write it.
+    /// template did not write it; ends with the end-of-sequence token if the model wants that.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the merging library fails.
+    /// Those of [`Tokenizer::encode`].
     pub fn encode_segments(&self, segments: &[Segment]) -> Result<Vec<u32>> {
+        at_once(self.encode_rendered(segments, &mut Pause::never()))
+    }
+
+    pub(crate) async fn encode_rendered(
+        &self,
+        segments: &[Segment],
+        pause: &mut Pause<'_>,
+    ) -> Result<Vec<u32>> {
+        check_length(texts(segments).map(str::len).sum())?;
         let mut ids = Vec::new();
         if let Some(bos) = self.bos.filter(|_| self.add_bos)
             && segments.first() != Some(&Segment::Control(bos))
         {
             ids.push(bos);
         }
+        let mut before = None;
         let mut first = true;
         for segment in segments {
             match segment {
                 Segment::Control(id) => ids.push(*id),
-                Segment::Text(text) => self.encode_into(text, Match::UserDefined, first, &mut ids)?,
+                Segment::Text(text) => {
+                    let taken = before.map_or(0, |id| self.vocab.special.stripped(id, text));
+                    self.encode_into(&text[taken..], Match::UserDefined, first, &mut ids, pause).await?;
+                }
             }
-            first = matches!(segment, Segment::Control(_));
+            before = match segment {
+                Segment::Control(id) => Some(*id),
+                Segment::Text(_) => None,
+            };
+            first = before.is_some();
         }
+        ids.extend(self.eos.filter(|_| self.add_eos));
         Ok(ids)
     }
 
     /// `first`: the text begins a prompt or follows a control token.
-    fn encode_into(&self, text: &str, which: Match, first: bool, ids: &mut Vec<u32>) -> Result<()> {
+    async fn encode_into(
+        &self,
+        text: &str,
+        which: Match,
+        first: bool,
+        ids: &mut Vec<u32>,
+        pause: &mut Pause<'_>,
+    ) -> Result<()> {
         let mut first = first;
-        self.vocab.special.split(text, which, &mut |piece| {
+        for piece in self.vocab.special.cut(text, which) {
             match piece {
                 Piece::Token(id) => ids.push(id),
                 Piece::Text(text) => match &self.merger {
-                    Merger::SentencePiece(spm) => spm.encode(text, first, ids),
-                    Merger::ByteLevel { cut, bpe } => {
-                        let mut word = String::new();
-                        cut.split(text, &mut |part| {
-                            word.clear();
-                            word.extend(part.bytes().map(bytes::byte_level_char));
-                            let tokens = bpe
-                                .tokenize(&word)
-                                .map_err(|e| Error::Tokenizer { reason: e.to_string() })?;
-                            ids.extend(tokens.iter().map(|token| token.id));
-                            Ok(())
-                        })?;
-                    }
+                    Merger::SentencePiece(spm) => spm.encode(text, first, ids, pause).await?,
+                    Merger::ByteLevel(merger) => merger.encode(text, ids, pause).await?,
                 },
             }
             first = matches!(piece, Piece::Token(_));
-            Ok(())
-        })
+        }
+        Ok(())
+    }
+
+    /// A number of tokens that these texts take at least, found without encoding them.
+    pub(crate) fn fewest_tokens<'t>(&self, texts: impl Iterator<Item = &'t str>) -> usize {
+        // Some vocabularies have no token for some bytes, and some tokens take white space with them.
+        let lost = match &self.merger {
+            Merger::SentencePiece(_) => None,
+            Merger::ByteLevel(merger) => Some(&*merger.lost).filter(|lost| lost.contains(&true)),
+        };
+        let strips = self.vocab.special.strips();
+        let may_vanish =
+            |byte: &u8| lost.is_some_and(|lost| lost[usize::from(*byte)]) || (strips && is_space(byte));
+        let bytes: usize = texts
+            .map(|text| match lost.is_some() || strips {
+                true => text.as_bytes().iter().filter(|byte| !may_vanish(byte)).count(),
+                false => text.len(),
+            })
+            .sum();
+        bytes.div_ceil(self.vocab.longest)
     }
 
     /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD. `skip_control` leaves control
@@ -168,7 +286,7 @@ impl Tokenizer {
         }
         let prefixed = match &self.merger {
             Merger::SentencePiece(spm) => spm.add_space_prefix,
-            Merger::ByteLevel { .. } => false,
+            Merger::ByteLevel(_) => false,
         };
         let all = match all.split_first() {
             Some((b' ', rest)) if prefixed => rest,
@@ -205,8 +323,7 @@ impl Tokenizer {
     /// The id of the control token spelled `text`.
     #[must_use]
     pub fn control_id(&self, text: &str) -> Option<u32> {
-        let found = self.vocab.special.at_start(text.as_bytes(), Match::Control);
-        found.filter(|&(_, length)| length == text.len()).map(|(id, _)| id)
+        self.vocab.special.control_id(text)
     }
 
     /// Tokens that end a generation, ascending: the file's eos, eot and eom, and those that
@@ -240,6 +357,12 @@ impl Tokenizer {
         self.add_bos
     }
 
+    /// Tokens that the file says are never to be generated.
+    #[must_use]
+    pub fn suppressed(&self) -> &[u32] {
+        &self.suppressed
+    }
+
     /// Number of tokens, and so of logits.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
@@ -251,44 +374,30 @@ impl Tokenizer {
     }
 }
 
-/// The `tokenizers` model of a byte-level vocabulary. Control tokens stay out, so that no merge and
-/// no whole word can give one.
-fn byte_level_bpe(metadata: &Metadata, vocab: &Vocab, ignore_merges: bool) -> Result<BPE> {
-    let malformed = |what: String| Error::Malformed { what };
-    let texts = metadata.strings("tokenizer.ggml.tokens")?;
-    let mut ids = BpeVocab::with_capacity(texts.len());
-    for (id, text) in (0u32..).zip(texts.iter()) {
-        if vocab.kind(id).is_control() {
-            continue;
-        }
-        let text = std::str::from_utf8(text)
-            .map_err(|_| malformed(format!("the text of token {id} is not UTF-8")))?;
-        ids.entry(text.to_owned()).or_insert(id);
+/// The texts of a rendered chat template.
+pub(crate) fn texts(segments: &[Segment]) -> impl Iterator<Item = &str> {
+    segments.iter().filter_map(|segment| match segment {
+        Segment::Text(text) => Some(text.as_str()),
+        Segment::Control(_) => None,
+    })
+}
+
+/// Refuses a text of more than [`MAX_TEXT_BYTES`].
+pub(crate) fn check_length(bytes: usize) -> Result<()> {
+    match bytes > MAX_TEXT_BYTES {
+        true => Err(Error::TextTooLong { bytes, most: MAX_TEXT_BYTES }),
+        false => Ok(()),
     }
-    let lines = metadata.strings("tokenizer.ggml.merges")?;
-    let mut merges = Merges::with_capacity(lines.len());
-    let mut merged = String::new();
-    for (rank, line) in lines.iter().enumerate() {
-        let pair = std::str::from_utf8(line).ok().and_then(|l| l.split_once(' '));
-        let (left, right) = pair.ok_or_else(|| malformed(format!("merge {rank} is not two tokens")))?;
-        merged.clear();
-        merged.push_str(left);
-        merged.push_str(right);
-        for token in [left, right, &merged] {
-            if !ids.contains_key(token) {
-                let what = format!("merge {rank} names {token:?}, which is not in the vocabulary");
-                return Err(malformed(what));
-            }
-        }
-        merges.push((left.to_owned(), right.to_owned()));
+}
+
+/// `tokenizer.ggml.suppress_tokens`; ids outside the vocabulary are ignored, as in llama.cpp.
+fn suppressed(metadata: &Metadata, count: usize) -> Result<Vec<u32>> {
+    let key = "tokenizer.ggml.suppress_tokens";
+    if !metadata.contains(key) {
+        return Ok(Vec::new());
     }
-    BPE::builder()
-        .vocab_and_merges(ids, merges)
-        .ignore_merges(ignore_merges)
-        // The cache is per thread and would outlive the tokenizer.
-        .cache_capacity(0)
-        .build()
-        .map_err(|e| malformed(format!("the merges do not fit the vocabulary: {e}")))
+    let ids = metadata.integers(key)?.iter().filter_map(|&id| u32::try_from(id).ok());
+    Ok(ids.filter(|&id| (id as usize) < count).collect())
 }
 
 /// Turns ids into text one at a time, never giving half a character.

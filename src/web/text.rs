@@ -303,15 +303,15 @@ impl WasmTextModel {
     /// Token ids of a text; with `special`, control tokens in it are control tokens.
     ///
     /// # Errors
-    /// `{code, message}`.
-    pub fn tokenize(&self, text: &str, special: bool) -> std::result::Result<Uint32Array, JsValue> {
+    /// `{code, message}`; `aborted` when the signal fires.
+    pub async fn tokenize(
+        &self,
+        text: String,
+        special: bool,
+        signal: AbortSignal,
+    ) -> std::result::Result<Uint32Array, JsValue> {
         let special = if special { Special::Parse } else { Special::AsText };
-        let ids = self
-            .engine
-            .try_borrow()
-            .map_err(|_| Error::Busy)
-            .and_then(|engine| either!(&*engine, e => e.tokenizer().encode(text, special)))
-            .map_err(|e| js_error(&e))?;
+        let ids = self.try_tokenize(&text, special, &signal).await.map_err(|e| js_error(&e))?;
         Ok(Uint32Array::from(ids.as_slice()))
     }
 
@@ -454,6 +454,14 @@ impl WasmTextModel {
             dispatches_per_token,
             draft_tokens: either!(&*engine, e => e.draft_tokens()),
         })
+    }
+
+    // As for a generation, below.
+    #[allow(clippy::await_holding_refcell_ref)]
+    async fn try_tokenize(&self, text: &str, special: Special, signal: &AbortSignal) -> Result<Vec<u32>> {
+        let engine = self.engine.try_borrow().map_err(|_| Error::Busy)?;
+        let cancelled = || signal.aborted();
+        either!(&*engine, e => e.tokenizer().encode_cancellable(text, special, &cancelled).await)
     }
 
     // The borrow is held across awaits on purpose: it is what makes a second request `busy`, and all

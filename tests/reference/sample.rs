@@ -13,11 +13,17 @@ pub struct Chain<'a> {
     pub temperature: f64,
 }
 
-/// Candidates that are left, best first, with their probabilities.
+/// Candidates that are left, best first, with their probabilities. A token whose bias is minus infinity, or
+/// whose logit is that or no number, is none; beside an infinite logit all finite ones have no probability.
 pub fn candidates(logits: &[f32], chain: &Chain) -> Vec<(u32, f64)> {
     let mut all: Vec<(u32, f64)> = (0..).zip(logits.iter().map(|&l| f64::from(l))).collect();
     for &(id, bias) in chain.bias {
         all[id as usize].1 += f64::from(bias);
+    }
+    let forbidden = |id: u32| chain.bias.contains(&(id, f32::NEG_INFINITY));
+    all.retain(|&(id, logit)| !forbidden(id) && logit > f64::NEG_INFINITY);
+    if all.is_empty() {
+        return Vec::new();
     }
     for (id, logit) in &mut all {
         let count = chain.recent.iter().filter(|&r| r == id).count() as f64;
@@ -26,11 +32,14 @@ pub fn candidates(logits: &[f32], chain: &Chain) -> Vec<(u32, f64)> {
             *logit -= count * chain.frequency + chain.presence;
         }
     }
-    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    // No NaN is left; -0 is equal to 0.
+    let order = |a: f64, b: f64| b.partial_cmp(&a).unwrap_or(std::cmp::Ordering::Equal);
+    all.sort_by(|a, b| order(a.1, b.1).then(a.0.cmp(&b.0)));
     all.truncate(chain.top_k);
     let top = all[0].1;
+    let weight = |l: f64, t: f64| if l == top { 1.0 } else { ((l - top) / t).exp() };
     let softmax = |all: &[(u32, f64)], t: f64| -> Vec<f64> {
-        let weights: Vec<f64> = all.iter().map(|(_, l)| ((l - top) / t).exp()).collect();
+        let weights: Vec<f64> = all.iter().map(|(_, l)| weight(*l, t)).collect();
         let total: f64 = weights.iter().sum();
         weights.into_iter().map(|w| w / total).collect()
     };
@@ -40,7 +49,7 @@ pub fn candidates(logits: &[f32], chain: &Chain) -> Vec<(u32, f64)> {
         sum >= chain.top_p
     });
     all.truncate(kept.map_or(all.len(), |k| k + 1));
-    all.retain(|(_, l)| (l - top).exp() >= chain.min_p);
+    all.retain(|(_, l)| weight(*l, 1.0) >= chain.min_p);
     let p = softmax(&all, chain.temperature);
     all.iter().map(|(id, _)| *id).zip(p).collect()
 }

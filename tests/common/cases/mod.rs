@@ -12,7 +12,7 @@ mod sample;
 pub use attention::{attention, attention_f16, attention_of_several_shapes, attention_q8_0};
 pub use embed::{embed, split_vocabulary};
 pub use project::{gate_up, head, project_add, qkv};
-pub use sample::{sample_chain, sample_few, sample_greedy};
+pub use sample::{sample_chain, sample_few, sample_greedy, sample_infinite};
 
 use emberglass::DType;
 use emberglass::ops::{Batch, HeadShape, KvType, RopePairs, Segment, Step};

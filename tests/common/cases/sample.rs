@@ -1,6 +1,6 @@
 //! Sampling.
 
-use emberglass::ops::{Batch, MAX_FEW, SampleParams, Step};
+use emberglass::ops::{Batch, MAX_FEW, NO_TOKEN, SampleParams, Step};
 
 use super::{Setup, step};
 use crate::common::rig::Rig;
@@ -156,4 +156,89 @@ pub async fn sample_chain<R: Rig>() {
         }
     }
     assert!(compared > 250, "only {compared} draws were far enough from a border");
+}
+
+/// Logits and biases that are no finite numbers: infinity is the largest, minus infinity and NaN are never
+/// drawn, and no token is drawn where there is no candidate.
+pub async fn sample_infinite<R: Rig>() {
+    const INFINITY: f32 = f32::INFINITY;
+    let vocab = 1000;
+    let forbid_all: Vec<(u32, f32)> = (0..vocab as u32).map(|id| (id, -INFINITY)).collect();
+    let forbid_most = [&forbid_all[..77], &forbid_all[78..]].concat();
+    let biases: [&[(u32, f32)]; 5] =
+        [&[], &[(7, -INFINITY)], &[(600, 5e37), (600, 5e37)], &forbid_all, &forbid_most];
+    // For each: what all logits are at first, and then some.
+    let rows: [(Option<f32>, &[(usize, f32)]); 9] = [
+        (None, &[(7, INFINITY)]),
+        (None, &[(7, INFINITY), (8, INFINITY), (900, INFINITY), (12, f32::NAN), (77, f32::MAX)]),
+        (None, &[(7, -INFINITY), (77, f32::NAN)]),
+        (None, &[(7, f32::MAX), (77, f32::MIN)]),
+        (Some(f32::MIN), &[(7, f32::NAN)]),
+        (Some(-INFINITY), &[(77, 1.0), (7, 0.5)]),
+        (Some(-INFINITY), &[]),
+        (Some(f32::NAN), &[]),
+        (Some(-0.0), &[(999, 0.0), (0, -INFINITY)]),
+    ];
+    let (mut compared, mut empty) = (0, 0);
+    for (top_k, top_p, min_p, temperature) in
+        [(1, 1.0, 0.0, 0.0), (40, 0.95, 0.05, 0.8), (128, 1.0, 0.0, 1.5), (3, 0.0, 1.0, 1e-30f32)]
+    {
+        for bias in biases {
+            let mut s = Sampling::<R>::new(vocab, top_k as u64).await;
+            let recent = [7, 7, 8, 600];
+            let params = SampleParams {
+                top_k,
+                top_p,
+                min_p,
+                temperature,
+                seed: 5,
+                repetition: 1.5,
+                presence: 0.5,
+                frequency: 0.25,
+                window: 4,
+            };
+            for (usual, some) in rows {
+                let adjust = !bias.is_empty();
+                let mut logits = match usual {
+                    Some(value) => vec![value; vocab],
+                    None => s.setup.random.floats(vocab),
+                };
+                for &(id, logit) in some {
+                    logits[id] = logit;
+                }
+                for counter in 0..4 {
+                    s.setup.backend.set_sampling(&params, bias, &recent).unwrap();
+                    let drawn = s.draw(&logits, adjust, counter).await;
+                    let chain = oracle::Chain {
+                        bias,
+                        repetition: 1.5,
+                        presence: 0.5,
+                        frequency: 0.25,
+                        recent: if adjust { &recent } else { &[] },
+                        top_k: top_k as usize,
+                        top_p: f64::from(top_p),
+                        min_p: f64::from(min_p),
+                        // The oracle divides by it; so small a one leaves only the best.
+                        temperature: f64::from(temperature).max(1e-30),
+                    };
+                    let candidates = oracle::candidates(&logits, &chain);
+                    let what = format!("{usual:?} {some:?}, top_k {top_k}, draw {counter}: {drawn}");
+                    if candidates.is_empty() {
+                        assert_eq!(drawn, NO_TOKEN, "{what}");
+                        empty += 1;
+                        continue;
+                    }
+                    let (wanted, margin) = oracle::draw(&candidates, oracle::uniform(5, counter));
+                    // The rounding of up to 128 additions in f32, as in the test of finite logits.
+                    if margin > 1e-4 {
+                        assert_eq!(drawn, wanted, "{what}");
+                        compared += 1;
+                    } else {
+                        assert!(candidates.iter().any(|(id, _)| *id == drawn), "{what}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(compared > 400 && empty > 100, "{compared} compared, {empty} without a candidate");
 }

@@ -19,7 +19,7 @@ export class WasmTextModel {
   static load(source: any, options: any, onProgress: Function, signal: AbortSignal): Promise<WasmTextModel>;
   info(): any;
   generate(request: any, onPiece: Function, signal: AbortSignal): Promise<any>;
-  tokenize(text: string, special: boolean): Uint32Array;
+  tokenize(text: string, special: boolean, signal: AbortSignal): Promise<Uint32Array>;
   detokenize(ids: Uint32Array): string;
   free(): void;
 }
