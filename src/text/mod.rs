@@ -3,10 +3,9 @@
 
 mod bytes;
 mod category;
-mod clock;
 mod drafts;
+mod jinja;
 mod pretokenizer;
-mod pycompat;
 mod sampler;
 mod spm;
 mod stop;
