@@ -40,7 +40,9 @@ pub(super) fn bind<const N: usize>(
         let at = names.iter().position(|&parameter| parameter == name);
         match at.and_then(|at| bound.get_mut(at)) {
             Some(slot @ None) => *slot = Some(value),
-            Some(Some(_)) => return Err(fail(format!("{function} has two values for the argument '{name}'"))),
+            Some(Some(_)) => {
+                return Err(fail(format!("{function} has two values for the argument '{name}'")));
+            }
             None => return Err(fail(format!("{function} has no argument '{name}'"))),
         }
     }
@@ -70,7 +72,9 @@ pub(super) fn whole(function: &str, argument: Option<&Value>) -> Result<Option<i
         None | Some((Kind::None, _)) => Ok(None),
         Some((_, value)) => match as_int(value) {
             // Python's integers have no end; what these count has.
-            Some(value) => Ok(Some(i64::try_from(value.clamp(i64::MIN.into(), i64::MAX.into())).unwrap_or(0))),
+            Some(value) => {
+                Ok(Some(i64::try_from(value.clamp(i64::MIN.into(), i64::MAX.into())).unwrap_or(0)))
+            }
             None => Err(fail(format!("{function} takes an int, not '{}'", type_name(value)))),
         },
     }

@@ -13,8 +13,8 @@ use super::arguments::{bind, flag, required, split, text, whole};
 use super::methods::{self, lines, soft_str};
 use super::operators::{Function, add, item, test};
 use super::python::{
-    self, Group, ITEM, Iter, Kind, Result, Text, as_float, as_int, check_key, compare, equal, fail, int, items,
-    kind, reserve, spend, to_str, type_name,
+    self, Group, ITEM, Iter, Kind, Result, Text, as_float, as_int, check_key, compare, equal, fail, int,
+    items, kind, reserve, spend, to_str, type_name,
 };
 use super::{format, json, predicates};
 
@@ -63,9 +63,8 @@ pub(super) const FILTERS: [(&str, Function); 45] = [
             Some(Kind::Dict(dict)) => {
                 reserve(state, dict.0.len(), 3 * ITEM)?;
                 spend(state, dict.0.len() * 3 * ITEM)?;
-                let pair = |(key, value): (&Value, &Value)| {
-                    Value::from(Tuple::from([key.clone(), value.clone()]))
-                };
+                let pair =
+                    |(key, value): (&Value, &Value)| Value::from(Tuple::from([key.clone(), value.clone()]));
                 Ok(Iter::generator(dict.0.iter().map(pair).collect()))
             }
             _ => Err(fail("Can only get item pairs from a mapping.")),
@@ -552,7 +551,8 @@ fn select(state: &mut State, args: &[Value], by_attribute: bool, wanted: bool) -
                 if !predicates::is_name(name) {
                     return Err(Error::new(ErrorKind::UnknownTest, format!("test {name} is unknown")));
                 }
-                let arguments: Vec<Value> = std::iter::once(tested).chain(arguments.iter().cloned()).collect();
+                let arguments: Vec<Value> =
+                    std::iter::once(tested).chain(arguments.iter().cloned()).collect();
                 charge(state, &arguments)?;
                 state.perform_test(name, &arguments)?
             }
@@ -673,7 +673,9 @@ fn title(state: &mut State, args: &[Value]) -> Result<Value> {
     let mut title = String::new();
     let mut start = true;
     let value = string_of(state, value)?;
-    for part in value.split_inclusive(|c: char| python::is_space(c) || matches!(c, '-' | '(' | '{' | '[' | '<')) {
+    for part in
+        value.split_inclusive(|c: char| python::is_space(c) || matches!(c, '-' | '(' | '{' | '[' | '<'))
+    {
         let mut chars = part.chars();
         if start {
             title.extend(chars.next().into_iter().flat_map(char::to_uppercase));
@@ -684,7 +686,7 @@ fn title(state: &mut State, args: &[Value]) -> Result<Value> {
     Ok(Value::from(title))
 }
 
-fn truncate(state: &mut State, args: &[Value]) -> Result<Value> {
+fn truncate(_: &mut State, args: &[Value]) -> Result<Value> {
     let [value, length, kill, end, leeway] =
         bind("truncate", args, ["s", "length", "killwords", "end", "leeway"])?;
     let value = needed_text("truncate", value)?;

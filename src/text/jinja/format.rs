@@ -3,13 +3,15 @@
 //! The parts of a format are read here; a number with a width, a precision or a base is written by
 //! MiniJinja.
 
+use minijinja::State;
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::Value;
-use minijinja::State;
 
 use super::arguments;
 use super::operators::{check_plain, item};
-use super::python::{Kind, Result, Text, as_float, as_int, fail, int, kind, spend, to_repr, to_str, type_name};
+use super::python::{
+    Kind, Result, Text, as_float, as_int, fail, int, kind, spend, to_repr, to_str, type_name,
+};
 
 /// The largest width and precision.
 const MAX_WIDTH: usize = 1000;
@@ -207,8 +209,10 @@ pub(super) fn braces(state: &State, template: &str, args: &[Value]) -> Result<St
                     key.parse().map_or_else(|_| Value::from(key), |at: i64| Value::from(at))
                 }
                 None => {
-                    let attribute = path.strip_prefix('.').ok_or_else(|| fail("a format field is no path"))?;
-                    let (name, after) = attribute.split_at(attribute.find(['.', '[']).unwrap_or(attribute.len()));
+                    let attribute =
+                        path.strip_prefix('.').ok_or_else(|| fail("a format field is no path"))?;
+                    let (name, after) =
+                        attribute.split_at(attribute.find(['.', '[']).unwrap_or(attribute.len()));
                     path = after;
                     // In Python, an attribute is no item: only what has attributes has it.
                     match kind(&value) {

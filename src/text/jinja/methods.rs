@@ -6,11 +6,11 @@ use minijinja::State;
 use minijinja::value::{Tuple, Value};
 
 use super::arguments::{bind, flag, required, text, whole};
+use super::format;
 use super::operators::{check_plain, new_dict};
 use super::python::{
     ITEM, Iter, Kind, Result, Text, equal, fail, is_space, items, kind, reserve, spend, to_str, type_name,
 };
-use super::format;
 use crate::text::category::{self, Category};
 
 const STR: [&str; 45] = [
@@ -64,9 +64,8 @@ const STR: [&str; 45] = [
 const LIST: [&str; 11] =
     ["append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"];
 const TUPLE: [&str; 2] = ["count", "index"];
-const DICT: [&str; 11] = [
-    "clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values",
-];
+const DICT: [&str; 11] =
+    ["clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values"];
 
 /// Whether a method of some type has this name.
 pub(super) fn is_name(name: &str) -> bool {
@@ -148,7 +147,8 @@ fn dict(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Va
     spend(state, of.0.len() * 3 * ITEM)?;
     match method {
         "items" => {
-            let pair = |(key, value): (&Value, &Value)| Value::from(Tuple::from([key.clone(), value.clone()]));
+            let pair =
+                |(key, value): (&Value, &Value)| Value::from(Tuple::from([key.clone(), value.clone()]));
             view("dict_items", of.0.iter().map(pair).collect())
         }
         "keys" => view("dict_keys", of.0.keys().cloned().collect()),
@@ -349,7 +349,9 @@ fn plain(of: &str, method: &str) -> Option<Value> {
             }
             Value::from(title)
         }
-        "isdigit" => all(&|c| is_decimal(c) || matches!(c, '²' | '³' | '¹' | '⁰'..='⁹' | '₀'..='₉' | '①'..='⑨')),
+        "isdigit" => {
+            all(&|c| is_decimal(c) || matches!(c, '²' | '³' | '¹' | '⁰'..='⁹' | '₀'..='₉' | '①'..='⑨'))
+        }
         "isdecimal" => all(&is_decimal),
         "isnumeric" => all(&char::is_numeric),
         "isalpha" => all(&letter),

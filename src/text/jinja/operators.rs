@@ -9,8 +9,8 @@ use minijinja::State;
 use minijinja::value::{Tuple, Value};
 
 use super::python::{
-    self, Dict, ITEM, Iter, Kind, Method, Namespace, Result, Text, as_float, as_int, check_key, compare, equal,
-    fail, int, kind, reserve, spend, to_str, type_name,
+    self, Dict, ITEM, Iter, Kind, Method, Namespace, Result, Text, as_float, as_int, check_key, compare,
+    equal, fail, int, kind, reserve, spend, to_str, type_name,
 };
 use super::{format, methods};
 
@@ -280,10 +280,9 @@ pub(super) fn item(state: &State, value: &Value, key: &Value) -> Result<Value> {
         (Kind::List(items) | Kind::Tuple(items), Kind::Int(_) | Kind::Bool(_)) => {
             at(items.len()).and_then(|at| items.get(at)).cloned()
         }
-        (Kind::Iter(&Iter::Range { start, step, length, .. }), Kind::Int(_) | Kind::Bool(_)) => at(length)
-            .filter(|&at| at < length)
-            .and_then(|at| Iter::number(start, step, at))
-            .map(Value::from),
+        (Kind::Iter(&Iter::Range { start, step, length, .. }), Kind::Int(_) | Kind::Bool(_)) => {
+            at(length).filter(|&at| at < length).and_then(|at| Iter::number(start, step, at)).map(Value::from)
+        }
         (Kind::Dict(dict), _) if check_key(state, key).is_ok() => dict.0.get(key).cloned(),
         _ => None,
     };

@@ -123,7 +123,12 @@ pub(super) enum Iter {
     Generator(Mutex<Vec<Value>>),
     /// A dictionary's items, keys or values; the name is Python's.
     View(&'static str, Vec<Value>),
-    Range { start: i64, stop: i64, step: i64, length: usize },
+    Range {
+        start: i64,
+        stop: i64,
+        step: i64,
+        length: usize,
+    },
 }
 
 impl Iter {

@@ -5,8 +5,8 @@
 //! a filter here, with a name that no template can write; the filters are in
 //! [`operators`](super::operators). MiniJinja keeps control flow, scopes, macros and conditions.
 
-use minijinja::machinery::ast::{self, BinOpKind, CallArg, CompareOpKind, Expr, Spanned, Stmt};
 use minijinja::machinery::Span;
+use minijinja::machinery::ast::{self, BinOpKind, CallArg, CompareOpKind, Expr, Spanned, Stmt};
 use minijinja::value::Value;
 
 use super::methods;
@@ -203,9 +203,7 @@ fn expr<'s>(e: &Expr<'s>) -> Result<Expr<'s>> {
         Expr::Filter(s) => filtered(s),
         Expr::Test(s) => tested(s),
         Expr::GetAttr(s) => attribute(s),
-        Expr::GetItem(s) => {
-            Ok(filter("[]", expr(&s.expr)?, vec![expr(&s.subscript_expr)?], s.span()))
-        }
+        Expr::GetItem(s) => Ok(filter("[]", expr(&s.expr)?, vec![expr(&s.subscript_expr)?], s.span())),
         Expr::Call(s) => call(s),
         Expr::List(s) => Ok(filter("[,]", list(&s.items, s.span())?, Vec::new(), s.span())),
         Expr::Tuple(s) => {
@@ -314,8 +312,7 @@ fn condition<'s>(s: &Spanned<ast::IfExpr<'s>>) -> Result<Expr<'s>> {
 }
 
 fn filtered<'s>(s: &Spanned<ast::Filter<'s>>) -> Result<Expr<'s>> {
-    let node =
-        ast::Filter { name: s.name, expr: optional(s.expr.as_ref())?, args: arguments(&s.args)? };
+    let node = ast::Filter { name: s.name, expr: optional(s.expr.as_ref())?, args: arguments(&s.args)? };
     Ok(Expr::Filter(Spanned::new(node, s.span())))
 }
 

@@ -68,20 +68,22 @@ SCALAR_CALLS = [
 ]
 
 
+FORMS = ["{{ %s }}", "{{ [%s] }}", "{{ (%s,) }}", "{{ {'k': %s} }}", "{{ not %s }}", "{{ -%s }}",
+         "{%% if %s %%}T{%% else %%}F{%% endif %%}", "{%% for x in %s %%}{{ loop.index }}:{{ x }};{%% endfor %%}",
+         "{%% set v = %s %%}{{ v }}", "{{ '%%s,%%r' %% (%s, 1) }}", "{{ '{}'.format(%s) }}",
+         "{{ namespace(x=%s).x }}", "{{ dict(a=%s) }}", "{{ [1] + [%s] }}", "{{ missing == %s }}"]
+
+
 def expressions():
-    """One-line templates: each value with each call on it."""
+    """Every call with the values to try it on, and what makes a template of a value."""
     for values, calls in [(STRINGS, STRING_CALLS), (LISTS, LIST_CALLS), (DICTS, DICT_CALLS), (SCALARS, SCALAR_CALLS)]:
         for call in calls:
-            for value in values:
-                # A template each: an error in one says nothing about the others.
-                yield f"{{{{ {call}{value} }}}}" if call.endswith("in ") else f"{{{{ ({value}){call} }}}}"
-    for value in ALL:
-        for form in ("{{ %s }}", "{{ [%s] }}", "{{ (%s,) }}", "{{ {'k': %s} }}", "{{ not %s }}", "{{ -%s }}",
-                     "{%% if %s %%}T{%% else %%}F{%% endif %%}", "{%% for x in %s %%}{{ loop.index }}:{{ x }};{%% endfor %%}",
-                     "{%% set v = %s %%}{{ v }}", "{{ '%%s|%%r' %% (%s, 1) }}", "{{ '{}'.format(%s) }}",
-                     "{{ %s is defined }}", "{{ namespace(x=%s).x }}", "{{ dict(a=%s) }}", "{{ [1] + [%s] }}",
-                     "{{ missing == %s }}", "{{ messages|selectattr('role', 'equalto', %s)|list }}"):
-            yield form % value
+            # The operator `in` has the value on its right.
+            form = "{{ %s%s }}" if call.endswith("in ") else "{{ (%s)%s }}"
+            order = (lambda value, call: (call, value)) if call.endswith("in ") else (lambda value, call: (value, call))
+            yield call, values, lambda value, call=call, form=form, order=order: form % order(value, call)
+    for form in FORMS:
+        yield form, ALL, lambda value, form=form: form % value
 
 
 TEMPLATES = r"""
@@ -271,8 +273,8 @@ b
 {{ 5|length }}
 {{ none|length }}
 {{ none|list }}
-{{ '<a href="x">\'&'|e }} {{ '<b>'|safe }} {{ 5|e }} {{ ('<b>'|safe) is escaped }} {{ '<'|forceescape }}
-{{ ('<b>'|safe) ~ '<' }}
+{{ '<a href="x">\'&'|e }} {{ '<b>'|safe }} {{ 5|e }} {{ ('<b>'|safe) is escaped }}
+{{ ('<b>'|safe) ~ '<' }} {{ +1 }} {{ + 2 - +3 }}
 {{ 1 is integer }} {{ true is integer }} {{ 1.0 is float }} {{ true is boolean }} {{ true is number }} {{ 'a' is number }} {{ 3 is odd }} {{ 4 is even }} {{ 9 is divisibleby(3) }} {{ 1 is eq(1) }} {{ 1 is ne 2 }} {{ 2 is ge 2 }} {{ 1 is lessthan 2 }} {{ 'a' is in ['a'] }} {{ 'upper' is filter }} {{ 'odd' is test }} {{ 'zz' is filter }} {{ 'ABC' is upper }} {{ 'abc' is lower }} {{ '123' is lower }}
 {{ 1 is not none and 2 is not undefined }} {{ not 1 is none }} {{ x is not defined or y }}
 {{ 'a' is odd }}
@@ -359,14 +361,13 @@ b
 
 
 def templates():
-    """All templates. Those of several lines are told by indentation or by an empty line in the middle."""
+    """The templates of a line each, some of them together, and those with line ends."""
     lines = TEMPLATES.strip("\n").split("\n")
     yield from lines
-    # Neighbouring lines together, which tries line ends and white space.
+    # Neighbouring lines together try line ends and white space.
     for size in (2, 3):
-        for at in range(0, len(lines) - size, 7):
+        for at in range(0, len(lines) - size, 23):
             yield "\n".join(lines[at : at + size]) + "\n"
     for end in ("\r\n", "\r", "\n"):
-        yield end.join(["{% for m in messages %}", "{{ m.role }}:", "  {{ m.content }}", "  {% endfor %}", "assistant:", "", ""])
+        yield end.join(["{% for m in messages %}", "{{ m.role }}:", "  {{ m.content }}", "  {% endfor %}", "end:", "", ""])
         yield f'{{%- set s = "One.\\{end}Two.\\{end}\\{end}Three{end}four" -%}}{end}{{{{ s }}}}{end}'
-    yield from expressions()
