@@ -196,8 +196,8 @@ fn every_character_may_occur_in_a_message() {
     let content = format!("<s>{noncharacters}</s>");
     assert!(shown(CHATML, &[("user", &content)]).contains(&format!("user\n{content}⟦")));
     // Also if the template writes them.
-    let source = "\u{FDD0}{{ messages[0].content }}";
-    assert_eq!(shown(source, &[("user", "<s>")]), "\u{FDD0}<s>");
+    let source = "\u{FDD0}{{ '\\ufdd1' ~ messages[0].content }}";
+    assert_eq!(shown(source, &[("user", "<s>")]), "\u{FDD0}\u{FDD1}<s>");
 }
 
 #[test]
@@ -213,6 +213,11 @@ fn no_template_is_an_error_only_when_used() {
     assert_eq!(template.render(&[], true).unwrap_err(), Error::NoChatTemplate);
     let template = ChatTemplate::new(Some("{% if %}"), &tokenizer());
     assert_eq!(template.render(&[], true).unwrap_err().code(), "template");
+    // A template that is no string is not a missing one.
+    let mut metadata = Metadata::default();
+    metadata.insert("tokenizer.chat_template", Value::Unsigned(1));
+    let error = ChatTemplate::from_metadata(&metadata, &tokenizer()).render(&[], true).unwrap_err();
+    assert!(error.to_string().contains("tokenizer.chat_template"), "{error}");
 }
 
 #[test]
@@ -335,7 +340,7 @@ fn what_a_template_makes_is_paid_for_before_it_is_made() {
         "([0] * 100000000) | string",
         "'a'.join([0] * 100000000)",
         "('a' * 1000000).join(range(5000) | map('string'))",
-        "['a'] * 10000 | length * 0 or (['a'] * 10000) | join('x' * 1000000)",
+        "(['a'] * 10000) | join('x' * 1000000)",
         "{'a': [1, 2, 3]} | tojson(indent=1000000000)",
         "([1] * 1000) | tojson(indent='x' * 1000000)",
         "([1] * 1000) | tojson(separators=('x' * 1000000, ':'))",
@@ -477,7 +482,6 @@ fn deep_values_are_refused() {
             "namespace(v=ns.v)",
             "[ns.v] | map('list')",
             "[ns.v] | batch(1)",
-            "[ns.v] | groupby(0) | list",
             "{1: ns.v}.items()",
             "{1: ns.v}.values()",
             "[ns.v] + []",

@@ -49,7 +49,6 @@ impl Message {
 pub struct ChatTemplate {
     /// The template, or why there is none.
     template: Result<jinja::Template>,
-    source: String,
     vocab: Arc<Vocab>,
     bos: String,
     eos: String,
@@ -60,20 +59,24 @@ impl ChatTemplate {
     /// is used: a plain prompt needs none.
     #[must_use]
     pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Self {
-        let source = metadata.str("tokenizer.chat_template").ok();
-        ChatTemplate::new(source, tokenizer)
+        let key = "tokenizer.chat_template";
+        let source = if metadata.contains(key) { metadata.str(key) } else { Err(Error::NoChatTemplate) };
+        ChatTemplate::compile(source, tokenizer)
     }
 
     /// Compiles `source`, for the control tokens of `tokenizer`.
     #[must_use]
     pub fn new(source: Option<&str>, tokenizer: &Tokenizer) -> Self {
+        ChatTemplate::compile(source.ok_or(Error::NoChatTemplate), tokenizer)
+    }
+
+    fn compile(source: Result<&str>, tokenizer: &Tokenizer) -> Self {
         let text = |id: Option<u32>| {
             let bytes = id.map(|id| tokenizer.token_bytes(id)).unwrap_or_default();
             String::from_utf8_lossy(bytes).into_owned()
         };
         ChatTemplate {
-            template: source.ok_or(Error::NoChatTemplate).and_then(jinja::Template::new),
-            source: source.unwrap_or_default().to_owned(),
+            template: source.and_then(jinja::Template::new),
             vocab: Arc::clone(tokenizer.vocab()),
             bos: text(tokenizer.bos()),
             eos: text(tokenizer.eos()),
@@ -98,7 +101,7 @@ impl ChatTemplate {
         let turns = messages.len() as u64 * FUEL_PER_MESSAGE;
         let fuel = FUEL.saturating_add(turns).saturating_add(size as u64);
 
-        let shield = Shield::new(&self.vocab, &self.source, messages)?;
+        let shield = Shield::new(&self.vocab, template.source(), messages)?;
         let shielded = messages.iter().map(|message| {
             let protected = |text| Value::from(shield.protect(text));
             jinja::dict([("role", protected(&message.role)), ("content", protected(&message.content))])

@@ -201,10 +201,7 @@ a {%- if true -%} b {%- endif -%} c
 a {%+ if true +%} b {%+ endif +%} c
 {{- ' x ' -}}   y   {{- 'z' }}
 {% raw -%}  a  {%- endraw %} b
-{%- raw %}
-  a
-{% endraw -%}
-b
+{%- raw %} a {% endraw -%}  b
   {% if true %}
     x
   {% endif %}

@@ -160,26 +160,28 @@ fn attribute(state: &State, value: &Value, path: &Value, default: Option<&Value>
     Ok(value)
 }
 
-/// Sorts with an order that may fail. Python's sort and this one keep equal items as they were.
+/// Sorts by merging, with an order that may fail or be none, as that of Python's floats. Equal items
+/// stay as they were. The sort of Rust's library may panic without a total order.
 pub(super) fn sort_by<T>(
     state: &State,
-    items: &mut [T],
-    order: impl Fn(&T, &T) -> Result<Ordering>,
-) -> Result<()> {
+    mut items: Vec<T>,
+    order: &dyn Fn(&T, &T) -> Result<Ordering>,
+) -> Result<Vec<T>> {
+    if items.len() < 2 {
+        return Ok(items);
+    }
     spend(state, items.len() * ITEM)?;
-    let mut error = None;
-    let mut compare = |a: &T, b: &T| {
-        // After an error all are equal: that is no order, but Rust's sort bears it.
-        if error.is_some() {
-            return Ordering::Equal;
-        }
-        order(a, b).unwrap_or_else(|e| {
-            error = Some(e);
-            Ordering::Equal
-        })
-    };
-    items.sort_by(&mut compare);
-    error.map_or(Ok(()), Err)
+    let mut merged = Vec::with_capacity(items.len());
+    let right = sort_by(state, items.split_off(items.len() / 2), order)?;
+    let mut right = right.into_iter().peekable();
+    let mut left = sort_by(state, items, order)?.into_iter().peekable();
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let next = if order(a, b)? == Ordering::Greater { right.next() } else { left.next() };
+        merged.extend(next);
+    }
+    merged.extend(left);
+    merged.extend(right);
+    Ok(merged)
 }
 
 /// The item by which others are sorted or told apart: in small letters unless case matters.
@@ -263,7 +265,7 @@ fn dictsort(state: &mut State, args: &[Value]) -> Result<Value> {
         pairs.push((fold(by.clone(), flag(case_sensitive.as_ref())), [key.clone(), value.clone()]));
     }
     let reverse = flag(reverse.as_ref());
-    sort_by(state, &mut pairs, |a, b| ordered(state, &a.0, &b.0, reverse))?;
+    let pairs = sort_by(state, pairs, &|a, b| ordered(state, &a.0, &b.0, reverse))?;
     let pair = |(_, pair)| Value::from(Tuple::from(pair));
     Ok(Value::from(pairs.into_iter().map(pair).collect::<Vec<_>>()))
 }
@@ -424,7 +426,7 @@ fn groupby(state: &mut State, args: &[Value]) -> Result<Value> {
         keyed.push((fold(key.clone(), case_sensitive), key, item));
     }
     spend(state, keyed.len() * 4 * ITEM)?;
-    sort_by(state, &mut keyed, |a, b| compare(state, &a.0, &b.0))?;
+    let keyed = sort_by(state, keyed, &|a, b| compare(state, &a.0, &b.0))?;
     let mut groups: Vec<(Value, Value, Vec<Value>)> = Vec::new();
     for (folded, key, item) in keyed {
         match groups.last_mut() {
@@ -643,7 +645,7 @@ fn sort(state: &mut State, args: &[Value]) -> Result<Value> {
         keyed.push((Value::from(keys), item));
     }
     let reverse = flag(reverse.as_ref());
-    sort_by(state, &mut keyed, |a, b| ordered(state, &a.0, &b.0, reverse))?;
+    let keyed = sort_by(state, keyed, &|a, b| ordered(state, &a.0, &b.0, reverse))?;
     Ok(Value::from(keyed.into_iter().map(|(_, item)| item).collect::<Vec<_>>()))
 }
 

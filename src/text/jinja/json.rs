@@ -74,7 +74,7 @@ fn write(state: &State, style: &Style, value: &Value, depth: usize, to: &mut Tex
         Kind::Dict(dict) => {
             let mut pairs: Vec<_> = dict.0.iter().collect();
             if style.sort {
-                super::filters::sort_by(state, &mut pairs, |a, b| compare(state, a.0, b.0))?;
+                pairs = super::filters::sort_by(state, pairs, &|a, b| compare(state, a.0, b.0))?;
             }
             to.push("{")?;
             for (at, (key, value)) in pairs.into_iter().enumerate() {

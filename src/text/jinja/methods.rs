@@ -77,7 +77,7 @@ pub(super) fn has(value: &Value, name: &str) -> bool {
     match kind(value) {
         Kind::Str(_) => STR.contains(&name),
         Kind::List(_) => LIST.contains(&name),
-        Kind::Tuple(_) => TUPLE.contains(&name),
+        Kind::Tuple(_) | Kind::Iter(Iter::Range { .. }) => TUPLE.contains(&name),
         Kind::Dict(_) => DICT.contains(&name),
         _ => false,
     }
@@ -91,6 +91,7 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value
             string(state, of, method, args)
         }
         Kind::List(of) | Kind::Tuple(of) => sequence(state, of, method, args),
+        Kind::Iter(Iter::Range { .. }) => sequence(state, &items(state, value)?, method, args),
         Kind::Dict(_) => dict(state, value, method, args),
         _ => Err(unknown(value, method)),
     }

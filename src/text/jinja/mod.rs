@@ -52,6 +52,11 @@ impl Template {
         Ok(template)
     }
 
+    /// The text of the template, in which the escapes of string literals stand for themselves.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The instructions. They borrow the source, so they are made anew for every rendering; that
     /// takes less than a millisecond.
     fn compile(&self) -> std::result::Result<Program<'_>, minijinja::Error> {
