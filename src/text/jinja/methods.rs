@@ -365,7 +365,7 @@ fn plain(of: &str, method: &str) -> Option<Value> {
             let mut after_cased = false;
             let mut title = of.chars().any(cased);
             for c in of.chars() {
-                title &= !(c.is_uppercase() && after_cased) && !(c.is_lowercase() && !after_cased);
+                title &= if c.is_uppercase() { !after_cased } else { after_cased || !c.is_lowercase() };
                 after_cased = cased(c);
             }
             Value::from(title)

@@ -295,35 +295,41 @@ pub(super) fn is_space(c: char) -> bool {
 
 /// Fails if `value` is nested deeper than allowed. Call it for every value that holds others.
 pub(super) fn check_depth(state: &State, value: &Value) -> Result<()> {
-    fn walk(state: &State, value: &Value, depth: usize) -> Result<()> {
-        let each = |values: &mut dyn Iterator<Item = &Value>, count: usize| {
-            spend(state, count)?;
+    /// What looking at one item costs.
+    const STEP: usize = 4;
+    fn walk(value: &Value, depth: usize, steps: &mut usize) -> Result<()> {
+        let mut each = |values: &mut dyn Iterator<Item = &Value>| {
             if depth == MAX_DEPTH {
-                let reason = format!("a value is nested deeper than {MAX_DEPTH}");
-                return Err(fail(reason));
+                return Err(fail(format!("a value is nested deeper than {MAX_DEPTH}")));
             }
-            for value in values.filter(|value| value.as_object().is_some()) {
-                walk(state, value, depth + 1)?;
+            for value in values {
+                *steps = steps.checked_sub(1).ok_or(ErrorKind::OutOfFuel)?;
+                if value.as_object().is_some() {
+                    walk(value, depth + 1, steps)?;
+                }
             }
             Ok(())
         };
         match kind(value) {
-            Kind::List(items) | Kind::Tuple(items) | Kind::View(_, items) => {
-                each(&mut items.iter(), items.len())
-            }
-            Kind::Dict(dict) => each(&mut dict.0.iter().flat_map(|(k, v)| [k, v]), dict.0.len()),
+            Kind::List(items) | Kind::Tuple(items) | Kind::View(_, items) => each(&mut items.iter()),
+            Kind::Dict(dict) => each(&mut dict.0.iter().flat_map(|(key, value)| [key, value])),
             Kind::Namespace(namespace) => {
-                let attributes = namespace.attributes();
-                each(&mut attributes.iter().map(|(_, value)| value), attributes.len())
+                each(&mut namespace.attributes().iter().map(|(_, value)| value))
             }
             Kind::Iter(Iter::Generator(items)) => {
                 let items = items.lock().map(|items| items.clone()).unwrap_or_default();
-                each(&mut items.iter(), items.len())
+                each(&mut items.iter())
             }
             _ => Ok(()),
         }
     }
-    walk(state, value, 0)
+    if value.as_object().is_none() {
+        return Ok(());
+    }
+    let all = room(state) / STEP;
+    let mut left = all;
+    walk(value, 0, &mut left)?;
+    spend(state, (all - left) * STEP)
 }
 
 /// Whether `value` is or holds `namespace`.
@@ -512,7 +518,7 @@ fn str_repr(text: &str, to: &mut Text) -> Result<()> {
             _ if is_printable(c) => to.push_char(c)?,
             _ => to.push(&match u32::from(c) {
                 code @ ..=0xFF => format!("\\x{code:02x}"),
-                code @ ..=0xFFFF => format!("\\u{code:04x}"),
+                code @ 0x100..=0xFFFF => format!("\\u{code:04x}"),
                 code => format!("\\U{code:08x}"),
             })?,
         }

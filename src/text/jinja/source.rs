@@ -330,7 +330,7 @@ impl<'s> Reader<'s> {
                     self.prepared.push_str("\\\\");
                     self.prepared.push_str(&match code {
                         ..=0xFF => format!("x{code:02x}"),
-                        ..=0xFFFF => format!("u{code:04x}"),
+                        0x100..=0xFFFF => format!("u{code:04x}"),
                         _ => format!("U{code:08x}"),
                     });
                     continue;
