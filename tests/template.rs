@@ -315,6 +315,16 @@ fn what_is_not_supported_is_an_error_that_names_it() {
     fails("{{ ['x'] | select('bogus') | list }}", "test bogus is unknown");
     fails("{% macro m() %}{{ varargs }}{% endmacro %}", "'varargs'");
     fails("{{ self }}", "'self'");
+    fails("{% for x in [1] %}{% if x %}{% break %}{% endif %}{% else %}{% endfor %}", "'else'");
+    for (open, name) in
+        [("with", "with"), ("set y", "set"), ("filter upper", "filter"), ("generation", "with")]
+    {
+        let end = open.split(' ').next().unwrap();
+        let source = format!(
+            "{{% for x in [1] %}}{{% {open} %}}{{% if x %}}{{% continue %}}{{% endif %}}{{% end{end} %}}{{% endfor %}}"
+        );
+        fails(&source, &format!("'break' and 'continue' in a '{name}' block"));
+    }
     fails("{{ 'x'.__class__ }}", "'__class__'");
     fails("{{ 'x'.encode() }}", "'encode'");
     fails("{{ [1].append(2) }}", "'append'");

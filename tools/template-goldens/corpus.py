@@ -354,6 +354,56 @@ b
 {{ 'abc'.split('') }}
 {{ 'abc'.foo }}|{{ 'abc'.upper is defined }}|{{ messages.count is defined }}
 {{ 'a%sb' % 'x' }} {{ '100%' }} {{ '%d%%' % 50 }} {{ '%s' % none }} {{ '%s' % true }} {{ '%s' % 1.0 }} {{ '%.3s|' % 'abcdef' }} {{ '%i' % 3.9 }} {{ '%r' % 'a' }} {{ '%s' % {'a': 1} }}
+{% for i in [1,2,3] %}{% for j in [1,2] %}{% if j == 2 %}{% break %}{% endif %}{{ i }}{{ j }}{% endfor %}{% if i == 2 %}{% continue %}{% endif %};{% endfor %}end
+{% for i in [1,2] %}{% generation %}{% continue %}{% endgeneration %}{% endfor %}
+{% for i in [1,2] %}{% generation %}{{ i }}{{ loop.index }}{% endgeneration %}{% endfor %}
+{% set y %}{% set x = 1 %}{% endset %}{{ x is defined }}{% filter upper %}{% set z = 1 %}{% endfilter %}{{ z is defined }}
+{% for c in 'abc' %}{{ loop.length }}{{ loop.last }}{{ loop.revindex }}{% endfor %}
+{% macro f() %}{% for i in [1,2] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}{% endmacro %}{{ f() }}{{ f() }}
+{% set x = 1 %}{% for i in [1,2] %}{% set x = x + 1 %}{{ x }}{% endfor %}{{ x }}
+{% for i in [1,2] %}{% if loop.first %}{% set q = 1 %}{% endif %}{{ q is defined }}{% endfor %}
+{% macro f() %}{% set x = 2 %}{{ x }}{% endmacro %}{% set x = 1 %}{{ f() }}{{ x }}
+{% macro f() %}{{ x }}{% endmacro %}{% set x = 1 %}{{ f() }}{% for i in [1] %}{% set x = 5 %}{{ f() }}{% endfor %}
+{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}G{% endmacro %}{{ f() }}
+{% for m in messages %}{% macro f() %}{{ m.role }}{{ loop.index }}{% endmacro %}{{ f() }}{% endfor %}
+{% with x=1 %}{% macro f() %}{{ x }}{% endmacro %}{% endwith %}{{ f is defined }}
+{% if 1 %}{% macro f() %}F{% endmacro %}{% endif %}{{ f() }}
+{% macro f(a, b=a) %}{{ b }}{% endmacro %}{{ f(3) }}
+{% macro f(a, b=[]) %}{{ b }}{% endmacro %}{{ f(3) }}{{ f(1, b=2) }}
+{% macro f(m) %}{% for x in m recursive %}{{ x }}{% endfor %}{% endmacro %}{{ f([1]) }}
+{% macro f(caller) %}{{ caller }}{% endmacro %}{{ f(1) }}
+{% call foo() %}{% endcall %}
+{% macro f() %}a{% endmacro %}{% call f() %}b{% endcall %}
+{% macro f() %}{{ caller(1, x=2) }}{% endmacro %}{% call(y, x=3) f() %}{{ y }}{{ x }}{% endcall %}
+{% set f = namespace() %}{% macro g() %}G{% endmacro %}{% set f.g = g %}{{ f.g() }}
+{% set x = range %}{{ x(3)|list }}
+{{ messages.0.role }}
+{% for a in [1] %}{% for b in [2] %}{{ loop.parent is defined }}{% endfor %}{% endfor %}
+{% set outer = 'o' %}{% for i in [1] %}{{ outer }}{% set outer = 'i' %}{{ outer }}{% endfor %}{{ outer }}
+{% for i in [1,2] %}{{ x is defined }}{% set x = 1 %}{{ x }}{% endfor %}
+{% if false %}{% set z = 1 %}{% endif %}{{ z is defined }}
+{{ z is defined }}{% set z = 1 %}
+{% macro f() %}{{ messages[0].role }}{{ bos_token }}{% endmacro %}{{ f() }}
+{% set messages = messages[1:] %}{{ messages|length }}{% macro f() %}{{ messages|length }}{% endmacro %}{{ f() }}
+{% set bos_token = 'X' %}{% macro f() %}{{ bos_token }}{% endmacro %}{{ f() }}
+{% macro f() %}{% set bos_token = 'Y' %}{{ bos_token }}{% endmacro %}{{ f() }}{{ bos_token }}
+{% for message in messages %}{% set content = message.content %}{% if message.role == 'user' %}{% set content = 'U' + content %}{% endif %}{{ content }}{% endfor %}
+{% set i = 10 %}{% for i in [1,2] %}{{ i }}{% endfor %}{{ i }}
+{% for loop in [1] %}{{ loop }}{% endfor %}
+{% macro f(a, b=a) %}{{ b }}{% endmacro %}{{ f(3) }}{{ f(3, 4) }}
+{% macro f(a='d') %}[{{ a }}]{% endmacro %}{{ f() }}{{ f(missing) }}{{ f(a=missing) }}{{ f(none) }}{{ f('x') }}
+{% macro f(a, b='B') %}{{ a is defined }}{{ b is defined }}{% endmacro %}{{ f() }}{{ f(missing, missing) }}{{ f(1) }}
+{% macro f(a='d') %}[{{ a }}]{% endmacro %}{% set ns = namespace(f=f) %}{{ ns.f(missing) }}{{ ns.f() }}{{ ns.f(a=missing) }}
+{% macro f() %}{{ caller(missing) }}{{ caller() }}{% endmacro %}{% call(x='D') f() %}[{{ x }}]{% endcall %}
+{% macro f(x='D') %}[{{ x }}{{ caller() }}]{% endmacro %}{% call f(missing) %}c{% endcall %}{% call f() %}c{% endcall %}
+{% set x = 'o' %}{% macro f(y=x, z=y) %}{{ y }}{{ z }}{% endmacro %}{{ f() }}{% set x = 'p' %}{{ f() }}{{ f(z=1) }}
+{% macro f(a, b=2, c=3) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ f(1, c=5) }}{{ f(*[7, 8]) }}{{ f(**{'a': 1, 'b': 9}) }}
+{% macro f(x=x) %}{{ x }}{% endmacro %}{% set x = 1 %}{{ f() }}{{ f(2) }}
+{% macro f(n=3) %}{{ n }}{% if n %}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f() }}
+{% for x in [1] %}{% else %}{% break %}{% endfor %}
+{% macro f(a) %}{% for i in [1] %}{{ a }}{% set a = 5 %}{{ a }}{% endfor %}{{ a }}{% endmacro %}{{ f(1) }}
+{% macro f(a='x') %}{{ a }}{% endmacro %}{% for i in [1,2] %}{{ f() }}{{ f(i) }}{% endfor %}
+{% macro f(tools=none, x=[]) %}{{ tools is none }}{{ x }}{% endmacro %}{{ f(tools) }}{{ f(tools=missing) }}
 """
 
 

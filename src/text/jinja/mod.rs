@@ -39,6 +39,9 @@ pub(crate) struct Template {
     source: String,
 }
 
+/// The functions of a template that are not macros.
+const FUNCTIONS: [&str; 5] = ["dict", "namespace", "raise_exception", "range", "strftime_now"];
+
 type Program<'s> = (Instructions<'s>, BTreeMap<&'s str, Instructions<'s>>);
 
 impl Template {

@@ -3,10 +3,11 @@
 //! operand.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use minijinja::State;
-use minijinja::value::{Tuple, Value};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Tuple, Value};
 
 use super::python::{
     self, Dict, ITEM, Iter, Kind, Method, Namespace, Result, Text, as_float, as_int, check_key, compare,
@@ -18,7 +19,7 @@ use super::{format, methods};
 pub(super) type Function = fn(&mut State, &[Value]) -> Result<Value>;
 
 /// The operations by the names that `rewrite` gives them. A template can write none of them.
-pub(super) const OPERATORS: [(&str, Function); 25] = [
+pub(super) const OPERATORS: [(&str, Function); 27] = [
     ("+", |state, args| add(state, left(args), right(args))),
     ("-", |_, args| arithmetic("-", left(args), right(args))),
     ("*", |state, args| multiply(state, left(args), right(args))),
@@ -47,6 +48,11 @@ pub(super) const OPERATORS: [(&str, Function); 25] = [
     ("[,]", |_, args| Ok(left(args).clone())),
     ("{}", dict_literal),
     ("iter()", check_iterable),
+    ("given()", |_, args| Ok(given(left(args)))),
+    ("taken()", |_, args| match left(args).downcast_object_ref::<Given>() {
+        Some(Given) => Ok(Value::UNDEFINED),
+        None => Ok(left(args).clone()),
+    }),
 ];
 
 fn left(args: &[Value]) -> &Value {
@@ -55,6 +61,20 @@ fn left(args: &[Value]) -> &Value {
 
 fn right(args: &[Value]) -> &Value {
     args.get(1).unwrap_or(&Value::UNDEFINED)
+}
+
+/// An undefined argument of a macro, which MiniJinja would take for a missing one.
+#[derive(Debug)]
+struct Given;
+
+impl Object for Given {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+}
+
+fn given(value: &Value) -> Value {
+    if value.is_undefined() { Value::from_object(Given) } else { value.clone() }
 }
 
 fn unsupported(operator: &str, a: &Value, b: &Value) -> minijinja::Error {
@@ -348,7 +368,17 @@ fn call_method(state: &mut State, args: &[Value]) -> Result<Value> {
             found if found.is_undefined() => {
                 Err(fail(format!("'{}' object has no method '{name}'", type_name(value))))
             }
-            found => found.call(state, rest),
+            // A macro in a namespace or a dictionary.
+            found => {
+                let (positional, named) = super::arguments::split(rest);
+                let mut args: Vec<Value> = positional.iter().map(given).collect();
+                if !named.is_empty() {
+                    args.push(Value::from(
+                        named.iter().map(|(n, v)| (n.clone(), given(v))).collect::<Kwargs>(),
+                    ));
+                }
+                found.call(state, &args)
+            }
         },
     }
 }
@@ -377,7 +407,8 @@ pub(super) fn new_dict(state: &State, pairs: Vec<(Value, Value)>) -> Result<Valu
 fn check_iterable(state: &mut State, args: &[Value]) -> Result<Value> {
     let value = left(args);
     match kind(value) {
-        Kind::Str(text) => spend(state, text.len())?,
+        // MiniJinja does not know how many characters are left, as `loop.last` asks.
+        Kind::Str(_) => return python::items(state, value).map(Value::from),
         Kind::Dict(dict) => {
             // A dictionary may be spread into named arguments, whose names are hashed.
             for key in dict.0.keys() {

@@ -313,9 +313,7 @@ pub(super) fn check_depth(state: &State, value: &Value) -> Result<()> {
         match kind(value) {
             Kind::List(items) | Kind::Tuple(items) | Kind::View(_, items) => each(&mut items.iter()),
             Kind::Dict(dict) => each(&mut dict.0.iter().flat_map(|(key, value)| [key, value])),
-            Kind::Namespace(namespace) => {
-                each(&mut namespace.attributes().iter().map(|(_, value)| value))
-            }
+            Kind::Namespace(namespace) => each(&mut namespace.attributes().iter().map(|(_, value)| value)),
             Kind::Iter(Iter::Generator(items)) => {
                 let items = items.lock().map(|items| items.clone()).unwrap_or_default();
                 each(&mut items.iter())

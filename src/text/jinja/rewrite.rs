@@ -33,6 +33,12 @@ fn body<'s>(statements: &[Stmt<'s>]) -> Result<Vec<Stmt<'s>>> {
     Ok(rewritten)
 }
 
+/// Statements whose assignments end with them, as in jinja2 those of a block that is captured.
+fn scope<'s>(statements: &[Stmt<'s>], span: Span) -> Result<Vec<Stmt<'s>>> {
+    let block = ast::WithBlock { assignments: Vec::new(), body: body(statements)? };
+    Ok(vec![Stmt::WithBlock(Spanned::new(block, span))])
+}
+
 fn statement<'s>(stmt: &Stmt<'s>, to: &mut Vec<Stmt<'s>>) -> Result<()> {
     let rewritten = match stmt {
         Stmt::Template(s) => {
@@ -40,6 +46,11 @@ fn statement<'s>(stmt: &Stmt<'s>, to: &mut Vec<Stmt<'s>>) -> Result<()> {
         }
         Stmt::EmitExpr(s) => Stmt::EmitExpr(Spanned::new(ast::EmitExpr { expr: expr(&s.expr)? }, s.span())),
         Stmt::EmitRaw(s) => Stmt::EmitRaw(Spanned::new(ast::EmitRaw { raw: s.raw }, s.span())),
+        Stmt::ForLoop(s) if leaves(&s.else_body) => return Err(leaves_block("else")),
+        // jinja2 runs `else` unless an iteration came to its end, MiniJinja unless one began.
+        Stmt::ForLoop(s) if !s.else_body.is_empty() && leaves(&s.body) => {
+            return Err(fail("a loop with 'else' and with 'break' or 'continue' is not supported"));
+        }
         Stmt::ForLoop(s) => {
             let node = ast::ForLoop {
                 target: target(&s.target)?,
@@ -59,6 +70,10 @@ fn statement<'s>(stmt: &Stmt<'s>, to: &mut Vec<Stmt<'s>>) -> Result<()> {
             };
             Stmt::IfCond(Spanned::new(node, s.span()))
         }
+        // MiniJinja would leave the scope or the captured text open.
+        Stmt::WithBlock(s) if leaves(&s.body) => return Err(leaves_block("with")),
+        Stmt::SetBlock(s) if leaves(&s.body) => return Err(leaves_block("set")),
+        Stmt::FilterBlock(s) if leaves(&s.body) => return Err(leaves_block("filter")),
         Stmt::WithBlock(s) => {
             let assign = |(to, value): &(Expr<'s>, Expr<'s>)| Ok((target(to)?, expr(value)?));
             let assignments = s.assignments.iter().map(assign).collect::<Result<_>>()?;
@@ -79,7 +94,7 @@ fn statement<'s>(stmt: &Stmt<'s>, to: &mut Vec<Stmt<'s>>) -> Result<()> {
             let node = ast::SetBlock {
                 target: if namespace.is_some() { variable(NOWHERE, s.span()) } else { target(&s.target)? },
                 filter: optional(s.filter.as_ref())?,
-                body: body(&s.body)?,
+                body: scope(&s.body, s.span())?,
             };
             let block = Stmt::SetBlock(Spanned::new(node, s.span()));
             match namespace {
@@ -94,13 +109,13 @@ fn statement<'s>(stmt: &Stmt<'s>, to: &mut Vec<Stmt<'s>>) -> Result<()> {
             let node = ast::FilterBlock {
                 filter: expr(&s.filter)?,
                 filter_span: s.filter_span,
-                body: body(&s.body)?,
+                body: scope(&s.body, s.span())?,
             };
             Stmt::FilterBlock(Spanned::new(node, s.span()))
         }
         Stmt::Macro(s) => Stmt::Macro(function(s)?),
         Stmt::CallBlock(s) => {
-            let call = ast::Call { expr: callee(&s.call.expr)?, args: arguments(&s.call.args)? };
+            let call = ast::Call { expr: callee(&s.call.expr)?, args: given(arguments(&s.call.args)?) };
             let node = ast::CallBlock {
                 call: Spanned::new(call, s.call.span()),
                 call_expr_span: s.call_expr_span,
@@ -118,6 +133,22 @@ fn statement<'s>(stmt: &Stmt<'s>, to: &mut Vec<Stmt<'s>>) -> Result<()> {
     Ok(())
 }
 
+fn leaves_block(name: &str) -> minijinja::Error {
+    fail(format!("'break' and 'continue' in a '{name}' block are not supported"))
+}
+
+/// Whether the body of a loop has a `break` or `continue` of this loop.
+fn leaves(body: &[Stmt<'_>]) -> bool {
+    body.iter().any(|stmt| match stmt {
+        Stmt::Break(_) | Stmt::Continue(_) => true,
+        Stmt::IfCond(s) => leaves(&s.true_body) || leaves(&s.false_body),
+        Stmt::WithBlock(s) => leaves(&s.body),
+        Stmt::SetBlock(s) => leaves(&s.body),
+        Stmt::FilterBlock(s) => leaves(&s.body),
+        _ => false,
+    })
+}
+
 /// `{% set namespace.name = value %}`
 fn set_attribute<'s>(attribute: &Spanned<ast::GetAttr<'s>>, value: Expr<'s>, span: Span) -> Result<Stmt<'s>> {
     if !matches!(attribute.expr, Expr::Var(_)) {
@@ -128,14 +159,50 @@ fn set_attribute<'s>(attribute: &Spanned<ast::GetAttr<'s>>, value: Expr<'s>, spa
     Ok(Stmt::Set(Spanned::new(ast::Set { target: variable(NOWHERE, span), expr: set }, span)))
 }
 
+/// A macro. Its defaults become assignments at the start of its body, where they see the arguments
+/// before them. MiniJinja also takes an undefined argument for a missing one; so callers wrap what
+/// they give ([`given`]), and the body unwraps it.
 fn function<'s>(s: &Spanned<ast::Macro<'s>>) -> Result<Spanned<ast::Macro<'s>>> {
-    let node = ast::Macro {
-        name: s.name,
-        args: s.args.iter().map(target).collect::<Result<_>>()?,
-        defaults: s.defaults.iter().map(expr).collect::<Result<_>>()?,
-        body: body(&s.body)?,
-    };
+    let mut statements = Vec::new();
+    let without = s.args.len().saturating_sub(s.defaults.len());
+    for (at, argument) in s.args.iter().enumerate() {
+        let Expr::Var(argument) = argument else {
+            return Err(fail("the parameter of a macro is no name"));
+        };
+        let (id, span) = (argument.id, argument.span());
+        if id == "caller" {
+            return Err(fail("a parameter named 'caller' is not supported"));
+        }
+        let set = |value| Stmt::Set(Spanned::new(ast::Set { target: variable(id, span), expr: value }, span));
+        if let Some(default) = at.checked_sub(without).and_then(|at| s.defaults.get(at)) {
+            let test = ast::Test { name: "undefined", expr: variable(id, span), args: Vec::new() };
+            let node = ast::IfCond {
+                expr: Expr::Test(Spanned::new(test, span)),
+                true_body: vec![set(expr(default)?)],
+                false_body: Vec::new(),
+            };
+            statements.push(Stmt::IfCond(Spanned::new(node, span)));
+        }
+        statements.push(set(filter("taken()", variable(id, span), Vec::new(), span)));
+    }
+    statements.extend(body(&s.body)?);
+    let args = s.args.iter().map(target).collect::<Result<_>>()?;
+    let node = ast::Macro { name: s.name, args, defaults: Vec::new(), body: statements };
     Ok(Spanned::new(node, s.span()))
+}
+
+/// The arguments of a call, marked as given even if they are undefined.
+fn given<'s>(args: Vec<CallArg<'s>>) -> Vec<CallArg<'s>> {
+    let given = |e: Expr<'s>| {
+        let span = e.span();
+        filter("given()", e, Vec::new(), span)
+    };
+    let each = |arg| match arg {
+        CallArg::Pos(e) => CallArg::Pos(given(e)),
+        CallArg::Kwarg(name, e) => CallArg::Kwarg(name, given(e)),
+        other => other,
+    };
+    args.into_iter().map(each).collect()
 }
 
 /// What a loop, a macro or an assignment gives a value.
@@ -350,6 +417,10 @@ fn call<'s>(s: &Spanned<ast::Call<'s>>) -> Result<Expr<'s>> {
             let args = args.into_iter().map(each).collect();
             Expr::Call(Spanned::new(ast::Call { expr: variable("loop", span), args }, span))
         }
-        function => Expr::Call(Spanned::new(ast::Call { expr: expr(function)?, args }, span)),
+        function => {
+            let ours = matches!(function, Expr::Var(s) if super::FUNCTIONS.contains(&s.id));
+            let args = if ours { args } else { given(args) };
+            Expr::Call(Spanned::new(ast::Call { expr: expr(function)?, args }, span))
+        }
     })
 }
