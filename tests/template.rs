@@ -45,6 +45,15 @@ fn conversation(turns: &[(&str, &str)]) -> Vec<Message> {
     turns.iter().map(|&(role, content)| Message::new(role, content)).collect()
 }
 
+/// The text of segments, control tokens as they are written.
+fn plain(segments: Vec<Segment>) -> String {
+    let text = |segment| match segment {
+        Segment::Text(text) => text,
+        Segment::Control(id) => CONTROL[id as usize - 256].to_owned(),
+    };
+    segments.into_iter().map(text).collect()
+}
+
 fn render(source: &str, turns: &[(&str, &str)]) -> Result<Vec<Segment>, Error> {
     ChatTemplate::new(Some(source), &tokenizer()).render(&conversation(turns), true)
 }
@@ -187,8 +196,8 @@ fn every_character_may_occur_in_a_message() {
     let content = format!("<s>{noncharacters}</s>");
     assert!(shown(CHATML, &[("user", &content)]).contains(&format!("user\n{content}⟦")));
     // Also if the template writes them.
-    let source = "\u{FDD0}{{ messages[0].content }}";
-    assert_eq!(shown(source, &[("user", "<s>")]), "\u{FDD0}<s>");
+    let source = "\u{FDD0}{{ '\\ufdd1' ~ messages[0].content }}";
+    assert_eq!(shown(source, &[("user", "<s>")]), "\u{FDD0}\u{FDD1}<s>");
 }
 
 #[test]
@@ -204,6 +213,11 @@ fn no_template_is_an_error_only_when_used() {
     assert_eq!(template.render(&[], true).unwrap_err(), Error::NoChatTemplate);
     let template = ChatTemplate::new(Some("{% if %}"), &tokenizer());
     assert_eq!(template.render(&[], true).unwrap_err().code(), "template");
+    // A template that is no string is not a missing one.
+    let mut metadata = Metadata::default();
+    metadata.insert("tokenizer.chat_template", Value::Unsigned(1));
+    let error = ChatTemplate::from_metadata(&metadata, &tokenizer()).render(&[], true).unwrap_err();
+    assert!(error.to_string().contains("tokenizer.chat_template"), "{error}");
 }
 
 #[test]
@@ -212,7 +226,7 @@ fn errors_carry_the_templates_message() {
     fails("{% for %}", "line 1");
     fails("{{ messages.nope() }}", "nope");
     fails("{{ x.y.z }}", "undefined");
-    fails("{% include 'other' %}", "template failed");
+    fails("{% include 'other' %}", "the tag 'include' is not supported");
     fails(&"x".repeat(2 << 20), "it is 2097152 bytes long");
 }
 
@@ -221,18 +235,351 @@ fn a_hostile_template_is_stopped() {
     let start = Instant::now();
     let loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}";
     fails(loops, "runs too long or uses too much memory");
-    fails("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion");
+    fails("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion limit exceeded");
     // Doubling a string, repeating one, and padding: memory.
     let double = "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}";
     fails(double, "runs too long or uses too much memory");
-    fails("{{ 'x' * 999999999999 }}", "");
-    fails("{{ 'x' | indent(999999999, true) }}", "");
-    fails("{{ [1] * 999999999 }}", "");
+    fails("{{ 'x' * 999999999999 }}", "too much memory");
+    fails("{{ 'x' | indent(999999999, true) }}", "too much memory");
+    fails("{{ [1] * 999999999 }}", "too much memory");
     let replace = "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s.replace('x', 'xxxxxxxxxx') %}{% endfor %}{{ ns.s }}";
-    fails(replace, "");
-    // Output, in small pieces.
-    fails("{% set s = 'x' * 9000 %}{% for i in range(99999) %}{{ s }}{% endfor %}", "");
+    fails(replace, "too much memory");
+    // Output, in small pieces, and as much as memory bears.
+    fails("{% set s = 'x' * 9000 %}{% for i in range(99999) %}{{ s }}{% endfor %}", "too much memory");
+    fails("{{ 'x' * 5000000 }}", "its output is 5000000 bytes long");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// `tools/template-goldens` made them with jinja2.
+#[test]
+fn goldens() {
+    let path = std::env::var("EMBERGLASS_TEMPLATE_GOLDENS")
+        .unwrap_or_else(|_| "tests/data/templates/goldens.json".to_owned());
+    let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let tokenizer = tokenizer();
+    let conversation = |name: &str| -> Vec<Message> {
+        let turns = golden["conversations"][name].as_array().unwrap();
+        turns.iter().map(|t| Message::new(t[0].as_str().unwrap(), t[1].as_str().unwrap())).collect()
+    };
+    let mut compared = 0;
+    let mut wrong = Vec::new();
+    for entry in golden["small"].as_array().unwrap() {
+        let source = entry[0].as_str().unwrap();
+        let rendered = ChatTemplate::new(Some(source), &tokenizer).render(&conversation("system"), true);
+        compared += 1;
+        match (&rendered, entry[1].as_str()) {
+            (Ok(segments), Some(expected)) if plain(segments.clone()) == expected => (),
+            (Err(Error::Template { .. }), None) => (),
+            _ => wrong.push(format!("{source}\n  gives {rendered:?}\n  jinja2 gives {}", entry[1])),
+        }
+    }
+    for file in golden["files"].as_array().unwrap() {
+        let name = file["file"].as_str().or(file["name"].as_str()).unwrap();
+        let source = match file["template"].as_str() {
+            Some(source) => source.to_owned(),
+            None => std::fs::read_to_string(format!("tests/data/templates/{name}")).unwrap(),
+        };
+        let template = ChatTemplate::new(Some(&source), &tokenizer);
+        for result in file["results"].as_array().unwrap() {
+            let (turns, prompt) = (result[0].as_str().unwrap(), result[1].as_bool().unwrap());
+            let rendered = template.render(&conversation(turns), prompt);
+            compared += 1;
+            match (&rendered, result[2].as_str()) {
+                (Ok(segments), Some(hash)) if fnv(&plain(segments.clone())) == hash => (),
+                (Err(Error::Template { .. }), None) => (),
+                _ => wrong.push(format!("{name}, {turns}, {prompt}: {rendered:?}")),
+            }
+        }
+    }
+    assert!(compared > 1000, "{compared} compared");
+    assert!(wrong.is_empty(), "{} of {compared} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// FNV-1a of 64 bits.
+fn fnv(text: &str) -> String {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    format!("{:016x}", text.bytes().fold(0xCBF2_9CE4_8422_2325, step))
+}
+
+/// What jinja2 can do and this cannot is never a wrong prompt.
+#[test]
+fn what_is_not_supported_is_an_error_that_names_it() {
+    for filter in ["pprint", "forceescape", "xmlattr", "urlencode", "random", "filesizeformat", "wordwrap"] {
+        fails(&format!("{{{{ 'x' | {filter} }}}}"), &format!("filter {filter} is unknown"));
+        fails(&format!("{{{{ ['x'] | map('{filter}') | list }}}}"), &format!("filter {filter} is unknown"));
+    }
+    for tag in ["block x", "extends 'x'", "import 'x' as y", "from 'x' import y", "autoescape true", "do x"] {
+        let name = tag.split(' ').next().unwrap();
+        fails(&format!("{{% {tag} %}}"), &format!("the tag '{name}' is not supported"));
+    }
+    fails("{{ ['x'] | select('bogus') | list }}", "test bogus is unknown");
+    fails("{% macro m() %}{{ varargs }}{% endmacro %}", "'varargs'");
+    fails("{{ self }}", "'self'");
+    fails("{% for x in [1] %}{% if x %}{% break %}{% endif %}{% else %}{% endfor %}", "'else'");
+    for (open, name) in
+        [("with", "with"), ("set y", "set"), ("filter upper", "filter"), ("generation", "with")]
+    {
+        let end = open.split(' ').next().unwrap();
+        let source = format!(
+            "{{% for x in [1] %}}{{% {open} %}}{{% if x %}}{{% continue %}}{{% endif %}}{{% end{end} %}}{{% endfor %}}"
+        );
+        fails(&source, &format!("'break' and 'continue' in a '{name}' block"));
+    }
+    fails("{{ 'x'.__class__ }}", "'__class__'");
+    fails("{{ 'x'.encode() }}", "'encode'");
+    fails("{{ [1].append(2) }}", "'append'");
+    fails("{{ '\\N{BULLET}' }}", "\\N{…}");
+    fails("{{ '\\ud83d\\ude00' }}", "names no character");
+    fails("{{ 2 ** 200 }}", "more than 128 bits");
+    fails("{{ 99999999999999999999999999999999999999999999999999 }}", "integer");
+    // Text that is another in every run of Python.
+    fails("{{ messages | map('upper') }}", "a generator cannot be printed");
+    fails("{{ 'x'.upper }}", "a method cannot be printed");
+    fails("{{ '<b>' | safe + '<' }}", "safe");
+    fails("{{ 'x' is sameas 'x' }}", "sameas");
+}
+
+/// Every way to make a lot out of a little, and to work a lot on it.
+#[test]
+fn what_a_template_makes_is_paid_for_before_it_is_made() {
+    let start = Instant::now();
+    let memory = "it runs too long or uses too much memory";
+    for expression in [
+        "1 in ([0] * 100000000)",
+        "([0] * 100000000) ~ 1",
+        "([0] * 100000000) | string",
+        "'a'.join([0] * 100000000)",
+        "('a' * 1000000).join(range(5000) | map('string'))",
+        "(['a'] * 10000) | join('x' * 1000000)",
+        "{'a': [1, 2, 3]} | tojson(indent=1000000000)",
+        "([1] * 1000) | tojson(indent='x' * 1000000)",
+        "([1] * 1000) | tojson(separators=('x' * 1000000, ':'))",
+        "(1,) * 10 ** 30",
+        "('x' * 1000000) * 1000000",
+        "'x'.ljust(10 ** 18)",
+        "'x'.center(10 ** 9)",
+        "'x'.zfill(10 ** 9)",
+        "'x' | center(10 ** 9)",
+        "('\\t' * 1000).expandtabs(10 ** 9)",
+        "('a\\n' * 1000) | indent(10 ** 9)",
+        "('a\\n' * 10000) | indent('x' * 10000)",
+        "('x' * 10000).replace('x', 'y' * 1000000)",
+        "('x' * 10000).replace('', 'y' * 1000000)",
+        "('x' * 10000) | replace('x', 'y' * 1000000)",
+        "[1] | batch(10 ** 9, 0) | list",
+        "[1] | slice(10 ** 9) | list",
+        "('%(a)1000d' * 100000) % {'a': 1}",
+        "('{0:>1000}' * 100000).format(1)",
+    ] {
+        fails(&format!("{{% if {expression} %}}{{% endif %}}"), memory);
+        // Compiling must not evaluate it.
+        let dead = format!("{{% if false %}}{{{{ {expression} }}}}{{% endif %}}");
+        assert_eq!(shown(&dead, &[("user", "hi")]), "", "{expression}");
+    }
+    for expression in
+        ["'%1000000000d' % 1", "'%*d' % (10 ** 9, 1)", "'%.1000000000f' % 1", "'{:1000000000}'.format(1)"]
+    {
+        fails(&format!("{{{{ {expression} }}}}"), "more than 1000");
+    }
+    fails("{{ range(10 ** 18) }}", "more than 100000 items");
+    // Cheap instructions on a large value.
+    for (value, body) in [
+        ("'x' * 5000000", "{{ 'y' in v }}"),
+        ("'x' * 5000000", "{{ v[0] }}"),
+        ("'x' * 5000000", "{{ v[-1:] }}"),
+        ("'x' * 5000000", "{{ {v: 1}[v] }}"),
+        ("'x' * 5000000", "{{ v == 'x' * 5000000 }}"),
+        ("'x' * 5000000", "{{ v is lower }}"),
+        ("'x' * 5000000", "{{ v is eq(v) }}"),
+        ("'x' * 5000000", "{% for c in v %}{% break %}{% endfor %}"),
+        ("'x' * 5000000", "{{ loop.changed(v ~ i) }}"),
+        ("'x' * 5000000", "{{ v.zz is defined or v.upper is defined or v | length }}"),
+        ("' ' * 5000000", "{{ v.strip() }}"),
+        ("'ab' * 2000000", "{{ v.strip('ab') }}"),
+        ("range(50000) | list", "{{ dict(a=v, b=v + v) | length }}"),
+        ("range(50000) | list", "{{ loop.cycle(*v) }}"),
+        ("range(50000) | map('string') | list", "{{ v | unique | list | length }}"),
+        ("range(50000) | list", "{{ v | sort | first }}"),
+        ("dict(range(50000) | batch(2))", "{% for k in v %}{% break %}{% endfor %}"),
+        ("dict(range(20000) | map('string') | list | batch(2))", "{{ dict(**v) | length }}"),
+    ] {
+        fails(&format!("{{% set v = {value} %}}{{% for i in range(99999) %}}{body}{{% endfor %}}"), memory);
+    }
+    // What doubles again and again.
+    for (first, next) in [
+        ("'x'", "ns.v + ns.v"),
+        ("'x'", "ns.v ~ ns.v"),
+        ("'x'", "[ns.v, ns.v] | join"),
+        ("[1]", "ns.v + ns.v"),
+        ("[1]", "ns.v * 2"),
+        ("(1,)", "ns.v + ns.v"),
+        ("[1]", "[ns.v, ns.v]"),
+        ("[1]", "{'a': ns.v, 'b': ns.v}"),
+    ] {
+        let source = format!(
+            "{{% set ns = namespace(v={first}) %}}{{% for i in range(60) %}}{{% set ns.v = {next} %}}{{% endfor %}}"
+        );
+        fails(&source, memory);
+    }
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+/// On a stack of one MiB, as WebAssembly has.
+fn on_a_small_stack(test: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().stack_size(1 << 20).spawn(test).unwrap().join().unwrap();
+}
+
+#[test]
+fn deep_templates_are_refused_before_they_are_parsed() {
+    on_a_small_stack(|| {
+        let deep = |open: &str, middle: &str, close: &str, times: usize| {
+            open.repeat(times) + middle + &close.repeat(times)
+        };
+        let (nested, operators, blocks) =
+            ("nested deeper than 25", "more than 200 operators", "nested deeper than 50");
+        for (start, open, middle, close, end, reason) in [
+            ("{{ ", "(", "1", ")", " }}", nested),
+            ("{{ ", "[", "x", "]", " }}", nested),
+            ("{{ ", "{1: ", "x", "}", " }}", nested),
+            ("{{ ", "dict(a=", "1", ")", " }}", nested),
+            ("{{ ", "x[", "1", "]", " }}", nested),
+            ("{{ ", "-", "1", "", " }}", nested),
+            ("{{ ", "not ", "1", "", " }}", nested),
+            ("{{ 1", " if 1 else 1", "", "", " }}", nested),
+            ("{{ 1", "+1", "", "", " }}", operators),
+            ("{{ 1", " and x", "", "", " }}", operators),
+            ("{{ x", ".x", "", "", " }}", operators),
+            ("{{ x", "[0]", "", "", " }}", operators),
+            ("{{ x", "()", "", "", " }}", operators),
+            ("{{ x", "|string", "", "", " }}", operators),
+            ("{{ x", " is string", "", "", " }}", operators),
+            ("{{ x", " if 1", "", "", " }}", operators),
+            ("{{ 1", " < 1", "", "", " }}", operators),
+            ("", "{% if 1 %}", "", "{% endif %}", "", blocks),
+            ("", "{% for x in y %}", "", "{% endfor %}", "", blocks),
+            ("", "{% with %}", "", "{% endwith %}", "", blocks),
+            ("", "{% macro m() %}", "", "{% endmacro %}", "", blocks),
+            ("{% if 1 %}", "{% elif 1 %}", "", "", "{% endif %}", blocks),
+        ] {
+            let source = |times| format!("{start}{}{end}", deep(open, middle, close, times));
+            fails(&source(5000), reason);
+            // What is just within the bound has room on the stack; whether it renders does not matter.
+            let within = if reason == nested {
+                23
+            } else if reason == blocks {
+                49
+            } else {
+                98
+            };
+            drop(render(&source(within), &[("user", "hi")]));
+        }
+        // Within every bound at once.
+        let expression = format!("{{{{ {}1{}{} }}}}", "(".repeat(20), "+1".repeat(170), ")".repeat(20));
+        let source = "{% if 1 %}".repeat(50) + &expression + &"{% endif %}".repeat(50);
+        assert_eq!(shown(&source, &[("user", "hi")]), "171");
+    });
+}
+
+#[test]
+fn deep_values_are_refused() {
+    on_a_small_stack(|| {
+        let deep = "nested deeper than 64";
+        for next in [
+            "[ns.v]",
+            "(ns.v,)",
+            "{'k': ns.v}",
+            "dict(k=ns.v)",
+            "namespace(v=ns.v)",
+            "[ns.v] | map('list')",
+            "[ns.v] | batch(1)",
+            "{1: ns.v}.items()",
+            "{1: ns.v}.values()",
+            "[ns.v] + []",
+        ] {
+            let source = format!(
+                "{{% set ns = namespace(v=[1]) %}}{{% for i in range(20000) %}}{{% set ns.v = {next} %}}{{% endfor %}}"
+            );
+            fails(&source, deep);
+        }
+        let chain = "{% set a = [1] %}".to_owned() + &"{% set a = a | batch(1) %}".repeat(200);
+        fails(&chain, deep);
+        // A cycle would never be freed.
+        for cycle in [
+            "{% set ns = namespace(a=1) %}{% set ns.a = ns %}",
+            "{% set ns = namespace() %}{% set ns.a = [{'b': (ns,)}] %}",
+            "{% set a = namespace() %}{% set b = namespace(a=a) %}{% set a.b = b %}",
+        ] {
+            fails(cycle, "a namespace cannot hold itself");
+        }
+        fails("{% set ns = namespace() %}{% for x in [ns] %}{% set ns.l = loop %}{% endfor %}", "no loop");
+        fails("{% macro f(v) %}{{ f([v]) }}{% endmacro %}{{ f(1) }}", "recursion limit exceeded");
+        fails("{% for x in [[1]] recursive %}{{ loop([x]) }}{% endfor %}", "recursion limit exceeded");
+    });
+}
+
+/// Beginnings and ends of tags where none should be.
+#[test]
+fn broken_templates_are_errors_and_load() {
+    for source in [
+        "{%}",
+        "{%",
+        "{%-",
+        "{{",
+        "{{ ' }}",
+        "{#",
+        "{#}",
+        "{{ } }}",
+        "{{ ) }}",
+        "{{ (] }}",
+        "{%%}",
+        "{% %}",
+        "{{}}",
+        "{% raw %}",
+        "{% raw %}{% endraw",
+        "{% generation %}",
+        "{% generation %}{% endwith %}",
+        "{% endfor %}",
+        "{% if 1 %}{% endfor %}",
+        "{% if 1 %}",
+        "{% elif 1 %}",
+        "{% else %}",
+        "{{ '\\",
+        "{{ '\\x",
+        "{{ '\\x4' }}",
+        "{{ '\\u12' }}",
+        "{{ '\\U00110000' }}",
+        "{% set %}",
+        "{% set 1 = 2 %}",
+        "{% set true = 2 %}",
+        "{% break %}",
+        "{{ x|upper( }}",
+        "{{ loop.cycle( }}",
+        "{% for x in [1] %}{{ loop.cycle() }}{% endfor %}",
+        "{% for x in [1] %}{{ loop.cycle(*[]) }}{% endfor %}",
+        "{{ 1_ }}",
+        "{{ 0x }}",
+    ] {
+        let template = ChatTemplate::new(Some(source), &tokenizer());
+        let error = template.render(&[Message::new("user", "hi")], true).unwrap_err();
+        assert_eq!(error.code(), "template", "{source}");
+    }
+    // Where they are text, they stay.
+    assert_eq!(shown("{{ '{%}' }}{# {%} #}{% raw %}{%}{{ x }}{% endraw %}", &[]), "{%}{%}{{ x }}");
+    assert_eq!(shown("{{ '{% generation %}' }}%}}}#}", &[]), "{% generation %}%}}}#}");
+}
+
+/// A control token's first letter has a stand-in while a template is rendered.
+#[test]
+fn control_text_passes_through_python_s_text_forms() {
+    let turns = [("user", "é<s>'\\n")];
+    assert_eq!(shown("{{ messages[0].content | tojson }}", &turns), r#""é<s>'\\n""#);
+    assert_eq!(shown("{{ messages[0].content | tojson(ensure_ascii=true) }}", &turns), r#""\u00e9<s>'\\n""#);
+    assert_eq!(shown("{{ [messages[0].content] }}", &turns), r#"["é<s>'\\n"]"#);
+    assert_eq!(shown("{{ '%r' % messages[0].content }}", &turns), r#""é<s>'\\n""#);
+    assert_eq!(
+        shown("{{ messages[0].content[1:] ~ messages[0].content | upper }}", &turns),
+        "<s>'\\nÉ<S>'\\N"
+    );
 }
 
 #[test]
