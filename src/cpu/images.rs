@@ -50,16 +50,14 @@ impl CpuImage {
 /// Weights and bias of a convolution.
 pub struct CpuConvWeights {
     packed: Shared<Packed>,
-    /// For `winograd.rs`, of a 3 × 3 kernel. Made here and not while recording, so that the memory counts as the
-    /// weights'.
-    transformed: Option<Shared<Vec<f32>>>,
     shape: ConvShape,
 }
 
 /// A recorded convolution: [`Conv`] with its memory.
 struct Step {
     weights: Shared<Packed>,
-    transformed: Option<Shared<Vec<f32>>>,
+    /// Side of the kernel.
+    kernel: usize,
     input: Shared<Vec<f32>>,
     input_shape: ImageShape,
     norm: Option<CpuNorm>,
@@ -159,6 +157,8 @@ pub struct CpuImages {
     recording: Vec<Op>,
     /// The input of a convolution after its norm and activation.
     ready: Vec<f32>,
+    /// The weights of one convolution at a time, transformed by `winograd.rs`: as large as the largest needs.
+    transformed: Shared<Vec<f32>>,
     /// Of `winograd.rs`.
     scratch: Vec<f32>,
     breath: Breath,
@@ -169,9 +169,11 @@ impl CpuImages {
     /// A backend.
     #[must_use]
     pub fn new(level: Level) -> Self {
+        let account: Account = Rc::new(Cell::new(0));
         CpuImages {
             level,
-            account: Rc::new(Cell::new(0)),
+            transformed: Shared::new(&account, 0, Vec::new()),
+            account,
             pool: Pool::default(),
             recording: Vec::new(),
             ready: Vec::new(),
@@ -218,12 +220,11 @@ impl CpuImages {
             out_height: step.out_shape.height as usize,
             out_width: step.out_shape.width as usize,
         };
-        match &step.transformed {
-            Some(weights) => {
-                let (weights, scratch) = (&weights.read(), &mut self.scratch);
-                winograd::convolve(self.level, Winograd { convolve, weights, scratch });
-            }
-            None => conv::convolve(self.level, convolve),
+        if winograd::fits(step.kernel, step.stride, step.padding) {
+            let (mut weights, scratch) = (self.transformed.write(), &mut self.scratch);
+            winograd::convolve(self.level, Winograd { convolve, weights: &mut weights, scratch });
+        } else {
+            conv::convolve(self.level, convolve);
         }
     }
 }
@@ -331,15 +332,12 @@ impl ImageBackend for CpuImages {
         let (outputs, inputs) = (shape.outputs as usize, shape.inputs as usize);
         let packed = Packed::new(outputs, inputs, shape.kernel as usize, weights, bias);
         let bytes = packed.bytes() as u64;
-        let transformed = if shape.kernel == winograd::KERNEL {
-            let count = winograd::floats(outputs, inputs) as u64;
-            let transformed = floats(&self.account, "weights", count)?;
-            winograd::transform(packed.panels(), inputs, &mut transformed.write());
-            Some(transformed)
-        } else {
-            None
-        };
-        Ok(CpuConvWeights { packed: Shared::new(&self.account, bytes, packed), transformed, shape })
+        // Made here and not while a network runs, so that a lack of memory shows while it is loaded.
+        let count = winograd::floats(outputs, inputs);
+        if shape.kernel > 1 && self.transformed.read().len() < count {
+            self.transformed = floats(&self.account, "transformed weights", count as u64)?;
+        }
+        Ok(CpuConvWeights { packed: Shared::new(&self.account, bytes, packed), shape })
     }
 
     fn kernel(weights: &Self::Weights) -> u32 {
@@ -348,11 +346,9 @@ impl ImageBackend for CpuImages {
 
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &CpuImage) -> Result<()> {
         check_conv(conv, conv.weights.shape, out)?;
-        let fits = winograd::fits(conv.stride as usize, conv.padding as usize);
-        let transformed = conv.weights.transformed.clone().filter(|_| fits);
         self.recording.push(Op::Conv(Box::new(Step {
             weights: conv.weights.packed.clone(),
-            transformed,
+            kernel: conv.weights.shape.kernel as usize,
             input: conv.input.data(),
             input_shape: conv.input.shape,
             norm: conv.norm.cloned(),

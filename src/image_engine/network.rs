@@ -23,7 +23,7 @@ pub(super) struct Recorded<B: ImageBackend> {
 }
 
 pub(super) struct Network<B: ImageBackend> {
-    pub layers: Autoencoder<B>,
+    pub layers: Autoencoder<B::Weights>,
     pub whole: Option<Recorded<B>>,
     pub small: Option<Recorded<B>>,
     pub large: Option<Recorded<B>>,
@@ -44,7 +44,7 @@ pub(super) fn no_plan() -> Error {
 }
 
 impl<B: ImageBackend> Network<B> {
-    pub fn new(layers: Autoencoder<B>) -> Self {
+    pub fn new(layers: Autoencoder<B::Weights>) -> Self {
         Network { layers, whole: None, small: None, large: None, costs: Vec::new() }
     }
 

@@ -2,23 +2,22 @@
 //! "High-Resolution Image Synthesis with Latent Diffusion Models", 2022; diffusers'
 //! `models/autoencoders/autoencoder_kl.py` and `vae.py`.
 //!
-//! Depth, widths and latent channels are those of the tensors. A residual block is
+//! Depth, widths and latent channels are those of the tensors. A config only has to agree with them. A residual block is
 //! x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 × 1 convolution of x where the width changes; the middle
 //! has one head of attention over all positions.
 
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape};
-use crate::weights::FloatTensors;
+use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape, check_attention};
 
-use super::parts::{Filter, Parts, conv, run};
-use super::{Direction, Half, MeasuredNorm, Norms};
+use super::config::ImageConfig;
+use super::names::Named;
+use super::parts::{Filter, Parts, Want, conv, run};
+use super::{COLOURS, Direction, Half, MeasuredNorm, Norms};
 
 /// diffusers' `eps` of all norms here.
 const EPS: f32 = 1e-6;
 /// diffusers' default for `norm_num_groups`.
 const GROUPS: u32 = 32;
-/// More blocks than any of the family has.
-const MAX_BLOCKS: usize = 32;
 
 struct Norm {
     gain: Vec<f32>,
@@ -26,94 +25,120 @@ struct Norm {
     groups: u32,
 }
 
-struct Resnet<B: ImageBackend> {
+struct Resnet<W> {
     norm1: Norm,
-    conv1: Filter<B>,
+    conv1: Filter<W>,
     norm2: Norm,
-    conv2: Filter<B>,
-    shortcut: Option<Filter<B>>,
+    conv2: Filter<W>,
+    shortcut: Option<Filter<W>>,
 }
 
-struct Attention<B: ImageBackend> {
+struct Attention<W> {
     norm: Norm,
-    q: Filter<B>,
-    k: Filter<B>,
-    v: Filter<B>,
-    out: Filter<B>,
+    q: Filter<W>,
+    k: Filter<W>,
+    v: Filter<W>,
+    out: Filter<W>,
 }
 
 /// Residual blocks, then a change of size.
-struct Stage<B: ImageBackend> {
-    resnets: Vec<Resnet<B>>,
-    resize: Option<Filter<B>>,
+struct Stage<W> {
+    resnets: Vec<Resnet<W>>,
+    resize: Option<Filter<W>>,
 }
 
 /// A decoder or an encoder.
-pub(super) struct AutoencoderKl<B: ImageBackend> {
+pub(super) struct AutoencoderKl<W> {
     direction: Direction,
     /// 1 × 1, on the latents' side: first in a decoder, last in an encoder.
-    quant: Option<Filter<B>>,
-    conv_in: Filter<B>,
+    quant: Option<Filter<W>>,
+    conv_in: Filter<W>,
     /// Of the encoder, in front of the middle; of the decoder, behind it.
-    stages: Vec<Stage<B>>,
-    middle: [Resnet<B>; 2],
-    attention: Option<Attention<B>>,
+    stages: Vec<Stage<W>>,
+    middle: [Resnet<W>; 2],
+    attention: Option<Attention<W>>,
     norm_out: Norm,
-    conv_out: Filter<B>,
+    conv_out: Filter<W>,
     pub inputs: u32,
     pub outputs: u32,
     pub scale: u32,
 }
 
-impl<B: ImageBackend> AutoencoderKl<B> {
-    /// Whether the file has this direction of it.
-    pub fn is_in(tensors: &FloatTensors, direction: Direction) -> bool {
+impl<W> AutoencoderKl<W> {
+    /// Whether the file has tensors of this direction of it.
+    pub fn is_in(named: &Named, direction: Direction) -> bool {
         let side = side(direction);
-        tensors.find(&format!("{side}.conv_in.weight")).is_some()
-            && tensors.find(&format!("{side}.mid_block.resnets.0.conv1.weight")).is_some()
+        ["conv_in.", "conv_out.", "conv_norm_out.", "mid_block.", "up_blocks.", "down_blocks."]
+            .iter()
+            .any(|layer| named.any(&format!("{side}.{layer}")))
     }
 
-    /// Puts it together. `norm_groups` of the config, where there is one.
+    /// Puts it together, checks every tensor's shape against the layers beside it, and the config against the
+    /// tensors.
     ///
     /// # Errors
-    /// Missing or misshapen tensors.
-    pub fn new(parts: &mut Parts<B>, direction: Direction, norm_groups: Option<u32>) -> Result<Self> {
+    /// Missing or misshapen tensors; a config that contradicts them.
+    pub fn new(parts: &mut Parts<'_, W>, direction: Direction, config: &ImageConfig) -> Result<Self> {
         let side = side(direction);
-        let (blocks, quant, resizer) = match direction {
+        let (blocks, quant_name, resizer) = match direction {
             Direction::Decoder => ("up_blocks", "post_quant_conv", "upsamplers"),
             Direction::Encoder => ("down_blocks", "quant_conv", "downsamplers"),
         };
-        let mut reader = Reader { parts, norm_groups };
-        let conv_in = reader.parts.filter(&format!("{side}.conv_in"))?;
+        let mut reader = Reader { parts, groups: config.norm_num_groups };
+        let quant_is_in = reader.parts.has(quant_name);
+        let conv_in = format!("{side}.conv_in");
+        let (mut width, mut quant) = (COLOURS, None);
+        if direction == Direction::Decoder {
+            width = reader.parts.inputs(if quant_is_in { quant_name } else { &conv_in })?;
+            if quant_is_in {
+                let filter = reader.filter(quant_name, width, None, 1)?;
+                width = filter.outputs;
+                quant = Some(filter);
+            }
+        }
+        let conv_in = reader.filter(&conv_in, width, None, 3)?;
+        width = conv_in.outputs;
+        let prefix = format!("{side}.{blocks}.");
+        let count = reader.parts.named().count(&prefix);
+        // All stages have as many residual blocks.
+        let layers = (0..count).map(|i| reader.parts.named().count(&format!("{prefix}{i}.resnets."))).max();
+        let layers = layers
+            .filter(|layers| *layers > 0)
+            .ok_or_else(|| Error::MissingTensor { tensor: format!("{prefix}0.resnets.0.conv1.weight") })?;
+        let mut middle = None;
+        let has_attention = reader.parts.named().any(&format!("{side}.mid_block.attentions.0."));
+        if direction == Direction::Decoder {
+            middle = Some(reader.middle(side, width, has_attention)?);
+        }
         let mut stages = Vec::new();
         let mut scale: u32 = 1;
-        for i in 0..MAX_BLOCKS {
-            let name = format!("{side}.{blocks}.{i}");
-            if !reader.parts.has(&format!("{name}.resnets.0.conv1")) {
-                break;
-            }
+        for i in 0..count {
+            let name = format!("{prefix}{i}");
             let mut resnets = Vec::new();
-            for j in 0..MAX_BLOCKS {
-                let name = format!("{name}.resnets.{j}");
-                if !reader.parts.has(&format!("{name}.conv1")) {
-                    break;
-                }
-                resnets.push(reader.resnet(&name)?);
+            for j in 0..layers {
+                let resnet = reader.resnet(&format!("{name}.resnets.{j}"), width)?;
+                width = resnet.conv2.outputs;
+                resnets.push(resnet);
             }
-            let resize = reader.parts.optional(&format!("{name}.{resizer}.0.conv"))?;
-            if resize.is_some() {
+            // All stages but the last change the size.
+            let resize = if i + 1 < count {
                 scale = scale.saturating_mul(2);
-            }
+                Some(reader.filter(&format!("{name}.{resizer}.0.conv"), width, Some(width), 3)?)
+            } else {
+                None
+            };
             stages.push(Stage { resnets, resize });
         }
-        let middle = [
-            reader.resnet(&format!("{side}.mid_block.resnets.0"))?,
-            reader.resnet(&format!("{side}.mid_block.resnets.1"))?,
-        ];
-        let attention = reader.attention(&format!("{side}.mid_block.attentions.0"))?;
-        let norm_out = reader.norm(&format!("{side}.conv_norm_out"))?;
-        let conv_out = reader.parts.filter(&format!("{side}.conv_out"))?;
-        let quant = reader.parts.optional(quant)?;
+        let (middle, attention) = match middle {
+            Some(middle) => middle,
+            None => reader.middle(side, width, has_attention)?,
+        };
+        let norm_out = reader.norm(&format!("{side}.conv_norm_out"), width)?;
+        let colours = (direction == Direction::Decoder).then_some(COLOURS);
+        let conv_out = reader.filter(&format!("{side}.conv_out"), width, colours, 3)?;
+        if direction == Direction::Encoder && quant_is_in {
+            quant = Some(reader.filter(quant_name, conv_out.outputs, None, 1)?);
+        }
         let inputs = match (&quant, direction) {
             (Some(quant), Direction::Decoder) => quant.inputs,
             _ => conv_in.inputs,
@@ -122,6 +147,11 @@ impl<B: ImageBackend> AutoencoderKl<B> {
             (Some(quant), Direction::Encoder) => quant.outputs,
             _ => conv_out.outputs,
         };
+        if direction == Direction::Encoder && !outputs.is_multiple_of(2) {
+            return Err(Error::UnsupportedModel {
+                what: format!("an encoder of {outputs} channels, which are not a mean and a variance each"),
+            });
+        }
         let network = AutoencoderKl {
             direction,
             quant,
@@ -135,11 +165,56 @@ impl<B: ImageBackend> AutoencoderKl<B> {
             outputs,
             scale,
         };
+        network.check(config)?;
         Ok(network)
     }
 
+    /// Whether the config says what the tensors do.
+    fn check(&self, config: &ImageConfig) -> Result<()> {
+        config.only("act_fn", &["silu", "swish"])?;
+        let widths: Vec<u32> =
+            self.stages.iter().filter_map(|stage| Some(stage.resnets.last()?.conv2.outputs)).collect();
+        let count = self.stages.len();
+        let (layers, attention) =
+            (self.stages.first().map_or(0, |stage| stage.resnets.len()), self.attention.is_some());
+        config.agrees("mid_block_add_attention", &attention)?;
+        match self.direction {
+            Direction::Decoder => {
+                config.all("up_block_types", "UpDecoderBlock2D", count)?;
+                config.agrees("latent_channels", &self.inputs)?;
+                config.agrees("out_channels", &self.conv_out.outputs)?;
+                config.agrees("use_post_quant_conv", &self.quant.is_some())?;
+                config.agrees("layers_per_block", &layers.saturating_sub(1))?;
+                let widths: Vec<u32> = widths.into_iter().rev().collect();
+                let own = "decoder_block_out_channels";
+                config.agrees(if config.has(own) { own } else { "block_out_channels" }, &widths)
+            }
+            Direction::Encoder => {
+                config.all("down_block_types", "DownEncoderBlock2D", count)?;
+                config.agrees("latent_channels", &(self.outputs / 2))?;
+                config.agrees("in_channels", &self.conv_in.inputs)?;
+                config.agrees("use_quant_conv", &self.quant.is_some())?;
+                config.agrees("layers_per_block", &layers)?;
+                config.agrees("block_out_channels", &widths)
+            }
+        }
+    }
+
+    /// The layers that a model may lack: the key of the config that tells, whether they are there, and the name of one.
+    pub fn options(&self) -> [(&'static str, bool, String); 2] {
+        let (key, quant) = match self.direction {
+            Direction::Decoder => ("use_post_quant_conv", "post_quant_conv"),
+            Direction::Encoder => ("use_quant_conv", "quant_conv"),
+        };
+        let attention = format!("{}.mid_block.attentions.0.to_q", side(self.direction));
+        [
+            ("mid_block_add_attention", self.attention.is_some(), attention),
+            (key, self.quant.is_some(), quant.to_owned()),
+        ]
+    }
+
     /// Records the network, or half of it, for one size of input.
-    pub fn forward(
+    pub fn forward<B: ImageBackend<Weights = W>>(
         &self,
         backend: &mut B,
         input: &B::Image,
@@ -153,7 +228,7 @@ impl<B: ImageBackend> AutoencoderKl<B> {
     }
 
     /// An encoder, or half of it: the small one begins behind the last stage that halves the sides.
-    fn encode(
+    fn encode<B: ImageBackend<Weights = W>>(
         &self,
         backend: &mut B,
         input: &B::Image,
@@ -191,7 +266,12 @@ impl<B: ImageBackend> AutoencoderKl<B> {
     }
 
     /// A decoder up to its first enlargement: what works on as many positions as the latents have.
-    fn small(&self, backend: &mut B, latents: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+    fn small<B: ImageBackend<Weights = W>>(
+        &self,
+        backend: &mut B,
+        latents: &B::Image,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Image> {
         let quantized = match &self.quant {
             Some(quant) => Some(run(backend, quant, conv(quant, latents))?),
             None => None,
@@ -206,7 +286,7 @@ impl<B: ImageBackend> AutoencoderKl<B> {
     }
 
     /// A decoder, or half of it.
-    fn decode(
+    fn decode<B: ImageBackend<Weights = W>>(
         &self,
         backend: &mut B,
         input: &B::Image,
@@ -235,13 +315,23 @@ impl<B: ImageBackend> AutoencoderKl<B> {
     }
 
     /// Norm, activation and the last convolution.
-    fn last(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+    fn last<B: ImageBackend<Weights = W>>(
+        &self,
+        backend: &mut B,
+        x: &B::Image,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Image> {
         let norm = self.norm_out.record(backend, x, norms)?;
         let plain = conv(&self.conv_out, x);
         run(backend, &self.conv_out, Conv { norm: Some(&norm), before: Activation::Silu, ..plain })
     }
 
-    fn middle(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+    fn middle<B: ImageBackend<Weights = W>>(
+        &self,
+        backend: &mut B,
+        x: &B::Image,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Image> {
         let [first, second] = &self.middle;
         let mut x = first.forward(backend, x, norms)?;
         if let Some(attention) = &self.attention {
@@ -259,12 +349,12 @@ fn side(direction: Direction) -> &'static str {
 }
 
 /// Nearest-neighbour enlargement and a convolution.
-fn enlarge<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, x: &B::Image) -> Result<B::Image> {
+fn enlarge<B: ImageBackend>(backend: &mut B, filter: &Filter<B::Weights>, x: &B::Image) -> Result<B::Image> {
     run(backend, filter, Conv { upsample: true, ..conv(filter, x) })
 }
 
 /// Stride 2 with zeros only below and on the right: `F.pad(x, (0, 1, 0, 1))`.
-fn shrink<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, x: &B::Image) -> Result<B::Image> {
+fn shrink<B: ImageBackend>(backend: &mut B, filter: &Filter<B::Weights>, x: &B::Image) -> Result<B::Image> {
     let shape = B::shape(x);
     let (height, width) = (shape.height / 2, shape.width / 2);
     let out = backend.image(ImageShape { height, width, channels: filter.outputs })?;
@@ -273,50 +363,84 @@ fn shrink<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, x: &B::Image) ->
 }
 
 /// Takes layers out of a file's tensors.
-struct Reader<'a, B: ImageBackend> {
-    parts: &'a mut Parts<B>,
+struct Reader<'a, 'p, W> {
+    parts: &'a mut Parts<'p, W>,
     /// Of all norms, where a config says so.
-    norm_groups: Option<u32>,
+    groups: Option<u32>,
 }
 
-impl<B: ImageBackend> Reader<'_, B> {
-    fn norm(&mut self, name: &str) -> Result<Norm> {
-        let gain = self.parts.vector(&format!("{name}.weight"))?;
-        let bias = self.parts.vector(&format!("{name}.bias"))?;
-        let channels = gain.len() as u32;
-        // Networks made smaller than diffusers' default say so in their config; without one, a group a channel.
-        let groups =
-            self.norm_groups.unwrap_or(if channels.is_multiple_of(GROUPS) { GROUPS } else { channels });
-        Ok(Norm { gain, bias, groups })
+impl<W> Reader<'_, '_, W> {
+    /// A convolution; all in this family have a bias.
+    fn filter(&mut self, name: &str, inputs: u32, outputs: Option<u32>, kernel: u32) -> Result<Filter<W>> {
+        self.parts.filter(name, Want { inputs, outputs, kernel, bias: true })
     }
 
-    fn resnet(&mut self, name: &str) -> Result<Resnet<B>> {
+    fn norm(&mut self, name: &str, channels: u32) -> Result<Norm> {
+        let groups = self.groups.unwrap_or(GROUPS);
+        if !channels.is_multiple_of(groups) {
+            return Err(match self.groups {
+                Some(_) => Error::Malformed {
+                    what: format!(
+                        "config: norm_num_groups = {groups} does not divide the {channels} channels of {name}"
+                    ),
+                },
+                None => Error::MissingMetadata {
+                    key: "norm_num_groups".to_owned(),
+                    expected: "known: the groups of the norms are not in the tensors, and 32, the usual number, do \
+                               not divide their channels; give the model's config.json too",
+                },
+            });
+        }
+        let mut vector = |part| self.parts.values(&format!("{name}.{part}"), &[channels as usize]);
+        Ok(Norm { gain: vector("weight")?, bias: vector("bias")?, groups })
+    }
+
+    fn resnet(&mut self, name: &str, inputs: u32) -> Result<Resnet<W>> {
+        let norm1 = self.norm(&format!("{name}.norm1"), inputs)?;
+        let conv1 = self.filter(&format!("{name}.conv1"), inputs, None, 3)?;
+        let outputs = conv1.outputs;
+        let shortcut = if outputs == inputs {
+            None
+        } else {
+            Some(self.filter(&format!("{name}.conv_shortcut"), inputs, Some(outputs), 1)?)
+        };
         Ok(Resnet {
-            norm1: self.norm(&format!("{name}.norm1"))?,
-            conv1: self.parts.filter(&format!("{name}.conv1"))?,
-            norm2: self.norm(&format!("{name}.norm2"))?,
-            conv2: self.parts.filter(&format!("{name}.conv2"))?,
-            shortcut: self.parts.optional(&format!("{name}.conv_shortcut"))?,
+            norm1,
+            conv1,
+            norm2: self.norm(&format!("{name}.norm2"), outputs)?,
+            conv2: self.filter(&format!("{name}.conv2"), outputs, Some(outputs), 3)?,
+            shortcut,
         })
     }
 
-    /// Under today's names, or those of diffusers before 0.18.
-    fn attention(&mut self, name: &str) -> Result<Option<Attention<B>>> {
-        let names = if self.parts.has(&format!("{name}.to_q")) {
-            ["to_q", "to_k", "to_v", "to_out.0"]
-        } else if self.parts.has(&format!("{name}.query")) {
-            ["query", "key", "value", "proj_attn"]
+    /// Two residual blocks that keep the width, and one head of attention between them.
+    fn middle(
+        &mut self,
+        side: &str,
+        width: u32,
+        has_attention: bool,
+    ) -> Result<([Resnet<W>; 2], Option<Attention<W>>)> {
+        let first = self.resnet(&format!("{side}.mid_block.resnets.0"), width)?;
+        let width = first.conv2.outputs;
+        let attention = if has_attention {
+            Some(self.attention(&format!("{side}.mid_block.attentions.0"), width)?)
         } else {
-            return Ok(None);
+            None
         };
-        let [q, k, v, out] = names.map(|part| format!("{name}.{part}"));
-        Ok(Some(Attention {
-            norm: self.norm(&format!("{name}.group_norm"))?,
-            q: self.parts.filter(&q)?,
-            k: self.parts.filter(&k)?,
-            v: self.parts.filter(&v)?,
-            out: self.parts.filter(&out)?,
-        }))
+        Ok(([first, self.resnet(&format!("{side}.mid_block.resnets.1"), width)?], attention))
+    }
+
+    fn attention(&mut self, name: &str, width: u32) -> Result<Attention<W>> {
+        check_attention([ImageShape { height: 1, width: 1, channels: width }; 4])?;
+        let norm = self.norm(&format!("{name}.group_norm"), width)?;
+        let mut filter = |part| self.filter(&format!("{name}.{part}"), width, Some(width), 1);
+        Ok(Attention {
+            norm,
+            q: filter("to_q")?,
+            k: filter("to_k")?,
+            v: filter("to_v")?,
+            out: filter("to_out.0")?,
+        })
     }
 }
 
@@ -334,8 +458,13 @@ impl Norm {
     }
 }
 
-impl<B: ImageBackend> Resnet<B> {
-    fn forward(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+impl<W> Resnet<W> {
+    fn forward<B: ImageBackend<Weights = W>>(
+        &self,
+        backend: &mut B,
+        x: &B::Image,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Image> {
         let norm = self.norm1.record(backend, x, norms)?;
         let y = run(
             backend,
@@ -353,9 +482,14 @@ impl<B: ImageBackend> Resnet<B> {
     }
 }
 
-impl<B: ImageBackend> Attention<B> {
+impl<W> Attention<W> {
     /// x + out(attention of norm(x)).
-    fn forward(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
+    fn forward<B: ImageBackend<Weights = W>>(
+        &self,
+        backend: &mut B,
+        x: &B::Image,
+        norms: &mut Norms<'_, B>,
+    ) -> Result<B::Image> {
         let norm = self.norm.record(backend, x, norms)?;
         let normed = |filter| Conv { norm: Some(&norm), ..conv(filter, x) };
         let q = run(backend, &self.q, normed(&self.q))?;

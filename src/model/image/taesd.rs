@@ -12,44 +12,41 @@
 //! A block is relu(conv(relu(conv(relu(conv(x))))) + skip(x)). In TAEF2 some blocks first add
 //! conv(relu(group_norm(conv(x)))) to x.
 
-use std::collections::BTreeMap;
-
 use crate::error::{Error, Result};
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend};
-use crate::weights::FloatTensors;
 
-use super::parts::{Filter, Parts, conv, run};
-use super::{Direction, Half};
+use super::config::ImageConfig;
+use super::names::Named;
+use super::parts::{Filter, Parts, Want, conv, run};
+use super::{COLOURS, Direction, Half};
 
 /// PyTorch's default for `GroupNorm`.
 const EPS: f32 = 1e-5;
 /// Groups of the pooling branch's norm.
 const POOL_GROUPS: u32 = 4;
-/// More layers than any of the family has.
-const MAX_LAYER: usize = 1000;
 
 /// The branch that TAEF2 adds: 1 × 1 convolution, norm, ReLU, 1 × 1 convolution.
-struct Pool<B: ImageBackend> {
-    widen: Filter<B>,
+struct Pool<W> {
+    widen: Filter<W>,
     gain: Vec<f32>,
     bias: Vec<f32>,
-    narrow: Filter<B>,
+    narrow: Filter<W>,
 }
 
-struct Block<B: ImageBackend> {
-    conv: [Filter<B>; 3],
-    skip: Option<Filter<B>>,
-    pool: Option<Pool<B>>,
+struct Block<W> {
+    conv: [Filter<W>; 3],
+    skip: Option<Filter<W>>,
+    pool: Option<Pool<W>>,
 }
 
-enum Layer<B: ImageBackend> {
-    Block(Block<B>),
-    Conv { filter: Filter<B>, before: Activation, upsample: bool, stride: u32, after: Activation },
+enum Layer<W> {
+    Block(Block<W>),
+    Conv { filter: Filter<W>, before: Activation, upsample: bool, stride: u32, after: Activation },
 }
 
 /// A decoder or an encoder.
-pub struct Taesd<B: ImageBackend> {
-    layers: Vec<Layer<B>>,
+pub struct Taesd<W> {
+    layers: Vec<Layer<W>>,
     direction: Direction,
     /// Where the halves meet. In a decoder the layers in front of it work on as many positions as the latents have,
     /// in an encoder those behind it.
@@ -62,94 +59,91 @@ pub struct Taesd<B: ImageBackend> {
     pub scale: u32,
 }
 
-/// Tensor name prefixes of a network: the original's, and diffusers'.
-fn prefixes(direction: Direction) -> [&'static str; 3] {
+/// How the names of a network's layers begin, and the number of the first: the original's one-file names, diffusers',
+/// and those of a file with one network only, which have no prefix.
+fn prefixes(direction: Direction) -> [(&'static str, usize); 3] {
     match direction {
-        Direction::Decoder => ["decoder.layers.", "decoder.", ""],
-        Direction::Encoder => ["encoder.layers.", "encoder.", ""],
+        // Layer 0 of the original is the clamp, which has no weights. diffusers does not count it.
+        Direction::Decoder => [("decoder.layers.", 0), ("decoder.", 1), ("", 1)],
+        Direction::Encoder => [("encoder.layers.", 0), ("encoder.", 0), ("", 0)],
     }
 }
 
-impl<B: ImageBackend> Taesd<B> {
-    /// Whether the file has a network of this family in this direction; its prefix. Files with one network
-    /// have no prefix: there the side with three channels tells the direction.
+impl<W> Taesd<W> {
+    /// How the names of this direction's layers begin and the number of the first, if the file has any. In a file
+    /// without prefixes the end with three channels tells the direction.
     #[must_use]
-    pub fn find(tensors: &FloatTensors, direction: Direction) -> Option<&'static str> {
-        prefixes(direction).into_iter().find(|prefix| {
-            let layers = numbered(tensors, prefix);
-            let blocks =
-                layers.values().filter(|parts| parts.iter().any(|p| p.starts_with("conv.0."))).count();
-            let (end, dimension) = match direction {
-                Direction::Decoder => (layers.keys().next_back(), 0),
-                Direction::Encoder => (layers.keys().next(), 1),
+    pub fn find(named: &Named, direction: Direction) -> Option<(&'static str, usize)> {
+        prefixes(direction).into_iter().find(|(prefix, _)| {
+            let count = named.count(prefix);
+            let blocks = (0..count).any(|n| named.any(&format!("{prefix}{n}.conv.0.")));
+            let channels = |n: usize, dimension: usize| {
+                let tensor = named.find(&format!("{prefix}{n}.weight"));
+                tensor.and_then(|tensor| tensor.shape.get(dimension)).copied()
             };
-            let end = end.and_then(|n| tensors.find(&format!("{prefix}{n}.weight")));
-            let colours = end.and_then(|tensor| tensor.shape.get(dimension)).copied();
-            blocks > 0 && layers.len() > blocks + 1 && colours == Some(3)
+            let (end, dimension) = match direction {
+                Direction::Decoder => (count.saturating_sub(1), 0),
+                Direction::Encoder => (0, 1),
+            };
+            blocks && (!prefix.is_empty() || channels(end, dimension) == Some(COLOURS as usize))
         })
     }
 
-    /// Puts the network together whose tensors begin with `prefix`.
+    /// Puts the network together whose layers' names begin with `prefix`, from layer `first` on, and checks the
+    /// config against it.
     ///
     /// # Errors
-    /// Missing or misshapen tensors.
-    pub fn new(parts: &mut Parts<B>, prefix: &str, direction: Direction) -> Result<Self> {
-        let numbers: Vec<usize> = numbered(parts.tensors(), prefix).into_keys().collect();
-        let (Some(&first), Some(&last)) = (numbers.first(), numbers.last()) else {
-            return Err(Error::MissingTensor { tensor: format!("{prefix}0.weight") });
+    /// Missing or misshapen tensors; a config that contradicts them.
+    pub fn new(
+        parts: &mut Parts<'_, W>,
+        (prefix, first): (&str, usize),
+        direction: Direction,
+        config: &ImageConfig,
+    ) -> Result<Self> {
+        let mut reader =
+            Reader { parts, prefix, layers: Vec::new(), widths: Vec::new(), blocks: Vec::new(), width: 0 };
+        let middle = match direction {
+            Direction::Decoder => reader.decoder(first)?,
+            Direction::Encoder => reader.encoder(first)?,
         };
-        let mut layers = Vec::new();
-        let mut scale: u32 = 1;
-        let mut ends = (0, 0);
-        let mut middle = None;
-        let decoder = direction == Direction::Decoder;
-        let has = |parts: &Parts<B>, name: &str| parts.tensors().find(name).is_some();
-        let early = numbers.get(1).is_some_and(|second| {
-            parts.has(&format!("{prefix}{second}")) && has(parts, &format!("{prefix}{second}.bias"))
-        });
-        for &number in &numbers {
-            let name = format!("{prefix}{number}");
-            if !parts.has(&name) {
-                layers.push(Layer::Block(Block::new(parts, &name)?));
-                continue;
+        let Reader { layers, widths, blocks, width: outputs, .. } = reader;
+        let inputs = match layers.first() {
+            Some(Layer::Conv { filter, .. }) => filter.inputs,
+            _ => 0,
+        };
+        let resizes = |layer: &&Layer<W>| matches!(layer, Layer::Conv { upsample, stride, .. } if *upsample || *stride == 2);
+        let scale = 1u32.checked_shl(layers.iter().filter(resizes).count() as u32).unwrap_or(u32::MAX);
+        config.only("act_fn", &["relu"])?;
+        config.only("upsample_fn", &["nearest"])?;
+        config.agrees("upsampling_scaling_factor", &2)?;
+        match direction {
+            Direction::Decoder => {
+                config.agrees("latent_channels", &inputs)?;
+                config.agrees("out_channels", &outputs)?;
+                config.agrees("decoder_block_out_channels", &widths)?;
+                config.agrees("block_out_channels", &widths)?;
+                config.agrees("num_decoder_blocks", &blocks)?;
             }
-            let filter = parts.filter(&name)?;
-            let between = number != first && number != last;
-            let stage = between && !has(parts, &format!("{name}.bias"));
-            // TAESANA's encoder begins with two convolutions that halve the sides, each with a bias and a ReLU.
-            let shrinks = !decoder && early && layers.len() < 2;
-            if decoder && stage && middle.is_none() {
-                middle = Some(layers.len());
+            Direction::Encoder => {
+                config.agrees("in_channels", &inputs)?;
+                config.agrees("latent_channels", &outputs)?;
+                config.agrees("encoder_block_out_channels", &widths)?;
+                config.agrees("num_encoder_blocks", &blocks)?;
             }
-            if !decoder && (stage || shrinks) {
-                middle = Some(layers.len() + 1);
-            }
-            if stage || shrinks {
-                scale = scale.saturating_mul(2);
-            }
-            if number == first {
-                ends.0 = filter.inputs;
-            }
-            ends.1 = filter.outputs;
-            let start = decoder && number == first;
-            layers.push(Layer::Conv {
-                filter,
-                before: if start { Activation::Clamp } else { Activation::None },
-                upsample: stage && decoder,
-                stride: if shrinks || (stage && !decoder) { 2 } else { 1 },
-                after: if start || shrinks { Activation::Relu } else { Activation::None },
-            });
         }
-        // A network that keeps the size: the convolution on the pictures' side is the large half.
-        let middle = middle.unwrap_or(if decoder { layers.len().saturating_sub(1) } else { 1 });
-        Ok(Taesd { layers, direction, middle, inputs: ends.0, outputs: ends.1, scale })
+        Ok(Taesd { layers, direction, middle, inputs, outputs, scale })
     }
 
     /// Records the network, or half of it, for one size of input.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn forward(&self, backend: &mut B, input: &B::Image, half: Half) -> Result<B::Image> {
+    pub fn forward<B: ImageBackend<Weights = W>>(
+        &self,
+        backend: &mut B,
+        input: &B::Image,
+        half: Half,
+    ) -> Result<B::Image> {
         let mut x: Option<B::Image> = None;
         let front = (self.direction == Direction::Decoder) == (half == Half::Small);
         let layers = match half {
@@ -177,25 +171,152 @@ impl<B: ImageBackend> Taesd<B> {
     }
 }
 
-impl<B: ImageBackend> Block<B> {
-    fn new(parts: &mut Parts<B>, name: &str) -> Result<Self> {
-        let mut filter = |i: usize| parts.filter(&format!("{name}.conv.{i}"));
-        let conv = [filter(0)?, filter(2)?, filter(4)?];
-        let skip = parts.optional(&format!("{name}.skip"))?;
-        let pool = if parts.has(&format!("{name}.pool.0")) {
-            Some(Pool {
-                widen: parts.filter(&format!("{name}.pool.0"))?,
-                gain: parts.vector(&format!("{name}.pool.1.weight"))?,
-                bias: parts.vector(&format!("{name}.pool.1.bias"))?,
-                narrow: parts.filter(&format!("{name}.pool.3"))?,
-            })
+/// Takes the layers out of a file's tensors, one after the other.
+struct Reader<'a, 'p, W> {
+    parts: &'a mut Parts<'p, W>,
+    prefix: &'a str,
+    layers: Vec<Layer<W>>,
+    /// Channels of each stage.
+    widths: Vec<u32>,
+    /// Blocks of each stage.
+    blocks: Vec<usize>,
+    /// Channels behind the last layer so far.
+    width: u32,
+}
+
+impl<W> Reader<'_, '_, W> {
+    fn name(&self, number: usize) -> String {
+        format!("{}{number}", self.prefix)
+    }
+
+    fn has_conv(&self, number: usize) -> bool {
+        self.parts.has(&self.name(number))
+    }
+
+    fn has_bias(&self, number: usize) -> bool {
+        self.parts.named().find(&format!("{}.bias", self.name(number))).is_some()
+    }
+
+    /// Blocks from layer `number` on; the number of the layer behind them.
+    fn blocks(&mut self, mut number: usize) -> Result<usize> {
+        let first = number;
+        while self.parts.named().any(&format!("{}.conv.0.", self.name(number))) {
+            let block = Block::new(self.parts, &self.name(number), self.width)?;
+            self.width = block.conv[2].outputs;
+            self.layers.push(Layer::Block(block));
+            number += 1;
+        }
+        self.blocks.push(number - first);
+        self.widths.push(self.width);
+        Ok(number)
+    }
+
+    /// A 3 × 3 convolution.
+    fn conv(&mut self, number: usize, outputs: Option<u32>, bias: bool, step: Step) -> Result<()> {
+        let want = Want { inputs: self.width, outputs, kernel: 3, bias };
+        let filter = self.parts.filter(&self.name(number), want)?;
+        self.width = filter.outputs;
+        let Step { before, upsample, stride, after } = step;
+        self.layers.push(Layer::Conv { filter, before, upsample, stride, after });
+        Ok(())
+    }
+
+    /// The error for a layer that is neither a block nor what follows blocks.
+    fn missing(&self, number: usize) -> Error {
+        let at_end = number >= self.parts.named().count(self.prefix);
+        let part = if at_end { "weight" } else { "conv.0.weight" };
+        Error::MissingTensor { tensor: format!("{}.{part}", self.name(number)) }
+    }
+
+    /// All layers of a decoder; how many of them are in front of the first enlargement.
+    fn decoder(&mut self, first: usize) -> Result<usize> {
+        self.width = self.parts.inputs(&self.name(first))?;
+        let start = Step { before: Activation::Clamp, after: Activation::Relu, ..PLAIN };
+        self.conv(first, None, true, start)?;
+        let mut middle = None;
+        // A ReLU has no weights, but a number.
+        let mut number = first + 2;
+        loop {
+            number = self.blocks(number)?;
+            if self.has_conv(number) {
+                let end = self.layers.len();
+                self.conv(number, Some(COLOURS), true, PLAIN)?;
+                // Without an enlargement, the last convolution is all that works on the picture.
+                return Ok(middle.unwrap_or(end));
+            }
+            // The enlargement has no weights, but a number.
+            if !self.has_conv(number + 1) || self.has_bias(number + 1) {
+                return Err(self.missing(number));
+            }
+            middle = middle.or(Some(self.layers.len()));
+            self.conv(number + 1, None, false, Step { upsample: true, ..PLAIN })?;
+            number += 2;
+        }
+    }
+
+    /// All layers of an encoder; how many of them are in front of the part that works on as many positions as the
+    /// latents have.
+    fn encoder(&mut self, first: usize) -> Result<usize> {
+        self.width = COLOURS;
+        let mut number = first + 1;
+        // TAESANA's begins with two convolutions that halve the sides, each with a bias and a ReLU.
+        if !self.has_conv(first + 1) && self.has_conv(first + 2) && self.has_bias(first + 2) {
+            let halving = Step { stride: 2, after: Activation::Relu, ..PLAIN };
+            self.conv(first, None, true, halving)?;
+            self.conv(first + 2, None, true, halving)?;
+            number = first + 4;
+        } else {
+            self.conv(first, None, true, PLAIN)?;
+        }
+        let mut middle = self.layers.len();
+        loop {
+            number = self.blocks(number)?;
+            if !self.has_conv(number) {
+                return Err(self.missing(number));
+            }
+            if self.has_bias(number) {
+                self.conv(number, None, true, PLAIN)?;
+                return Ok(middle);
+            }
+            self.conv(number, None, false, Step { stride: 2, ..PLAIN })?;
+            middle = self.layers.len();
+            number += 1;
+        }
+    }
+}
+
+/// What a convolution does beside its sums.
+#[derive(Clone, Copy)]
+struct Step {
+    before: Activation,
+    upsample: bool,
+    stride: u32,
+    after: Activation,
+}
+
+const PLAIN: Step = Step { before: Activation::None, upsample: false, stride: 1, after: Activation::None };
+
+impl<W> Block<W> {
+    fn new(parts: &mut Parts<'_, W>, name: &str, inputs: u32) -> Result<Self> {
+        let mut filter = |i: usize, inputs, outputs| {
+            parts.filter(&format!("{name}.conv.{i}"), Want { inputs, outputs, kernel: 3, bias: true })
+        };
+        let first = filter(0, inputs, None)?;
+        let width = first.outputs;
+        let conv = [first, filter(2, width, Some(width))?, filter(4, width, Some(width))?];
+        let mut thin = |part, inputs, outputs| {
+            parts.filter(&format!("{name}.{part}"), Want { inputs, outputs, kernel: 1, bias: false })
+        };
+        let skip = if width == inputs { None } else { Some(thin("skip", inputs, Some(width))?) };
+        let pool = if parts.named().any(&format!("{name}.pool.")) {
+            Some(Pool::new(parts, &format!("{name}.pool"), inputs)?)
         } else {
             None
         };
         Ok(Block { conv, skip, pool })
     }
 
-    fn forward(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
+    fn forward<B: ImageBackend<Weights = W>>(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
         let pooled = match &self.pool {
             Some(pool) => Some(pool.forward(backend, input)?),
             None => None,
@@ -215,9 +336,25 @@ impl<B: ImageBackend> Block<B> {
     }
 }
 
-impl<B: ImageBackend> Pool<B> {
+impl<W> Pool<W> {
+    fn new(parts: &mut Parts<'_, W>, name: &str, inputs: u32) -> Result<Self> {
+        let mut filter = |i: usize, inputs, outputs| {
+            parts.filter(&format!("{name}.{i}"), Want { inputs, outputs, kernel: 1, bias: false })
+        };
+        let widen = filter(0, inputs, None)?;
+        let width = widen.outputs;
+        if !width.is_multiple_of(POOL_GROUPS) {
+            return Err(Error::UnsupportedModel {
+                what: format!("{name}: {width} channels, which {POOL_GROUPS} groups do not divide"),
+            });
+        }
+        let narrow = filter(3, width, Some(inputs))?;
+        let mut vector = |part| parts.values(&format!("{name}.1.{part}"), &[width as usize]);
+        Ok(Pool { widen, gain: vector("weight")?, bias: vector("bias")?, narrow })
+    }
+
     /// x + narrow(relu(norm(widen(x)))).
-    fn forward(&self, backend: &mut B, x: &B::Image) -> Result<B::Image> {
+    fn forward<B: ImageBackend<Weights = W>>(&self, backend: &mut B, x: &B::Image) -> Result<B::Image> {
         let wide = run(backend, &self.widen, conv(&self.widen, x))?;
         let norm = GroupNorm { groups: POOL_GROUPS, eps: EPS, gain: &self.gain, bias: &self.bias };
         let norm = backend.group_norm(&wide, &norm)?;
@@ -228,19 +365,4 @@ impl<B: ImageBackend> Pool<B> {
             Conv { norm: Some(&norm), before: Activation::Relu, residual: Some(x), ..plain },
         )
     }
-}
-
-/// The layers under a prefix: number → what follows it in the tensors' names.
-fn numbered(tensors: &FloatTensors, prefix: &str) -> BTreeMap<usize, Vec<String>> {
-    let mut layers: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for tensor in tensors.all() {
-        let Some((number, rest)) = tensor.name.strip_prefix(prefix).and_then(|rest| rest.split_once('.'))
-        else {
-            continue;
-        };
-        if let Some(number) = number.parse().ok().filter(|n| *n <= MAX_LAYER) {
-            layers.entry(number).or_default().push(rest.to_owned());
-        }
-    }
-    layers
 }
