@@ -20,7 +20,7 @@ use images::{apart, seeded};
 
 const NEVER: &dyn Fn() -> bool = &|| false;
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image");
-const CASES: [&str; 13] = [
+const CASES: [&str; 14] = [
     "taesd",
     "taesd3",
     "taef2",
@@ -31,6 +31,7 @@ const CASES: [&str; 13] = [
     "kl_sdxl",
     "kl_sd3",
     "kl_flux1",
+    "kl_flux2",
     "kl_8_groups",
     "kl_old_names",
     "kl_no_attention",
@@ -62,12 +63,14 @@ fn interleaved(planes: &Planes) -> Vec<f32> {
     (0..planes.values.len()).map(|i| planes.values[i % 3 * pixels + i / 3]).collect()
 }
 
-fn sources(case: &str) -> Vec<Box<dyn ByteSource>> {
+/// The weights of a case, and its config. `rename` changes the list of a file's tensors.
+fn sources(case: &str, rename: impl Fn(&mut serde_json::Value)) -> Vec<Box<dyn ByteSource>> {
     let folder = format!("{DATA}/torch/{case}");
     let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
     if let Ok(list) = std::fs::read_to_string(format!("{folder}/weights.json")) {
-        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
-        for file in list["files"].as_array().unwrap() {
+        let mut list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        for file in list["files"].as_array_mut().unwrap() {
+            rename(&mut file["tensors"]);
             sources.push(Box::new(seeded(&file["tensors"])));
         }
     } else {
@@ -86,8 +89,13 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 async fn agrees<B: ImageBackend>(what: &str, case: &str, backend: B) {
+    compare(what, case, backend, sources(case, |_| ())).await;
+}
+
+/// A file with these weights is within [`TOLERANCE`] of the case's picture and latents.
+async fn compare<B: ImageBackend>(what: &str, case: &str, backend: B, mut sources: Vec<Box<dyn ByteSource>>) {
     let golden = format!("{DATA}/torch/{case}/golden.safetensors");
-    let mut model = ImageModel::load(backend, &mut sources(case), &mut |_| Ok(())).await.unwrap();
+    let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
     // diffusers' AutoencoderTiny wraps the same network, which works on 0 to 1, for pictures of -1 to 1.
     let tiny = case.starts_with("tiny");
 
@@ -127,6 +135,52 @@ fn on_the_gpu() {
         for case in CASES {
             agrees("GPU", case, GpuImages::new(gpu.clone(), Precision::F32).unwrap()).await;
         }
+    });
+}
+
+/// The original code's names, with and without the prefix of a checkpoint, are those of the same layers. The names
+/// were held against diffusers' own conversion when they were written.
+#[test]
+fn names_of_the_original_code() {
+    let names = std::fs::read_to_string(format!("{DATA}/torch/kl_sd1/original_names.json")).unwrap();
+    let names: serde_json::Value = serde_json::from_str(&names).unwrap();
+    for prefix in ["", "first_stage_model.", "vae."] {
+        let rename = |tensors: &mut serde_json::Value| {
+            for tensor in tensors.as_array_mut().unwrap() {
+                let name = names[tensor["name"].as_str().unwrap()].as_str().unwrap();
+                let bare = name.strip_prefix("first_stage_model.").unwrap();
+                tensor["name"] = format!("{prefix}{bare}").into();
+                // Its attention's matrices are 1 × 1 convolutions.
+                let shape = tensor["shape"].as_array_mut().unwrap();
+                if bare.contains(".attn_1.") && shape.len() == 2 {
+                    shape.extend([1.into(), 1.into()]);
+                }
+            }
+        };
+        let backend = CpuImages::new(Level::best());
+        pollster::block_on(compare("CPU, original names", "kl_sd1", backend, sources("kl_sd1", rename)));
+    }
+}
+
+/// FLUX.2's statistics of its latents, which diffusers' pipeline undoes before it decodes.
+#[test]
+fn latents_of_flux2() {
+    pollster::block_on(async {
+        let golden = format!("{DATA}/torch/kl_flux2/golden.safetensors");
+        let backend = CpuImages::new(Level::best());
+        let mut model =
+            ImageModel::load(backend, &mut sources("kl_flux2", |_| ()), &mut |_| Ok(())).await.unwrap();
+        let mut decoded = Vec::new();
+        for (name, scaled) in [("latent", false), ("diffusion", true), ("diffusion", false)] {
+            let Planes { channels, height, width, values } = planes(&golden, &[name]).await;
+            let latents = Latents { channels, height, width, values };
+            let options = DecodeOptions { scaled, ..DecodeOptions::default() };
+            decoded.push(model.decode(&latents, &options, &mut |_| {}, NEVER).await.unwrap());
+        }
+        let apart = |a: &Picture, b: &Picture| a.rgba.iter().zip(&b.rgba).map(|(a, b)| a.abs_diff(*b)).max();
+        // Both are rounded to bytes once.
+        assert!(apart(&decoded[0], &decoded[1]) <= Some(1));
+        assert!(apart(&decoded[0], &decoded[2]) > Some(20));
     });
 }
 

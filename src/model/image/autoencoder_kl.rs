@@ -172,6 +172,7 @@ impl<W> AutoencoderKl<W> {
     /// Whether the config says what the tensors do.
     fn check(&self, config: &ImageConfig) -> Result<()> {
         config.only("act_fn", &["silu", "swish"])?;
+        config.agrees("patch_size", &[2, 2])?;
         let widths: Vec<u32> =
             self.stages.iter().filter_map(|stage| Some(stage.resnets.last()?.conv2.outputs)).collect();
         let count = self.stages.len();

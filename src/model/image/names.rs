@@ -177,6 +177,12 @@ fn foreign(name: &str, tensor: &FloatTensor) -> Option<&'static str> {
 /// diffusers' name for a tensor of an AutoencoderKL, by the original code's name or by those of diffusers before
 /// 0.18. Names of other models stay as they are. `stages` of the decoder.
 fn diffusers_name(name: &str, stages: usize) -> String {
+    // FLUX.2's file has these inside of its networks.
+    for inside in ["encoder.quant_conv.", "decoder.post_quant_conv."] {
+        if name.starts_with(inside) {
+            return name.split_once('.').map_or(name, |(_, rest)| rest).to_owned();
+        }
+    }
     let Some((side, layer)) = name.split_once('.').filter(|(side, _)| ["decoder", "encoder"].contains(side))
     else {
         return name.to_owned();

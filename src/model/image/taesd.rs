@@ -223,8 +223,16 @@ impl<W> Reader<'_, '_, W> {
 
     /// The error for a layer that is neither a block nor what follows blocks.
     fn missing(&self, number: usize) -> Error {
-        let at_end = number >= self.parts.named().count(self.prefix);
-        let part = if at_end { "weight" } else { "conv.0.weight" };
+        let named = self.parts.named();
+        let any = |number, part: &str| named.any(&format!("{}.{part}", self.name(number)));
+        let (number, part) = if number >= named.count(self.prefix) {
+            (number, "weight")
+        } else if !any(number + 1, "") && any(number + 2, "conv.0.") {
+            // An enlargement, its convolution, and the blocks of the next stage.
+            (number + 1, "weight")
+        } else {
+            (number, "conv.0.weight")
+        };
         Error::MissingTensor { tensor: format!("{}.{part}", self.name(number)) }
     }
 
