@@ -15,6 +15,8 @@ const MAX_BYTES: u64 = 1 << 20;
 const CLASS: &str = "_class_name";
 /// The class of FLUX.2's VAE: an AutoencoderKL with statistics of its latents.
 const FLUX2: &str = "AutoencoderKLFlux2";
+/// Classes of AutoencoderKL's family, then of TAESD's.
+const CLASSES: [&str; 3] = ["AutoencoderKL", FLUX2, "AutoencoderTiny"];
 
 /// Keys that change nothing here.
 const HARMLESS: [&str; 9] = [
@@ -117,7 +119,8 @@ impl ImageConfig {
     /// Reads the text of the file `name`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for what is no JSON object, and for a value of another type than its key has.
+    /// [`Error::Malformed`] for what is no JSON object, and for a value of another type than its key has;
+    /// [`Error::UnsupportedModel`] for the config of another class.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text)
             .map_err(|e| Error::Malformed { what: format!("{name} is not JSON: {e}") })?;
@@ -127,6 +130,7 @@ impl ImageConfig {
             });
         };
         let mut config = ImageConfig { name: name.to_owned(), keys, ..ImageConfig::default() };
+        config.only(CLASS, &CLASSES)?;
         config.norm_num_groups = config.number("norm_num_groups")?;
         config.scaling_factor =
             config.get("scaling_factor", "a number other than 0", |v: &f32| finite(v) && *v != 0.0)?;
@@ -223,7 +227,7 @@ impl ImageConfig {
             return Ok(());
         }
         Err(Error::UnsupportedModel {
-            what: format!("{}: {key} is {value} ({} is supported)", self.name, known.join(" or ")),
+            what: format!("{}: {key} is {value}, must be {}", self.name, known.join(" or ")),
         })
     }
 
@@ -233,7 +237,7 @@ impl ImageConfig {
         let list = value.as_array().map_or(&[][..], Vec::as_slice);
         if let Some(other) = list.iter().find(|one| one.as_str() != Some(known)) {
             return Err(Error::UnsupportedModel {
-                what: format!("{}: {key} has {other} ({known} is supported)", self.name),
+                what: format!("{}: {key} has {other}, must be {known}", self.name),
             });
         }
         if list.len() != count {
@@ -245,21 +249,10 @@ impl ImageConfig {
     /// Whether the config is of this family, and all its keys are known.
     pub(super) fn check(&self, family: Family) -> Result<()> {
         let (classes, keys) = match family {
-            Family::Kl => (&["AutoencoderKL", FLUX2][..], &KL[..]),
-            Family::Taesd => (&["AutoencoderTiny"][..], &TINY[..]),
+            Family::Kl => (&CLASSES[..2], &KL[..]),
+            Family::Taesd => (&CLASSES[2..], &TINY[..]),
         };
-        if let Some(class) = self.value(CLASS)
-            && !class.as_str().is_some_and(|class| classes.contains(&class))
-        {
-            return Err(Error::UnsupportedModel {
-                what: format!(
-                    "{} is of {class}, but the tensors are of {}, which is {} there",
-                    self.name,
-                    family.name(),
-                    classes.join(" or ")
-                ),
-            });
-        }
+        self.only(CLASS, classes)?;
         let unknown = self
             .keys
             .iter()
