@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv, ConvShape, ImageBackend, ImageShape};
+use crate::ops::{Activation, Conv, ConvShape, ImageBackend};
 use crate::weights::{ByteSource, FloatTensor, FloatTensors};
+
+use super::tape::Tape;
 
 /// What names of tensors begin with in the families that there are files for; TAESD's may also begin with a
 /// number.
@@ -177,20 +179,15 @@ pub(super) fn conv<'a, B: ImageBackend>(filter: &'a Filter<B>, input: &'a B::Ima
     }
 }
 
-/// Records a convolution into a picture of its own.
+/// Records a convolution into a picture of the size that its input, stride and enlargement give.
 pub(super) fn run<B: ImageBackend>(
-    backend: &mut B,
+    tape: &mut Tape<'_, B>,
     filter: &Filter<B>,
     conv: Conv<'_, B>,
 ) -> Result<B::Image> {
     let input = B::shape(conv.input);
     let factor = if conv.upsample { 2 } else { 1 };
-    let size = |n: u32| (n * factor).div_ceil(conv.stride);
-    let out = backend.image(ImageShape {
-        height: size(input.height),
-        width: size(input.width),
-        channels: filter.outputs,
-    })?;
-    backend.conv(&conv, &out)?;
-    Ok(out)
+    let stride = conv.stride;
+    let size = |n: u32| (n * factor).div_ceil(stride);
+    tape.conv(filter, conv, (size(input.height), size(input.width)))
 }

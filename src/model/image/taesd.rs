@@ -13,13 +13,15 @@
 //! conv(relu(group_norm(conv(x)))) to x.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend};
 use crate::weights::FloatTensors;
 
 use super::parts::{Filter, Parts, conv, run};
-use super::{Direction, Half};
+use super::tape::Tape;
+use super::{Direction, no_layers};
 
 /// PyTorch's default for `GroupNorm`.
 const EPS: f32 = 1e-5;
@@ -50,10 +52,6 @@ enum Layer<B: ImageBackend> {
 /// A decoder or an encoder.
 pub struct Taesd<B: ImageBackend> {
     layers: Vec<Layer<B>>,
-    direction: Direction,
-    /// Where the halves meet. In a decoder the layers in front of it work on as many positions as the latents have,
-    /// in an encoder those behind it.
-    middle: usize,
     /// Channels that go in.
     pub inputs: u32,
     /// Channels that come out.
@@ -101,7 +99,6 @@ impl<B: ImageBackend> Taesd<B> {
         let mut layers = Vec::new();
         let mut scale: u32 = 1;
         let mut ends = (0, 0);
-        let mut middle = None;
         let decoder = direction == Direction::Decoder;
         let has = |parts: &Parts<B>, name: &str| parts.tensors().find(name).is_some();
         let early = numbers.get(1).is_some_and(|second| {
@@ -118,12 +115,6 @@ impl<B: ImageBackend> Taesd<B> {
             let stage = between && !has(parts, &format!("{name}.bias"));
             // TAESANA's encoder begins with two convolutions that halve the sides, each with a bias and a ReLU.
             let shrinks = !decoder && early && layers.len() < 2;
-            if decoder && stage && middle.is_none() {
-                middle = Some(layers.len());
-            }
-            if !decoder && (stage || shrinks) {
-                middle = Some(layers.len() + 1);
-            }
             if stage || shrinks {
                 scale = scale.saturating_mul(2);
             }
@@ -140,40 +131,38 @@ impl<B: ImageBackend> Taesd<B> {
                 after: if start || shrinks { Activation::Relu } else { Activation::None },
             });
         }
-        // A network that keeps the size: the convolution on the pictures' side is the large half.
-        let middle = middle.unwrap_or(if decoder { layers.len().saturating_sub(1) } else { 1 });
-        Ok(Taesd { layers, direction, middle, inputs: ends.0, outputs: ends.1, scale })
+        Ok(Taesd { layers, inputs: ends.0, outputs: ends.1, scale })
     }
 
-    /// Records the network, or half of it, for one size of input.
+    /// Number of the layers.
+    pub fn count(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Records some layers for one size of input.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn forward(&self, backend: &mut B, input: &B::Image, half: Half) -> Result<B::Image> {
+    pub fn forward(
+        &self,
+        tape: &mut Tape<'_, B>,
+        input: &B::Image,
+        layers: Range<usize>,
+    ) -> Result<B::Image> {
         let mut x: Option<B::Image> = None;
-        let front = (self.direction == Direction::Decoder) == (half == Half::Small);
-        let layers = match half {
-            Half::Both => &self.layers[..],
-            _ if front => &self.layers[..self.middle],
-            _ => &self.layers[self.middle..],
-        };
-        for layer in layers {
+        for layer in self.layers.get(layers).unwrap_or_default() {
             let from = x.as_ref().unwrap_or(input);
             let next = match layer {
-                Layer::Block(block) => block.forward(backend, from)?,
+                Layer::Block(block) => block.forward(tape, from)?,
                 Layer::Conv { filter, before, upsample, stride, after } => {
                     let plain = conv(filter, from);
                     let (before, after) = (*before, *after);
-                    run(
-                        backend,
-                        filter,
-                        Conv { before, upsample: *upsample, stride: *stride, after, ..plain },
-                    )?
+                    run(tape, filter, Conv { before, upsample: *upsample, stride: *stride, after, ..plain })?
                 }
             };
             x = Some(next);
         }
-        x.ok_or_else(|| Error::Internal { what: "a network without layers".to_owned() })
+        x.ok_or_else(no_layers)
     }
 }
 
@@ -195,35 +184,35 @@ impl<B: ImageBackend> Block<B> {
         Ok(Block { conv, skip, pool })
     }
 
-    fn forward(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
+    fn forward(&self, tape: &mut Tape<'_, B>, input: &B::Image) -> Result<B::Image> {
         let pooled = match &self.pool {
-            Some(pool) => Some(pool.forward(backend, input)?),
+            Some(pool) => Some(pool.forward(tape, input)?),
             None => None,
         };
         let x = pooled.as_ref().unwrap_or(input);
         let skipped = match &self.skip {
-            Some(skip) => Some(run(backend, skip, conv(skip, x))?),
+            Some(skip) => Some(run(tape, skip, conv(skip, x))?),
             None => None,
         };
         let [a, b, c] = &self.conv;
-        let first = run(backend, a, Conv { after: Activation::Relu, ..conv(a, x) })?;
-        let second = run(backend, b, Conv { after: Activation::Relu, ..conv(b, &first) })?;
+        let first = run(tape, a, Conv { after: Activation::Relu, ..conv(a, x) })?;
+        let second = run(tape, b, Conv { after: Activation::Relu, ..conv(b, &first) })?;
         // Its memory is free for the result.
         drop(first);
         let residual = Some(skipped.as_ref().unwrap_or(x));
-        run(backend, c, Conv { after: Activation::Relu, residual, ..conv(c, &second) })
+        run(tape, c, Conv { after: Activation::Relu, residual, ..conv(c, &second) })
     }
 }
 
 impl<B: ImageBackend> Pool<B> {
     /// x + narrow(relu(norm(widen(x)))).
-    fn forward(&self, backend: &mut B, x: &B::Image) -> Result<B::Image> {
-        let wide = run(backend, &self.widen, conv(&self.widen, x))?;
+    fn forward(&self, tape: &mut Tape<'_, B>, x: &B::Image) -> Result<B::Image> {
+        let wide = run(tape, &self.widen, conv(&self.widen, x))?;
         let norm = GroupNorm { groups: POOL_GROUPS, eps: EPS, gain: &self.gain, bias: &self.bias };
-        let norm = backend.group_norm(&wide, &norm)?;
+        let norm = tape.norm(&wide, &norm)?;
         let plain = conv(&self.narrow, &wide);
         run(
-            backend,
+            tape,
             &self.narrow,
             Conv { norm: Some(&norm), before: Activation::Relu, residual: Some(x), ..plain },
         )
