@@ -10,8 +10,8 @@ use super::plan::{Segment, Survey};
 
 /// Positions of the latents along a side of the picture that the memory of a whole network is measured with.
 const MEASURED: u32 = 16;
-/// How exactly an error says what memory is needed.
-const MIB: u64 = 1 << 20;
+/// How exactly an error says what memory is needed, in bytes.
+const EXACT: u64 = 1 << 16;
 
 /// A network recorded for one size.
 pub(super) struct Recorded<B: ImageBackend> {
@@ -116,7 +116,7 @@ impl<B: ImageBackend> Network<B> {
             let needed = self.needed(&mut survey, backend, size, (memory, each.saturating_mul(positions)))?;
             refused = Some(Error::InvalidOption {
                 option: "memory",
-                value: format!("{memory} bytes, where this size needs {needed}"),
+                value: format!("{memory} bytes, where this size needs {needed} bytes"),
                 range: "enough for the layers at the latents' resolution, and for tiles of the others",
             });
         }
@@ -132,7 +132,7 @@ impl<B: ImageBackend> Network<B> {
         size: (u32, u32),
         (mut too_few, mut enough): (u64, u64),
     ) -> Result<u64> {
-        while enough.saturating_sub(too_few) > MIB.max(enough / 32) {
+        while enough.saturating_sub(too_few) > EXACT.max(enough / 32) {
             let middle = too_few.midpoint(enough);
             if survey.plan(&self.layers, backend, size, middle)?.is_some() {
                 enough = middle;
@@ -140,7 +140,7 @@ impl<B: ImageBackend> Network<B> {
                 too_few = middle;
             }
         }
-        Ok(enough.next_multiple_of(MIB))
+        Ok(enough.next_multiple_of(EXACT))
     }
 
     /// What a plan was made with.
