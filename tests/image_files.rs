@@ -451,6 +451,28 @@ fn values_that_are_not_finite_are_named() {
     }
 }
 
+/// Weights that are finite, but too large for what they are summed up to.
+#[test]
+fn a_picture_that_is_not_finite_is_an_error() {
+    let mut file = File::kl();
+    for side in ["decoder", "encoder"] {
+        let name = format!("{side}.conv_out.weight");
+        let Tensor { shape, .. } = file.tensors[&name].clone();
+        let values = vec![3e38; shape.iter().product::<u64>() as usize];
+        file.set(&name, &shape, &values);
+    }
+    let mut model = load(&file).unwrap();
+    let latents = Latents { channels: 4, height: 2, width: 2, values: uniform(3, 16) };
+    let says = |error: Error| {
+        assert!(error.code() == "malformed" && error.to_string().contains("not finite"), "{error}")
+    };
+    let options = DecodeOptions::default();
+    says(pollster::block_on(model.decode(&latents, &options, &mut |_| {}, NEVER)).unwrap_err());
+    says(pollster::block_on(model.decode_floats(&latents, NEVER)).unwrap_err());
+    let scene = Picture { width: 2, height: 2, rgba: (0..16).map(|v| v * 15).collect() };
+    says(pollster::block_on(model.encode(&scene, None, &mut |_, _| {}, NEVER)).unwrap_err());
+}
+
 /// diffusers' config of the small AutoencoderKL.
 fn config() -> Value {
     json!({

@@ -14,7 +14,8 @@ use emberglass::cpu::{CpuImages, Level};
 use emberglass::ops::{GpuImages, ImageBackend, Precision};
 use emberglass::weights::FloatTensors;
 use emberglass::{
-    ByteSource, DecodeOptions, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture, SliceSource,
+    ByteSource, DecodeEvent, DecodeOptions, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture,
+    SliceSource,
 };
 use images::{apart, seeded};
 
@@ -88,12 +89,20 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }
 
-async fn agrees<B: ImageBackend>(what: &str, case: &str, backend: B) {
-    compare(what, case, backend, sources(case, |_| ())).await;
+/// The reference also within less memory, in hundredths of what the picture takes in one piece: in tiles. Gives how
+/// often there were tiles.
+async fn agrees<B: ImageBackend>(what: &str, case: &str, backend: B, shares: &[u64]) -> usize {
+    compare(what, case, backend, shares, sources(case, |_| ())).await
 }
 
-/// A file with these weights is within [`TOLERANCE`] of the case's picture and latents.
-async fn compare<B: ImageBackend>(what: &str, case: &str, backend: B, mut sources: Vec<Box<dyn ByteSource>>) {
+/// A file with these weights is within [`TOLERANCE`] of the case's picture and latents. See [`agrees`].
+async fn compare<B: ImageBackend>(
+    what: &str,
+    case: &str,
+    backend: B,
+    shares: &[u64],
+    mut sources: Vec<Box<dyn ByteSource>>,
+) -> usize {
     let golden = format!("{DATA}/torch/{case}/golden.safetensors");
     let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
     // diffusers' AutoencoderTiny wraps the same network, which works on 0 to 1, for pictures of -1 to 1.
@@ -119,12 +128,56 @@ async fn compare<B: ImageBackend>(what: &str, case: &str, backend: B, mut source
 
     println!("{what}, {case}: decoder within {decoder:.1e}, encoder within {encoder:.1e}");
     assert!(decoder <= TOLERANCE && encoder <= TOLERANCE, "{what}, {case}");
+
+    let mut tiled = 0;
+    let peak = model.peak_bytes();
+    for memory in shares.iter().map(|share| peak * share / 100) {
+        let mut runs = 0;
+        let size = (scene.height, scene.width);
+        let encoded = model.encode_floats(size, &pixels, Some(memory), &mut |_, all| runs = all, NEVER).await;
+        // Of so small a picture the layers at the latents' resolution may take nearly all.
+        let Ok(encoded) = encoded else { break };
+        let encoder = apart(encoded.values.iter().copied(), &wide(&want.values));
+        assert!(encoder <= TOLERANCE, "{what}, {case}: {encoder} in {runs} runs of tiles");
+        tiled += usize::from(runs > 1);
+    }
+    tiled + decode_in_tiles(&format!("{what}, {case}"), &mut model, &latents, shares).await
+}
+
+/// The same of a decoder. Its tiles leave only bytes, so they are compared with those of the picture in one piece, whose
+/// values agree with the reference.
+async fn decode_in_tiles<B: ImageBackend>(
+    what: &str,
+    model: &mut ImageModel<B>,
+    latents: &Latents,
+    shares: &[u64],
+) -> usize {
+    let options = DecodeOptions::default();
+    let whole = model.decode(latents, &options, &mut |_| {}, NEVER).await.unwrap();
+    let (mut tiled, peak) = (0, model.peak_bytes());
+    for memory in shares.iter().map(|share| peak * share / 100) {
+        let mut runs = 0;
+        let options = DecodeOptions { memory: Some(memory), ..options };
+        let mut on_event = |event: DecodeEvent<'_>| {
+            if let DecodeEvent::Tile(_, all) = event {
+                runs = all;
+            }
+        };
+        let Ok(picture) = model.decode(latents, &options, &mut on_event, NEVER).await else { break };
+        // Both are rounded from values that differ by rounding only.
+        let off = whole.rgba.iter().zip(&picture.rgba).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(off <= 1, "{what}: {off}/255 in {runs} runs of tiles");
+        tiled += usize::from(runs > 1);
+    }
+    tiled
 }
 
 #[test]
 fn on_the_cpu() {
     for case in CASES {
-        pollster::block_on(agrees("CPU", case, CpuImages::new(Level::best())));
+        let shares = [90, 70, 50, 40, 30];
+        let tiled = pollster::block_on(agrees("CPU", case, CpuImages::new(Level::best()), &shares));
+        assert!(tiled > 0, "{case}");
     }
 }
 
@@ -133,7 +186,7 @@ fn on_the_gpu() {
     pollster::block_on(async {
         let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
         for case in CASES {
-            agrees("GPU", case, GpuImages::new(gpu.clone(), Precision::F32).unwrap()).await;
+            agrees("GPU", case, GpuImages::new(gpu.sibling(), Precision::F32).unwrap(), &[60]).await;
         }
     });
 }
@@ -158,7 +211,8 @@ fn names_of_the_original_code() {
             }
         };
         let backend = CpuImages::new(Level::best());
-        pollster::block_on(compare("CPU, original names", "kl_sd1", backend, sources("kl_sd1", rename)));
+        let sources = sources("kl_sd1", rename);
+        pollster::block_on(compare("CPU, original names", "kl_sd1", backend, &[], sources));
     }
 }
 

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Window, check_attention,
-    check_conv, check_crop, check_norm, check_pixels, check_tile, check_weights,
+    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Rect, Window,
+    check_attention, check_conv, check_copy, check_norm, check_pixels, check_rect, check_weights, not_finite,
 };
 
 use super::attention::{Cells, Head, Planes, Query, attend, head_floats, k_index, v_index};
@@ -80,63 +80,130 @@ enum Op {
         out: Shared<Vec<f32>>,
         shape: ImageShape,
     },
+    /// Measures a window of `input`, or all of it and merges.
     Norm {
         input: Shared<Vec<f32>>,
         shape: ImageShape,
-        groups: usize,
-        eps: f32,
-        gain: Vec<f32>,
-        bias: Vec<f32>,
         to: CpuNorm,
+        whole: bool,
     },
-    Crop {
+    Merge(CpuNorm),
+    Copy {
         input: Shared<Vec<f32>>,
         width: usize,
-        from: (u32, u32),
+        rect: Rect,
         out: Shared<Vec<f32>>,
-        shape: ImageShape,
+        out_width: usize,
+        stride: usize,
     },
-    Blend(Box<Blend>),
+    Place(Box<Place>),
 }
 
-/// A tile on its way into a picture.
-struct Blend {
-    tile: Shared<Vec<f32>>,
-    shape: ImageShape,
-    to_bytes: (f32, f32),
-    at: (usize, usize),
-    down: Vec<f32>,
-    across: Vec<f32>,
-    to: Shared<Vec<f32>>,
+/// A rectangle of a picture on its way into a picture of bytes.
+struct Place {
+    input: Shared<Vec<f32>>,
     width: usize,
+    stride: usize,
+    rect: Rect,
+    to_bytes: (f32, f32),
+    to: Shared<Vec<f32>>,
+    to_width: usize,
 }
 
-impl Blend {
+impl Place {
     fn run(&self) {
-        let (tile, mut to) = (self.tile.read(), self.to.write());
-        let stride = padded(self.shape.channels as usize);
+        let (input, mut to) = (self.input.read(), self.to.write());
         let (scale, shift) = self.to_bytes;
-        let lines = tile.chunks_exact(self.across.len() * stride).zip(&self.down);
-        for (y, (line, wy)) in lines.enumerate() {
-            let from = ((self.at.0 + y) * self.width + self.at.1) * SUM_CHANNELS;
-            let sums = to[from..].chunks_exact_mut(SUM_CHANNELS);
-            for ((pixel, sum), wx) in line.chunks_exact(stride).zip(sums).zip(&self.across) {
-                for (sum, v) in sum.iter_mut().zip(pixel) {
-                    *sum += wy * wx * (v * scale + shift).clamp(0.0, 1.0);
+        let Rect { from, to: at, size } = self.rect;
+        for y in 0..size.0 as usize {
+            let first = ((from.0 as usize + y) * self.width + from.1 as usize) * self.stride;
+            let pixels = input[first..].chunks_exact(self.stride).take(size.1 as usize);
+            let first = ((at.0 as usize + y) * self.to_width + at.1 as usize) * JOINED_CHANNELS;
+            for (pixel, to) in pixels.zip(to[first..].chunks_exact_mut(JOINED_CHANNELS)) {
+                for (to, v) in to.iter_mut().zip(pixel) {
+                    *to = v * scale + shift;
                 }
             }
         }
     }
 }
 
-/// Of a picture that is put together of tiles.
-const SUM_CHANNELS: usize = 3;
+/// Floats of a pixel of a picture that is put together of tiles.
+const JOINED_CHANNELS: usize = 3;
 
-/// Scales, then shifts, of the channels, padded with zeros.
-pub type CpuNorm = Shared<Vec<f32>>;
+/// A normalization: what its tiles measured, and the factors made of it.
+#[derive(Clone)]
+pub struct CpuNorm(Rc<NormState>);
 
-/// Recorded operations.
-pub struct CpuImagePlan(Vec<Op>);
+struct NormState {
+    /// Scales, then shifts, of the channels, padded with zeros.
+    factors: Shared<Vec<f32>>,
+    /// A value a tile.
+    tiles: RefCell<Vec<Sums>>,
+    groups: usize,
+    eps: f32,
+    gain: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// Sums over the pixels of one tile's window, in f64.
+#[derive(Clone, Default)]
+struct Sums {
+    pixels: usize,
+    /// The values and the squares of each channel.
+    channels: Vec<(f64, f64)>,
+}
+
+impl NormState {
+    /// Measures a window of a picture for one tile.
+    fn measure(&self, data: &[f32], shape: ImageShape, window: Window) {
+        let channels = shape.channels as usize;
+        let stride = padded(channels);
+        let at = |part: u32, side: u32, parts: u32| (part * (side / parts)) as usize;
+        let (width, rows, columns) = (shape.width as usize, window.rows, window.columns);
+        let (top, bottom) = (at(window.top, shape.height, rows), at(window.bottom, shape.height, rows));
+        let (left, right) = (at(window.left, shape.width, columns), at(window.right, shape.width, columns));
+        let mut sums = vec![(0.0f64, 0.0f64); channels];
+        for y in top..bottom {
+            let line = &data[(y * width + left) * stride..(y * width + right) * stride];
+            for pixel in line.chunks_exact(stride) {
+                for (sum, &v) in sums.iter_mut().zip(pixel) {
+                    let v = f64::from(v);
+                    sum.0 += v;
+                    sum.1 += v * v;
+                }
+            }
+        }
+        if let Some(tile) = self.tiles.borrow_mut().get_mut(window.tile as usize) {
+            *tile = Sums { pixels: (bottom - top) * (right - left), channels: sums };
+        }
+    }
+
+    /// Turns mean and variance of each group over all tiles into a scale and a shift of each channel.
+    fn merge(&self) {
+        let tiles = self.tiles.borrow();
+        let mut factors = self.factors.write();
+        let size = self.gain.len() / self.groups;
+        let stride = padded(self.gain.len());
+        let count = (size * tiles.iter().map(|tile| tile.pixels).sum::<usize>()) as f64;
+        for g in 0..self.groups {
+            let members = g * size..(g + 1) * size;
+            let sums =
+                || tiles.iter().flat_map(|tile| tile.channels.get(members.clone()).unwrap_or_default());
+            let mean = sums().map(|s| s.0).sum::<f64>() / count;
+            let variance = (sums().map(|s| s.1).sum::<f64>() / count - mean * mean).max(0.0);
+            let factor = 1.0 / (variance + f64::from(self.eps)).sqrt();
+            for c in members.clone() {
+                let scale = f64::from(self.gain[c]) * factor;
+                factors[c] = scale as f32;
+                factors[stride + c] = (f64::from(self.bias[c]) - mean * scale) as f32;
+            }
+        }
+    }
+}
+
+/// Recorded operations, in parts.
+pub struct CpuImagePlan(Vec<Vec<Op>>);
 
 /// A picture that is turned into bytes when they are read.
 pub struct CpuPixels {
@@ -154,7 +221,8 @@ pub struct CpuImages {
     level: Level,
     account: Account,
     pool: Pool,
-    recording: Vec<Op>,
+    /// Operations of each part.
+    recording: Vec<Vec<Op>>,
     /// The input of a convolution after its norm and activation.
     ready: Vec<f32>,
     /// The weights of one convolution at a time, transformed by `winograd.rs`: as large as the largest needs.
@@ -189,7 +257,7 @@ impl CpuImages {
         let used = step.input_shape.pixels() as usize * stride;
         let data = if step.norm.is_some() || step.before != Activation::None {
             self.ready.resize(used.max(self.ready.len()), 0.0);
-            let norm = step.norm.as_ref().map(Shared::read);
+            let norm = step.norm.as_ref().map(|norm| norm.0.factors.read());
             conv::before(
                 self.level,
                 Before {
@@ -250,47 +318,33 @@ impl CpuImages {
     }
 }
 
-/// Mean and variance of each group in f64, turned into a scale and a shift of each channel.
-fn statistics(
-    data: &[f32],
-    shape: ImageShape,
-    window: Window,
-    groups: usize,
-    eps: f32,
-    gain: &[f32],
-    bias: &[f32],
-) -> Vec<f32> {
-    let channels = shape.channels as usize;
-    let stride = padded(channels);
-    let at = |part: u32, side: u32, parts: u32| (part * side / parts) as usize;
-    let (width, rows, columns) = (shape.width as usize, window.rows, window.columns);
-    let (top, bottom) = (at(window.top, shape.height, rows), at(window.bottom, shape.height, rows));
-    let (left, right) = (at(window.left, shape.width, columns), at(window.right, shape.width, columns));
-    let mut sums = vec![(0.0f64, 0.0f64); channels];
-    for y in top..bottom {
-        let line = &data[(y * width + left) * stride..(y * width + right) * stride];
-        for pixel in line.chunks_exact(stride) {
-            for (sum, &v) in sums.iter_mut().zip(pixel) {
-                let v = f64::from(v);
-                sum.0 += v;
-                sum.1 += v * v;
-            }
+impl CpuImages {
+    fn record(&mut self, op: Op) {
+        match self.recording.last_mut() {
+            Some(part) => part.push(op),
+            None => self.recording.push(vec![op]),
         }
     }
-    let size = channels / groups;
-    let count = (size * (bottom - top) * (right - left)) as f64;
-    let mut norm = vec![0.0; 2 * stride];
-    for (g, group) in sums.chunks_exact(size).enumerate() {
-        let mean = group.iter().map(|s| s.0).sum::<f64>() / count;
-        let variance = (group.iter().map(|s| s.1).sum::<f64>() / count - mean * mean).max(0.0);
-        let factor = 1.0 / (variance + f64::from(eps)).sqrt();
-        for c in g * size..(g + 1) * size {
-            let scale = f64::from(gain[c]) * factor;
-            norm[c] = scale as f32;
-            norm[stride + c] = (f64::from(bias[c]) - mean * scale) as f32;
-        }
+
+    fn record_norm(
+        &mut self,
+        input: &CpuImage,
+        norm: &GroupNorm<'_>,
+        tiles: u32,
+        whole: bool,
+    ) -> Result<CpuNorm> {
+        check_norm(input.shape, norm)?;
+        let to = CpuNorm(Rc::new(NormState {
+            factors: floats(&self.account, "a norm", 2 * padded(input.shape.channels as usize) as u64)?,
+            tiles: RefCell::new(vec![Sums::default(); tiles as usize]),
+            groups: norm.groups as usize,
+            eps: norm.eps,
+            gain: norm.gain.to_vec(),
+            bias: norm.bias.to_vec(),
+        }));
+        self.record(Op::Norm { input: input.data(), shape: input.shape, to: to.clone(), whole });
+        Ok(to)
     }
-    norm
 }
 
 impl ImageBackend for CpuImages {
@@ -321,6 +375,14 @@ impl ImageBackend for CpuImages {
         image.shape
     }
 
+    fn bytes(&self, shape: ImageShape) -> u64 {
+        shape.pixels() * padded(shape.channels as usize) as u64 * 4
+    }
+
+    fn allows(&self, _: ImageShape) -> bool {
+        true
+    }
+
     fn weights(
         &mut self,
         label: &str,
@@ -340,13 +402,9 @@ impl ImageBackend for CpuImages {
         Ok(CpuConvWeights { packed: Shared::new(&self.account, bytes, packed), shape })
     }
 
-    fn kernel(weights: &Self::Weights) -> u32 {
-        weights.shape.kernel
-    }
-
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &CpuImage) -> Result<()> {
         check_conv(conv, conv.weights.shape, out)?;
-        self.recording.push(Op::Conv(Box::new(Step {
+        self.record(Op::Conv(Box::new(Step {
             weights: conv.weights.packed.clone(),
             kernel: conv.weights.shape.kernel as usize,
             input: conv.input.data(),
@@ -365,45 +423,26 @@ impl ImageBackend for CpuImages {
     }
 
     fn group_norm(&mut self, input: &CpuImage, norm: &GroupNorm<'_>) -> Result<CpuNorm> {
-        check_norm(input.shape, norm)?;
-        let to = floats(&self.account, "a norm", 2 * padded(input.shape.channels as usize) as u64)?;
-        self.recording.push(Op::Norm {
-            input: input.data(),
-            shape: input.shape,
-            groups: norm.groups as usize,
-            eps: norm.eps,
-            gain: norm.gain.to_vec(),
-            bias: norm.bias.to_vec(),
-            to: to.clone(),
-        });
-        Ok(to)
+        self.record_norm(input, norm, 1, true)
+    }
+
+    fn tiled_norm(&mut self, input: &CpuImage, norm: &GroupNorm<'_>, tiles: u32) -> Result<CpuNorm> {
+        self.record_norm(input, norm, tiles, false)
     }
 
     fn measure(&mut self, window: Window) {
         self.window = window;
     }
 
-    fn given_norm(&mut self, channels: u32) -> Result<CpuNorm> {
-        floats(&self.account, "a norm", 2 * padded(channels as usize) as u64)
-    }
-
-    fn write_norm(&mut self, norm: &CpuNorm, scales: &[f32], shifts: &[f32]) {
-        let mut values = norm.write();
-        let stride = padded(scales.len());
-        values[..scales.len()].copy_from_slice(scales);
-        values[stride..stride + shifts.len()].copy_from_slice(shifts);
-    }
-
-    async fn read_norm(&mut self, norm: &CpuNorm, channels: u32) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (values, count) = (norm.read(), channels as usize);
-        let stride = padded(count);
-        Ok((values[..count].to_vec(), values[stride..stride + count].to_vec()))
+    fn merge(&mut self, norm: &CpuNorm) -> Result<()> {
+        self.record(Op::Merge(norm.clone()));
+        Ok(())
     }
 
     fn attention(&mut self, q: &CpuImage, k: &CpuImage, v: &CpuImage, out: &CpuImage) -> Result<()> {
         check_attention([q.shape, k.shape, v.shape, out.shape])?;
         let (shape, out) = (q.shape, out.data());
-        self.recording.push(Op::Attention { q: q.data(), k: k.data(), v: v.data(), out, shape });
+        self.record(Op::Attention { q: q.data(), k: k.data(), v: v.data(), out, shape });
         Ok(())
     }
 
@@ -413,43 +452,46 @@ impl ImageBackend for CpuImages {
         Ok(CpuPixels { data: input.data(), height, width, stride: padded(channels as usize), scale, shift })
     }
 
-    fn crop(&mut self, input: &CpuImage, from: (u32, u32), out: &CpuImage) -> Result<()> {
-        check_crop(input.shape, from, out.shape)?;
-        let width = input.shape.width as usize;
-        self.recording.push(Op::Crop { input: input.data(), width, from, out: out.data(), shape: out.shape });
+    fn copy(&mut self, input: &CpuImage, rect: Rect, out: &CpuImage) -> Result<()> {
+        check_copy(input.shape, rect, out.shape)?;
+        self.record(Op::Copy {
+            input: input.data(),
+            width: input.shape.width as usize,
+            rect,
+            out: out.data(),
+            out_width: out.shape.width as usize,
+            stride: padded(out.shape.channels as usize),
+        });
         Ok(())
     }
 
     fn blank(&mut self, height: u32, width: u32) -> Result<CpuPixels> {
-        let count = u64::from(height) * u64::from(width) * SUM_CHANNELS as u64;
+        let count = u64::from(height) * u64::from(width) * JOINED_CHANNELS as u64;
         let data = floats(&self.account, "a picture", count)?;
-        Ok(CpuPixels { data, height, width, stride: SUM_CHANNELS, scale: 1.0, shift: 0.0 })
+        Ok(CpuPixels { data, height, width, stride: JOINED_CHANNELS, scale: 1.0, shift: 0.0 })
     }
 
-    fn blend(
-        &mut self,
-        tile: &CpuImage,
-        to_bytes: (f32, f32),
-        at: (u32, u32),
-        (down, across): (&[f32], &[f32]),
-        to: &CpuPixels,
-    ) -> Result<()> {
-        check_tile(tile.shape, at, (down.len(), across.len()), (to.height, to.width))?;
-        self.recording.push(Op::Blend(Box::new(Blend {
-            tile: tile.data(),
-            shape: tile.shape,
+    fn place(&mut self, input: &CpuImage, to_bytes: (f32, f32), rect: Rect, to: &CpuPixels) -> Result<()> {
+        let shape = input.shape;
+        check_pixels(shape)?;
+        check_rect((shape.height, shape.width), rect, (to.height, to.width))?;
+        self.record(Op::Place(Box::new(Place {
+            input: input.data(),
+            width: shape.width as usize,
+            stride: padded(shape.channels as usize),
+            rect,
             to_bytes,
-            at: (at.0 as usize, at.1 as usize),
-            down: down.to_vec(),
-            across: across.to_vec(),
             to: to.data.clone(),
-            width: to.width as usize,
+            to_width: to.width as usize,
         })));
         Ok(())
     }
 
-    fn join(&mut self, _: &CpuPixels) -> Result<()> {
-        Ok(())
+    fn end_part(&mut self) {
+        if self.recording.is_empty() {
+            self.recording.push(Vec::new());
+        }
+        self.recording.push(Vec::new());
     }
 
     fn finish(&mut self) -> CpuImagePlan {
@@ -466,8 +508,14 @@ impl ImageBackend for CpuImages {
         }
     }
 
-    async fn run(&mut self, plan: &CpuImagePlan, cancelled: &dyn Fn() -> bool) -> Result<()> {
-        for op in &plan.0 {
+    async fn run_parts(
+        &mut self,
+        plan: &CpuImagePlan,
+        wanted: &dyn Fn(usize) -> bool,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        let parts = plan.0.iter().enumerate().filter(|(number, _)| wanted(*number));
+        for op in parts.flat_map(|(_, part)| part) {
             self.breath.take().await;
             if cancelled() {
                 return Err(Error::Aborted);
@@ -478,21 +526,23 @@ impl ImageBackend for CpuImages {
                     let (q, k, v) = (q.read(), k.read(), v.read());
                     self.run_attention(&q, &k, &v, &mut out.write(), *shape);
                 }
-                Op::Norm { input, shape, groups, eps, gain, bias, to } => {
-                    let norm = statistics(&input.read(), *shape, self.window, *groups, *eps, gain, bias);
-                    to.write().copy_from_slice(&norm);
-                }
-                Op::Crop { input, width, from: (top, left), out, shape } => {
-                    let (input, mut out) = (input.read(), out.write());
-                    let stride = padded(shape.channels as usize);
-                    let line = shape.width as usize * stride;
-                    let lines = out.chunks_exact_mut(line).take(shape.height as usize);
-                    for (y, to) in lines.enumerate() {
-                        let at = ((*top as usize + y) * width + *left as usize) * stride;
-                        to.copy_from_slice(&input[at..at + line]);
+                Op::Norm { input, shape, to: CpuNorm(norm), whole } => {
+                    norm.measure(&input.read(), *shape, if *whole { Window::ALL } else { self.window });
+                    if *whole {
+                        norm.merge();
                     }
                 }
-                Op::Blend(blend) => blend.run(),
+                Op::Merge(CpuNorm(norm)) => norm.merge(),
+                Op::Copy { input, width, rect: Rect { from, to, size }, out, out_width, stride } => {
+                    let (input, mut out) = (input.read(), out.write());
+                    let line = size.1 as usize * stride;
+                    for y in 0..size.0 as usize {
+                        let from = ((from.0 as usize + y) * width + from.1 as usize) * stride;
+                        let to = ((to.0 as usize + y) * out_width + to.1 as usize) * stride;
+                        out[to..to + line].copy_from_slice(&input[from..from + line]);
+                    }
+                }
+                Op::Place(place) => place.run(),
             }
         }
         if cancelled() { Err(Error::Aborted) } else { Ok(()) }
@@ -513,6 +563,9 @@ impl ImageBackend for CpuImages {
             return Err(Error::OutOfMemory { what: "a picture".to_owned(), bytes: count as u64 * 4 });
         }
         for pixel in data.chunks_exact(pixels.stride).take(count) {
+            if !pixel[..3].iter().all(|v| v.is_finite()) {
+                return Err(not_finite("picture"));
+            }
             let byte = |v: f32| ((v * pixels.scale + pixels.shift).clamp(0.0, 1.0) * 255.0).round() as u8;
             rgba.extend([byte(pixel[0]), byte(pixel[1]), byte(pixel[2]), 255]);
         }
@@ -533,7 +586,7 @@ impl ImageBackend for CpuImages {
 
     fn widen(&mut self) {}
 
-    fn dispatches(_: &CpuImagePlan) -> u64 {
+    fn dispatches(_: &CpuImagePlan, _: &dyn Fn(usize) -> bool) -> u64 {
         0
     }
 }

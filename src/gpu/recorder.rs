@@ -15,7 +15,7 @@ use super::tensor::GpuBuffer;
 const SLOT: u64 = 256;
 const ARENA_SLOTS: u64 = 64;
 /// WebGPU's default `maxComputeWorkgroupsPerDimension`.
-const MAX_GROUPS: u32 = 65535;
+pub const MAX_GROUPS: u32 = 65535;
 
 /// How many workgroups a dispatch has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 mod latents;
 mod network;
-mod statistics;
+mod plan;
 mod tiled;
 mod tiles;
 
@@ -10,15 +10,13 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::model::Progress;
-use crate::model::image::{
-    Half, ImageConfig, Loaded, MAX_SAMPLE, Named, Networks, Prior, SAMPLE, Scaling, check,
-};
-use crate::ops::{ImageBackend, ImageShape, Precision};
+use crate::model::image::{ImageConfig, Loaded, MAX_SAMPLE, Named, Networks, Prior, SAMPLE, Scaling, check};
+use crate::ops::{ImageBackend, ImageShape, Precision, not_finite};
 use crate::weights::{ByteSource, FloatTensors};
 
 pub use latents::{Latents, Picture};
 use network::{Layout, Network, no_plan};
-use tiled::Tiled;
+use tiled::{Output, Tiled};
 
 /// Sides of a picture, in pixels, at most: 16384² floats of 8 channels are far beyond any device.
 const MAX_SIDE: u32 = 16_384;
@@ -42,7 +40,7 @@ pub struct DecodeOptions {
 pub enum DecodeEvent<'a> {
     /// A coarse picture, smaller than the one to come.
     Preview(&'a Picture),
-    /// Tiles done, and of how many; a network with norms runs each several times.
+    /// Runs of tiles done, and of how many: for each norm a tile runs once more.
     Tile(u32, u32),
 }
 
@@ -81,6 +79,8 @@ pub struct ImageModel<B: ImageBackend> {
     scaling: Option<Scaling>,
     weight_bytes: u64,
     dispatches: u64,
+    /// See [`ImageModel::peak_bytes`].
+    peak: u64,
 }
 
 impl<B: ImageBackend> ImageModel<B> {
@@ -136,7 +136,17 @@ impl<B: ImageBackend> ImageModel<B> {
         let weight_bytes = backend.allocated_bytes().saturating_sub(before);
         let Networks { decoder, encoder, prior, .. } = all;
         let (decoder, encoder) = (decoder.map(Network::new), encoder.map(Network::new));
-        Ok(ImageModel { backend, decoder, encoder, config, prior, scaling, weight_bytes, dispatches: 0 })
+        Ok(ImageModel {
+            backend,
+            decoder,
+            encoder,
+            config,
+            prior,
+            scaling,
+            weight_bytes,
+            dispatches: 0,
+            peak: 0,
+        })
     }
 
     /// Channels of the latents.
@@ -179,6 +189,12 @@ impl<B: ImageBackend> ImageModel<B> {
     #[must_use]
     pub fn decode_dispatches(&self) -> u64 {
         self.dispatches
+    }
+
+    /// Most bytes of pictures inside the networks that the last decode or encode held at once.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak.saturating_sub(self.weight_bytes)
     }
 
     /// The backend.
@@ -250,7 +266,7 @@ impl<B: ImageBackend> ImageModel<B> {
             recorded.run(&mut self.backend, &latents.interleaved(), cancelled).await?;
             let values = self.backend.read(&recorded.output).await?;
             if !self.widened().await? {
-                return Ok(values);
+                return finite(values, "picture");
             }
         }
     }
@@ -320,20 +336,26 @@ impl<B: ImageBackend> ImageModel<B> {
             let coarse = preview(network, &mut self.backend, latents, cancelled).await?;
             on_event(DecodeEvent::Preview(&coarse));
         }
-        let backend = &mut self.backend;
-        let pixels = match network.lay_out(backend, (latents.height, latents.width), options.memory)? {
+        // What the other direction keeps counts too.
+        self.encoder.iter_mut().for_each(Network::forget);
+        let (backend, memory) = (&mut self.backend, options.memory);
+        let size = (latents.height, latents.width);
+        let pixels = match network.lay_out(backend, size, memory)? {
             Layout::Whole => {
                 let recorded = network.whole.as_ref().ok_or_else(no_plan)?;
+                self.peak = backend.allocated_bytes();
                 recorded.run(backend, &latents.interleaved(), cancelled).await?;
-                self.dispatches = B::dispatches(&recorded.plan);
+                self.dispatches = B::dispatches(&recorded.plan, &|_| true);
                 on_event(DecodeEvent::Tile(1, 1));
                 recorded.pixels()?
             }
-            Layout::Tiles(rows, columns) => {
+            Layout::Segments(segments) => {
                 let mut on_tile = |done, all| on_event(DecodeEvent::Tile(done, all));
-                let tiled = Tiled::new(network, backend, (rows, columns), &mut on_tile, cancelled);
-                let (pixels, dispatches) = tiled.decode(latents).await?;
-                self.dispatches = dispatches;
+                let planned = (&network.layers, network.survey()?);
+                let mut tiled = Tiled::new(planned, backend, size, memory, &mut on_tile, cancelled);
+                let output = tiled.run(&segments, &latents.interleaved()).await?;
+                (self.dispatches, self.peak) = (tiled.dispatches, tiled.peak);
+                let Output::Pixels(pixels) = output else { return Err(no_plan()) };
                 Rc::new(pixels)
             }
         };
@@ -400,22 +422,30 @@ impl<B: ImageBackend> ImageModel<B> {
                 });
             }
             let (rows, columns) = (height / scale, width / scale);
+            // What the other direction keeps counts too.
+            self.decoder.iter_mut().for_each(Network::forget);
             let backend = &mut self.backend;
             let flat = match network.lay_out(backend, (rows, columns), memory)? {
                 Layout::Whole => {
                     let recorded = network.whole.as_ref().ok_or_else(no_plan)?;
+                    self.peak = backend.allocated_bytes();
                     recorded.run(backend, values, cancelled).await?;
                     on_tile(1, 1);
                     backend.read(&recorded.output).await?
                 }
-                Layout::Tiles(down, across) => {
-                    let tiled = Tiled::new(network, backend, (down, across), on_tile, cancelled);
-                    tiled.encode(values, width).await?
+                Layout::Segments(segments) => {
+                    let planned = (&network.layers, network.survey()?);
+                    let mut tiled = Tiled::new(planned, backend, (rows, columns), memory, on_tile, cancelled);
+                    let output = tiled.run(&segments, values).await?;
+                    self.peak = tiled.peak;
+                    let Output::Image(image) = output else { return Err(no_plan()) };
+                    backend.read(&image).await?
                 }
             };
-            let latents = Latents::from_interleaved(network.layers.outputs, rows, columns, &flat);
+            let outputs = network.layers.outputs;
             if !self.widened().await? {
-                return Ok(latents);
+                let flat = finite(flat, "latent")?;
+                return Ok(Latents::from_interleaved(outputs, rows, columns, &flat));
             }
         }
     }
@@ -429,6 +459,10 @@ pub struct Decoded<B: ImageBackend> {
     pub height: u32,
     /// Its bytes: valid until the next decode.
     pub pixels: Rc<B::Pixels>,
+}
+
+fn finite(values: Vec<f32>, what: &str) -> Result<Vec<f32>> {
+    if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(not_finite(what)) }
 }
 
 fn missing(what: &'static str) -> Error {
@@ -467,8 +501,7 @@ async fn preview<B: ImageBackend>(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Picture> {
     let coarse = latents.shrunk(latents.height.max(latents.width).div_ceil(PREVIEW));
-    let to_bytes = Some(network.layers.to_bytes());
-    let recorded = network.record(backend, shape_of(&coarse), Half::Both, to_bytes, None)?;
+    let recorded = network.record(backend, shape_of(&coarse))?;
     recorded.run(backend, &coarse.interleaved(), cancelled).await?;
     let rgba = backend.read_pixels(recorded.pixels()?.as_ref()).await?;
     let scale = network.layers.scale;

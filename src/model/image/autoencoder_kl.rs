@@ -6,13 +6,16 @@
 //! x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 × 1 convolution of x where the width changes; the middle
 //! has one head of attention over all positions.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape, check_attention};
 
 use super::config::ImageConfig;
 use super::names::Named;
 use super::parts::{Filter, Parts, Want, conv, run};
-use super::{COLOURS, Direction, Half, MeasuredNorm, Norms};
+use super::tape::Tape;
+use super::{COLOURS, Direction, no_layers};
 
 /// diffusers' `eps` of all norms here.
 const EPS: f32 = 1e-6;
@@ -45,6 +48,16 @@ struct Attention<W> {
 struct Stage<W> {
     resnets: Vec<Resnet<W>>,
     resize: Option<Filter<W>>,
+}
+
+/// A layer that records one picture from another.
+enum Layer<'a, W> {
+    First,
+    Resnet(&'a Resnet<W>),
+    Attention(&'a Attention<W>),
+    Enlarge(&'a Filter<W>),
+    Shrink(&'a Filter<W>),
+    Last,
 }
 
 /// A decoder or an encoder.
@@ -214,131 +227,79 @@ impl<W> AutoencoderKl<W> {
         ]
     }
 
-    /// Records the network, or half of it, for one size of input.
+    /// The layers in their order.
+    fn layers(&self) -> Vec<Layer<'_, W>> {
+        let [first, second] = &self.middle;
+        let attention = self.attention.as_ref().map(Layer::Attention);
+        let middle = [Layer::Resnet(first)].into_iter().chain(attention).chain([Layer::Resnet(second)]);
+        let decoder = self.direction == Direction::Decoder;
+        let stages = self.stages.iter().flat_map(|stage| {
+            let resize = stage.resize.as_ref();
+            let resize =
+                resize.map(|filter| if decoder { Layer::Enlarge(filter) } else { Layer::Shrink(filter) });
+            stage.resnets.iter().map(Layer::Resnet).chain(resize)
+        });
+        let mut layers = vec![Layer::First];
+        if decoder {
+            layers.extend(middle.chain(stages));
+        } else {
+            layers.extend(stages.chain(middle));
+        }
+        layers.push(Layer::Last);
+        layers
+    }
+
+    /// Number of the layers.
+    pub fn count(&self) -> usize {
+        self.layers().len()
+    }
+
+    /// Records some layers for one size of input.
     pub fn forward<B: ImageBackend<Weights = W>>(
         &self,
-        backend: &mut B,
+        tape: &mut Tape<'_, B>,
         input: &B::Image,
-        half: Half,
-        norms: &mut Norms<'_, B>,
+        layers: Range<usize>,
     ) -> Result<B::Image> {
-        if self.direction == Direction::Decoder {
-            return self.decode(backend, input, half, norms);
-        }
-        self.encode(backend, input, half, norms)
-    }
-
-    /// An encoder, or half of it: the small one begins behind the last stage that halves the sides.
-    fn encode<B: ImageBackend<Weights = W>>(
-        &self,
-        backend: &mut B,
-        input: &B::Image,
-        half: Half,
-        norms: &mut Norms<'_, B>,
-    ) -> Result<B::Image> {
-        let middle = self.stages.iter().rposition(|stage| stage.resize.is_some()).map_or(0, |last| last + 1);
-        let stages = match half {
-            Half::Both => &self.stages[..],
-            Half::Large => &self.stages[..middle],
-            Half::Small => &self.stages[middle..],
-        };
-        // `None` for the input, which somebody else keeps.
+        let all = self.layers();
         let mut x: Option<B::Image> = None;
-        if half != Half::Small {
-            x = Some(run(backend, &self.conv_in, conv(&self.conv_in, input))?);
+        for layer in all.get(layers).unwrap_or_default() {
+            let from = x.as_ref().unwrap_or(input);
+            x = Some(match layer {
+                Layer::First => self.first(tape, from)?,
+                Layer::Resnet(resnet) => resnet.forward(tape, from)?,
+                Layer::Attention(attention) => attention.forward(tape, from)?,
+                // Nearest-neighbour enlargement and a convolution.
+                Layer::Enlarge(filter) => run(tape, filter, Conv { upsample: true, ..conv(filter, from) })?,
+                Layer::Shrink(filter) => shrink(tape, filter, from)?,
+                Layer::Last => self.last(tape, from)?,
+            });
         }
-        for stage in stages {
-            for resnet in &stage.resnets {
-                x = Some(resnet.forward(backend, x.as_ref().unwrap_or(input), norms)?);
-            }
-            if let Some(resize) = &stage.resize {
-                x = Some(shrink(backend, resize, x.as_ref().unwrap_or(input))?);
-            }
-        }
-        if half == Half::Large {
-            return x.ok_or_else(|| Error::Internal { what: "half a network without layers".to_owned() });
-        }
-        let x = self.middle(backend, x.as_ref().unwrap_or(input), norms)?;
-        let x = self.last(backend, &x, norms)?;
-        match &self.quant {
-            Some(quant) => run(backend, quant, conv(quant, &x)),
-            None => Ok(x),
-        }
+        x.ok_or_else(no_layers)
     }
 
-    /// A decoder up to its first enlargement: what works on as many positions as the latents have.
-    fn small<B: ImageBackend<Weights = W>>(
+    /// The first convolution; in a decoder behind the quant convolution.
+    fn first<B: ImageBackend<Weights = W>>(
         &self,
-        backend: &mut B,
-        latents: &B::Image,
-        norms: &mut Norms<'_, B>,
-    ) -> Result<B::Image> {
-        let quantized = match &self.quant {
-            Some(quant) => Some(run(backend, quant, conv(quant, latents))?),
-            None => None,
-        };
-        let mut x = run(backend, &self.conv_in, conv(&self.conv_in, quantized.as_ref().unwrap_or(latents)))?;
-        drop(quantized);
-        x = self.middle(backend, &x, norms)?;
-        for resnet in self.stages.iter().take(1).flat_map(|stage| &stage.resnets) {
-            x = resnet.forward(backend, &x, norms)?;
-        }
-        Ok(x)
-    }
-
-    /// A decoder, or half of it.
-    fn decode<B: ImageBackend<Weights = W>>(
-        &self,
-        backend: &mut B,
+        tape: &mut Tape<'_, B>,
         input: &B::Image,
-        half: Half,
-        norms: &mut Norms<'_, B>,
     ) -> Result<B::Image> {
-        // `None` for the input, which somebody else keeps.
-        let mut x: Option<B::Image> = None;
-        if half != Half::Large {
-            let small = self.small(backend, input, norms)?;
-            if half == Half::Small {
-                return Ok(small);
-            }
-            x = Some(small);
-        }
-        for (i, stage) in self.stages.iter().enumerate() {
-            let resnets = if i == 0 { &[] } else { &stage.resnets[..] };
-            for resnet in resnets {
-                x = Some(resnet.forward(backend, x.as_ref().unwrap_or(input), norms)?);
-            }
-            if let Some(resize) = &stage.resize {
-                x = Some(enlarge(backend, resize, x.as_ref().unwrap_or(input))?);
-            }
-        }
-        self.last(backend, x.as_ref().unwrap_or(input), norms)
+        let quantized = match (&self.quant, self.direction) {
+            (Some(quant), Direction::Decoder) => Some(run(tape, quant, conv(quant, input))?),
+            _ => None,
+        };
+        run(tape, &self.conv_in, conv(&self.conv_in, quantized.as_ref().unwrap_or(input)))
     }
 
-    /// Norm, activation and the last convolution.
-    fn last<B: ImageBackend<Weights = W>>(
-        &self,
-        backend: &mut B,
-        x: &B::Image,
-        norms: &mut Norms<'_, B>,
-    ) -> Result<B::Image> {
-        let norm = self.norm_out.record(backend, x, norms)?;
+    /// Norm, activation and the last convolution; in an encoder the quant convolution behind it.
+    fn last<B: ImageBackend<Weights = W>>(&self, tape: &mut Tape<'_, B>, x: &B::Image) -> Result<B::Image> {
+        let norm = self.norm_out.record(tape, x)?;
         let plain = conv(&self.conv_out, x);
-        run(backend, &self.conv_out, Conv { norm: Some(&norm), before: Activation::Silu, ..plain })
-    }
-
-    fn middle<B: ImageBackend<Weights = W>>(
-        &self,
-        backend: &mut B,
-        x: &B::Image,
-        norms: &mut Norms<'_, B>,
-    ) -> Result<B::Image> {
-        let [first, second] = &self.middle;
-        let mut x = first.forward(backend, x, norms)?;
-        if let Some(attention) = &self.attention {
-            x = attention.forward(backend, &x, norms)?;
+        let x = run(tape, &self.conv_out, Conv { norm: Some(&norm), before: Activation::Silu, ..plain })?;
+        match (&self.quant, self.direction) {
+            (Some(quant), Direction::Encoder) => run(tape, quant, conv(quant, &x)),
+            _ => Ok(x),
         }
-        second.forward(backend, &x, norms)
     }
 }
 
@@ -349,18 +310,14 @@ fn side(direction: Direction) -> &'static str {
     }
 }
 
-/// Nearest-neighbour enlargement and a convolution.
-fn enlarge<B: ImageBackend>(backend: &mut B, filter: &Filter<B::Weights>, x: &B::Image) -> Result<B::Image> {
-    run(backend, filter, Conv { upsample: true, ..conv(filter, x) })
-}
-
 /// Stride 2 with zeros only below and on the right: `F.pad(x, (0, 1, 0, 1))`.
-fn shrink<B: ImageBackend>(backend: &mut B, filter: &Filter<B::Weights>, x: &B::Image) -> Result<B::Image> {
-    let shape = B::shape(x);
-    let (height, width) = (shape.height / 2, shape.width / 2);
-    let out = backend.image(ImageShape { height, width, channels: filter.outputs })?;
-    backend.conv(&Conv { stride: 2, padding: 0, ..conv(filter, x) }, &out)?;
-    Ok(out)
+fn shrink<B: ImageBackend>(
+    tape: &mut Tape<'_, B>,
+    filter: &Filter<B::Weights>,
+    x: &B::Image,
+) -> Result<B::Image> {
+    let ImageShape { height, width, .. } = B::shape(x);
+    tape.conv(filter, Conv { stride: 2, padding: 0, ..conv(filter, x) }, (height / 2, width / 2))
 }
 
 /// Takes layers out of a file's tensors.
@@ -446,40 +403,31 @@ impl<W> Reader<'_, '_, W> {
 }
 
 impl Norm {
-    fn record<B: ImageBackend>(
-        &self,
-        backend: &mut B,
-        x: &B::Image,
-        norms: &mut Norms<'_, B>,
-    ) -> Result<B::Norm> {
-        let norm = GroupNorm { groups: self.groups, eps: EPS, gain: &self.gain, bias: &self.bias };
-        let measured = backend.group_norm(x, &norm)?;
-        let (gain, bias, groups) = (self.gain.clone(), self.bias.clone(), self.groups);
-        Ok(norms.choose(MeasuredNorm { norm: measured, gain, bias, groups }))
+    fn record<B: ImageBackend>(&self, tape: &mut Tape<'_, B>, x: &B::Image) -> Result<B::Norm> {
+        tape.norm(x, &GroupNorm { groups: self.groups, eps: EPS, gain: &self.gain, bias: &self.bias })
     }
 }
 
 impl<W> Resnet<W> {
     fn forward<B: ImageBackend<Weights = W>>(
         &self,
-        backend: &mut B,
+        tape: &mut Tape<'_, B>,
         x: &B::Image,
-        norms: &mut Norms<'_, B>,
     ) -> Result<B::Image> {
-        let norm = self.norm1.record(backend, x, norms)?;
+        let norm = self.norm1.record(tape, x)?;
         let y = run(
-            backend,
+            tape,
             &self.conv1,
             Conv { norm: Some(&norm), before: Activation::Silu, ..conv(&self.conv1, x) },
         )?;
         let skipped = match &self.shortcut {
-            Some(shortcut) => Some(run(backend, shortcut, conv(shortcut, x))?),
+            Some(shortcut) => Some(run(tape, shortcut, conv(shortcut, x))?),
             None => None,
         };
-        let norm = self.norm2.record(backend, &y, norms)?;
+        let norm = self.norm2.record(tape, &y)?;
         let residual = Some(skipped.as_ref().unwrap_or(x));
         let plain = conv(&self.conv2, &y);
-        run(backend, &self.conv2, Conv { norm: Some(&norm), before: Activation::Silu, residual, ..plain })
+        run(tape, &self.conv2, Conv { norm: Some(&norm), before: Activation::Silu, residual, ..plain })
     }
 }
 
@@ -487,17 +435,15 @@ impl<W> Attention<W> {
     /// x + out(attention of norm(x)).
     fn forward<B: ImageBackend<Weights = W>>(
         &self,
-        backend: &mut B,
+        tape: &mut Tape<'_, B>,
         x: &B::Image,
-        norms: &mut Norms<'_, B>,
     ) -> Result<B::Image> {
-        let norm = self.norm.record(backend, x, norms)?;
+        let norm = self.norm.record(tape, x)?;
         let normed = |filter| Conv { norm: Some(&norm), ..conv(filter, x) };
-        let q = run(backend, &self.q, normed(&self.q))?;
-        let k = run(backend, &self.k, normed(&self.k))?;
-        let v = run(backend, &self.v, normed(&self.v))?;
-        let mixed = backend.image(B::shape(&q))?;
-        backend.attention(&q, &k, &v, &mixed)?;
-        run(backend, &self.out, Conv { residual: Some(x), ..conv(&self.out, &mixed) })
+        let q = run(tape, &self.q, normed(&self.q))?;
+        let k = run(tape, &self.k, normed(&self.k))?;
+        let v = run(tape, &self.v, normed(&self.v))?;
+        let mixed = tape.attention(&q, &k, &v)?;
+        run(tape, &self.out, Conv { residual: Some(x), ..conv(&self.out, &mixed) })
     }
 }

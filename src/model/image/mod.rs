@@ -8,6 +8,9 @@ mod parts;
 mod prior;
 mod scaling;
 mod taesd;
+mod tape;
+
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::ops::ImageBackend;
@@ -20,6 +23,7 @@ pub use names::Named;
 pub use parts::{Checked, Loaded, Parts, check};
 pub use prior::Prior;
 pub use scaling::{LatentNorm, Scaling};
+pub use tape::{Step, Tape};
 
 /// Families there is a file for.
 pub const IMAGE_ARCHITECTURES: [&str; 2] = ["TAESD", "AutoencoderKL"];
@@ -50,61 +54,13 @@ impl Family {
     }
 }
 
-/// Which way.
+/// Direction of an autoencoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Latents to a picture.
     Decoder,
     /// A picture to latents.
     Encoder,
-}
-
-/// How much of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Half {
-    /// All of it.
-    Both,
-    /// The layers that work on as many positions as the latents have: first in a decoder, last in an encoder. All
-    /// attention is among them.
-    Small,
-    /// The rest: it only ever looks at neighbours, but for norms, whose statistics can be given.
-    Large,
-}
-
-/// A norm that was recorded: where its scales and shifts are, and what they are made of.
-pub struct MeasuredNorm<B: ImageBackend> {
-    /// Scales and shifts of the last run.
-    pub norm: B::Norm,
-    /// A gain for each channel.
-    pub gain: Vec<f32>,
-    /// A bias for each channel.
-    pub bias: Vec<f32>,
-    /// Groups of channels.
-    pub groups: u32,
-}
-
-/// The norms of a network in the order in which they are recorded.
-pub struct Norms<'a, B: ImageBackend> {
-    /// Instead of what is measured.
-    given: Option<&'a [B::Norm]>,
-    /// What is measured.
-    pub measured: Vec<MeasuredNorm<B>>,
-}
-
-impl<'a, B: ImageBackend> Norms<'a, B> {
-    /// Each norm is applied as measured, or as `given`; it is measured all the same.
-    #[must_use]
-    pub fn new(given: Option<&'a [B::Norm]>) -> Self {
-        Norms { given, measured: Vec::new() }
-    }
-
-    /// Notes what was measured; gives what to apply.
-    fn choose(&mut self, measured: MeasuredNorm<B>) -> B::Norm {
-        let given = self.given.and_then(|given| given.get(self.measured.len()));
-        let norm = given.unwrap_or(&measured.norm).clone();
-        self.measured.push(measured);
-        norm
-    }
 }
 
 /// A decoder or an encoder.
@@ -197,22 +153,36 @@ impl<W> Autoencoder<W> {
         if self.signed { (0.5, 0.5) } else { (1.0, 0.0) }
     }
 
-    /// Records the network, or half of it, for one size of input.
+    /// Number of the layers: what [`Autoencoder::forward`] can begin and end with. Only one picture goes from a layer
+    /// to the next.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match &self.layers {
+            Layers::Taesd(network) => network.count(),
+            Layers::Kl(network) => network.count(),
+        }
+    }
+
+    /// Records some layers for one size of input.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward<B: ImageBackend<Weights = W>>(
         &self,
-        backend: &mut B,
+        tape: &mut Tape<'_, B>,
         input: &B::Image,
-        half: Half,
-        norms: &mut Norms<'_, B>,
+        layers: Range<usize>,
     ) -> Result<B::Image> {
         match &self.layers {
-            Layers::Taesd(network) => network.forward(backend, input, half),
-            Layers::Kl(network) => network.forward(backend, input, half, norms),
+            Layers::Taesd(network) => network.forward(tape, input, layers),
+            Layers::Kl(network) => network.forward(tape, input, layers),
         }
     }
+}
+
+/// The error for a range without layers.
+fn no_layers() -> Error {
+    Error::Internal { what: "a part of a network without layers".to_owned() }
 }
 
 /// The networks of one or more files.

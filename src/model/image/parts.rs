@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv, ConvShape, ImageBackend, ImageShape};
+use crate::ops::{Activation, Conv, ConvShape, ImageBackend};
 use crate::weights::{ByteSource, FloatTensor};
 
 use super::names::Named;
+use super::tape::Tape;
 
 /// More channels than any network has.
 const MAX_CHANNELS: u32 = 1 << 14;
@@ -22,6 +23,13 @@ pub(super) struct Filter<W> {
     pub inputs: u32,
     pub outputs: u32,
     kernel: u32,
+}
+
+impl<W> Filter<W> {
+    /// Channels and kernel.
+    pub fn shape(&self) -> ConvShape {
+        ConvShape { inputs: self.inputs, outputs: self.outputs, kernel: self.kernel }
+    }
 }
 
 /// What a network asks of a convolution's tensors.
@@ -288,20 +296,15 @@ pub(super) fn conv<'a, B: ImageBackend>(filter: &'a Filter<B::Weights>, input: &
     }
 }
 
-/// Records a convolution into a picture of its own.
+/// Records a convolution into a picture of the size that its input, stride and enlargement give.
 pub(super) fn run<B: ImageBackend>(
-    backend: &mut B,
+    tape: &mut Tape<'_, B>,
     filter: &Filter<B::Weights>,
     conv: Conv<'_, B>,
 ) -> Result<B::Image> {
     let input = B::shape(conv.input);
     let factor = if conv.upsample { 2 } else { 1 };
-    let size = |n: u32| (n * factor).div_ceil(conv.stride);
-    let out = backend.image(ImageShape {
-        height: size(input.height),
-        width: size(input.width),
-        channels: filter.outputs,
-    })?;
-    backend.conv(&conv, &out)?;
-    Ok(out)
+    let stride = conv.stride;
+    let size = |n: u32| (n * factor).div_ceil(stride);
+    tape.conv(filter, conv, (size(input.height), size(input.width)))
 }

@@ -12,13 +12,16 @@
 //! A block is relu(conv(relu(conv(relu(conv(x))))) + skip(x)). In TAEF2 some blocks first add
 //! conv(relu(group_norm(conv(x)))) to x.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::ops::{Activation, Conv, GroupNorm, ImageBackend};
 
 use super::config::ImageConfig;
 use super::names::Named;
 use super::parts::{Filter, Parts, Want, conv, run};
-use super::{COLOURS, Direction, Half};
+use super::tape::Tape;
+use super::{COLOURS, Direction, no_layers};
 
 /// PyTorch's default for `GroupNorm`.
 const EPS: f32 = 1e-5;
@@ -47,10 +50,6 @@ enum Layer<W> {
 /// A decoder or an encoder.
 pub struct Taesd<W> {
     layers: Vec<Layer<W>>,
-    direction: Direction,
-    /// Where the halves meet. In a decoder the layers in front of it work on as many positions as the latents have,
-    /// in an encoder those behind it.
-    middle: usize,
     /// Channels that go in.
     pub inputs: u32,
     /// Channels that come out.
@@ -102,10 +101,10 @@ impl<W> Taesd<W> {
     ) -> Result<Self> {
         let mut reader =
             Reader { parts, prefix, layers: Vec::new(), widths: Vec::new(), blocks: Vec::new(), width: 0 };
-        let middle = match direction {
+        match direction {
             Direction::Decoder => reader.decoder(first)?,
             Direction::Encoder => reader.encoder(first)?,
-        };
+        }
         let Reader { layers, widths, blocks, width: outputs, .. } = reader;
         let inputs = match layers.first() {
             Some(Layer::Conv { filter, .. }) => filter.inputs,
@@ -131,43 +130,38 @@ impl<W> Taesd<W> {
                 config.agrees("num_encoder_blocks", &blocks)?;
             }
         }
-        Ok(Taesd { layers, direction, middle, inputs, outputs, scale })
+        Ok(Taesd { layers, inputs, outputs, scale })
     }
 
-    /// Records the network, or half of it, for one size of input.
+    /// Number of the layers.
+    pub fn count(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Records some layers for one size of input.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward<B: ImageBackend<Weights = W>>(
         &self,
-        backend: &mut B,
+        tape: &mut Tape<'_, B>,
         input: &B::Image,
-        half: Half,
+        layers: Range<usize>,
     ) -> Result<B::Image> {
         let mut x: Option<B::Image> = None;
-        let front = (self.direction == Direction::Decoder) == (half == Half::Small);
-        let layers = match half {
-            Half::Both => &self.layers[..],
-            _ if front => &self.layers[..self.middle],
-            _ => &self.layers[self.middle..],
-        };
-        for layer in layers {
+        for layer in self.layers.get(layers).unwrap_or_default() {
             let from = x.as_ref().unwrap_or(input);
             let next = match layer {
-                Layer::Block(block) => block.forward(backend, from)?,
+                Layer::Block(block) => block.forward(tape, from)?,
                 Layer::Conv { filter, before, upsample, stride, after } => {
                     let plain = conv(filter, from);
                     let (before, after) = (*before, *after);
-                    run(
-                        backend,
-                        filter,
-                        Conv { before, upsample: *upsample, stride: *stride, after, ..plain },
-                    )?
+                    run(tape, filter, Conv { before, upsample: *upsample, stride: *stride, after, ..plain })?
                 }
             };
             x = Some(next);
         }
-        x.ok_or_else(|| Error::Internal { what: "a network without layers".to_owned() })
+        x.ok_or_else(no_layers)
     }
 }
 
@@ -236,35 +230,29 @@ impl<W> Reader<'_, '_, W> {
         Error::MissingTensor { tensor: format!("{}.{part}", self.name(number)) }
     }
 
-    /// All layers of a decoder; how many of them are in front of the first enlargement.
-    fn decoder(&mut self, first: usize) -> Result<usize> {
+    /// All layers of a decoder.
+    fn decoder(&mut self, first: usize) -> Result<()> {
         self.width = self.parts.inputs(&self.name(first))?;
         let start = Step { before: Activation::Clamp, after: Activation::Relu, ..PLAIN };
         self.conv(first, None, true, start)?;
-        let mut middle = None;
         // A ReLU has no weights, but a number.
         let mut number = first + 2;
         loop {
             number = self.blocks(number)?;
             if self.has_conv(number) {
-                let end = self.layers.len();
-                self.conv(number, Some(COLOURS), true, PLAIN)?;
-                // Without an enlargement, the last convolution is all that works on the picture.
-                return Ok(middle.unwrap_or(end));
+                return self.conv(number, Some(COLOURS), true, PLAIN);
             }
             // The enlargement has no weights, but a number.
             if !self.has_conv(number + 1) || self.has_bias(number + 1) {
                 return Err(self.missing(number));
             }
-            middle = middle.or(Some(self.layers.len()));
             self.conv(number + 1, None, false, Step { upsample: true, ..PLAIN })?;
             number += 2;
         }
     }
 
-    /// All layers of an encoder; how many of them are in front of the part that works on as many positions as the
-    /// latents have.
-    fn encoder(&mut self, first: usize) -> Result<usize> {
+    /// All layers of an encoder.
+    fn encoder(&mut self, first: usize) -> Result<()> {
         self.width = COLOURS;
         let mut number = first + 1;
         // TAESANA's begins with two convolutions that halve the sides, each with a bias and a ReLU.
@@ -276,18 +264,15 @@ impl<W> Reader<'_, '_, W> {
         } else {
             self.conv(first, None, true, PLAIN)?;
         }
-        let mut middle = self.layers.len();
         loop {
             number = self.blocks(number)?;
             if !self.has_conv(number) {
                 return Err(self.missing(number));
             }
             if self.has_bias(number) {
-                self.conv(number, None, true, PLAIN)?;
-                return Ok(middle);
+                return self.conv(number, None, true, PLAIN);
             }
             self.conv(number, None, false, Step { stride: 2, ..PLAIN })?;
-            middle = self.layers.len();
             number += 1;
         }
     }
@@ -324,23 +309,27 @@ impl<W> Block<W> {
         Ok(Block { conv, skip, pool })
     }
 
-    fn forward<B: ImageBackend<Weights = W>>(&self, backend: &mut B, input: &B::Image) -> Result<B::Image> {
+    fn forward<B: ImageBackend<Weights = W>>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        input: &B::Image,
+    ) -> Result<B::Image> {
         let pooled = match &self.pool {
-            Some(pool) => Some(pool.forward(backend, input)?),
+            Some(pool) => Some(pool.forward(tape, input)?),
             None => None,
         };
         let x = pooled.as_ref().unwrap_or(input);
         let skipped = match &self.skip {
-            Some(skip) => Some(run(backend, skip, conv(skip, x))?),
+            Some(skip) => Some(run(tape, skip, conv(skip, x))?),
             None => None,
         };
         let [a, b, c] = &self.conv;
-        let first = run(backend, a, Conv { after: Activation::Relu, ..conv(a, x) })?;
-        let second = run(backend, b, Conv { after: Activation::Relu, ..conv(b, &first) })?;
+        let first = run(tape, a, Conv { after: Activation::Relu, ..conv(a, x) })?;
+        let second = run(tape, b, Conv { after: Activation::Relu, ..conv(b, &first) })?;
         // Its memory is free for the result.
         drop(first);
         let residual = Some(skipped.as_ref().unwrap_or(x));
-        run(backend, c, Conv { after: Activation::Relu, residual, ..conv(c, &second) })
+        run(tape, c, Conv { after: Activation::Relu, residual, ..conv(c, &second) })
     }
 }
 
@@ -362,13 +351,17 @@ impl<W> Pool<W> {
     }
 
     /// x + narrow(relu(norm(widen(x)))).
-    fn forward<B: ImageBackend<Weights = W>>(&self, backend: &mut B, x: &B::Image) -> Result<B::Image> {
-        let wide = run(backend, &self.widen, conv(&self.widen, x))?;
+    fn forward<B: ImageBackend<Weights = W>>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        x: &B::Image,
+    ) -> Result<B::Image> {
+        let wide = run(tape, &self.widen, conv(&self.widen, x))?;
         let norm = GroupNorm { groups: POOL_GROUPS, eps: EPS, gain: &self.gain, bias: &self.bias };
-        let norm = backend.group_norm(&wide, &norm)?;
+        let norm = tape.norm(&wide, &norm)?;
         let plain = conv(&self.narrow, &wide);
         run(
-            backend,
+            tape,
             &self.narrow,
             Conv { norm: Some(&norm), before: Activation::Relu, residual: Some(x), ..plain },
         )
