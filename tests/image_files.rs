@@ -66,8 +66,11 @@ impl File {
                 file.set(&format!("{name}.bias"), &[outputs], &values[..outputs as usize]);
             }
         };
-        let mut block = |name: &str| [0, 2, 4].map(|i| conv(&format!("{name}.conv.{i}"), 8, 8, true));
-        ["decoder.3", "decoder.4", "decoder.7", "encoder.1", "encoder.3", "encoder.4"].map(&mut block);
+        for name in ["decoder.3", "decoder.4", "decoder.7", "encoder.1", "encoder.3", "encoder.4"] {
+            for i in [0, 2, 4] {
+                conv(&format!("{name}.conv.{i}"), 8, 8, true);
+            }
+        }
         conv("decoder.1", 8, 4, true);
         conv("decoder.6", 8, 8, false);
         conv("decoder.8", 3, 8, true);
