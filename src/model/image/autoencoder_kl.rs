@@ -44,6 +44,12 @@ struct Attention<W> {
     out: Filter<W>,
 }
 
+/// Two residual blocks that keep the width, and one head of attention between them.
+struct Middle<W> {
+    resnets: [Resnet<W>; 2],
+    attention: Option<Attention<W>>,
+}
+
 /// Residual blocks, then a change of size.
 struct Stage<W> {
     resnets: Vec<Resnet<W>>,
@@ -68,8 +74,7 @@ pub(super) struct AutoencoderKl<W> {
     conv_in: Filter<W>,
     /// Of the encoder, in front of the middle; of the decoder, behind it.
     stages: Vec<Stage<W>>,
-    middle: [Resnet<W>; 2],
-    attention: Option<Attention<W>>,
+    middle: Middle<W>,
     norm_out: Norm,
     conv_out: Filter<W>,
     pub inputs: u32,
@@ -142,7 +147,7 @@ impl<W> AutoencoderKl<W> {
             };
             stages.push(Stage { resnets, resize });
         }
-        let (middle, attention) = match middle {
+        let middle = match middle {
             Some(middle) => middle,
             None => reader.middle(side, width, has_attention)?,
         };
@@ -171,7 +176,6 @@ impl<W> AutoencoderKl<W> {
             conv_in,
             stages,
             middle,
-            attention,
             norm_out,
             conv_out,
             inputs,
@@ -190,7 +194,7 @@ impl<W> AutoencoderKl<W> {
             self.stages.iter().filter_map(|stage| Some(stage.resnets.last()?.conv2.outputs)).collect();
         let count = self.stages.len();
         let (layers, attention) =
-            (self.stages.first().map_or(0, |stage| stage.resnets.len()), self.attention.is_some());
+            (self.stages.first().map_or(0, |stage| stage.resnets.len()), self.middle.attention.is_some());
         config.agrees("mid_block_add_attention", &attention)?;
         match self.direction {
             Direction::Decoder => {
@@ -222,15 +226,15 @@ impl<W> AutoencoderKl<W> {
         };
         let attention = format!("{}.mid_block.attentions.0.to_q", side(self.direction));
         [
-            ("mid_block_add_attention", self.attention.is_some(), attention),
+            ("mid_block_add_attention", self.middle.attention.is_some(), attention),
             (key, self.quant.is_some(), quant.to_owned()),
         ]
     }
 
     /// The layers in their order.
     fn layers(&self) -> Vec<Layer<'_, W>> {
-        let [first, second] = &self.middle;
-        let attention = self.attention.as_ref().map(Layer::Attention);
+        let [first, second] = &self.middle.resnets;
+        let attention = self.middle.attention.as_ref().map(Layer::Attention);
         let middle = [Layer::Resnet(first)].into_iter().chain(attention).chain([Layer::Resnet(second)]);
         let decoder = self.direction == Direction::Decoder;
         let stages = self.stages.iter().flat_map(|stage| {
@@ -371,13 +375,7 @@ impl<W> Reader<'_, '_, W> {
         })
     }
 
-    /// Two residual blocks that keep the width, and one head of attention between them.
-    fn middle(
-        &mut self,
-        side: &str,
-        width: u32,
-        has_attention: bool,
-    ) -> Result<([Resnet<W>; 2], Option<Attention<W>>)> {
+    fn middle(&mut self, side: &str, width: u32, has_attention: bool) -> Result<Middle<W>> {
         let first = self.resnet(&format!("{side}.mid_block.resnets.0"), width)?;
         let width = first.conv2.outputs;
         let attention = if has_attention {
@@ -385,7 +383,8 @@ impl<W> Reader<'_, '_, W> {
         } else {
             None
         };
-        Ok(([first, self.resnet(&format!("{side}.mid_block.resnets.1"), width)?], attention))
+        let second = self.resnet(&format!("{side}.mid_block.resnets.1"), width)?;
+        Ok(Middle { resnets: [first, second], attention })
     }
 
     fn attention(&mut self, name: &str, width: u32) -> Result<Attention<W>> {

@@ -128,37 +128,44 @@ impl<W> Loaded<W> {
         source: &mut dyn ByteSource,
         progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
-        let mut tensors: Vec<(String, &FloatTensor, Option<(&str, ConvShape, bool)>)> = Vec::new();
+        let mut tensors: Vec<(&FloatTensor, &Wanted, bool)> = Vec::new();
         for wanted in &checked.wanted {
+            let mut add = |name: &str, is_bias| -> Result<()> {
+                tensors.push((find(named, name)?, wanted, is_bias));
+                Ok(())
+            };
             match wanted {
-                Wanted::Values { name } => tensors.push((name.clone(), find(named, name)?, None)),
-                Wanted::Conv { name, shape, bias } => {
-                    for part in if *bias { &["weight", "bias"][..] } else { &["weight"] } {
-                        let tensor = format!("{name}.{part}");
-                        let found = find(named, &tensor)?;
-                        tensors.push((tensor, found, Some((name, *shape, *bias))));
+                Wanted::Values { name } => add(name, false)?,
+                Wanted::Conv { name, bias, .. } => {
+                    add(&format!("{name}.weight"), false)?;
+                    if *bias {
+                        add(&format!("{name}.bias"), true)?;
                     }
                 }
             }
         }
-        tensors.sort_by_key(|(_, tensor, _)| tensor.offset());
+        tensors.sort_by_key(|(tensor, ..)| tensor.offset());
         let mut loaded = Loaded { filters: BTreeMap::new(), values: BTreeMap::new() };
         // The first of a convolution's two tensors, until the second is there.
         let mut waiting: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
-        for (name, tensor, conv) in tensors {
+        for (tensor, wanted, is_bias) in tensors {
             let values = tensor.values(source).await?;
-            match conv {
-                None => drop(loaded.values.insert(name, values)),
-                Some((conv, shape, bias)) => match (bias, waiting.remove(conv)) {
-                    (true, None) => drop(waiting.insert(conv, values)),
-                    (_, first) => {
-                        let is_bias = name.ends_with(".bias");
-                        let (weights, bias) =
-                            if is_bias { (first.unwrap_or_default(), Some(values)) } else { (values, first) };
-                        let filter = backend.weights(conv, shape, &weights, bias.as_deref())?;
-                        loaded.filters.insert(conv.to_owned(), filter);
-                    }
-                },
+            match wanted {
+                Wanted::Values { name } => drop(loaded.values.insert(name.clone(), values)),
+                Wanted::Conv { name, shape, bias } => {
+                    let first = waiting.remove(name.as_str());
+                    let (weights, bias) = match (first, is_bias) {
+                        (None, _) if *bias => {
+                            waiting.insert(name, values);
+                            progress(tensor.bytes())?;
+                            continue;
+                        }
+                        (first, true) => (first.unwrap_or_default(), Some(values)),
+                        (first, false) => (values, first),
+                    };
+                    let filter = backend.weights(name, *shape, &weights, bias.as_deref())?;
+                    loaded.filters.insert(name.clone(), filter);
+                }
             }
             progress(tensor.bytes())?;
         }
