@@ -55,29 +55,54 @@ impl File {
         Self::described(&cases[0]["tensors"])
     }
 
-    /// A small decoder and encoder by the rule of taesd.py, width 8, two stages.
+    /// A small decoder and encoder by the rule of taesd.py, width 8, three stages.
     fn taesd() -> Self {
+        let blocks = |numbers: [usize; 5], side: &str| numbers.map(|n| format!("{side}{n}"));
         let mut file = File::default();
+        file.layers(
+            &blocks([3, 4, 7, 8, 11], "decoder."),
+            &["decoder.6", "decoder.10"],
+            ["decoder.1", "decoder.12"],
+            4,
+            3,
+        );
+        file.layers(
+            &blocks([1, 3, 4, 6, 7], "encoder."),
+            &["encoder.2", "encoder.5"],
+            ["encoder.0", "encoder.8"],
+            3,
+            4,
+        );
+        file
+    }
+
+    /// Layers of width 8: blocks, stages' convolutions, and those at the ends.
+    fn layers(
+        &mut self,
+        blocks: &[String],
+        stages: &[&str],
+        [first, last]: [&str; 2],
+        inputs: u64,
+        outputs: u64,
+    ) {
         let mut conv = |name: &str, outputs: u64, inputs: u64, bias: bool| {
             let count = (outputs * inputs * 9) as usize;
             let values: Vec<f32> = uniform(count as u64, count).iter().map(|v| v * 0.1).collect();
-            file.set(&format!("{name}.weight"), &[outputs, inputs, 3, 3], &values);
+            self.set(&format!("{name}.weight"), &[outputs, inputs, 3, 3], &values);
             if bias {
-                file.set(&format!("{name}.bias"), &[outputs], &values[..outputs as usize]);
+                self.set(&format!("{name}.bias"), &[outputs], &values[..outputs as usize]);
             }
         };
-        for name in ["decoder.3", "decoder.4", "decoder.7", "encoder.1", "encoder.3", "encoder.4"] {
+        for block in blocks {
             for i in [0, 2, 4] {
-                conv(&format!("{name}.conv.{i}"), 8, 8, true);
+                conv(&format!("{block}.conv.{i}"), 8, 8, true);
             }
         }
-        conv("decoder.1", 8, 4, true);
-        conv("decoder.6", 8, 8, false);
-        conv("decoder.8", 3, 8, true);
-        conv("encoder.0", 8, 3, true);
-        conv("encoder.2", 8, 8, false);
-        conv("encoder.5", 4, 8, true);
-        file
+        for stage in stages {
+            conv(stage, 8, 8, false);
+        }
+        conv(first, 8, inputs, true);
+        conv(last, outputs, 8, true);
     }
 
     fn set(&mut self, name: &str, shape: &[u64], values: &[f32]) -> &mut Self {
@@ -166,14 +191,23 @@ fn decoded(result: Result<ImageModel<CpuImages>, Error>) -> Picture {
 
 #[test]
 fn types_are_read_or_named() {
-    let file = File::kl();
-    let right = decoded(load(&file));
-    for name in [
-        "decoder.conv_out.bias",
-        "decoder.conv_in.weight",
-        "decoder.conv_norm_out.weight",
-        "encoder.conv_in.bias",
+    // A network alone, without a prefix, whose numbers leave out more than an enlargement's.
+    let mut tiny = File::default();
+    tiny.layers(&["3".to_owned(), "7".to_owned()], &["6"], ["1", "8"], 4, 3);
+    for (file, names) in [
+        (
+            File::kl(),
+            &["decoder.conv_out.bias", "decoder.conv_in.weight", "decoder.conv_norm_out.weight"][..],
+        ),
+        (tiny, &["8.bias", "6.weight", "3.conv.4.bias", "1.weight"]),
     ] {
+        each_type(&file, names);
+    }
+}
+
+fn each_type(file: &File, names: &[&str]) {
+    let right = decoded(load(file));
+    for &name in names {
         let mut wide = file.clone();
         let tensor = wide.tensors.get_mut(name).unwrap();
         let values = tensor.bytes.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b)));
@@ -252,14 +286,19 @@ fn no_tensor_may_be_missing() {
         assert!(["missing-tensor", "unsupported-model"].contains(&code), "{name}: {code} {message}");
     }
     for (prefix, named) in [
+        ("decoder.1.", "decoder.1"),
         ("decoder.3.", "decoder.3"),
         ("decoder.4.", "decoder.4"),
         ("decoder.6.", "decoder.6"),
         ("decoder.7.", "decoder.7"),
         ("decoder.8.", "decoder.8"),
+        ("decoder.11.", "decoder.11"),
+        ("decoder.12.", "decoder.12"),
         ("encoder.0.", "encoder.0"),
         ("encoder.3.", "encoder.3"),
-        ("encoder.5.", "encoder.5"),
+        ("encoder.4.", "encoder.4"),
+        ("encoder.7.", "encoder.7"),
+        ("encoder.8.", "encoder.8"),
     ] {
         refuses(load(&file.without(prefix)), "missing-tensor", &[named]);
     }
@@ -350,8 +389,8 @@ fn no_tensor_is_left_over() {
     assert!(decoded(load(&harmless)) == right);
     assert!(decoded(load(&harmless.renamed(|name| format!("first_stage_model.{name}")))) == right);
     let mut tiny = File::taesd();
-    tiny.add("decoder.8.scale", &[1]);
-    refuses(load(&tiny), "unsupported-model", &["decoder.8.scale"]);
+    tiny.add("decoder.12.scale", &[1]);
+    refuses(load(&tiny), "unsupported-model", &["decoder.12.scale"]);
 }
 
 #[test]
@@ -583,10 +622,10 @@ fn every_key_of_a_config_counts() {
 fn every_key_of_a_tiny_config_counts() {
     let file = File::taesd();
     let config = json!({
-        "_class_name": "AutoencoderTiny", "_diffusers_version": "0.42.1", "act_fn": "relu", "block_out_channels": [8, 8],
-        "decoder_block_out_channels": [8, 8], "encoder_block_out_channels": [8, 8], "force_upcast": false,
+        "_class_name": "AutoencoderTiny", "_diffusers_version": "0.42.1", "act_fn": "relu", "block_out_channels": [8, 8, 8],
+        "decoder_block_out_channels": [8, 8, 8], "encoder_block_out_channels": [8, 8, 8], "force_upcast": false,
         "in_channels": 3, "latent_channels": 4, "latent_magnitude": 3, "latent_shift": 0.5,
-        "num_decoder_blocks": [2, 1], "num_encoder_blocks": [1, 2], "out_channels": 3, "scaling_factor": 1.0,
+        "num_decoder_blocks": [2, 2, 1], "num_encoder_blocks": [1, 2, 2], "out_channels": 3, "scaling_factor": 1.0,
         "shift_factor": 0.0, "upsample_fn": "nearest", "upsampling_scaling_factor": 2,
     });
     load_with(&file, &config).unwrap();
@@ -594,8 +633,8 @@ fn every_key_of_a_tiny_config_counts() {
         ("act_fn", json!("silu"), "unsupported-model"),
         ("upsample_fn", json!("bilinear"), "unsupported-model"),
         ("upsampling_scaling_factor", json!(4), "malformed"),
-        ("num_decoder_blocks", json!([3, 1]), "malformed"),
-        ("num_encoder_blocks", json!([1, 3]), "malformed"),
+        ("num_decoder_blocks", json!([3, 2, 1]), "malformed"),
+        ("num_encoder_blocks", json!([1, 2, 3]), "malformed"),
         ("decoder_block_out_channels", json!([64, 64]), "malformed"),
         ("encoder_block_out_channels", json!([8]), "malformed"),
         ("block_out_channels", json!([8]), "malformed"),

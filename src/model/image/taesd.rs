@@ -1,7 +1,8 @@
 //! The TAESD family: tiny autoencoders for the latents of large image models. O. Boer Bohan, "TAESD",
 //! 2023, github.com/madebyollin/taesd; diffusers' `AutoencoderTiny` is the same network under other names.
 //!
-//! A network is a list of layers, `layer.N.…`, whose numbers leave gaps for what has no weights. The
+//! A network is a list of layers, `layer.N.…`, whose numbers leave gaps for what has no weights, the same gaps in each
+//! stage. The
 //! widths, the number of stages and the number of latent channels are those of the tensors:
 //!
 //! - decoder: clamp, convolution, ReLU; then blocks, and for each stage an enlargement with a convolution
@@ -99,8 +100,15 @@ impl<W> Taesd<W> {
         direction: Direction,
         config: &ImageConfig,
     ) -> Result<Self> {
-        let mut reader =
-            Reader { parts, prefix, layers: Vec::new(), widths: Vec::new(), blocks: Vec::new(), width: 0 };
+        let mut reader = Reader {
+            parts,
+            prefix,
+            layers: Vec::new(),
+            widths: Vec::new(),
+            blocks: Vec::new(),
+            width: 0,
+            gap: None,
+        };
         match direction {
             Direction::Decoder => reader.decoder(first)?,
             Direction::Encoder => reader.encoder(first)?,
@@ -176,6 +184,8 @@ struct Reader<'a, 'p, W> {
     blocks: Vec<usize>,
     /// Channels behind the last layer so far.
     width: u32,
+    /// Numbers that are left out between the blocks of the first stage and its convolution, and the first of them.
+    gap: Option<(usize, usize)>,
 }
 
 impl<W> Reader<'_, '_, W> {
@@ -215,23 +225,47 @@ impl<W> Reader<'_, '_, W> {
         Ok(())
     }
 
-    /// The error for a layer that is neither a block nor what follows blocks.
-    fn missing(&self, number: usize) -> Error {
-        let named = self.parts.named();
-        let any = |number, part: &str| named.any(&format!("{}.{part}", self.name(number)));
-        let (number, part) = if number >= named.count(self.prefix) {
-            (number, "weight")
-        } else if !any(number + 1, "") && any(number + 2, "conv.0.") {
-            // An enlargement, its convolution, and the blocks of the next stage.
-            (number + 1, "weight")
-        } else {
-            (number, "conv.0.weight")
-        };
+    fn missing(&self, number: usize, part: &str) -> Error {
         Error::MissingTensor { tensor: format!("{}.{part}", self.name(number)) }
     }
 
+    /// The number of the first layer from `number` on that has tensors.
+    fn next(&self, number: usize) -> Option<usize> {
+        let named = self.parts.named();
+        (number..named.count(self.prefix)).find(|&number| named.any(&format!("{}.", self.name(number))))
+    }
+
+    /// The number of the first convolution; `usual` where nothing is missing.
+    fn first(&self, usual: usize) -> Result<usize> {
+        let first = self.next(0).filter(|&first| self.has_conv(first));
+        first.ok_or_else(|| self.missing(usual, "weight"))
+    }
+
+    /// The number of the convolution behind the blocks, of which the last has the number in front of `number`.
+    fn behind(&self, number: usize) -> Result<usize> {
+        match self.next(number) {
+            Some(next) if self.has_conv(next) => Ok(next),
+            // Blocks follow each other without a gap, so it is not theirs.
+            Some(next) if next > number + 1 => Err(self.missing(next - 1, "weight")),
+            Some(_) => Err(self.missing(number, "conv.0.weight")),
+            None => Err(self.missing(number, "weight")),
+        }
+    }
+
+    /// Checks that as many numbers are left out between blocks and convolution as in the other stages: if they are not,
+    /// a block is missing.
+    fn even(&mut self, number: usize, next: usize) -> Result<()> {
+        let gap = next - number;
+        let (other, before) = *self.gap.get_or_insert((gap, number));
+        if gap == other {
+            return Ok(());
+        }
+        Err(self.missing(if gap > other { number } else { before }, "conv.0.weight"))
+    }
+
     /// All layers of a decoder.
-    fn decoder(&mut self, first: usize) -> Result<()> {
+    fn decoder(&mut self, usual: usize) -> Result<()> {
+        let first = self.first(usual)?;
         self.width = self.parts.inputs(&self.name(first))?;
         let start = Step { before: Activation::Clamp, after: Activation::Relu, ..PLAIN };
         self.conv(first, None, true, start)?;
@@ -239,24 +273,27 @@ impl<W> Reader<'_, '_, W> {
         let mut number = first + 2;
         loop {
             number = self.blocks(number)?;
-            if self.has_conv(number) {
-                return self.conv(number, Some(COLOURS), true, PLAIN);
+            let next = self.behind(number)?;
+            if next == number {
+                return self.conv(next, Some(COLOURS), true, PLAIN);
+            }
+            if self.has_bias(next) {
+                return Err(self.missing(number, "conv.0.weight"));
             }
             // The enlargement has no weights, but a number.
-            if !self.has_conv(number + 1) || self.has_bias(number + 1) {
-                return Err(self.missing(number));
-            }
-            self.conv(number + 1, None, false, Step { upsample: true, ..PLAIN })?;
-            number += 2;
+            self.even(number, next)?;
+            self.conv(next, None, false, Step { upsample: true, ..PLAIN })?;
+            number = next + 1;
         }
     }
 
     /// All layers of an encoder.
-    fn encoder(&mut self, first: usize) -> Result<()> {
+    fn encoder(&mut self, usual: usize) -> Result<()> {
+        let first = self.first(usual)?;
         self.width = COLOURS;
         let mut number = first + 1;
         // TAESANA's begins with two convolutions that halve the sides, each with a bias and a ReLU.
-        if !self.has_conv(first + 1) && self.has_conv(first + 2) && self.has_bias(first + 2) {
+        if self.next(first + 1) == Some(first + 2) && self.has_conv(first + 2) && self.has_bias(first + 2) {
             let halving = Step { stride: 2, after: Activation::Relu, ..PLAIN };
             self.conv(first, None, true, halving)?;
             self.conv(first + 2, None, true, halving)?;
@@ -266,14 +303,13 @@ impl<W> Reader<'_, '_, W> {
         }
         loop {
             number = self.blocks(number)?;
-            if !self.has_conv(number) {
-                return Err(self.missing(number));
+            let next = self.behind(number)?;
+            self.even(number, next)?;
+            if self.has_bias(next) {
+                return self.conv(next, None, true, PLAIN);
             }
-            if self.has_bias(number) {
-                return self.conv(number, None, true, PLAIN);
-            }
-            self.conv(number, None, false, Step { stride: 2, ..PLAIN })?;
-            number += 1;
+            self.conv(next, None, false, Step { stride: 2, ..PLAIN })?;
+            number = next + 1;
         }
     }
 }
