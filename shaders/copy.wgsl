@@ -25,7 +25,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let pixel = i / params.vectors;
   let x = pixel % params.width;
   let y = pixel / params.width;
-  let from = params.in_first + y * params.in_width + x;
-  let to = params.out_first + y * params.out_width + x;
-  out[to * params.vectors + i % params.vectors] = input[from * params.vectors + i % params.vectors];
+  let four = i % params.vectors;
+  let source = params.in_first + y * params.in_width + x;
+  let target_pixel = params.out_first + y * params.out_width + x;
+  out[target_pixel * params.vectors + four] = input[source * params.vectors + four];
 }

@@ -29,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   }
   let x = pixel % params.width;
   let y = pixel / params.width;
-  let from = params.in_first + y * params.in_width + x;
-  let colour = unpacked(input[from * params.vectors]).xyz * params.scale + params.shift;
+  let source = params.in_first + y * params.in_width + x;
+  let colour = unpacked(input[source * params.vectors]).xyz * params.scale + params.shift;
   out[params.out_first + y * params.out_width + x] = pack4x8unorm(vec4<f32>(colour, 1.0));
 }

@@ -25,9 +25,17 @@ use serde_json::{Value, json};
 const NEVER: &dyn Fn() -> bool = &|| false;
 /// Each convolution of a tile sums the same products as that of the whole picture, in another order; a norm's
 /// statistics are merged in another order too. So only the last bits differ, and a byte by 1 where it was near a half.
-const BYTES: u8 = 1;
-/// Of the range of an encoder's output; for the same reason.
-const OF_RANGE: f32 = 1e-3;
+const EXACT: Tolerance = Tolerance { bytes: 1, of_range: 1e-3 };
+/// Where pictures are stored in 16 bits, a last bit that differs is 2^-11 of a value, and all later layers see it.
+const HALF: Tolerance = Tolerance { bytes: 2, of_range: 5e-3 };
+
+/// How far tiles may be from the picture in one piece.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    bytes: u8,
+    /// Of the range of an encoder's output.
+    of_range: f32,
+}
 
 fn png(path: &str) -> (usize, usize, Vec<u8>) {
     let decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(path).unwrap()));
@@ -85,10 +93,10 @@ struct Shape {
 
 const SHAPES: [Shape; 5] = [
     Shape { widths: &[16, 32, 40, 56, 56], blocks: 1, groups: 8, latents: 16 },
-    Shape { widths: &[32, 64, 64], blocks: 2, groups: 32, latents: 4 },
+    Shape { widths: &[32, 64, 64, 64], blocks: 2, groups: 32, latents: 4 },
     Shape { widths: &[24, 24, 48, 96], blocks: 1, groups: 3, latents: 4 },
     Shape { widths: &[8, 16, 32, 32], blocks: 2, groups: 4, latents: 8 },
-    Shape { widths: &[48, 40], blocks: 1, groups: 1, latents: 3 },
+    Shape { widths: &[48, 40, 40, 40], blocks: 1, groups: 1, latents: 3 },
 ];
 
 /// Descriptions of tensors, as `seeded_from` reads them.
@@ -166,6 +174,26 @@ struct Run<T> {
     seconds: f64,
 }
 
+/// Measures seconds that this thread has computed, where the system tells them: other load does not count. A GPU's work
+/// is not in them.
+struct Clock(Instant, Option<f64>);
+
+impl Clock {
+    fn new() -> Self {
+        Clock(Instant::now(), Clock::computed())
+    }
+
+    fn computed() -> Option<f64> {
+        let times = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(times.split(' ').next()?.parse::<f64>().ok()? / 1e9)
+    }
+
+    fn seconds(&self) -> f64 {
+        let computed = Clock::computed().zip(self.1).map(|(now, before)| now - before);
+        computed.unwrap_or_else(|| self.0.elapsed().as_secs_f64())
+    }
+}
+
 async fn decode<B: ImageBackend>(
     model: &mut ImageModel<B>,
     latents: &Latents,
@@ -178,11 +206,11 @@ async fn decode<B: ImageBackend>(
         }
     };
     let options = DecodeOptions { memory, ..DecodeOptions::default() };
-    let begun = Instant::now();
+    let begun = Clock::new();
     let result = model.decode(latents, &options, &mut on_event, NEVER).await.unwrap();
     let all = runs.len() as u32;
     assert_eq!(runs, (1..=all).map(|i| (i, all)).collect::<Vec<_>>());
-    Run { result, runs: all, peak: model.peak_bytes(), seconds: begun.elapsed().as_secs_f64() }
+    Run { result, runs: all, peak: model.peak_bytes(), seconds: begun.seconds() }
 }
 
 async fn encode<B: ImageBackend>(
@@ -191,9 +219,9 @@ async fn encode<B: ImageBackend>(
     memory: Option<u64>,
 ) -> Run<Latents> {
     let mut runs = 0;
-    let begun = Instant::now();
+    let begun = Clock::new();
     let encoding = model.encode(picture, memory, &mut |_, all| runs = all, NEVER).await.unwrap();
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = begun.seconds();
     Run { result: encoding.mean, runs, peak: model.peak_bytes(), seconds }
 }
 
@@ -221,6 +249,7 @@ async fn tiles<B: ImageBackend>(
     mut sources: Vec<Box<dyn ByteSource>>,
     (width, height): (u32, u32),
     budgets: &[Budget],
+    tolerance: Tolerance,
 ) {
     let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
     let picture = uneven(width, height);
@@ -243,8 +272,8 @@ async fn tiles<B: ImageBackend>(
             whole.seconds,
             tiled.seconds / whole.seconds
         );
-        assert!(tiled.runs > 1 && tiled.peak <= budget);
-        assert!(off <= OF_RANGE * range, "{what}: {off} of {range}");
+        assert!(tiled.runs > 1 && tiled.peak <= budget, "{what}: {} of {budget} bytes", tiled.peak);
+        assert!(off <= tolerance.of_range * range, "{what}: {off} of {range}");
     }
     let whole = decode(&mut model, latents, None).await;
     assert_eq!(whole.runs, 1);
@@ -263,8 +292,8 @@ async fn tiles<B: ImageBackend>(
             tiled.seconds / whole.seconds,
             model.decode_dispatches()
         );
-        assert!(tiled.runs > 1 && tiled.peak <= budget);
-        assert!(off <= BYTES, "{what}: {off}/255");
+        assert!(tiled.runs > 1 && tiled.peak <= budget, "{what}: {} of {budget} bytes", tiled.peak);
+        assert!(off <= tolerance.bytes, "{what}: {off}/255");
     }
     // Too little is an error that says so, and the model goes on.
     let refused = model.encode(&picture, Some(1000), &mut |_, _| {}, NEVER).await.unwrap_err();
@@ -282,13 +311,13 @@ const SMALL: [Budget; 2] = [Budget::Hundredths(60), Budget::Hundredths(35)];
 #[test]
 fn on_the_cpu() {
     let backend = || CpuImages::new(Level::best());
-    pollster::block_on(tiles("CPU, emoji", backend(), emoji(), (208, 160), &SMALL));
+    pollster::block_on(tiles("CPU, emoji", backend(), emoji(), (208, 160), &SMALL, EXACT));
     for (seed, shape) in (1..).zip(SHAPES) {
         let what = format!("CPU, random model {seed}");
-        pollster::block_on(tiles(&what, backend(), random_kl(seed, shape), (112, 80), &SMALL));
+        pollster::block_on(tiles(&what, backend(), random_kl(seed, shape), (112, 80), &SMALL, EXACT));
     }
     if let Some(sources) = taef2() {
-        pollster::block_on(tiles("CPU, TAEF2", backend(), sources, (136, 104), &SMALL));
+        pollster::block_on(tiles("CPU, TAEF2", backend(), sources, (136, 104), &SMALL, EXACT));
     }
 }
 
@@ -297,8 +326,11 @@ fn on_the_gpu() {
     pollster::block_on(async {
         let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
         let backend = || GpuImages::new(gpu.sibling(), Precision::F32).unwrap();
-        tiles("GPU, emoji", backend(), emoji(), (112, 80), &SMALL[1..2]).await;
-        tiles("GPU, random model 2", backend(), random_kl(2, SHAPES[1]), (72, 48), &SMALL[1..2]).await;
+        tiles("GPU, emoji", backend(), emoji(), (112, 80), &SMALL[1..2], EXACT).await;
+        let random = || random_kl(2, SHAPES[1]);
+        tiles("GPU, random model 2", backend(), random(), (72, 48), &SMALL[1..2], EXACT).await;
+        let half = GpuImages::new(gpu.sibling(), Precision::F16).unwrap();
+        tiles("GPU in f16, random model 2", half, random(), (72, 48), &SMALL[1..2], HALF).await;
     });
 }
 
@@ -309,13 +341,20 @@ fn large_pictures() {
     let backend = || CpuImages::new(Level::best());
     let budgets = [Budget::Mebibytes(256), Budget::Mebibytes(128), Budget::Mebibytes(64)];
     for side in [768, 1024] {
-        pollster::block_on(tiles("emoji", backend(), emoji(), (side, side), &budgets));
+        pollster::block_on(tiles("emoji", backend(), emoji(), (side, side), &budgets, EXACT));
         for (seed, shape) in (1..).zip(SHAPES) {
             let what = format!("random model {seed}");
-            pollster::block_on(tiles(&what, backend(), random_kl(seed, shape), (side, side), &budgets));
+            pollster::block_on(tiles(
+                &what,
+                backend(),
+                random_kl(seed, shape),
+                (side, side),
+                &budgets,
+                EXACT,
+            ));
         }
     }
     if let Some(sources) = taef2() {
-        pollster::block_on(tiles("TAEF2", backend(), sources, (768, 768), &budgets));
+        pollster::block_on(tiles("TAEF2", backend(), sources, (768, 768), &budgets, EXACT));
     }
 }

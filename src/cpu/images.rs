@@ -67,6 +67,8 @@ struct Step {
     padding: usize,
     residual: Option<Shared<Vec<f32>>>,
     after: Activation,
+    /// Place for the input after norm and activation, if there is either.
+    ready: Option<Shared<Vec<f32>>>,
     out: Shared<Vec<f32>>,
     out_shape: ImageShape,
 }
@@ -78,6 +80,8 @@ enum Op {
         k: Shared<Vec<f32>>,
         v: Shared<Vec<f32>>,
         out: Shared<Vec<f32>>,
+        /// Place for keys and values as the kernel wants them.
+        ready: Shared<Vec<f32>>,
         shape: ImageShape,
     },
     /// Measures a window of `input`, or all of it and merges.
@@ -223,8 +227,6 @@ pub struct CpuImages {
     pool: Pool,
     /// Operations of each part.
     recording: Vec<Vec<Op>>,
-    /// The input of a convolution after its norm and activation.
-    ready: Vec<f32>,
     /// The weights of one convolution at a time, transformed by `winograd.rs`: as large as the largest needs.
     transformed: Shared<Vec<f32>>,
     /// Of `winograd.rs`.
@@ -244,7 +246,6 @@ impl CpuImages {
             account,
             pool: Pool::default(),
             recording: Vec::new(),
-            ready: Vec::new(),
             scratch: Vec::new(),
             breath: Breath::default(),
             window: Window::ALL,
@@ -255,22 +256,23 @@ impl CpuImages {
         let input = step.input.read();
         let stride = padded(step.input_shape.channels as usize);
         let used = step.input_shape.pixels() as usize * stride;
-        let data = if step.norm.is_some() || step.before != Activation::None {
-            self.ready.resize(used.max(self.ready.len()), 0.0);
-            let norm = step.norm.as_ref().map(|norm| norm.0.factors.read());
-            conv::before(
-                self.level,
-                Before {
-                    from: &input[..used],
-                    norm: norm.as_ref().map(|norm| norm.as_slice()),
-                    channels: stride,
-                    activation: step.before,
-                    to: &mut self.ready[..used],
-                },
-            );
-            &self.ready[..used]
-        } else {
-            &input[..used]
+        let mut ready = step.ready.as_ref().map(Shared::write);
+        let data = match &mut ready {
+            Some(ready) => {
+                let norm = step.norm.as_ref().map(|norm| norm.0.factors.read());
+                conv::before(
+                    self.level,
+                    Before {
+                        from: &input[..used],
+                        norm: norm.as_ref().map(|norm| norm.as_slice()),
+                        channels: stride,
+                        activation: step.before,
+                        to: &mut ready[..used],
+                    },
+                );
+                &ready[..used]
+            }
+            None => &input[..used],
         };
         let (height, width) = (step.input_shape.height as usize, step.input_shape.width as usize);
         let weights = step.weights.read();
@@ -299,11 +301,16 @@ impl CpuImages {
 
 impl CpuImages {
     /// Channels are whole vectors, so pictures are (positions, D) without padding.
-    fn run_attention(&mut self, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], shape: ImageShape) {
+    fn run_attention(
+        &mut self,
+        (q, k, v): (&[f32], &[f32], &[f32]),
+        ready: &mut [f32],
+        out: &mut [f32],
+        shape: ImageShape,
+    ) {
         let (positions, dim) = (shape.pixels() as usize, shape.channels as usize);
         let floats = head_floats(positions, dim);
-        self.ready.resize((2 * floats).max(self.ready.len()), 0.0);
-        let (keys, values) = self.ready[..2 * floats].split_at_mut(floats);
+        let (keys, values) = ready[..2 * floats].split_at_mut(floats);
         for (pos, (k, v)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).take(positions).enumerate() {
             for (c, (&k, &v)) in k.iter().zip(v).enumerate() {
                 keys[k_index(dim, pos, c)] = k;
@@ -319,6 +326,23 @@ impl CpuImages {
 }
 
 impl CpuImages {
+    /// Memory of so many floats, used before or new.
+    fn lease(&mut self, count: u64) -> Result<Lease> {
+        let mut free = self.pool.borrow_mut();
+        // The tightest that fits, unless it is twice too large.
+        let found = free
+            .iter()
+            .enumerate()
+            .filter(|(_, data)| (count..=2 * count).contains(&(data.read().len() as u64)))
+            .min_by_key(|(_, data)| data.read().len())
+            .map(|(i, _)| i);
+        let data = match found {
+            Some(i) => free.swap_remove(i),
+            None => floats(&self.account, "a picture", count)?,
+        };
+        Ok(Lease { data, pool: self.pool.clone() })
+    }
+
     fn record(&mut self, op: Op) {
         match self.recording.last_mut() {
             Some(part) => part.push(op),
@@ -356,19 +380,7 @@ impl ImageBackend for CpuImages {
 
     fn image(&mut self, shape: ImageShape) -> Result<CpuImage> {
         let count = shape.pixels() * padded(shape.channels as usize) as u64;
-        let mut free = self.pool.borrow_mut();
-        // The tightest that fits, unless it is twice too large.
-        let found = free
-            .iter()
-            .enumerate()
-            .filter(|(_, data)| (count..=2 * count).contains(&(data.read().len() as u64)))
-            .min_by_key(|(_, data)| data.read().len())
-            .map(|(i, _)| i);
-        let data = match found {
-            Some(i) => free.swap_remove(i),
-            None => floats(&self.account, "a picture", count)?,
-        };
-        Ok(CpuImage { lease: Rc::new(Lease { data, pool: self.pool.clone() }), shape })
+        Ok(CpuImage { lease: Rc::new(self.lease(count)?), shape })
     }
 
     fn shape(image: &CpuImage) -> ImageShape {
@@ -404,6 +416,12 @@ impl ImageBackend for CpuImages {
 
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &CpuImage) -> Result<()> {
         check_conv(conv, conv.weights.shape, out)?;
+        let ready = if conv.norm.is_some() || conv.before != Activation::None {
+            // Free for the next operation once this one is recorded: operations run one after the other.
+            Some(self.lease(conv.input.floats() as u64)?.data.clone())
+        } else {
+            None
+        };
         self.record(Op::Conv(Box::new(Step {
             weights: conv.weights.packed.clone(),
             kernel: conv.weights.shape.kernel as usize,
@@ -416,6 +434,7 @@ impl ImageBackend for CpuImages {
             padding: conv.padding as usize,
             residual: conv.residual.map(CpuImage::data),
             after: conv.after,
+            ready,
             out: out.data(),
             out_shape: out.shape,
         })));
@@ -442,7 +461,10 @@ impl ImageBackend for CpuImages {
     fn attention(&mut self, q: &CpuImage, k: &CpuImage, v: &CpuImage, out: &CpuImage) -> Result<()> {
         check_attention([q.shape, k.shape, v.shape, out.shape])?;
         let (shape, out) = (q.shape, out.data());
-        self.record(Op::Attention { q: q.data(), k: k.data(), v: v.data(), out, shape });
+        let count = 2 * head_floats(shape.pixels() as usize, shape.channels as usize) as u64;
+        // Free for the next operation once this one is recorded: operations run one after the other.
+        let ready = self.lease(count)?.data.clone();
+        self.record(Op::Attention { q: q.data(), k: k.data(), v: v.data(), ready, out, shape });
         Ok(())
     }
 
@@ -522,9 +544,9 @@ impl ImageBackend for CpuImages {
             }
             match op {
                 Op::Conv(step) => self.run_conv(step),
-                Op::Attention { q, k, v, out, shape } => {
+                Op::Attention { q, k, v, ready, out, shape } => {
                     let (q, k, v) = (q.read(), k.read(), v.read());
-                    self.run_attention(&q, &k, &v, &mut out.write(), *shape);
+                    self.run_attention((&q, &k, &v), &mut ready.write(), &mut out.write(), *shape);
                 }
                 Op::Norm { input, shape, to: CpuNorm(norm), whole } => {
                     norm.measure(&input.read(), *shape, if *whole { Window::ALL } else { self.window });

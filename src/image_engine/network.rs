@@ -6,10 +6,8 @@ use crate::error::{Error, Result};
 use crate::model::image::{Autoencoder, Direction, Tape};
 use crate::ops::{ImageBackend, ImageShape};
 
-use super::plan::{Segment, Survey};
+use super::plan::{Cost, Segment, Survey};
 
-/// Positions of the latents along a side of the picture that the memory of a whole network is measured with.
-const MEASURED: u32 = 16;
 /// How exactly an error says what memory is needed, in bytes.
 const EXACT: u64 = 1 << 16;
 
@@ -26,8 +24,8 @@ pub(super) struct Recorded<B: ImageBackend> {
 pub(super) struct Network<B: ImageBackend> {
     pub layers: Autoencoder<B::Weights>,
     pub whole: Option<Recorded<B>>,
-    /// Bytes of the network in one piece for each position of the latents, once measured.
-    cost: Option<u64>,
+    /// Bytes of the network in one piece, by positions of the latents, once measured.
+    cost: Option<Cost>,
     /// For plans in tiles, once one was needed.
     survey: Option<Survey>,
 }
@@ -96,9 +94,9 @@ impl<B: ImageBackend> Network<B> {
     pub fn lay_out(&mut self, backend: &mut B, size: (u32, u32), memory: Option<u64>) -> Result<Layout> {
         let memory = memory.unwrap_or(u64::MAX);
         let positions = u64::from(size.0) * u64::from(size.1);
-        let each = self.cost(backend)?;
+        let whole = self.cost(backend)?.of(positions);
         let mut refused = None;
-        if each.saturating_mul(positions) <= memory {
+        if whole <= memory {
             match self.whole(backend, self.input(size)) {
                 Ok(_) => return Ok(Layout::Whole),
                 Err(error @ Error::DeviceLimit { .. }) => refused = Some(error),
@@ -113,7 +111,7 @@ impl<B: ImageBackend> Network<B> {
         };
         let segments = survey.plan(&self.layers, backend, size, memory)?;
         if segments.is_none() && refused.is_none() {
-            let needed = self.needed(&mut survey, backend, size, (memory, each.saturating_mul(positions)))?;
+            let needed = self.needed(&mut survey, backend, size, (memory, whole))?;
             refused = Some(Error::InvalidOption {
                 option: "memory",
                 value: format!("{memory} bytes, where this size needs {needed} bytes"),
@@ -154,18 +152,20 @@ impl<B: ImageBackend> Network<B> {
         ImageShape { height: rows * side, width: columns * side, channels: self.layers.inputs }
     }
 
-    /// Bytes that the network in one piece takes for each latent position: all its pictures grow with them.
-    fn cost(&mut self, backend: &mut B) -> Result<u64> {
+    /// Bytes that the network in one piece takes: all its pictures grow with the positions.
+    fn cost(&mut self, backend: &mut B) -> Result<Cost> {
         if let Some(cost) = self.cost {
             return Ok(cost);
         }
-        drop(backend.finish());
-        let before = backend.allocated_bytes();
-        let recorded = self.record(backend, self.input((MEASURED, MEASURED)))?;
-        let bytes = backend.allocated_bytes().saturating_sub(before);
-        drop(recorded);
-        drop(backend.finish());
-        let cost = bytes.div_ceil(u64::from(MEASURED * MEASURED));
+        let cost = Cost::measured(|side| {
+            drop(backend.finish());
+            let before = backend.allocated_bytes();
+            let recorded = self.record(backend, self.input((side, side)))?;
+            let bytes = backend.allocated_bytes().saturating_sub(before);
+            drop(recorded);
+            drop(backend.finish());
+            Ok(bytes)
+        })?;
         self.cost = Some(cost);
         Ok(cost)
     }

@@ -19,8 +19,8 @@ use super::tiles::Cut;
 
 /// Positions of the latents along a side of the picture that layers are surveyed with.
 const SURVEY: u32 = 4;
-/// Positions of a segment's coarsest grid along a side of the tile that its memory is measured with.
-const MEASURED: u32 = 16;
+/// Positions of a segment's coarsest grid along a side of the two tiles that its memory is measured with.
+const MEASURED: [u32; 2] = [8, 16];
 /// What it costs to write, copy or measure a value, in multiplications of a convolution.
 const VALUE: u64 = 16;
 
@@ -68,6 +68,29 @@ impl Segment {
     }
 }
 
+/// Bytes of what is recorded for a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// Of any picture.
+    fixed: u64,
+    /// For each position more.
+    each: u64,
+}
+
+impl Cost {
+    /// The cost through the bytes of two squares of positions, of the sides in [`MEASURED`].
+    pub fn measured(mut measure: impl FnMut(u32) -> Result<u64>) -> Result<Self> {
+        let [small, large] = MEASURED;
+        let (least, most) = (measure(small)?, measure(large)?);
+        let each = most.saturating_sub(least).div_ceil(u64::from(large * large - small * small));
+        Ok(Cost { fixed: most.saturating_sub(each * u64::from(large * large)), each })
+    }
+
+    pub fn of(self, positions: u64) -> u64 {
+        self.each.saturating_mul(positions).saturating_add(self.fixed)
+    }
+}
+
 /// What planning has to know of a network.
 pub(super) struct Survey {
     /// The pictures between layers, the first and the last included, where the latents are `SURVEY` positions a side.
@@ -77,8 +100,8 @@ pub(super) struct Survey {
     direction: Direction,
     /// Bytes of the bytes of a picture that comes out, for each of its pixels.
     pixel_bytes: u64,
-    /// Bytes that segments take for each position of their grid, as far as they were measured.
-    costs: BTreeMap<(usize, usize), u64>,
+    /// Bytes of segments, by positions of their grid, as far as they were measured.
+    costs: BTreeMap<(usize, usize), Cost>,
 }
 
 impl Survey {
@@ -138,26 +161,27 @@ impl Survey {
             let unknown = segments.iter().find(|segment| !self.costs.contains_key(&key(&segment.layers)));
             let Some(segment) = unknown else { return Ok(Some(segments)) };
             let layers = segment.layers.clone();
-            let bytes = self.measure(network, backend, &layers)?;
-            self.costs.insert(key(&layers), bytes);
+            let cost = Cost::measured(|side| self.measure(network, backend, &layers, side))?;
+            self.costs.insert(key(&layers), cost);
         }
     }
 
-    /// Bytes that a plan of these layers takes for each position of their grid.
+    /// Bytes that a plan of these layers takes for a square of positions of their grid.
     fn measure<B: ImageBackend>(
         &self,
         network: &Autoencoder<B::Weights>,
         backend: &mut B,
         layers: &Range<usize>,
+        side: u32,
     ) -> Result<u64> {
-        let input = self.tile_shape(layers, layers.start, (MEASURED, MEASURED));
+        let input = self.tile_shape(layers, layers.start, (side, side));
         let before = backend.allocated_bytes();
         let recorded = record(network, backend, input, layers, 1);
         let bytes = backend.allocated_bytes().saturating_sub(before);
         drop(backend.finish());
         drop(recorded?);
         drop(backend.finish());
-        Ok(bytes.div_ceil(u64::from(MEASURED * MEASURED)))
+        Ok(bytes)
     }
 
     /// The grid of a segment: the coarser of what goes in and what comes out.
@@ -215,7 +239,7 @@ impl Survey {
         } else {
             0
         };
-        let each = self.bytes(backend, &layers);
+        let cost = self.cost(backend, &layers);
         let stored = |at: usize| {
             let shape = self.shape(at, size);
             backend.allows(shape).then(|| backend.bytes(shape))
@@ -226,13 +250,12 @@ impl Survey {
         let local = !steps().any(|step| matches!(step, Step::Attention));
         let smallest = |length: u32| u64::from(length.min(2 * halo + 1));
         let least = before.zip(behind).map_or(u64::MAX, |(before, behind)| {
-            let tile = each.saturating_mul(smallest(rows)).saturating_mul(smallest(columns));
+            let tile = cost.of(smallest(rows) * smallest(columns));
             tile.saturating_add(before).saturating_add(behind).saturating_add(joined)
         });
         loop {
             let stored = if segment.tiles() == 1 { 0 } else { before?.saturating_add(behind?) };
-            let needed =
-                each.saturating_mul(segment.positions()).saturating_add(stored).saturating_add(joined);
+            let needed = cost.of(segment.positions()).saturating_add(stored).saturating_add(joined);
             if needed <= memory && self.is_allowed(backend, &segment) {
                 let work = self.work(&segment, size);
                 return Some((segment, work));
@@ -244,10 +267,10 @@ impl Survey {
         }
     }
 
-    /// Bytes of a segment for each position of its grid: measured, or what goes into and comes out of each layer.
-    fn bytes<B: ImageBackend>(&self, backend: &B, layers: &Range<usize>) -> u64 {
-        if let Some(bytes) = self.costs.get(&(layers.start, layers.end)) {
-            return *bytes;
+    /// Bytes of a segment by positions of its grid: measured, or what goes into and comes out of one of its layers.
+    fn cost<B: ImageBackend>(&self, backend: &B, layers: &Range<usize>) -> Cost {
+        if let Some(cost) = self.costs.get(&(layers.start, layers.end)) {
+            return *cost;
         }
         let side = self.grid(layers);
         let of = |at: usize| {
@@ -255,7 +278,8 @@ impl Survey {
             let one = ImageShape { height: 1, width: 1, channels: self.pictures[at].channels };
             backend.bytes(one) * factor * factor
         };
-        layers.clone().map(|layer| of(layer) + of(layer + 1)).max().unwrap_or(0)
+        let each = layers.clone().map(|layer| of(layer) + of(layer + 1)).max().unwrap_or(0);
+        Cost { fixed: 0, each }
     }
 
     /// Whether the device allows all pictures of a tile.

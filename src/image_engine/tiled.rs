@@ -98,7 +98,9 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
         let recorded = self.record_at_once(segment, &image);
         let plan = self.backend.finish();
         let output = recorded?;
-        self.note_peak();
+        if !self.fits() {
+            return Err(too_large());
+        }
         self.run_parts(&plan, &|_| true).await?;
         self.report();
         Ok(output)
@@ -172,8 +174,7 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
             let recorded = record(self.network, self.backend, shape, layers, segment.tiles());
             let plan = self.backend.finish();
             let tile = recorded?;
-            if self.backend.allocated_bytes() <= self.limit {
-                self.note_peak();
+            if self.fits() {
                 self.count += segment.runs() - planned;
                 return Ok((segment, tile, plan));
             }
@@ -221,14 +222,24 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
         self.run_parts(&plan, &|_| true).await
     }
 
-    fn note_peak(&mut self) {
-        self.peak = self.peak.max(self.backend.allocated_bytes());
+    /// Whether all that is held now is within the limit.
+    fn fits(&mut self) -> bool {
+        let held = self.backend.allocated_bytes();
+        if held <= self.limit {
+            self.peak = self.peak.max(held);
+        }
+        held <= self.limit
     }
 
     fn report(&mut self) {
         self.done += 1;
         (self.on_tile)(self.done, self.count);
     }
+}
+
+/// The error for a plan that takes more than was measured.
+fn too_large() -> Error {
+    Error::Internal { what: "a tile that does not fit into its memory".to_owned() }
 }
 
 /// Row and column of each tile.

@@ -58,7 +58,7 @@ pub struct ConvShape {
     pub kernel: u32,
 }
 
-/// A function of single values.
+/// A function that is applied to each value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Activation {
     /// x.
@@ -77,11 +77,11 @@ pub enum Activation {
 pub struct Conv<'a, B: ImageBackend> {
     /// Weights and bias.
     pub weights: &'a B::Weights,
-    /// What is convolved.
+    /// The input.
     pub input: &'a B::Image,
     /// Scale and shift of each input channel, from [`ImageBackend::group_norm`].
     pub norm: Option<&'a B::Norm>,
-    /// Of the (normed) input.
+    /// Activation of the (normalized) input, before the convolution.
     pub before: Activation,
     /// Nearest-neighbour enlargement of the input, 2 × 2, without a picture of that size in memory.
     pub upsample: bool,
@@ -89,9 +89,9 @@ pub struct Conv<'a, B: ImageBackend> {
     pub stride: u32,
     /// Rows and columns of zeros above and left; below and right as many as the output needs.
     pub padding: u32,
-    /// Added to the sums.
+    /// A picture that is added to the convolution's output.
     pub residual: Option<&'a B::Image>,
-    /// Of the sums.
+    /// Activation of the output, after the residual is added.
     pub after: Activation,
 }
 
@@ -161,12 +161,12 @@ pub trait ImageBackend: Sized {
     /// A picture of bytes.
     type Pixels;
 
-    /// A picture; what is in it is not said.
+    /// A picture with unspecified contents.
     ///
     /// # Errors
     /// Out of memory, or over a limit of the device.
     fn image(&mut self, shape: ImageShape) -> Result<Self::Image>;
-    /// Its size.
+    /// Size of a picture.
     fn shape(image: &Self::Image) -> ImageShape;
     /// Bytes that a picture takes.
     fn bytes(&self, shape: ImageShape) -> u64;
@@ -285,7 +285,7 @@ pub trait ImageBackend: Sized {
     /// # Errors
     /// Device lost, out of memory.
     async fn read_pixels(&mut self, pixels: &Self::Pixels) -> Result<Vec<u8>>;
-    /// Bytes held.
+    /// Bytes of all live buffers.
     fn allocated_bytes(&self) -> u64;
     /// How pictures made from now on are stored.
     fn precision(&self) -> Precision;
