@@ -341,7 +341,7 @@ fn the_least_memory_is_enough() {
         let mut sources = random_kl(4, SHAPES[3]);
         let backend = CpuImages::new(Level::best());
         let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
-        let picture = uneven(48, 32);
+        let picture = uneven(96, 64);
         let whole = encode(&mut model, &picture, None).await;
         let refused =
             model.encode(&picture, Some(1000), &mut |_, _| {}, NEVER).await.unwrap_err().to_string();

@@ -37,7 +37,7 @@ pub(super) struct Tiled<'a, B: ImageBackend> {
     /// Bytes that the backend held before, and bytes that it may hold more.
     before: u64,
     memory: u64,
-    /// Most bytes that it held more.
+    /// Most bytes that it held beyond those before.
     pub peak: u64,
     pub dispatches: u64,
 }
@@ -54,7 +54,20 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
     ) -> Self {
         let (before, memory) = (backend.allocated_bytes(), memory.unwrap_or(u64::MAX));
         let (done, count, peak, dispatches) = (0, 0, 0, 0);
-        Tiled { network, survey, backend, size, on_tile, cancelled, done, count, limit, peak, dispatches }
+        Tiled {
+            network,
+            survey,
+            backend,
+            size,
+            on_tile,
+            cancelled,
+            done,
+            count,
+            before,
+            memory,
+            peak,
+            dispatches,
+        }
     }
 
     /// Runs the segments on a picture of the host.
