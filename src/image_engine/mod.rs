@@ -194,7 +194,7 @@ impl<B: ImageBackend> ImageModel<B> {
     /// Most bytes of pictures inside the networks that the last decode or encode held at once.
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
-        self.peak.saturating_sub(self.weight_bytes)
+        self.peak
     }
 
     /// The backend.
@@ -343,7 +343,7 @@ impl<B: ImageBackend> ImageModel<B> {
         let pixels = match network.lay_out(backend, size, memory)? {
             Layout::Whole => {
                 let recorded = network.whole.as_ref().ok_or_else(no_plan)?;
-                self.peak = backend.allocated_bytes();
+                self.peak = recorded.bytes;
                 recorded.run(backend, &latents.interleaved(), cancelled).await?;
                 self.dispatches = B::dispatches(&recorded.plan, &|_| true);
                 on_event(DecodeEvent::Tile(1, 1));
@@ -428,7 +428,7 @@ impl<B: ImageBackend> ImageModel<B> {
             let flat = match network.lay_out(backend, (rows, columns), memory)? {
                 Layout::Whole => {
                     let recorded = network.whole.as_ref().ok_or_else(no_plan)?;
-                    self.peak = backend.allocated_bytes();
+                    self.peak = recorded.bytes;
                     recorded.run(backend, values, cancelled).await?;
                     on_tile(1, 1);
                     backend.read(&recorded.output).await?

@@ -19,6 +19,8 @@ pub(super) struct Recorded<B: ImageBackend> {
     /// The bytes of a decoder's picture.
     pub pixels: Option<Rc<B::Pixels>>,
     pub plan: B::Plan,
+    /// Bytes of all of it.
+    pub bytes: u64,
 }
 
 pub(super) struct Network<B: ImageBackend> {
@@ -55,11 +57,13 @@ impl<B: ImageBackend> Network<B> {
     pub fn record(&self, backend: &mut B, shape: ImageShape) -> Result<Recorded<B>> {
         // What is left of earlier sizes goes first.
         drop(backend.finish());
+        let before = backend.allocated_bytes();
         let recorded = self.try_record(backend, shape);
         // After an error too: what was recorded so far must not run with the next plan.
         let plan = backend.finish();
         let (input, output, pixels) = recorded?;
-        Ok(Recorded { shape, input, output, pixels: pixels.map(Rc::new), plan })
+        let bytes = backend.allocated_bytes().saturating_sub(before);
+        Ok(Recorded { shape, input, output, pixels: pixels.map(Rc::new), plan, bytes })
     }
 
     #[allow(clippy::type_complexity)] // the three pictures of `Recorded`
@@ -158,11 +162,7 @@ impl<B: ImageBackend> Network<B> {
             return Ok(cost);
         }
         let cost = Cost::measured(|side| {
-            drop(backend.finish());
-            let before = backend.allocated_bytes();
-            let recorded = self.record(backend, self.input((side, side)))?;
-            let bytes = backend.allocated_bytes().saturating_sub(before);
-            drop(recorded);
+            let bytes = self.record(backend, self.input((side, side)))?.bytes;
             drop(backend.finish());
             Ok(bytes)
         })?;

@@ -34,8 +34,10 @@ pub(super) struct Tiled<'a, B: ImageBackend> {
     /// Tiles run, and to run in all.
     done: u32,
     count: u32,
-    /// Bytes that the backend may hold, and most that it held.
-    limit: u64,
+    /// Bytes that the backend held before, and bytes that it may hold more.
+    before: u64,
+    memory: u64,
+    /// Most bytes that it held beyond those before.
     pub peak: u64,
     pub dispatches: u64,
 }
@@ -50,9 +52,22 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
         on_tile: &'a mut dyn FnMut(u32, u32),
         cancelled: &'a dyn Fn() -> bool,
     ) -> Self {
-        let limit = memory.map_or(u64::MAX, |memory| memory.saturating_add(backend.allocated_bytes()));
+        let (before, memory) = (backend.allocated_bytes(), memory.unwrap_or(u64::MAX));
         let (done, count, peak, dispatches) = (0, 0, 0, 0);
-        Tiled { network, survey, backend, size, on_tile, cancelled, done, count, limit, peak, dispatches }
+        Tiled {
+            network,
+            survey,
+            backend,
+            size,
+            on_tile,
+            cancelled,
+            done,
+            count,
+            before,
+            memory,
+            peak,
+            dispatches,
+        }
     }
 
     /// Runs the segments on a picture of the host.
@@ -222,13 +237,13 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
         self.run_parts(&plan, &|_| true).await
     }
 
-    /// Whether all that is held now is within the limit.
+    /// Whether all that is held now is within the memory.
     fn fits(&mut self) -> bool {
-        let held = self.backend.allocated_bytes();
-        if held <= self.limit {
+        let held = self.backend.allocated_bytes().saturating_sub(self.before);
+        if held <= self.memory {
             self.peak = self.peak.max(held);
         }
-        held <= self.limit
+        held <= self.memory
     }
 
     fn report(&mut self) {
