@@ -55,6 +55,11 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.device {
+        DeviceName::Cpu if arguments.f16 => Err(Error::InvalidOption {
+            option: "f16",
+            value: "true".to_owned(),
+            range: "only with --device gpu: the CPU stores pictures and weights as f32",
+        }),
         DeviceName::Cpu => decode(CpuImages::new(Level::best()), arguments).await,
         DeviceName::Gpu => {
             let gpu = Gpu::new(GpuOptions::default()).await?;

@@ -1,16 +1,16 @@
 // Statistics of a group normalization, first pass: count, mean and sum of squared differences of one
-// slice of one group. Slices are merged by Chan, Golub and LeVeque's formula (1983), since a plain sum of
-// squares would cancel.
+// slice of one group, in one tile of the picture. Slices are merged by Chan, Golub and LeVeque's formula (1983), since
+// a plain sum of squares would cancel.
 
 struct Params {
   height: u32,
   width: u32,
   channels: u32,      // floats of a pixel, padding included
   group_channels: u32,
-  slices: u32,
+  slices: u32,        // of a tile
   groups: u32,
   eps: f32,
-  pad: u32,
+  tiles: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -28,9 +28,9 @@ fn value_at(i: u32) -> f32 {
   return input[i];
 }
 #endif
-@group(0) @binding(2) var<storage, read_write> slices_of: array<vec4<f32>>; // (groups, slices)
+@group(0) @binding(2) var<storage, read_write> slices_of: array<vec4<f32>>; // (groups, tiles, slices)
 
-// The part that is measured, on a coarse grid. It changes from run to run.
+// The part of the input that is measured, on a coarse grid. It changes from tile to tile.
 struct Window {
   top: u32,
   bottom: u32,
@@ -38,8 +38,8 @@ struct Window {
   right: u32,
   rows: u32,
   columns: u32,
-  pad0: u32,
-  pad1: u32,
+  tile: u32,
+  pad: u32,
 }
 
 @group(0) @binding(3) var<uniform> window: Window;
@@ -51,10 +51,12 @@ var<workgroup> shares: array<vec3<f32>, 64>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
   let slice = group.x;
-  let top = window.top * params.height / window.rows;
-  let left = window.left * params.width / window.columns;
-  let rows = window.bottom * params.height / window.rows - top;
-  let columns = window.right * params.width / window.columns - left;
+  let down = params.height / window.rows;
+  let across = params.width / window.columns;
+  let top = window.top * down;
+  let left = window.left * across;
+  let rows = window.bottom * down - top;
+  let columns = window.right * across - left;
   let total = rows * columns * params.group_channels;
   let size = (total + params.slices - 1u) / params.slices;
   let end = min(total, (slice + 1u) * size);
@@ -78,6 +80,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
   }
   if (index == 0u) {
-    slices_of[group.y * params.slices + slice] = vec4<f32>(shares[0], 0.0);
+    slices_of[(group.y * params.tiles + window.tile) * params.slices + slice] = vec4<f32>(shares[0], 0.0);
   }
 }

@@ -1,32 +1,24 @@
-// A picture to bytes, red lowest: 255 (value * scale + shift), clamped; or, with JOINED, the sums that blend.wgsl left.
-// Rows of the output begin at whole multiples of 256 bytes, as a copy to a texture wants them. One thread a pixel.
+// A rectangle of a picture to bytes, red lowest: 255 (value * scale + shift), clamped. Rows of the output begin at whole
+// multiples of 256 bytes, as a copy to a texture wants them. One thread a pixel.
 #import shared/picture.wgsl
 
 struct Params {
-  width: u32,
-  pixels: u32,
+  width: u32,     // pixels of a row of the rectangle
+  pixels: u32,    // of the rectangle
   vectors: u32,   // fours of an input pixel
-  out_width: u32, // words of an output row
   row: u32,       // threads of a row of workgroups
+  in_width: u32,
+  in_first: u32,  // first pixel of the rectangle
+  out_width: u32, // words of an output row
+  out_first: u32,
   scale: f32,
   shift: f32,
-  pad: u32,
+  pad0: u32,
+  pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-#ifdef JOINED
-@group(0) @binding(1) var<storage, read> sums: array<vec2<u32>>;
-
-fn colour(pixel: u32) -> vec3<f32> {
-  return vec3<f32>(unpack2x16unorm(sums[pixel].x), unpack2x16unorm(sums[pixel].y).x);
-}
-#else
 @group(0) @binding(1) var<storage, read> input: array<Four>;
-
-fn colour(pixel: u32) -> vec3<f32> {
-  return unpacked(input[pixel * params.vectors]).xyz * params.scale + params.shift;
-}
-#endif
 @group(0) @binding(2) var<storage, read_write> out: array<u32>;
 
 @compute @workgroup_size(64)
@@ -35,6 +27,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (pixel >= params.pixels) {
     return;
   }
-  let at = pixel / params.width * params.out_width + pixel % params.width;
-  out[at] = pack4x8unorm(vec4<f32>(colour(pixel), 1.0));
+  let x = pixel % params.width;
+  let y = pixel / params.width;
+  let source = params.in_first + y * params.in_width + x;
+  let colour = unpacked(input[source * params.vectors]).xyz * params.scale + params.shift;
+  out[params.out_first + y * params.out_width + x] = pack4x8unorm(vec4<f32>(colour, 1.0));
 }

@@ -151,9 +151,9 @@ pub enum Error {
         supported: String,
     },
     /// A variant of a supported architecture that this build cannot compute.
-    #[error("the model uses {what}, which is not supported")]
+    #[error("this model is not supported: {what}")]
     UnsupportedModel {
-        /// Which feature.
+        /// Which feature, tensor or key.
         what: String,
     },
     /// A tensor the architecture needs is not in the file.
@@ -175,7 +175,7 @@ pub enum Error {
     ShapeMismatch {
         /// Tensor or operation.
         what: String,
-        /// Shape found, GGUF order (fastest dimension first).
+        /// Shape found, in the order of the file: GGUF has the fastest dimension first, safetensors last.
         found: Vec<u64>,
         /// Shape expected.
         expected: Vec<u64>,

@@ -77,7 +77,7 @@ macro_rules! image_kernels {
         $(mod $module {
             use super::*;
             image!($rig, $setup; convolution, attention, pixels, windows, memory_is_used_again, misfits_are_refused,
-                overflow_is_noticed, tiles_are_cut_and_joined);
+                overflow_is_noticed, rectangles);
         })*
     };
 }

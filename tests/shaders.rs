@@ -5,7 +5,7 @@
 use emberglass::gpu::{Access, bindings};
 use emberglass::ops::{
     Activation, Backend, Batch, Conv, ConvShape, GpuBackend, GpuImages, GroupNorm, HeadShape, ImageBackend,
-    ImageShape, Kernels, KvType, Norm, Precision, RopePairs, Segment, Tile, Tuning, Variant,
+    ImageShape, Kernels, KvType, Norm, Precision, Rect, RopePairs, Segment, Tile, Tuning, Variant,
 };
 use emberglass::{DType, Gpu, GpuOptions};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
@@ -123,10 +123,10 @@ fn record_images(gpu: &std::rc::Rc<Gpu>, precision: Precision) {
     images.attention(&input, &input, &input, &mixed).unwrap();
     let colours = images.image(ImageShape { height: 4, width: 4, channels: 3 }).unwrap();
     images.pixels(&colours, 1.0, 0.0).unwrap();
-    images.crop(&large, (1, 2), &input).unwrap();
+    let rect = Rect { from: (1, 2), to: (0, 0), size: (2, 2) };
+    images.copy(&large, rect, &input).unwrap();
     let joined = images.blank(4, 4).unwrap();
-    images.blend(&colours, (1.0, 0.0), (0, 0), (&[1.0; 4], &[1.0; 4]), &joined).unwrap();
-    images.join(&joined).unwrap();
+    images.place(&colours, (1.0, 0.0), rect, &joined).unwrap();
 }
 
 /// What [`bindings`] reads off the text, by naga's parser, in the order of the text.

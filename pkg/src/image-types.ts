@@ -64,16 +64,16 @@ export interface DecodeOptions {
   /** Cancels; the promise rejects with an `AbortError`. The decoder goes on. */
   signal?: AbortSignal;
   /**
-   * Bytes that the pictures inside the network may take, default 256 MiB. What is larger is computed in overlapping
-   * tiles; in less than one tile needs, `invalid-option`. The part that works at the latents' resolution, attention
-   * among it, always runs over the whole picture.
+   * Bytes that the pictures inside the network may take, default 256 MiB. What is larger is computed in tiles, with the
+   * same result but for rounding. Less memory takes more time. Where it is too little for any plan, an `invalid-option`
+   * says how much is needed: attention always runs over the whole picture.
    */
   memoryBytes?: number;
   /** The latents are a diffusion model's: the config's scaling and shift are undone first. Default false. */
   scaled?: boolean;
   /** Called once with a coarse, smaller picture before large latents are decoded. */
   onPreview?: (preview: { readonly width: number; readonly height: number; readonly image: ImageData }) => void;
-  /** Called after each tile. */
+  /** Called after each run of a tile; where a network has norms, tiles run several times. */
   onTile?: (done: number, total: number) => void;
 }
 
@@ -83,7 +83,7 @@ export interface DecodeStats {
   ms: number;
   /** GPU dispatches; 0 on the CPU. */
   dispatches: number;
-  /** 1 when the picture was computed at once. */
+  /** Runs of tiles; 1 when the picture was computed at once. */
   tiles: number;
   /** GPU memory of this model afterwards, in bytes; 0 on the CPU. */
   gpuBytes: number;
@@ -110,6 +110,6 @@ export interface EncodeOptions {
   maxSide?: number;
   /** As for decoding: what is larger is computed in tiles. */
   memoryBytes?: number;
-  /** Called after each tile. */
+  /** Called after each run of a tile; where a network has norms, tiles run several times. */
   onTile?: (done: number, total: number) => void;
 }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Window, check_attention,
-    check_conv, check_crop, check_norm, check_pixels, check_tile, check_weights,
+    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Rect, Window,
+    check_attention, check_conv, check_copy, check_norm, check_pixels, check_rect, check_weights, not_finite,
 };
 
 use super::attention::{Cells, Head, Planes, Query, attend, head_floats, k_index, v_index};
@@ -50,16 +50,14 @@ impl CpuImage {
 /// Weights and bias of a convolution.
 pub struct CpuConvWeights {
     packed: Shared<Packed>,
-    /// For `winograd.rs`, of a 3 × 3 kernel. Made here and not while recording, so that the memory counts as the
-    /// weights'.
-    transformed: Option<Shared<Vec<f32>>>,
     shape: ConvShape,
 }
 
 /// A recorded convolution: [`Conv`] with its memory.
 struct Step {
     weights: Shared<Packed>,
-    transformed: Option<Shared<Vec<f32>>>,
+    /// Side of the kernel.
+    kernel: usize,
     input: Shared<Vec<f32>>,
     input_shape: ImageShape,
     norm: Option<CpuNorm>,
@@ -69,6 +67,8 @@ struct Step {
     padding: usize,
     residual: Option<Shared<Vec<f32>>>,
     after: Activation,
+    /// Place for the input after norm and activation, if there is either.
+    ready: Option<Shared<Vec<f32>>>,
     out: Shared<Vec<f32>>,
     out_shape: ImageShape,
 }
@@ -80,65 +80,134 @@ enum Op {
         k: Shared<Vec<f32>>,
         v: Shared<Vec<f32>>,
         out: Shared<Vec<f32>>,
+        /// Place for keys and values as the kernel wants them.
+        ready: Shared<Vec<f32>>,
         shape: ImageShape,
     },
+    /// Measures a window of `input`, or all of it and merges.
     Norm {
         input: Shared<Vec<f32>>,
         shape: ImageShape,
-        groups: usize,
-        eps: f32,
-        gain: Vec<f32>,
-        bias: Vec<f32>,
         to: CpuNorm,
+        whole: bool,
     },
-    Crop {
+    Merge(CpuNorm),
+    Copy {
         input: Shared<Vec<f32>>,
         width: usize,
-        from: (u32, u32),
+        rect: Rect,
         out: Shared<Vec<f32>>,
-        shape: ImageShape,
+        out_width: usize,
+        stride: usize,
     },
-    Blend(Box<Blend>),
+    Place(Box<Place>),
 }
 
-/// A tile on its way into a picture.
-struct Blend {
-    tile: Shared<Vec<f32>>,
-    shape: ImageShape,
-    to_bytes: (f32, f32),
-    at: (usize, usize),
-    down: Vec<f32>,
-    across: Vec<f32>,
-    to: Shared<Vec<f32>>,
+/// A rectangle of a picture on its way into a picture of bytes.
+struct Place {
+    input: Shared<Vec<f32>>,
     width: usize,
+    stride: usize,
+    rect: Rect,
+    to_bytes: (f32, f32),
+    to: Shared<Vec<f32>>,
+    to_width: usize,
 }
 
-impl Blend {
+impl Place {
     fn run(&self) {
-        let (tile, mut to) = (self.tile.read(), self.to.write());
-        let stride = padded(self.shape.channels as usize);
+        let (input, mut to) = (self.input.read(), self.to.write());
         let (scale, shift) = self.to_bytes;
-        let lines = tile.chunks_exact(self.across.len() * stride).zip(&self.down);
-        for (y, (line, wy)) in lines.enumerate() {
-            let from = ((self.at.0 + y) * self.width + self.at.1) * SUM_CHANNELS;
-            let sums = to[from..].chunks_exact_mut(SUM_CHANNELS);
-            for ((pixel, sum), wx) in line.chunks_exact(stride).zip(sums).zip(&self.across) {
-                for (sum, v) in sum.iter_mut().zip(pixel) {
-                    *sum += wy * wx * (v * scale + shift).clamp(0.0, 1.0);
+        let Rect { from, to: at, size } = self.rect;
+        for y in 0..size.0 as usize {
+            let first = ((from.0 as usize + y) * self.width + from.1 as usize) * self.stride;
+            let pixels = input[first..].chunks_exact(self.stride).take(size.1 as usize);
+            let first = ((at.0 as usize + y) * self.to_width + at.1 as usize) * JOINED_CHANNELS;
+            for (pixel, to) in pixels.zip(to[first..].chunks_exact_mut(JOINED_CHANNELS)) {
+                for (to, v) in to.iter_mut().zip(pixel) {
+                    *to = v * scale + shift;
                 }
             }
         }
     }
 }
 
-/// Of a picture that is put together of tiles.
-const SUM_CHANNELS: usize = 3;
+/// Floats of a pixel of a picture that is put together of tiles.
+const JOINED_CHANNELS: usize = 3;
 
-/// Scales, then shifts, of the channels, padded with zeros.
-pub type CpuNorm = Shared<Vec<f32>>;
+/// A normalization: what its tiles measured, and the factors made of it.
+#[derive(Clone)]
+pub struct CpuNorm(Rc<NormState>);
 
-/// Recorded operations.
-pub struct CpuImagePlan(Vec<Op>);
+struct NormState {
+    /// Scales, then shifts, of the channels, padded with zeros.
+    factors: Shared<Vec<f32>>,
+    /// A value a tile.
+    tiles: RefCell<Vec<Sums>>,
+    groups: usize,
+    eps: f32,
+    gain: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// Sums over the pixels of one tile's window, in f64.
+#[derive(Clone, Default)]
+struct Sums {
+    pixels: usize,
+    /// The values and the squares of each channel.
+    channels: Vec<(f64, f64)>,
+}
+
+impl NormState {
+    /// Measures a window of a picture for one tile.
+    fn measure(&self, data: &[f32], shape: ImageShape, window: Window) {
+        let channels = shape.channels as usize;
+        let stride = padded(channels);
+        let at = |part: u32, side: u32, parts: u32| (part * (side / parts)) as usize;
+        let (width, rows, columns) = (shape.width as usize, window.rows, window.columns);
+        let (top, bottom) = (at(window.top, shape.height, rows), at(window.bottom, shape.height, rows));
+        let (left, right) = (at(window.left, shape.width, columns), at(window.right, shape.width, columns));
+        let mut sums = vec![(0.0f64, 0.0f64); channels];
+        for y in top..bottom {
+            let line = &data[(y * width + left) * stride..(y * width + right) * stride];
+            for pixel in line.chunks_exact(stride) {
+                for (sum, &v) in sums.iter_mut().zip(pixel) {
+                    let v = f64::from(v);
+                    sum.0 += v;
+                    sum.1 += v * v;
+                }
+            }
+        }
+        if let Some(tile) = self.tiles.borrow_mut().get_mut(window.tile as usize) {
+            *tile = Sums { pixels: (bottom - top) * (right - left), channels: sums };
+        }
+    }
+
+    /// Turns mean and variance of each group over all tiles into a scale and a shift of each channel.
+    fn merge(&self) {
+        let tiles = self.tiles.borrow();
+        let mut factors = self.factors.write();
+        let size = self.gain.len() / self.groups;
+        let stride = padded(self.gain.len());
+        let count = (size * tiles.iter().map(|tile| tile.pixels).sum::<usize>()) as f64;
+        for g in 0..self.groups {
+            let members = g * size..(g + 1) * size;
+            let sums =
+                || tiles.iter().flat_map(|tile| tile.channels.get(members.clone()).unwrap_or_default());
+            let mean = sums().map(|s| s.0).sum::<f64>() / count;
+            let variance = (sums().map(|s| s.1).sum::<f64>() / count - mean * mean).max(0.0);
+            let factor = 1.0 / (variance + f64::from(self.eps)).sqrt();
+            for c in members.clone() {
+                let scale = f64::from(self.gain[c]) * factor;
+                factors[c] = scale as f32;
+                factors[stride + c] = (f64::from(self.bias[c]) - mean * scale) as f32;
+            }
+        }
+    }
+}
+
+/// Recorded operations, in parts.
+pub struct CpuImagePlan(Vec<Vec<Op>>);
 
 /// A picture that is turned into bytes when they are read.
 pub struct CpuPixels {
@@ -156,9 +225,10 @@ pub struct CpuImages {
     level: Level,
     account: Account,
     pool: Pool,
-    recording: Vec<Op>,
-    /// The input of a convolution after its norm and activation.
-    ready: Vec<f32>,
+    /// Operations of each part.
+    recording: Vec<Vec<Op>>,
+    /// The weights of one convolution at a time, transformed by `winograd.rs`: as large as the largest needs.
+    transformed: Shared<Vec<f32>>,
     /// Of `winograd.rs`.
     scratch: Vec<f32>,
     breath: Breath,
@@ -169,12 +239,13 @@ impl CpuImages {
     /// A backend.
     #[must_use]
     pub fn new(level: Level) -> Self {
+        let account: Account = Rc::new(Cell::new(0));
         CpuImages {
             level,
-            account: Rc::new(Cell::new(0)),
+            transformed: Shared::new(&account, 0, Vec::new()),
+            account,
             pool: Pool::default(),
             recording: Vec::new(),
-            ready: Vec::new(),
             scratch: Vec::new(),
             breath: Breath::default(),
             window: Window::ALL,
@@ -185,22 +256,23 @@ impl CpuImages {
         let input = step.input.read();
         let stride = padded(step.input_shape.channels as usize);
         let used = step.input_shape.pixels() as usize * stride;
-        let data = if step.norm.is_some() || step.before != Activation::None {
-            self.ready.resize(used.max(self.ready.len()), 0.0);
-            let norm = step.norm.as_ref().map(Shared::read);
-            conv::before(
-                self.level,
-                Before {
-                    from: &input[..used],
-                    norm: norm.as_ref().map(|norm| norm.as_slice()),
-                    channels: stride,
-                    activation: step.before,
-                    to: &mut self.ready[..used],
-                },
-            );
-            &self.ready[..used]
-        } else {
-            &input[..used]
+        let mut ready = step.ready.as_ref().map(Shared::write);
+        let data = match &mut ready {
+            Some(ready) => {
+                let norm = step.norm.as_ref().map(|norm| norm.0.factors.read());
+                conv::before(
+                    self.level,
+                    Before {
+                        from: &input[..used],
+                        norm: norm.as_ref().map(|norm| norm.as_slice()),
+                        channels: stride,
+                        activation: step.before,
+                        to: &mut ready[..used],
+                    },
+                );
+                &ready[..used]
+            }
+            None => &input[..used],
         };
         let (height, width) = (step.input_shape.height as usize, step.input_shape.width as usize);
         let weights = step.weights.read();
@@ -218,23 +290,27 @@ impl CpuImages {
             out_height: step.out_shape.height as usize,
             out_width: step.out_shape.width as usize,
         };
-        match &step.transformed {
-            Some(weights) => {
-                let (weights, scratch) = (&weights.read(), &mut self.scratch);
-                winograd::convolve(self.level, Winograd { convolve, weights, scratch });
-            }
-            None => conv::convolve(self.level, convolve),
+        if winograd::fits(step.kernel, step.stride, step.padding) {
+            let (mut weights, scratch) = (self.transformed.write(), &mut self.scratch);
+            winograd::convolve(self.level, Winograd { convolve, weights: &mut weights, scratch });
+        } else {
+            conv::convolve(self.level, convolve);
         }
     }
 }
 
 impl CpuImages {
     /// Channels are whole vectors, so pictures are (positions, D) without padding.
-    fn run_attention(&mut self, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], shape: ImageShape) {
+    fn run_attention(
+        &mut self,
+        (q, k, v): (&[f32], &[f32], &[f32]),
+        ready: &mut [f32],
+        out: &mut [f32],
+        shape: ImageShape,
+    ) {
         let (positions, dim) = (shape.pixels() as usize, shape.channels as usize);
         let floats = head_floats(positions, dim);
-        self.ready.resize((2 * floats).max(self.ready.len()), 0.0);
-        let (keys, values) = self.ready[..2 * floats].split_at_mut(floats);
+        let (keys, values) = ready[..2 * floats].split_at_mut(floats);
         for (pos, (k, v)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).take(positions).enumerate() {
             for (c, (&k, &v)) in k.iter().zip(v).enumerate() {
                 keys[k_index(dim, pos, c)] = k;
@@ -249,58 +325,9 @@ impl CpuImages {
     }
 }
 
-/// Mean and variance of each group in f64, turned into a scale and a shift of each channel.
-fn statistics(
-    data: &[f32],
-    shape: ImageShape,
-    window: Window,
-    groups: usize,
-    eps: f32,
-    gain: &[f32],
-    bias: &[f32],
-) -> Vec<f32> {
-    let channels = shape.channels as usize;
-    let stride = padded(channels);
-    let at = |part: u32, side: u32, parts: u32| (part * side / parts) as usize;
-    let (width, rows, columns) = (shape.width as usize, window.rows, window.columns);
-    let (top, bottom) = (at(window.top, shape.height, rows), at(window.bottom, shape.height, rows));
-    let (left, right) = (at(window.left, shape.width, columns), at(window.right, shape.width, columns));
-    let mut sums = vec![(0.0f64, 0.0f64); channels];
-    for y in top..bottom {
-        let line = &data[(y * width + left) * stride..(y * width + right) * stride];
-        for pixel in line.chunks_exact(stride) {
-            for (sum, &v) in sums.iter_mut().zip(pixel) {
-                let v = f64::from(v);
-                sum.0 += v;
-                sum.1 += v * v;
-            }
-        }
-    }
-    let size = channels / groups;
-    let count = (size * (bottom - top) * (right - left)) as f64;
-    let mut norm = vec![0.0; 2 * stride];
-    for (g, group) in sums.chunks_exact(size).enumerate() {
-        let mean = group.iter().map(|s| s.0).sum::<f64>() / count;
-        let variance = (group.iter().map(|s| s.1).sum::<f64>() / count - mean * mean).max(0.0);
-        let factor = 1.0 / (variance + f64::from(eps)).sqrt();
-        for c in g * size..(g + 1) * size {
-            let scale = f64::from(gain[c]) * factor;
-            norm[c] = scale as f32;
-            norm[stride + c] = (f64::from(bias[c]) - mean * scale) as f32;
-        }
-    }
-    norm
-}
-
-impl ImageBackend for CpuImages {
-    type Image = CpuImage;
-    type Weights = CpuConvWeights;
-    type Norm = CpuNorm;
-    type Plan = CpuImagePlan;
-    type Pixels = CpuPixels;
-
-    fn image(&mut self, shape: ImageShape) -> Result<CpuImage> {
-        let count = shape.pixels() * padded(shape.channels as usize) as u64;
+impl CpuImages {
+    /// Memory of so many floats, used before or new.
+    fn lease(&mut self, count: u64) -> Result<Lease> {
         let mut free = self.pool.borrow_mut();
         // The tightest that fits, unless it is twice too large.
         let found = free
@@ -313,11 +340,59 @@ impl ImageBackend for CpuImages {
             Some(i) => free.swap_remove(i),
             None => floats(&self.account, "a picture", count)?,
         };
-        Ok(CpuImage { lease: Rc::new(Lease { data, pool: self.pool.clone() }), shape })
+        Ok(Lease { data, pool: self.pool.clone() })
+    }
+
+    fn record(&mut self, op: Op) {
+        match self.recording.last_mut() {
+            Some(part) => part.push(op),
+            None => self.recording.push(vec![op]),
+        }
+    }
+
+    fn record_norm(
+        &mut self,
+        input: &CpuImage,
+        norm: &GroupNorm<'_>,
+        tiles: u32,
+        whole: bool,
+    ) -> Result<CpuNorm> {
+        check_norm(input.shape, norm)?;
+        let to = CpuNorm(Rc::new(NormState {
+            factors: floats(&self.account, "a norm", 2 * padded(input.shape.channels as usize) as u64)?,
+            tiles: RefCell::new(vec![Sums::default(); tiles as usize]),
+            groups: norm.groups as usize,
+            eps: norm.eps,
+            gain: norm.gain.to_vec(),
+            bias: norm.bias.to_vec(),
+        }));
+        self.record(Op::Norm { input: input.data(), shape: input.shape, to: to.clone(), whole });
+        Ok(to)
+    }
+}
+
+impl ImageBackend for CpuImages {
+    type Image = CpuImage;
+    type Weights = CpuConvWeights;
+    type Norm = CpuNorm;
+    type Plan = CpuImagePlan;
+    type Pixels = CpuPixels;
+
+    fn image(&mut self, shape: ImageShape) -> Result<CpuImage> {
+        let count = shape.pixels() * padded(shape.channels as usize) as u64;
+        Ok(CpuImage { lease: Rc::new(self.lease(count)?), shape })
     }
 
     fn shape(image: &CpuImage) -> ImageShape {
         image.shape
+    }
+
+    fn bytes(&self, shape: ImageShape) -> u64 {
+        shape.pixels() * padded(shape.channels as usize) as u64 * 4
+    }
+
+    fn allows(&self, _: ImageShape) -> bool {
+        true
     }
 
     fn weights(
@@ -331,28 +406,25 @@ impl ImageBackend for CpuImages {
         let (outputs, inputs) = (shape.outputs as usize, shape.inputs as usize);
         let packed = Packed::new(outputs, inputs, shape.kernel as usize, weights, bias);
         let bytes = packed.bytes() as u64;
-        let transformed = if shape.kernel == winograd::KERNEL {
-            let count = winograd::floats(outputs, inputs) as u64;
-            let transformed = floats(&self.account, "weights", count)?;
-            winograd::transform(packed.panels(), inputs, &mut transformed.write());
-            Some(transformed)
-        } else {
-            None
-        };
-        Ok(CpuConvWeights { packed: Shared::new(&self.account, bytes, packed), transformed, shape })
-    }
-
-    fn kernel(weights: &Self::Weights) -> u32 {
-        weights.shape.kernel
+        // Made here and not while a network runs, so that a lack of memory shows while it is loaded.
+        let count = winograd::floats(outputs, inputs);
+        if shape.kernel > 1 && self.transformed.read().len() < count {
+            self.transformed = floats(&self.account, "transformed weights", count as u64)?;
+        }
+        Ok(CpuConvWeights { packed: Shared::new(&self.account, bytes, packed), shape })
     }
 
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &CpuImage) -> Result<()> {
         check_conv(conv, conv.weights.shape, out)?;
-        let fits = winograd::fits(conv.stride as usize, conv.padding as usize);
-        let transformed = conv.weights.transformed.clone().filter(|_| fits);
-        self.recording.push(Op::Conv(Box::new(Step {
+        let ready = if conv.norm.is_some() || conv.before != Activation::None {
+            // Free for the next operation once this one is recorded: operations run one after the other.
+            Some(self.lease(conv.input.floats() as u64)?.data.clone())
+        } else {
+            None
+        };
+        self.record(Op::Conv(Box::new(Step {
             weights: conv.weights.packed.clone(),
-            transformed,
+            kernel: conv.weights.shape.kernel as usize,
             input: conv.input.data(),
             input_shape: conv.input.shape,
             norm: conv.norm.cloned(),
@@ -362,6 +434,7 @@ impl ImageBackend for CpuImages {
             padding: conv.padding as usize,
             residual: conv.residual.map(CpuImage::data),
             after: conv.after,
+            ready,
             out: out.data(),
             out_shape: out.shape,
         })));
@@ -369,45 +442,29 @@ impl ImageBackend for CpuImages {
     }
 
     fn group_norm(&mut self, input: &CpuImage, norm: &GroupNorm<'_>) -> Result<CpuNorm> {
-        check_norm(input.shape, norm)?;
-        let to = floats(&self.account, "a norm", 2 * padded(input.shape.channels as usize) as u64)?;
-        self.recording.push(Op::Norm {
-            input: input.data(),
-            shape: input.shape,
-            groups: norm.groups as usize,
-            eps: norm.eps,
-            gain: norm.gain.to_vec(),
-            bias: norm.bias.to_vec(),
-            to: to.clone(),
-        });
-        Ok(to)
+        self.record_norm(input, norm, 1, true)
+    }
+
+    fn tiled_norm(&mut self, input: &CpuImage, norm: &GroupNorm<'_>, tiles: u32) -> Result<CpuNorm> {
+        self.record_norm(input, norm, tiles, false)
     }
 
     fn measure(&mut self, window: Window) {
         self.window = window;
     }
 
-    fn given_norm(&mut self, channels: u32) -> Result<CpuNorm> {
-        floats(&self.account, "a norm", 2 * padded(channels as usize) as u64)
-    }
-
-    fn write_norm(&mut self, norm: &CpuNorm, scales: &[f32], shifts: &[f32]) {
-        let mut values = norm.write();
-        let stride = padded(scales.len());
-        values[..scales.len()].copy_from_slice(scales);
-        values[stride..stride + shifts.len()].copy_from_slice(shifts);
-    }
-
-    async fn read_norm(&mut self, norm: &CpuNorm, channels: u32) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (values, count) = (norm.read(), channels as usize);
-        let stride = padded(count);
-        Ok((values[..count].to_vec(), values[stride..stride + count].to_vec()))
+    fn merge(&mut self, norm: &CpuNorm) -> Result<()> {
+        self.record(Op::Merge(norm.clone()));
+        Ok(())
     }
 
     fn attention(&mut self, q: &CpuImage, k: &CpuImage, v: &CpuImage, out: &CpuImage) -> Result<()> {
         check_attention([q.shape, k.shape, v.shape, out.shape])?;
         let (shape, out) = (q.shape, out.data());
-        self.recording.push(Op::Attention { q: q.data(), k: k.data(), v: v.data(), out, shape });
+        let count = 2 * head_floats(shape.pixels() as usize, shape.channels as usize) as u64;
+        // Free for the next operation once this one is recorded: operations run one after the other.
+        let ready = self.lease(count)?.data.clone();
+        self.record(Op::Attention { q: q.data(), k: k.data(), v: v.data(), ready, out, shape });
         Ok(())
     }
 
@@ -417,43 +474,46 @@ impl ImageBackend for CpuImages {
         Ok(CpuPixels { data: input.data(), height, width, stride: padded(channels as usize), scale, shift })
     }
 
-    fn crop(&mut self, input: &CpuImage, from: (u32, u32), out: &CpuImage) -> Result<()> {
-        check_crop(input.shape, from, out.shape)?;
-        let width = input.shape.width as usize;
-        self.recording.push(Op::Crop { input: input.data(), width, from, out: out.data(), shape: out.shape });
+    fn copy(&mut self, input: &CpuImage, rect: Rect, out: &CpuImage) -> Result<()> {
+        check_copy(input.shape, rect, out.shape)?;
+        self.record(Op::Copy {
+            input: input.data(),
+            width: input.shape.width as usize,
+            rect,
+            out: out.data(),
+            out_width: out.shape.width as usize,
+            stride: padded(out.shape.channels as usize),
+        });
         Ok(())
     }
 
     fn blank(&mut self, height: u32, width: u32) -> Result<CpuPixels> {
-        let count = u64::from(height) * u64::from(width) * SUM_CHANNELS as u64;
+        let count = u64::from(height) * u64::from(width) * JOINED_CHANNELS as u64;
         let data = floats(&self.account, "a picture", count)?;
-        Ok(CpuPixels { data, height, width, stride: SUM_CHANNELS, scale: 1.0, shift: 0.0 })
+        Ok(CpuPixels { data, height, width, stride: JOINED_CHANNELS, scale: 1.0, shift: 0.0 })
     }
 
-    fn blend(
-        &mut self,
-        tile: &CpuImage,
-        to_bytes: (f32, f32),
-        at: (u32, u32),
-        (down, across): (&[f32], &[f32]),
-        to: &CpuPixels,
-    ) -> Result<()> {
-        check_tile(tile.shape, at, (down.len(), across.len()), (to.height, to.width))?;
-        self.recording.push(Op::Blend(Box::new(Blend {
-            tile: tile.data(),
-            shape: tile.shape,
+    fn place(&mut self, input: &CpuImage, to_bytes: (f32, f32), rect: Rect, to: &CpuPixels) -> Result<()> {
+        let shape = input.shape;
+        check_pixels(shape)?;
+        check_rect((shape.height, shape.width), rect, (to.height, to.width))?;
+        self.record(Op::Place(Box::new(Place {
+            input: input.data(),
+            width: shape.width as usize,
+            stride: padded(shape.channels as usize),
+            rect,
             to_bytes,
-            at: (at.0 as usize, at.1 as usize),
-            down: down.to_vec(),
-            across: across.to_vec(),
             to: to.data.clone(),
-            width: to.width as usize,
+            to_width: to.width as usize,
         })));
         Ok(())
     }
 
-    fn join(&mut self, _: &CpuPixels) -> Result<()> {
-        Ok(())
+    fn end_part(&mut self) {
+        if self.recording.is_empty() {
+            self.recording.push(Vec::new());
+        }
+        self.recording.push(Vec::new());
     }
 
     fn finish(&mut self) -> CpuImagePlan {
@@ -470,33 +530,41 @@ impl ImageBackend for CpuImages {
         }
     }
 
-    async fn run(&mut self, plan: &CpuImagePlan, cancelled: &dyn Fn() -> bool) -> Result<()> {
-        for op in &plan.0 {
+    async fn run_parts(
+        &mut self,
+        plan: &CpuImagePlan,
+        wanted: &dyn Fn(usize) -> bool,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        let parts = plan.0.iter().enumerate().filter(|(number, _)| wanted(*number));
+        for op in parts.flat_map(|(_, part)| part) {
             self.breath.take().await;
             if cancelled() {
                 return Err(Error::Aborted);
             }
             match op {
                 Op::Conv(step) => self.run_conv(step),
-                Op::Attention { q, k, v, out, shape } => {
+                Op::Attention { q, k, v, ready, out, shape } => {
                     let (q, k, v) = (q.read(), k.read(), v.read());
-                    self.run_attention(&q, &k, &v, &mut out.write(), *shape);
+                    self.run_attention((&q, &k, &v), &mut ready.write(), &mut out.write(), *shape);
                 }
-                Op::Norm { input, shape, groups, eps, gain, bias, to } => {
-                    let norm = statistics(&input.read(), *shape, self.window, *groups, *eps, gain, bias);
-                    to.write().copy_from_slice(&norm);
-                }
-                Op::Crop { input, width, from: (top, left), out, shape } => {
-                    let (input, mut out) = (input.read(), out.write());
-                    let stride = padded(shape.channels as usize);
-                    let line = shape.width as usize * stride;
-                    let lines = out.chunks_exact_mut(line).take(shape.height as usize);
-                    for (y, to) in lines.enumerate() {
-                        let at = ((*top as usize + y) * width + *left as usize) * stride;
-                        to.copy_from_slice(&input[at..at + line]);
+                Op::Norm { input, shape, to: CpuNorm(norm), whole } => {
+                    norm.measure(&input.read(), *shape, if *whole { Window::ALL } else { self.window });
+                    if *whole {
+                        norm.merge();
                     }
                 }
-                Op::Blend(blend) => blend.run(),
+                Op::Merge(CpuNorm(norm)) => norm.merge(),
+                Op::Copy { input, width, rect: Rect { from, to, size }, out, out_width, stride } => {
+                    let (input, mut out) = (input.read(), out.write());
+                    let line = size.1 as usize * stride;
+                    for y in 0..size.0 as usize {
+                        let from = ((from.0 as usize + y) * width + from.1 as usize) * stride;
+                        let to = ((to.0 as usize + y) * out_width + to.1 as usize) * stride;
+                        out[to..to + line].copy_from_slice(&input[from..from + line]);
+                    }
+                }
+                Op::Place(place) => place.run(),
             }
         }
         if cancelled() { Err(Error::Aborted) } else { Ok(()) }
@@ -517,6 +585,9 @@ impl ImageBackend for CpuImages {
             return Err(Error::OutOfMemory { what: "a picture".to_owned(), bytes: count as u64 * 4 });
         }
         for pixel in data.chunks_exact(pixels.stride).take(count) {
+            if !pixel[..3].iter().all(|v| v.is_finite()) {
+                return Err(not_finite("picture"));
+            }
             let byte = |v: f32| ((v * pixels.scale + pixels.shift).clamp(0.0, 1.0) * 255.0).round() as u8;
             rgba.extend([byte(pixel[0]), byte(pixel[1]), byte(pixel[2]), 255]);
         }
@@ -537,7 +608,7 @@ impl ImageBackend for CpuImages {
 
     fn widen(&mut self) {}
 
-    fn dispatches(_: &CpuImagePlan) -> u64 {
+    fn dispatches(_: &CpuImagePlan, _: &dyn Fn(usize) -> bool) -> u64 {
         0
     }
 }

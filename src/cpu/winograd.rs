@@ -18,33 +18,55 @@ const ALL: [usize; COMPONENTS] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 
 const BLOCK: usize = 32 << 10;
 
 /// Side of the kernels that can be transformed.
-pub const KERNEL: u32 = 3;
+const KERNEL: usize = 3;
+/// Weights of such a kernel.
+const TAPS: usize = KERNEL * KERNEL;
 
 /// Whether a convolution with such a kernel can be computed so.
-pub fn fits(stride: usize, padding: usize) -> bool {
-    (stride, padding) == (1, 1)
+pub fn fits(kernel: usize, stride: usize, padding: usize) -> bool {
+    (kernel, stride, padding) == (KERNEL, 1, 1)
 }
 
-/// How many floats [`transform`] makes.
+/// Floats of the transformed weights.
 pub fn floats(outputs: usize, inputs: usize) -> usize {
     padded(outputs) * padded(inputs) * COMPONENTS
 }
 
 /// G g Gᵀ of the panels of `conv.rs`, (panels, 3, 3, inputs, 8), to (panels, 16, inputs, 8).
-pub fn transform(panels: &[f32], inputs: usize, to: &mut [f32]) {
-    let line = padded(inputs) * LANES;
-    for (panel, to) in panels.chunks_exact(9 * line).zip(to.chunks_exact_mut(COMPONENTS * line)) {
-        for at in 0..line {
-            let mut rows = [[0.0; 3]; 4];
-            for x in 0..3 {
-                let column = triple([0, 1, 2].map(|y| panel[(y * 3 + x) * line + at]));
-                for (row, value) in rows.iter_mut().zip(column) {
-                    row[x] = value;
+struct Transform<'a> {
+    panels: &'a [f32],
+    /// Floats of one tap of a panel: (inputs, 8).
+    line: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Transform<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let line = self.line;
+        for (panel, to) in
+            self.panels.chunks_exact(TAPS * line).zip(self.to.chunks_exact_mut(COMPONENTS * line))
+        {
+            let (panel, to) = (panel.as_chunks::<LANES>().0, to.as_chunks_mut::<LANES>().0);
+            let line = line / LANES;
+            for at in 0..line {
+                let mut rows = [[s.splat(0.0); 3]; 4];
+                for x in 0..3 {
+                    // No closures here: they would be compiled without the caller's instructions.
+                    let mut column = [s.splat(0.0); 3];
+                    for y in 0..3 {
+                        column[y] = s.load(&panel[(y * 3 + x) * line + at]);
+                    }
+                    let column = triple(s, column);
+                    for y in 0..4 {
+                        rows[y][x] = column[y];
+                    }
                 }
-            }
-            for (y, row) in rows.into_iter().enumerate() {
-                for (x, value) in triple(row).into_iter().enumerate() {
-                    to[(y * 4 + x) * line + at] = value;
+                for (y, row) in rows.into_iter().enumerate() {
+                    for (x, value) in triple(s, row).into_iter().enumerate() {
+                        s.store(value, &mut to[(y * 4 + x) * line + at]);
+                    }
                 }
             }
         }
@@ -52,21 +74,29 @@ pub fn transform(panels: &[f32], inputs: usize, to: &mut [f32]) {
 }
 
 /// G of three weights.
-fn triple([a, b, c]: [f32; 3]) -> [f32; 4] {
-    [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c]
+#[inline(always)]
+fn triple<S: Simd>(s: S, [a, b, c]: [S::F; 3]) -> [S::F; 4] {
+    let (half, ends) = (s.splat(0.5), s.add(a, c));
+    [a, s.mul(half, s.add(ends, b)), s.mul(half, s.sub(ends, b)), c]
 }
 
-/// One convolution; `weights` are transformed, those of `convolve` give the bias only.
+/// One convolution.
 pub struct Winograd<'a> {
     pub convolve: Convolve<'a>,
-    pub weights: &'a [f32],
+    /// For the transformed weights: at least [`floats`]. They are made anew in each call, which takes the time of about
+    /// two tiles, since to keep them would take 16 floats for each 9 of the weights.
+    pub weights: &'a mut [f32],
     /// Memory that is used again from call to call.
     pub scratch: &'a mut Vec<f32>,
 }
 
 /// Computes it.
 pub fn convolve(level: Level, winograd: Winograd<'_>) {
-    level.run(winograd);
+    let packed = winograd.convolve.weights;
+    let line = winograd.convolve.input.stride * LANES;
+    let weights = &mut winograd.weights[..floats(packed.outputs(), winograd.convolve.input.stride)];
+    level.run(Transform { panels: packed.panels(), line, to: weights });
+    level.run(Winograd { weights, ..winograd });
 }
 
 impl Kernel for Winograd<'_> {

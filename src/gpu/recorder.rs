@@ -15,7 +15,7 @@ use super::tensor::GpuBuffer;
 const SLOT: u64 = 256;
 const ARENA_SLOTS: u64 = 64;
 /// WebGPU's default `maxComputeWorkgroupsPerDimension`.
-const MAX_GROUPS: u32 = 65535;
+pub const MAX_GROUPS: u32 = 65535;
 
 /// How many workgroups a dispatch has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,8 @@ struct Dispatch {
 pub struct Plan {
     dispatches: Vec<Dispatch>,
     weight_bytes: u64,
+    /// The buffers that the dispatches' parameters are in.
+    arenas: Vec<GpuBuffer>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -121,7 +123,9 @@ impl Plan {
 /// Records plans and runs them.
 pub struct Recorder {
     gpu: Rc<Gpu>,
-    arenas: Vec<GpuBuffer>,
+    /// The buffer that parameters go to next, and its slots in use. Plans own it with the recorder: a plan that goes
+    /// gives its memory back.
+    arena: Option<GpuBuffer>,
     used: u64,
     plan: Plan,
 }
@@ -130,7 +134,7 @@ impl Recorder {
     /// An empty recorder.
     #[must_use]
     pub fn new(gpu: Rc<Gpu>) -> Self {
-        Recorder { gpu, arenas: Vec::new(), used: 0, plan: Plan::default() }
+        Recorder { gpu, arena: None, used: 0, plan: Plan::default() }
     }
 
     /// The device.
@@ -214,13 +218,20 @@ impl Recorder {
     }
 
     fn slot(&mut self) -> (GpuBuffer, u64) {
-        if self.arenas.is_empty() || self.used == ARENA_SLOTS {
-            self.arenas.push(self.gpu.uniform("parameters", ARENA_SLOTS * SLOT));
-            self.used = 0;
-        }
+        let arena = match self.arena.take().filter(|_| self.used < ARENA_SLOTS) {
+            Some(arena) => arena,
+            None => {
+                self.used = 0;
+                self.gpu.uniform("parameters", ARENA_SLOTS * SLOT)
+            }
+        };
         let at = self.used * SLOT;
         self.used += 1;
-        (self.arenas[self.arenas.len() - 1].clone(), at)
+        if at == 0 || self.plan.arenas.is_empty() {
+            self.plan.arenas.push(arena.clone());
+        }
+        self.arena = Some(arena.clone());
+        (arena, at)
     }
 
     /// Takes what was recorded since the last call.

@@ -5,8 +5,7 @@
 
 mod latents;
 mod network;
-mod prior;
-mod statistics;
+mod plan;
 mod tiled;
 mod tiles;
 
@@ -14,21 +13,18 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::model::Progress;
-use crate::model::image::{Autoencoder, Direction, Half, ImageConfig, Parts, unknown, wanted_bytes};
-use crate::ops::{ImageBackend, ImageShape, Precision};
+use crate::model::image::{ImageConfig, Loaded, MAX_SAMPLE, Named, Networks, Prior, SAMPLE, Scaling, check};
+use crate::ops::{ImageBackend, ImageShape, Precision, not_finite};
 use crate::weights::{ByteSource, FloatTensors, read_growing};
 
 pub use latents::{Latents, Picture};
 use network::{Layout, Network, no_plan};
-use prior::Prior;
-use tiled::Tiled;
+use tiled::{Output, Tiled};
 
 /// Sides of a picture, in pixels, at most: 16384² floats of 8 channels are far beyond any device.
 const MAX_SIDE: u32 = 16_384;
 /// Positions of the latents along the longer side of a preview.
 const PREVIEW: u32 = 16;
-/// A network without a trained size is sampled at so many positions a side.
-const SAMPLE: u32 = 16;
 
 /// How to decode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,7 +43,7 @@ pub struct DecodeOptions {
 pub enum DecodeEvent<'a> {
     /// A coarse picture, smaller than the one to come.
     Preview(&'a Picture),
-    /// Tiles done, and of how many; a network with norms runs each several times.
+    /// Runs of tiles done, and of how many: for each norm a tile runs once more.
     Tile(u32, u32),
 }
 
@@ -82,72 +78,78 @@ pub struct ImageModel<B: ImageBackend> {
     encoder: Option<Network<B>>,
     config: ImageConfig,
     prior: Option<Prior>,
+    /// How a diffusion model's latents become the decoder's, where that is known.
+    scaling: Option<Scaling>,
     weight_bytes: u64,
     dispatches: u64,
+    /// See [`ImageModel::peak_bytes`].
+    peak: u64,
 }
 
 impl<B: ImageBackend> ImageModel<B> {
     /// Loads what the files hold: one file with both networks, or one each; and a `config.json`, told by its
-    /// name, where there is one. Each file is read once from its start to its end. An error of `progress` ends
-    /// the loading.
+    /// name, where there is one. All headers are checked before any weights are read; then each file is read once from
+    /// its start to its end. An error of `progress` ends the loading.
     ///
     /// # Errors
-    /// [`Error::UnsupportedModel`] if no file has a network that is known; what is wrong with a file, the
-    /// source or the device.
+    /// [`Error::UnsupportedModel`] if no file has a network that is known, and for a tensor or a key of the config that
+    /// no network uses; what is wrong with a file, the source or the device.
     pub async fn load(
         mut backend: B,
         sources: &mut [Box<dyn ByteSource>],
         progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Self> {
         let before = backend.allocated_bytes();
-        let mut config = None;
-        let mut files = Vec::new();
+        let (mut given, mut noted, mut files) = (None, None, Vec::new());
         for source in &mut *sources {
             if ImageConfig::is_named(source.name()) {
-                config = Some(read_config(source.as_mut()).await?);
-            } else {
-                files.push((FloatTensors::read(source.as_mut()).await?, source));
+                one_config(&mut given, read_config(source.as_mut()).await?)?;
+                continue;
             }
+            let tensors = FloatTensors::read(source.as_mut()).await?;
+            if let Some(note) = tensors.config()
+                && let Some(config) = ImageConfig::of_note(source.name(), note)?
+            {
+                one_config(&mut noted, config)?;
+            }
+            files.push((Named::new(&tensors)?, source));
         }
-        if config.is_none() {
-            let note = files.iter().find_map(|(tensors, _)| tensors.config());
-            config = note.map(ImageConfig::parse).transpose()?;
+        // A file of its own says more than a note.
+        let config = given.or(noted).unwrap_or_default();
+        let (mut all, mut wanted, mut total_bytes) = (Networks::default(), Vec::new(), 0u64);
+        for (named, _) in &files {
+            let (networks, checked) = check(named, |parts| Networks::new(parts, &config))?;
+            all.add(networks)?;
+            total_bytes = total_bytes.saturating_add(checked.bytes);
+            wanted.push(checked);
         }
-        let config = config.unwrap_or_default();
-        let total_bytes = files.iter().map(|(tensors, _)| wanted_bytes(tensors)).sum();
+        all.check(&config)?;
         let mut loaded_bytes = 0;
         progress(Progress { loaded_bytes, total_bytes })?;
-        let (mut decoder, mut encoder, mut prior) = (None, None, None);
-        for (tensors, source) in files {
+        let mut all = Networks::default();
+        for ((named, source), wanted) in files.into_iter().zip(&wanted) {
             let mut read = |bytes| {
                 loaded_bytes += bytes;
                 progress(Progress { loaded_bytes, total_bytes })
             };
-            let mut parts = Parts::read(&mut backend, tensors, source.as_mut(), &mut read).await?;
-            for (direction, place) in [(Direction::Decoder, &mut decoder), (Direction::Encoder, &mut encoder)]
-            {
-                if let Some(layers) = Autoencoder::new(&mut parts, direction, &config)? {
-                    *place = Some(Network::new(layers));
-                }
-            }
-            if let Some(found) = Prior::take(&mut parts)? {
-                prior = Some(found);
-            }
+            let mut loaded = Loaded::read(&mut backend, &named, wanted, source.as_mut(), &mut read).await?;
+            all.add(loaded.build(&named, |parts| Networks::new(parts, &config))?)?;
         }
-        if decoder.is_none() && encoder.is_none() {
-            return Err(unknown());
-        }
+        let scaling = all.check(&config)?;
         let weight_bytes = backend.allocated_bytes().saturating_sub(before);
-        let model = ImageModel { backend, decoder, encoder, config, prior, weight_bytes, dispatches: 0 };
-        if let (Some(decoder), Some(encoder)) = (&model.decoder, &model.encoder)
-            && (decoder.layers.latents, decoder.layers.scale)
-                != (encoder.layers.latents, encoder.layers.scale)
-        {
-            return Err(Error::UnsupportedModel {
-                what: "an encoder and a decoder that do not belong together".to_owned(),
-            });
-        }
-        Ok(model)
+        let Networks { decoder, encoder, prior, .. } = all;
+        let (decoder, encoder) = (decoder.map(Network::new), encoder.map(Network::new));
+        Ok(ImageModel {
+            backend,
+            decoder,
+            encoder,
+            config,
+            prior,
+            scaling,
+            weight_bytes,
+            dispatches: 0,
+            peak: 0,
+        })
     }
 
     /// Channels of the latents.
@@ -171,7 +173,7 @@ impl<B: ImageBackend> ImageModel<B> {
     /// The family's name.
     #[must_use]
     pub fn architecture(&self) -> &'static str {
-        self.decoder.as_ref().or(self.encoder.as_ref()).map_or("", |network| network.layers.family())
+        self.decoder.as_ref().or(self.encoder.as_ref()).map_or("", |network| network.layers.family().name())
     }
 
     /// What the config says.
@@ -192,6 +194,12 @@ impl<B: ImageBackend> ImageModel<B> {
         self.dispatches
     }
 
+    /// Most bytes of pictures inside the networks that the last decode or encode held at once.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak
+    }
+
     /// The backend.
     pub fn backend(&self) -> &B {
         &self.backend
@@ -210,32 +218,20 @@ impl<B: ImageBackend> ImageModel<B> {
     }
 
     /// Latents drawn for a picture of the size that the model was trained on: from the file's prior, or
-    /// standard normals brought back by the config's scaling. `spread` multiplies the noise: 0 for the mean.
+    /// standard normals brought back by the scaling of config or file, where there is one. `spread` multiplies the
+    /// noise: 0 for the mean.
     #[must_use]
     pub fn sample(&self, seed: u64, spread: f32) -> Latents {
-        let trained = self.config.sample_size.map(|size| (size / self.scale()).clamp(1, 64));
+        let trained = self.config.sample_size.map(|size| (size / self.scale()).clamp(1, MAX_SAMPLE));
         let side = trained.unwrap_or(SAMPLE);
         let mut latents = Latents::normal(self.latent_channels(), side, side, seed);
         latents.values.iter_mut().for_each(|v| *v *= spread);
-        match &self.prior {
-            Some(prior) if prior.mean.len() == latents.values.len() => {
-                let noise = std::mem::take(&mut latents.values);
-                let rows = prior.cholesky.chunks_exact(noise.len()).zip(&prior.mean);
-                latents.values = rows
-                    .map(|(row, mean)| mean + row.iter().zip(&noise).map(|(l, e)| l * e).sum::<f32>())
-                    .collect();
-                latents
-            }
-            _ => self.unscaled(&latents),
+        match (&self.prior, &self.scaling) {
+            (Some(prior), _) => latents.values = prior.shape(&latents.values),
+            (None, Some(scaling)) => latents = unscaled(scaling, &latents),
+            (None, None) => {}
         }
-    }
-
-    /// A diffusion model's latents as the decoder wants them: z / scaling + shift.
-    fn unscaled(&self, latents: &Latents) -> Latents {
-        let scaling = self.config.scaling_factor.unwrap_or(1.0);
-        let shift = self.config.shift_factor.unwrap_or(0.0);
-        let values = latents.values.iter().map(|v| v / scaling + shift).collect();
-        Latents { values, ..*latents }
+        latents
     }
 
     /// How pictures inside the network are stored: as asked for, or f32 once a value did not fit.
@@ -273,7 +269,7 @@ impl<B: ImageBackend> ImageModel<B> {
             recorded.run(&mut self.backend, &latents.interleaved(), cancelled).await?;
             let values = self.backend.read(&recorded.output).await?;
             if !self.widened().await? {
-                return Ok(values);
+                return finite(values, "picture");
             }
         }
     }
@@ -307,10 +303,17 @@ impl<B: ImageBackend> ImageModel<B> {
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Decoded<B>> {
         latents.check()?;
-        let unscaled;
+        let of_decoder;
         let latents = if options.scaled {
-            unscaled = self.unscaled(latents);
-            &unscaled
+            let scaling = self.scaling.as_ref().ok_or_else(|| Error::InvalidOption {
+                option: "scaled",
+                value: "true".to_owned(),
+                range: "false, since the model's scaling is not known: load its config.json too",
+            })?;
+            let network = self.decoder.as_ref().ok_or_else(|| missing("decoder"))?;
+            network.check(shape_of(latents), network.layers.scale, MAX_SIDE)?;
+            of_decoder = unscaled(scaling, latents);
+            &of_decoder
         } else {
             latents
         };
@@ -336,20 +339,26 @@ impl<B: ImageBackend> ImageModel<B> {
             let coarse = preview(network, &mut self.backend, latents, cancelled).await?;
             on_event(DecodeEvent::Preview(&coarse));
         }
-        let backend = &mut self.backend;
-        let pixels = match network.lay_out(backend, (latents.height, latents.width), options.memory)? {
+        // What the other direction keeps counts too.
+        self.encoder.iter_mut().for_each(Network::forget);
+        let (backend, memory) = (&mut self.backend, options.memory);
+        let size = (latents.height, latents.width);
+        let pixels = match network.lay_out(backend, size, memory)? {
             Layout::Whole => {
                 let recorded = network.whole.as_ref().ok_or_else(no_plan)?;
+                self.peak = recorded.bytes;
                 recorded.run(backend, &latents.interleaved(), cancelled).await?;
-                self.dispatches = B::dispatches(&recorded.plan);
+                self.dispatches = B::dispatches(&recorded.plan, &|_| true);
                 on_event(DecodeEvent::Tile(1, 1));
                 recorded.pixels()?
             }
-            Layout::Tiles(rows, columns) => {
+            Layout::Segments(segments) => {
                 let mut on_tile = |done, all| on_event(DecodeEvent::Tile(done, all));
-                let tiled = Tiled::new(network, backend, (rows, columns), &mut on_tile, cancelled);
-                let (pixels, dispatches) = tiled.decode(latents).await?;
-                self.dispatches = dispatches;
+                let planned = (&network.layers, network.survey()?);
+                let mut tiled = Tiled::new(planned, backend, size, memory, &mut on_tile, cancelled);
+                let output = tiled.run(&segments, &latents.interleaved()).await?;
+                (self.dispatches, self.peak) = (tiled.dispatches, tiled.peak);
+                let Output::Pixels(pixels) = output else { return Err(no_plan()) };
                 Rc::new(pixels)
             }
         };
@@ -416,22 +425,30 @@ impl<B: ImageBackend> ImageModel<B> {
                 });
             }
             let (rows, columns) = (height / scale, width / scale);
+            // What the other direction keeps counts too.
+            self.decoder.iter_mut().for_each(Network::forget);
             let backend = &mut self.backend;
             let flat = match network.lay_out(backend, (rows, columns), memory)? {
                 Layout::Whole => {
                     let recorded = network.whole.as_ref().ok_or_else(no_plan)?;
+                    self.peak = recorded.bytes;
                     recorded.run(backend, values, cancelled).await?;
                     on_tile(1, 1);
                     backend.read(&recorded.output).await?
                 }
-                Layout::Tiles(down, across) => {
-                    let tiled = Tiled::new(network, backend, (down, across), on_tile, cancelled);
-                    tiled.encode(values, width).await?
+                Layout::Segments(segments) => {
+                    let planned = (&network.layers, network.survey()?);
+                    let mut tiled = Tiled::new(planned, backend, (rows, columns), memory, on_tile, cancelled);
+                    let output = tiled.run(&segments, values).await?;
+                    self.peak = tiled.peak;
+                    let Output::Image(image) = output else { return Err(no_plan()) };
+                    backend.read(&image).await?
                 }
             };
-            let latents = Latents::from_interleaved(network.layers.outputs, rows, columns, &flat);
+            let outputs = network.layers.outputs;
             if !self.widened().await? {
-                return Ok(latents);
+                let flat = finite(flat, "latent")?;
+                return Ok(Latents::from_interleaved(outputs, rows, columns, &flat));
             }
         }
     }
@@ -447,8 +464,31 @@ pub struct Decoded<B: ImageBackend> {
     pub pixels: Rc<B::Pixels>,
 }
 
+fn finite(values: Vec<f32>, what: &str) -> Result<Vec<f32>> {
+    if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(not_finite(what)) }
+}
+
 fn missing(what: &'static str) -> Error {
-    Error::UnsupportedModel { what: format!("no {what}: the file holds only the other half") }
+    Error::UnsupportedModel {
+        what: format!("the files have no tensors of the {what}: load the file with the {what} too"),
+    }
+}
+
+/// A diffusion model's latents as the decoder wants them.
+fn unscaled(scaling: &Scaling, latents: &Latents) -> Latents {
+    let values = scaling.apply((latents.height, latents.width), &latents.values);
+    Latents { values, ..*latents }
+}
+
+/// Keeps a config, unless there is another that says something else.
+fn one_config(place: &mut Option<ImageConfig>, config: ImageConfig) -> Result<()> {
+    if place.as_ref().is_some_and(|other| !other.same(&config)) {
+        return Err(Error::Malformed {
+            what: "two configs of one model that differ: give one of them".to_owned(),
+        });
+    }
+    *place = Some(config);
+    Ok(())
 }
 
 fn shape_of(latents: &Latents) -> ImageShape {
@@ -464,8 +504,7 @@ async fn preview<B: ImageBackend>(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Picture> {
     let coarse = latents.shrunk(latents.height.max(latents.width).div_ceil(PREVIEW));
-    let to_bytes = Some(network.layers.to_bytes());
-    let recorded = network.record(backend, shape_of(&coarse), Half::Both, to_bytes, None)?;
+    let recorded = network.record(backend, shape_of(&coarse))?;
     recorded.run(backend, &coarse.interleaved(), cancelled).await?;
     let rgba = backend.read_pixels(recorded.pixels()?.as_ref()).await?;
     let scale = network.layers.scale;
@@ -481,5 +520,5 @@ async fn read_config(source: &mut dyn ByteSource) -> Result<ImageConfig> {
         });
     };
     let bytes = read_growing(source, 0, size).await?;
-    ImageConfig::parse(&String::from_utf8_lossy(&bytes))
+    ImageConfig::parse(&name, &String::from_utf8_lossy(&bytes))
 }

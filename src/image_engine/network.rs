@@ -1,42 +1,43 @@
-//! One network, recorded for the size of the last call and kept.
+//! One network, recorded for the size of the last call and kept; or planned in tiles.
 
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::model::image::{Autoencoder, Direction, Half, MeasuredNorm, Norms};
+use crate::model::image::{Autoencoder, Direction, Tape};
 use crate::ops::{ImageBackend, ImageShape};
 
-use super::tiles::{Cut, HALO};
+use super::plan::{Cost, Segment, Survey};
 
-/// Bytes for each pixel of a picture that is put together of tiles: sums, and the bytes made of them.
-const JOINED_BYTES: u64 = 12;
+/// How exactly an error says what memory is needed, in bytes.
+const EXACT: u64 = 1 << 16;
 
-/// A network, or half of it, recorded for one size.
+/// A network recorded for one size.
 pub(super) struct Recorded<B: ImageBackend> {
     pub shape: ImageShape,
     pub input: B::Image,
     pub output: B::Image,
-    /// Only of what ends in a picture.
+    /// The bytes of a decoder's picture.
     pub pixels: Option<Rc<B::Pixels>>,
     pub plan: B::Plan,
-    pub norms: Vec<MeasuredNorm<B>>,
+    /// Bytes of all of it.
+    pub bytes: u64,
 }
 
 pub(super) struct Network<B: ImageBackend> {
-    pub layers: Autoencoder<B>,
+    pub layers: Autoencoder<B::Weights>,
     pub whole: Option<Recorded<B>>,
-    pub small: Option<Recorded<B>>,
-    pub large: Option<Recorded<B>>,
-    /// Bytes for each latent position, and channels that come out, of what was asked for so far.
-    costs: Vec<(Half, u64, u32)>,
+    /// Bytes of the network in one piece, by positions of the latents, once measured.
+    cost: Option<Cost>,
+    /// For plans in tiles, once one was needed.
+    survey: Option<Survey>,
 }
 
 /// How a picture of one size is computed.
 pub(super) enum Layout {
     /// At once, by [`Network::whole`].
     Whole,
-    /// By [`Network::small`] at once and by [`Network::large`] in rows and columns of tiles.
-    Tiles(Cut, Cut),
+    /// Segment by segment.
+    Segments(Vec<Segment>),
 }
 
 pub(super) fn no_plan() -> Error {
@@ -44,32 +45,25 @@ pub(super) fn no_plan() -> Error {
 }
 
 impl<B: ImageBackend> Network<B> {
-    pub fn new(layers: Autoencoder<B>) -> Self {
-        Network { layers, whole: None, small: None, large: None, costs: Vec::new() }
+    pub fn new(layers: Autoencoder<B::Weights>) -> Self {
+        Network { layers, whole: None, cost: None, survey: None }
     }
 
     fn is_decoder(&self) -> bool {
         self.layers.direction == Direction::Decoder
     }
 
-    /// Records for a size. `to_bytes` is the scale and shift of the picture that comes out; `given` are the
-    /// norms to apply instead of those that are measured.
-    pub fn record(
-        &self,
-        backend: &mut B,
-        shape: ImageShape,
-        half: Half,
-        to_bytes: Option<(f32, f32)>,
-        given: Option<&[B::Norm]>,
-    ) -> Result<Recorded<B>> {
+    /// Records the network for a size; of a decoder with the bytes of its picture.
+    pub fn record(&self, backend: &mut B, shape: ImageShape) -> Result<Recorded<B>> {
         // What is left of earlier sizes goes first.
         drop(backend.finish());
-        let mut norms = Norms::new(given);
-        let recorded = self.try_record(backend, shape, half, to_bytes, &mut norms);
+        let before = backend.allocated_bytes();
+        let recorded = self.try_record(backend, shape);
         // After an error too: what was recorded so far must not run with the next plan.
         let plan = backend.finish();
         let (input, output, pixels) = recorded?;
-        Ok(Recorded { shape, input, output, pixels: pixels.map(Rc::new), plan, norms: norms.measured })
+        let bytes = backend.allocated_bytes().saturating_sub(before);
+        Ok(Recorded { shape, input, output, pixels: pixels.map(Rc::new), plan, bytes })
     }
 
     #[allow(clippy::type_complexity)] // the three pictures of `Recorded`
@@ -77,15 +71,14 @@ impl<B: ImageBackend> Network<B> {
         &self,
         backend: &mut B,
         shape: ImageShape,
-        half: Half,
-        to_bytes: Option<(f32, f32)>,
-        norms: &mut Norms<'_, B>,
     ) -> Result<(B::Image, B::Image, Option<B::Pixels>)> {
         let input = backend.image(shape)?;
-        let output = self.layers.forward(backend, &input, half, norms)?;
-        let pixels = match to_bytes {
-            Some((scale, shift)) => Some(backend.pixels(&output, scale, shift)?),
-            None => None,
+        let output = self.layers.forward(&mut Tape::new(backend), &input, 0..self.layers.count())?;
+        let pixels = if self.is_decoder() {
+            let (scale, shift) = self.layers.to_bytes();
+            Some(backend.pixels(&output, scale, shift)?)
+        } else {
+            None
         };
         Ok((input, output, pixels))
     }
@@ -95,114 +88,98 @@ impl<B: ImageBackend> Network<B> {
         if self.whole.as_ref().is_none_or(|kept| kept.shape != shape) {
             // First of all the old memory: two sizes may not fit.
             self.forget();
-            let to_bytes = self.is_decoder().then(|| self.layers.to_bytes());
-            self.whole = Some(self.record(backend, shape, Half::Both, to_bytes, None)?);
+            self.whole = Some(self.record(backend, shape)?);
         }
         self.whole.as_ref().ok_or_else(no_plan)
     }
 
-    /// Records what is needed to compute so many rows and columns of latent positions within `memory` bytes: the
-    /// whole network, or its halves, the large one for tiles as large as fit.
+    /// Chooses how to compute so many rows and columns of latent positions within `memory` bytes: with the whole
+    /// network, which is recorded, or in segments.
     pub fn lay_out(&mut self, backend: &mut B, size: (u32, u32), memory: Option<u64>) -> Result<Layout> {
         let memory = memory.unwrap_or(u64::MAX);
         let positions = u64::from(size.0) * u64::from(size.1);
-        let mut too_large = Error::InvalidOption {
-            option: "memory",
-            value: format!("{memory} bytes"),
-            range: "enough for the layers at the latents' resolution and one tile of the others",
-        };
-        let (each, _) = self.cost(backend, Half::Both)?;
-        if each.saturating_mul(positions) <= memory {
-            let shape = self.input(backend, Half::Both, size)?;
-            match self.whole(backend, shape) {
+        let whole = self.cost(backend)?.of(positions);
+        let mut refused = None;
+        if whole <= memory {
+            match self.whole(backend, self.input(size)) {
                 Ok(_) => return Ok(Layout::Whole),
-                Err(error @ Error::DeviceLimit { .. }) => too_large = error,
+                Err(error @ Error::DeviceLimit { .. }) => refused = Some(error),
                 Err(other) => return Err(other),
             }
         }
-        let (small, _) = self.cost(backend, Half::Small)?;
-        let (each, _) = self.cost(backend, Half::Large)?;
-        let shape = self.input(backend, Half::Small, size)?;
-        if self.small.as_ref().is_none_or(|kept| kept.shape != shape) {
-            self.forget();
-            self.small = Some(self.record(backend, shape, Half::Small, None, None)?);
-        }
-        let pixels = positions.saturating_mul(u64::from(self.layers.scale).pow(2));
-        let joined = if self.is_decoder() { pixels.saturating_mul(JOINED_BYTES) } else { 0 };
-        let fixed = small.saturating_mul(positions).saturating_add(joined);
-        let (mut tall, mut wide) = (1, 1);
-        loop {
-            let (rows, columns) = (Cut::new(size.0, tall), Cut::new(size.1, wide));
-            if rows.size.max(columns.size) <= 3 * HALO && tall.max(wide) > 1 {
-                return Err(too_large);
-            }
-            let positions = u64::from(rows.size) * u64::from(columns.size);
-            if fixed.saturating_add(each.saturating_mul(positions)) <= memory {
-                let tile = self.input(backend, Half::Large, (rows.size, columns.size))?;
-                if self.large.as_ref().is_some_and(|kept| kept.shape == tile) {
-                    return Ok(Layout::Tiles(rows, columns));
-                }
-                self.large = None;
-                match self.record(backend, tile, Half::Large, None, None) {
-                    Ok(recorded) => {
-                        self.large = Some(recorded);
-                        return Ok(Layout::Tiles(rows, columns));
-                    }
-                    Err(error @ Error::DeviceLimit { .. }) => too_large = error,
-                    Err(other) => return Err(other),
-                }
-            }
-            if rows.size >= columns.size {
-                tall += 1;
-            } else {
-                wide += 1;
-            }
-        }
-    }
-
-    /// What goes into a half for so many rows and columns of latent positions.
-    fn input(&mut self, backend: &mut B, half: Half, (rows, columns): (u32, u32)) -> Result<ImageShape> {
-        let (decoder, scale) = (self.is_decoder(), self.layers.scale);
-        let side = if decoder || half == Half::Small { 1 } else { scale };
-        // What the other half leaves, where it comes first.
-        let channels = match (half, decoder) {
-            (Half::Large, true) => self.cost(backend, Half::Small)?.1,
-            (Half::Small, false) => self.cost(backend, Half::Large)?.1,
-            _ => self.layers.inputs,
+        self.forget();
+        drop(backend.finish());
+        let mut survey = match self.survey.take() {
+            Some(survey) => survey,
+            None => Survey::new(&self.layers, backend)?,
         };
-        Ok(ImageShape { height: rows * side, width: columns * side, channels })
-    }
-
-    /// Bytes that a network takes for each latent position: all its pictures grow with them. And its output's
-    /// channels.
-    fn cost(&mut self, backend: &mut B, half: Half) -> Result<(u64, u32)> {
-        const SIDE: u32 = 16;
-        if let Some((_, bytes, channels)) = self.costs.iter().find(|(known, ..)| *known == half) {
-            return Ok((*bytes, *channels));
+        let segments = survey.plan(&self.layers, backend, size, memory)?;
+        if segments.is_none() && refused.is_none() {
+            let needed = self.needed(&mut survey, backend, size, (memory, whole))?;
+            refused = Some(Error::InvalidOption {
+                option: "memory",
+                value: format!("{memory} bytes, where this size needs {needed} bytes"),
+                range: "enough for the layers at the latents' resolution, and for tiles of the others",
+            });
         }
-        let shape = self.input(backend, half, (SIDE, SIDE))?;
-        drop(backend.finish());
-        let before = backend.allocated_bytes();
-        let recorded = self.record(backend, shape, half, None, None)?;
-        let bytes = backend.allocated_bytes().saturating_sub(before).div_ceil(u64::from(SIDE * SIDE));
-        let channels = B::shape(&recorded.output).channels;
-        drop(recorded);
-        drop(backend.finish());
-        self.costs.push((half, bytes, channels));
-        Ok((bytes, channels))
+        self.survey = Some(survey);
+        segments.map(Layout::Segments).ok_or_else(|| refused.unwrap_or_else(no_plan))
     }
 
-    /// Forgets all sizes, and gives their memory back.
-    fn forget(&mut self) {
+    /// About the least bytes that a plan for a size needs: more than `too_few`, `enough` at most.
+    fn needed(
+        &self,
+        survey: &mut Survey,
+        backend: &mut B,
+        size: (u32, u32),
+        (mut too_few, mut enough): (u64, u64),
+    ) -> Result<u64> {
+        while enough.saturating_sub(too_few) > EXACT.max(enough / 32) {
+            let middle = too_few.midpoint(enough);
+            if survey.plan(&self.layers, backend, size, middle)?.is_some() {
+                enough = middle;
+            } else {
+                too_few = middle;
+            }
+        }
+        Ok(enough.next_multiple_of(EXACT))
+    }
+
+    /// What a plan was made with.
+    pub fn survey(&self) -> Result<&Survey> {
+        self.survey.as_ref().ok_or_else(no_plan)
+    }
+
+    /// What goes in for so many rows and columns of latent positions.
+    fn input(&self, (rows, columns): (u32, u32)) -> ImageShape {
+        let side = if self.is_decoder() { 1 } else { self.layers.scale };
+        ImageShape { height: rows * side, width: columns * side, channels: self.layers.inputs }
+    }
+
+    /// Bytes that the network in one piece takes: all its pictures grow with the positions.
+    fn cost(&mut self, backend: &mut B) -> Result<Cost> {
+        if let Some(cost) = self.cost {
+            return Ok(cost);
+        }
+        let cost = Cost::measured(|side| {
+            let bytes = self.record(backend, self.input((side, side)))?.bytes;
+            drop(backend.finish());
+            Ok(bytes)
+        })?;
+        self.cost = Some(cost);
+        Ok(cost)
+    }
+
+    /// Forgets the recorded size, and gives its memory back.
+    pub fn forget(&mut self) {
         self.whole = None;
-        self.small = None;
-        self.large = None;
     }
 
-    /// Also forgets what they cost: pictures are stored in another way from now on.
+    /// Also forgets what sizes cost: pictures are stored in another way from now on.
     pub fn reset(&mut self) {
         self.forget();
-        self.costs.clear();
+        self.cost = None;
+        self.survey = None;
     }
 
     pub fn check(&self, input: ImageShape, enlarged: u32, most: u32) -> Result<()> {

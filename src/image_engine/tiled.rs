@@ -1,196 +1,282 @@
-//! Large pictures in tiles: the small half of a network over all of it, the large half over one tile after the other.
-//!
-//! The small half holds all attention, and the norms of the TAESD family. Norms in the large half (an
-//! AutoencoderKL has them) would each see a tile only: there the tiles run several times, at first with their own
-//! statistics, then with those of all tiles together, which are measured anew each time.
+//! Pictures that do not fit into memory in one piece: segments of the layers one after the other, each in tiles.
 
-use crate::error::Result;
-use crate::model::image::Half;
-use crate::ops::{ImageBackend, Window};
+use crate::error::{Error, Result};
+use crate::model::image::{Autoencoder, Tape};
+use crate::ops::{ImageBackend, Rect, Window};
 
-use super::latents::Latents;
-use super::network::{Network, Recorded, no_plan};
-use super::statistics::Statistics;
-use super::tiles::{Cut, Joined, window};
+use super::network::no_plan;
+use super::plan::{Segment, Survey, Tile, record};
+use super::tiles::window;
 
-/// Times that the tiles of a network with norms run before the time that counts: how far off the result is then
-/// is measured in `tests/image.rs`.
-const REFINEMENTS: u32 = 2;
-
-/// Where tiles come from.
-enum Feed<'a, B: ImageBackend> {
-    /// A decoder's: windows of what the small half left.
-    Image(&'a B::Image),
-    /// An encoder's: windows of a picture, (height, width, 3), so many pixels a row.
-    Values(&'a [f32], u32),
+/// What a segment reads.
+enum Input<'a, B: ImageBackend> {
+    /// A picture on the host, (height, width, channels).
+    Values(&'a [f32]),
+    Image(B::Image),
 }
 
-/// Where they go.
-enum Sink<B: ImageBackend> {
-    /// A decoder's: a picture of bytes.
+/// What comes out of a network.
+pub(super) enum Output<B: ImageBackend> {
+    Image(B::Image),
+    /// The bytes of a decoder's picture.
     Pixels(B::Pixels),
-    /// An encoder's: what the small half works on.
-    Values(Joined),
 }
 
-/// One picture in tiles.
+/// The computation of one picture.
 pub(super) struct Tiled<'a, B: ImageBackend> {
-    network: &'a mut Network<B>,
+    network: &'a Autoencoder<B::Weights>,
+    survey: &'a Survey,
     backend: &'a mut B,
-    rows: Cut,
-    columns: Cut,
+    /// Rows and columns of the latents.
+    size: (u32, u32),
     on_tile: &'a mut dyn FnMut(u32, u32),
     cancelled: &'a dyn Fn() -> bool,
     /// Tiles run, and to run in all.
     done: u32,
     count: u32,
-    dispatches: u64,
+    /// Bytes that the backend held before, and bytes that it may hold more.
+    before: u64,
+    memory: u64,
+    /// Most bytes that it held beyond those before.
+    pub peak: u64,
+    pub dispatches: u64,
 }
 
 impl<'a, B: ImageBackend> Tiled<'a, B> {
-    /// Both halves are recorded: `network` was laid out for these cuts.
+    /// For a network that was laid out for this size. `memory` are bytes beside those that the backend holds.
     pub fn new(
-        network: &'a mut Network<B>,
+        (network, survey): (&'a Autoencoder<B::Weights>, &'a Survey),
         backend: &'a mut B,
-        (rows, columns): (Cut, Cut),
+        size: (u32, u32),
+        memory: Option<u64>,
         on_tile: &'a mut dyn FnMut(u32, u32),
         cancelled: &'a dyn Fn() -> bool,
     ) -> Self {
-        #[allow(clippy::cast_possible_truncation)]
-        // sides of pictures have 32 bits, and tiles some hundred pixels
-        let count = (rows.starts.len() * columns.starts.len()) as u32;
-        Tiled { network, backend, rows, columns, on_tile, cancelled, done: 0, count, dispatches: 0 }
-    }
-
-    /// The picture, and the kernel launches that it took.
-    pub async fn decode(mut self, latents: &Latents) -> Result<(B::Pixels, u64)> {
-        let small = self.network.small.take().ok_or_else(no_plan)?;
-        self.dispatches += B::dispatches(&small.plan);
-        small.run(self.backend, &latents.interleaved(), self.cancelled).await?;
-        let scale = self.network.layers.scale;
-        let blank = self.backend.blank(latents.height * scale, latents.width * scale)?;
-        let mut sink = Sink::Pixels(blank);
-        self.all(&Feed::Image(&small.output), &mut sink).await?;
-        self.network.small = Some(small);
-        let Sink::Pixels(pixels) = sink else { return Err(no_plan()) };
-        self.backend.join(&pixels)?;
-        self.run_recorded().await?;
-        Ok((pixels, self.dispatches))
-    }
-
-    /// What comes out of an encoder, (rows, columns, channels).
-    pub async fn encode(mut self, values: &[f32], width: u32) -> Result<Vec<f32>> {
-        let small = self.network.small.take().ok_or_else(no_plan)?;
-        let shape = small.shape;
-        let mut sink = Sink::Values(Joined::new(shape, &self.rows, &self.columns)?);
-        self.all(&Feed::Values(values, width), &mut sink).await?;
-        let Sink::Values(joined) = sink else { return Err(no_plan()) };
-        small.run(self.backend, &joined.values, self.cancelled).await?;
-        let out = self.backend.read(&small.output).await?;
-        self.network.small = Some(small);
-        Ok(out)
-    }
-
-    /// Runs the large half over all tiles.
-    async fn all(&mut self, feed: &Feed<'_, B>, sink: &mut Sink<B>) -> Result<()> {
-        let large = self.network.large.take().ok_or_else(no_plan)?;
-        if large.norms.is_empty() {
-            self.join(&large, feed, sink).await?;
-            self.network.large = Some(large);
-            return Ok(());
+        let (before, memory) = (backend.allocated_bytes(), memory.unwrap_or(u64::MAX));
+        let (done, count, peak, dispatches) = (0, 0, 0, 0);
+        Tiled {
+            network,
+            survey,
+            backend,
+            size,
+            on_tile,
+            cancelled,
+            done,
+            count,
+            before,
+            memory,
+            peak,
+            dispatches,
         }
-        self.count *= REFINEMENTS + 1;
-        let statistics = self.measure(&large, feed).await?;
-        let mut given = Vec::new();
-        for norm in &large.norms {
-            #[allow(clippy::cast_possible_truncation)] // a norm's channels
-            let channels = norm.gain.len() as u32;
-            given.push(self.backend.given_norm(channels)?);
-        }
-        statistics.write(self.backend, &large.norms, &given);
-        let shape = large.shape;
-        // The old memory first: both do not fit. With given norms the recording is of this picture only, and
-        // not kept.
-        drop(large);
-        let large = self.network.record(self.backend, shape, Half::Large, None, Some(&given))?;
-        for _ in 1..REFINEMENTS {
-            let statistics = self.measure(&large, feed).await?;
-            statistics.write(self.backend, &large.norms, &given);
-        }
-        self.join(&large, feed, sink).await
     }
 
-    /// Runs all tiles, each measuring the norms over its own share of the picture.
-    async fn measure(&mut self, large: &Recorded<B>, feed: &Feed<'_, B>) -> Result<Statistics> {
-        let mut statistics = Statistics::default();
-        for (i, j) in self.places() {
-            let ((top, bottom), (left, right)) = (self.rows.share(i), self.columns.share(j));
-            let (rows, columns) = (self.rows.size, self.columns.size);
-            self.backend.measure(Window { top, bottom, left, right, rows, columns, pad: [0; 2] });
-            let ran = self.run(large, feed, (i, j)).await;
-            // Before an error leaves: the next picture is measured as a whole.
-            self.backend.measure(Window::ALL);
-            ran?;
-            let weight = f64::from((bottom - top) * (right - left));
-            statistics.add(self.backend, &large.norms, weight).await?;
-            self.report();
-        }
-        Ok(statistics)
+    /// Runs the segments on a picture of the host.
+    pub async fn run(&mut self, segments: &[Segment], values: &[f32]) -> Result<Output<B>> {
+        self.count = segments.iter().map(Segment::runs).sum();
+        let output = self.segments(segments, values).await;
+        // Also after an error: pictures that nobody needs any more go.
+        drop(self.backend.finish());
+        output
     }
 
-    /// Runs all tiles and puts together what comes out.
-    async fn join(&mut self, large: &Recorded<B>, feed: &Feed<'_, B>, sink: &mut Sink<B>) -> Result<()> {
-        let scale = self.network.layers.scale;
-        let (down, across) = (self.rows.weights(scale), self.columns.weights(scale));
-        for (i, j) in self.places() {
-            self.run(large, feed, (i, j)).await?;
-            let at = (self.rows.starts[i] * scale, self.columns.starts[j] * scale);
-            match sink {
-                Sink::Pixels(pixels) => {
-                    let to_bytes = self.network.layers.to_bytes();
-                    self.backend.blend(&large.output, to_bytes, at, (&down[i], &across[j]), pixels)?;
-                    self.run_recorded().await?;
+    async fn segments(&mut self, segments: &[Segment], values: &[f32]) -> Result<Output<B>> {
+        let mut input = Input::Values(values);
+        for segment in segments {
+            let output = if segment.tiles() == 1 {
+                self.at_once(segment, input).await
+            } else {
+                self.tiles(segment, &input).await
+            };
+            input = match output? {
+                Output::Image(image) => Input::Image(image),
+                pixels @ Output::Pixels(_) => return Ok(pixels),
+            };
+            // The memory of what the segment read, before the next one takes its own.
+            drop(self.backend.finish());
+        }
+        match input {
+            Input::Image(image) => Ok(Output::Image(image)),
+            Input::Values(_) => Err(no_plan()),
+        }
+    }
+
+    /// Runs a segment over the whole picture.
+    async fn at_once(&mut self, segment: &Segment, input: Input<'_, B>) -> Result<Output<B>> {
+        let image = match input {
+            Input::Image(image) => image,
+            Input::Values(values) => {
+                let image = self.backend.image(self.survey.shape(0, self.size))?;
+                self.backend.write(&image, values);
+                image
+            }
+        };
+        let recorded = self.record_at_once(segment, &image);
+        let plan = self.backend.finish();
+        let output = recorded?;
+        if !self.fits() {
+            return Err(too_large());
+        }
+        self.run_parts(&plan, &|_| true).await?;
+        self.report();
+        Ok(output)
+    }
+
+    fn record_at_once(&mut self, segment: &Segment, image: &B::Image) -> Result<Output<B>> {
+        let mut tape = Tape::new(self.backend);
+        let out = self.network.forward(&mut tape, image, segment.layers.clone())?;
+        let output = self.output(segment)?;
+        match output {
+            Some(pixels) => {
+                let shape = B::shape(&out);
+                let all = Rect { from: (0, 0), to: (0, 0), size: (shape.height, shape.width) };
+                self.backend.place(&out, self.network.to_bytes(), all, &pixels)?;
+                Ok(Output::Pixels(pixels))
+            }
+            None => Ok(Output::Image(out)),
+        }
+    }
+
+    /// The picture of bytes that a segment ends in, if it does.
+    fn output(&mut self, segment: &Segment) -> Result<Option<B::Pixels>> {
+        if !self.survey.ends_in_pixels(&segment.layers) {
+            return Ok(None);
+        }
+        let shape = self.survey.shape(segment.layers.end, self.size);
+        self.backend.blank(shape.height, shape.width).map(Some)
+    }
+
+    /// Runs a segment tile by tile: for each norm once, to measure it, and then to the end.
+    async fn tiles(&mut self, segment: &Segment, input: &Input<'_, B>) -> Result<Output<B>> {
+        let output = match self.output(segment)? {
+            Some(pixels) => Output::Pixels(pixels),
+            None => Output::Image(self.backend.image(self.survey.shape(segment.layers.end, self.size))?),
+        };
+        let (segment, tile, plan) = self.record_tile(segment.clone())?;
+        for (n, norm) in tile.norms.iter().enumerate() {
+            for place in places(&segment) {
+                self.feed(&segment, &tile, input, place).await?;
+                self.backend.measure(measured(&segment, place));
+                let measuring = 2 * n + 1;
+                self.run_parts(&plan, &|part| part == measuring || part < measuring && part % 2 == 0).await?;
+                self.report();
+            }
+            self.backend.merge(norm)?;
+            self.run_recorded().await?;
+        }
+        for place in places(&segment) {
+            self.feed(&segment, &tile, input, place).await?;
+            self.run_parts(&plan, &|part| part % 2 == 0).await?;
+            let rect = share(&segment, place, self.survey.side(segment.layers.end) / segment.side);
+            match &output {
+                Output::Image(image) => self.backend.copy(&tile.output, rect, image)?,
+                Output::Pixels(pixels) => {
+                    self.backend.place(&tile.output, self.network.to_bytes(), rect, pixels)?;
                 }
-                Sink::Values(joined) => joined.add(&self.backend.read(&large.output).await?, (i, j)),
             }
+            self.run_recorded().await?;
             self.report();
         }
-        Ok(())
+        Ok(output)
     }
 
-    /// Row and column of each tile.
-    fn places(&self) -> impl Iterator<Item = (usize, usize)> + use<B> {
-        let (rows, columns) = (self.rows.starts.len(), self.columns.starts.len());
-        (0..rows).flat_map(move |i| (0..columns).map(move |j| (i, j)))
-    }
-
-    async fn run(&mut self, large: &Recorded<B>, feed: &Feed<'_, B>, (i, j): (usize, usize)) -> Result<()> {
-        let (top, left) = (self.rows.starts[i], self.columns.starts[j]);
-        match feed {
-            Feed::Image(image) => {
-                self.backend.crop(image, (top, left), &large.input)?;
-                self.run_recorded().await?;
+    /// Records a segment for one tile; for a smaller tile, if the planned one takes more than was measured.
+    fn record_tile(&mut self, mut segment: Segment) -> Result<(Segment, Tile<B>, B::Plan)> {
+        let planned = segment.runs();
+        loop {
+            let layers = &segment.layers;
+            let size = (segment.rows.size, segment.columns.size);
+            let shape = self.survey.tile_shape(layers, layers.start, size);
+            let recorded = record(self.network, self.backend, shape, layers, segment.tiles());
+            let plan = self.backend.finish();
+            let tile = recorded?;
+            if self.fits() {
+                self.count += segment.runs() - planned;
+                return Ok((segment, tile, plan));
             }
-            Feed::Values(values, width) => {
-                let scale = self.network.layers.scale;
-                let from = (top * scale, left * scale);
-                let size = (large.shape.height, large.shape.width);
-                self.backend.write(&large.input, &window(values, *width, large.shape.channels, from, size));
+            drop((tile, plan));
+            drop(self.backend.finish());
+            let too_large =
+                || Error::Internal { what: "a tile that does not fit into its memory".to_owned() };
+            segment = segment.finer().ok_or_else(too_large)?;
+        }
+    }
+
+    /// Fills the input of a tile.
+    async fn feed(
+        &mut self,
+        segment: &Segment,
+        tile: &Tile<B>,
+        input: &Input<'_, B>,
+        (i, j): (usize, usize),
+    ) -> Result<()> {
+        let factor = self.survey.side(segment.layers.start) / segment.side;
+        let from = (segment.rows.starts[i] * factor, segment.columns.starts[j] * factor);
+        let shape = B::shape(&tile.input);
+        let size = (shape.height, shape.width);
+        match input {
+            Input::Values(values) => {
+                let width = self.survey.shape(segment.layers.start, self.size).width;
+                self.backend.write(&tile.input, &window(values, width, shape.channels, from, size));
+                Ok(())
+            }
+            Input::Image(image) => {
+                self.backend.copy(image, Rect { from, to: (0, 0), size }, &tile.input)?;
+                self.run_recorded().await
             }
         }
-        self.dispatches += B::dispatches(&large.plan);
-        self.backend.run(&large.plan, self.cancelled).await
+    }
+
+    async fn run_parts(&mut self, plan: &B::Plan, wanted: &dyn Fn(usize) -> bool) -> Result<()> {
+        self.dispatches += B::dispatches(plan, wanted);
+        self.backend.run_parts(plan, wanted, self.cancelled).await
     }
 
     /// Runs what was recorded for one tile only.
     async fn run_recorded(&mut self) -> Result<()> {
         let plan = self.backend.finish();
-        self.dispatches += B::dispatches(&plan);
-        self.backend.run(&plan, self.cancelled).await
+        self.run_parts(&plan, &|_| true).await
+    }
+
+    /// Whether all that is held now is within the memory.
+    fn fits(&mut self) -> bool {
+        let held = self.backend.allocated_bytes().saturating_sub(self.before);
+        if held <= self.memory {
+            self.peak = self.peak.max(held);
+        }
+        held <= self.memory
     }
 
     fn report(&mut self) {
         self.done += 1;
         (self.on_tile)(self.done, self.count);
+    }
+}
+
+/// The error for a plan that takes more than was measured.
+fn too_large() -> Error {
+    Error::Internal { what: "a tile that does not fit into its memory".to_owned() }
+}
+
+/// Row and column of each tile.
+fn places(segment: &Segment) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let (rows, columns) = (segment.rows.starts.len(), segment.columns.starts.len());
+    (0..rows).flat_map(move |i| (0..columns).map(move |j| (i, j)))
+}
+
+/// The part of a tile that its norms measure: its share.
+fn measured(segment: &Segment, (i, j): (usize, usize)) -> Window {
+    let ((top, bottom), (left, right)) = (segment.rows.within(i), segment.columns.within(j));
+    let (rows, columns) = (segment.rows.size, segment.columns.size);
+    let tile = i as u32 * segment.columns.count() + j as u32;
+    Window { top, bottom, left, right, rows, columns, tile, pad: 0 }
+}
+
+/// A tile's share of what comes out, with so many pixels for each position of the segment's grid and side.
+fn share(segment: &Segment, (i, j): (usize, usize), factor: u32) -> Rect {
+    let ((top, bottom), (left, right)) = (segment.rows.within(i), segment.columns.within(j));
+    Rect {
+        from: (top * factor, left * factor),
+        to: (segment.rows.shares[i].0 * factor, segment.columns.shares[j].0 * factor),
+        size: ((bottom - top) * factor, (right - left) * factor),
     }
 }

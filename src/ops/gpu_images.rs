@@ -6,17 +6,20 @@ use std::rc::Rc;
 use half::f16;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, PipelineKey, Plan, Recorder};
+use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, MAX_GROUPS, PipelineKey, Plan, Recorder};
 
 use super::gpu_pixels::GpuPixels;
-use super::image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Window};
+use super::image::{
+    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Rect, Window,
+};
 use super::image::{check_attention, check_conv, check_norm, check_weights};
 
 /// Pixels of a tile's side, and output channels of a workgroup.
 const TILE: u32 = 8;
 const GROUP_CHANNELS: u32 = 32;
-/// Slices into which a group's values are cut for its statistics, at most.
+/// Slices into which a group's values are cut for its statistics, at most; of a tile fewer, since tiles are many.
 const SLICES: u32 = 64;
+const TILE_SLICES: u32 = 16;
 /// Values of a slice, at least.
 const SLICE: u64 = 4096;
 /// Multiplications of one submit: a tenth of a second on a slow adapter, below what a page's frames notice
@@ -58,6 +61,11 @@ fn bytes(shape: ImageShape, half: bool) -> u64 {
     shape.pixels() * u64::from(padded(shape.channels)) * if half { 2 } else { 4 }
 }
 
+/// Workgroups in the first dimension of a convolution's grid.
+fn tiles(shape: ImageShape) -> u64 {
+    u64::from(shape.width.div_ceil(TILE)) * u64::from(shape.height.div_ceil(TILE))
+}
+
 /// Weights and bias of a convolution.
 pub struct GpuConvWeights {
     weights: GpuBuffer,
@@ -74,10 +82,31 @@ impl GpuConvWeights {
     }
 }
 
+/// A normalization: what its tiles measured, and the factors made of it.
+#[derive(Clone)]
+pub struct GpuNorm {
+    /// Count, mean and sum of squared differences: (groups, tiles, slices).
+    partial: GpuBuffer,
+    /// Gains, then biases, padded.
+    affine: GpuBuffer,
+    /// Scales, then shifts, padded.
+    factors: GpuBuffer,
+    params: NormParams,
+}
+
+/// What is submitted at once, at least.
+struct Submit {
+    plan: Plan,
+    /// Number of the part that it belongs to.
+    part: usize,
+    /// Multiplications.
+    work: u64,
+}
+
 /// Submits, one after the other, and what only they use: a buffer is freed with its last owner, recorded
 /// or not.
 pub struct GpuImagePlan {
-    submits: Vec<Plan>,
+    submits: Vec<Submit>,
     _held: Vec<GpuBuffer>,
 }
 
@@ -86,12 +115,16 @@ pub struct GpuImages {
     gpu: Rc<Gpu>,
     pub(super) recorder: Recorder,
     pool: Pool,
-    done: Vec<Plan>,
+    done: Vec<Submit>,
+    /// Number of the part that is recorded.
+    part: usize,
     pub(super) held: Vec<GpuBuffer>,
     /// Multiplications recorded since the last cut.
     work: u64,
-    /// Part of the pictures that norms measure.
+    /// The window that tiled norms measure.
     window: GpuBuffer,
+    /// All of a picture, for other norms.
+    all: GpuBuffer,
     /// Pictures and weights are stored as f16.
     half: bool,
     /// Not 0 once a value did not fit into f16.
@@ -123,7 +156,7 @@ struct NormParams {
     slices: u32,
     groups: u32,
     eps: f32,
-    pad: u32,
+    tiles: u32,
 }
 
 /// Mirrors `Params` of `shaders/attention_image.wgsl`.
@@ -145,10 +178,15 @@ impl GpuImages {
     /// # Errors
     /// Device limits.
     pub fn new(gpu: Rc<Gpu>, precision: Precision) -> Result<Self> {
-        let window = gpu.uniform("window", size_of::<Window>() as u64);
-        gpu.write(&window, 0, bytemuck::bytes_of(&Window::ALL));
+        let window = || {
+            let window = gpu.uniform("window", size_of::<Window>() as u64);
+            gpu.write(&window, 0, bytemuck::bytes_of(&Window::ALL));
+            window
+        };
         Ok(GpuImages {
-            window,
+            window: window(),
+            all: window(),
+            part: 0,
             half: precision == Precision::F16,
             overflow: gpu.storage("overflow", 4)?,
             recorder: Recorder::new(gpu.clone()),
@@ -175,9 +213,52 @@ impl GpuImages {
     fn cut(&mut self, work: u64) {
         self.work += work;
         if self.work >= SUBMIT {
-            self.done.push(self.recorder.finish());
-            self.work = 0;
+            self.submit();
         }
+    }
+
+    /// What was recorded since the last call becomes a submit.
+    fn submit(&mut self) {
+        let submit = Submit { plan: self.recorder.finish(), part: self.part, work: self.work };
+        self.done.push(submit);
+        self.work = 0;
+    }
+
+    fn record_norm(
+        &mut self,
+        input: &GpuImage,
+        norm: &GroupNorm<'_>,
+        tiles: u32,
+        most_slices: u32,
+        window: &GpuBuffer,
+    ) -> Result<GpuNorm> {
+        check_norm(input.shape, norm)?;
+        let channels = padded(input.shape.channels);
+        let group_channels = input.shape.channels / norm.groups;
+        let values = input.shape.pixels() * u64::from(group_channels);
+        let slices = (values.div_ceil(SLICE) as u32).clamp(1, most_slices);
+        let params = NormParams {
+            height: input.shape.height,
+            width: input.shape.width,
+            channels,
+            group_channels,
+            slices,
+            groups: norm.groups,
+            eps: norm.eps,
+            tiles,
+        };
+        let places = u64::from(norm.groups) * u64::from(slices) * u64::from(tiles);
+        let partial = self.gpu.storage("group statistics", places * 16)?;
+        let mut affine = vec![0.0; 2 * channels as usize];
+        affine[..norm.gain.len()].copy_from_slice(norm.gain);
+        affine[channels as usize..channels as usize + norm.bias.len()].copy_from_slice(norm.bias);
+        let affine = self.filled("group norm", &affine)?;
+        let factors = self.filled("group scales", &vec![0.0; 2 * channels as usize])?;
+        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &partial), Binding(3, window)];
+        let key = PipelineKey::new("group_partial").define_if(input.half, "HALF");
+        self.recorder.dispatch(&key, (0, &params), &bindings, Grid::Fixed(slices, norm.groups), 0)?;
+        self.held.extend([partial.clone(), affine.clone(), factors.clone()]);
+        Ok(GpuNorm { partial, affine, factors, params })
     }
 }
 
@@ -202,7 +283,7 @@ fn after(activation: Activation) -> &'static str {
 impl ImageBackend for GpuImages {
     type Image = GpuImage;
     type Weights = GpuConvWeights;
-    type Norm = GpuBuffer;
+    type Norm = GpuNorm;
     type Plan = GpuImagePlan;
     type Pixels = GpuPixels;
 
@@ -225,6 +306,14 @@ impl ImageBackend for GpuImages {
 
     fn shape(image: &GpuImage) -> ImageShape {
         image.shape
+    }
+
+    fn bytes(&self, shape: ImageShape) -> u64 {
+        bytes(shape, self.half)
+    }
+
+    fn allows(&self, shape: ImageShape) -> bool {
+        bytes(shape, self.half) <= self.gpu.max_binding_bytes() && tiles(shape) <= u64::from(MAX_GROUPS)
     }
 
     fn weights(
@@ -256,10 +345,6 @@ impl ImageBackend for GpuImages {
             self.filled(label, &packed)?
         };
         Ok(GpuConvWeights { weights, bias: self.filled(label, &all)?, shape, half })
-    }
-
-    fn kernel(weights: &GpuConvWeights) -> u32 {
-        weights.shape.kernel
     }
 
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &GpuImage) -> Result<()> {
@@ -298,7 +383,7 @@ impl ImageBackend for GpuImages {
             bindings.push(Binding(5, &residual.lease.buffer));
         }
         if let Some(norm) = conv.norm {
-            bindings.push(Binding(6, norm));
+            bindings.push(Binding(6, &norm.factors));
         }
         if out.half {
             bindings.push(Binding(7, &self.overflow));
@@ -310,57 +395,28 @@ impl ImageBackend for GpuImages {
         Ok(())
     }
 
-    fn group_norm(&mut self, input: &GpuImage, norm: &GroupNorm<'_>) -> Result<GpuBuffer> {
-        check_norm(input.shape, norm)?;
-        let channels = padded(input.shape.channels);
-        let group_channels = input.shape.channels / norm.groups;
-        let values = input.shape.pixels() * u64::from(group_channels);
-        let slices = (values.div_ceil(SLICE) as u32).clamp(1, SLICES);
-        let params = NormParams {
-            height: input.shape.height,
-            width: input.shape.width,
-            channels,
-            group_channels,
-            slices,
-            groups: norm.groups,
-            eps: norm.eps,
-            pad: 0,
-        };
-        let partial = self.gpu.storage("group statistics", u64::from(norm.groups * slices) * 16)?;
-        let mut affine = vec![0.0; 2 * channels as usize];
-        affine[..norm.gain.len()].copy_from_slice(norm.gain);
-        affine[channels as usize..channels as usize + norm.bias.len()].copy_from_slice(norm.bias);
-        let affine = self.filled("group norm", &affine)?;
-        let scales = self.filled("group scales", &vec![0.0; 2 * channels as usize])?;
-        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &partial), Binding(3, &self.window)];
-        let key = PipelineKey::new("group_partial").define_if(input.half, "HALF");
-        self.recorder.dispatch(&key, (0, &params), &bindings, Grid::Fixed(slices, norm.groups), 0)?;
-        let bindings = [Binding(1, &partial), Binding(2, &affine), Binding(3, &scales)];
-        let key = PipelineKey::new("group_finish");
-        let grid = Grid::Fixed(input.shape.channels.div_ceil(64), 1);
-        self.recorder.dispatch(&key, (0, &params), &bindings, grid, 0)?;
-        self.held.extend([partial, affine, scales.clone()]);
-        Ok(scales)
+    fn group_norm(&mut self, input: &GpuImage, norm: &GroupNorm<'_>) -> Result<GpuNorm> {
+        let all = self.all.clone();
+        let norm = self.record_norm(input, norm, 1, SLICES, &all)?;
+        self.merge(&norm)?;
+        Ok(norm)
+    }
+
+    fn tiled_norm(&mut self, input: &GpuImage, norm: &GroupNorm<'_>, tiles: u32) -> Result<GpuNorm> {
+        let window = self.window.clone();
+        self.record_norm(input, norm, tiles, TILE_SLICES, &window)
     }
 
     fn measure(&mut self, window: Window) {
         self.gpu.write(&self.window, 0, bytemuck::bytes_of(&window));
     }
 
-    fn given_norm(&mut self, channels: u32) -> Result<GpuBuffer> {
-        self.gpu.storage("group scales", u64::from(padded(channels)) * 8)
-    }
-
-    fn write_norm(&mut self, norm: &GpuBuffer, scales: &[f32], shifts: &[f32]) {
-        self.gpu.write(norm, 0, bytemuck::cast_slice(scales));
-        self.gpu.write(norm, u64::from(padded(shifts.len() as u32)) * 4, bytemuck::cast_slice(shifts));
-    }
-
-    async fn read_norm(&mut self, norm: &GpuBuffer, channels: u32) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (count, stride) = (channels as usize, padded(channels) as usize);
-        let bytes = self.gpu.read(norm, 0, stride as u64 * 8).await?;
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-        Ok((values[..count].to_vec(), values[stride..stride + count].to_vec()))
+    fn merge(&mut self, norm: &GpuNorm) -> Result<()> {
+        let bindings = [Binding(1, &norm.partial), Binding(2, &norm.affine), Binding(3, &norm.factors)];
+        let key = PipelineKey::new("group_finish");
+        let channels = norm.params.groups * norm.params.group_channels;
+        let grid = Grid::Fixed(channels.div_ceil(64), 1);
+        self.recorder.dispatch(&key, (0, &norm.params), &bindings, grid, 0)
     }
 
     fn attention(&mut self, q: &GpuImage, k: &GpuImage, v: &GpuImage, out: &GpuImage) -> Result<()> {
@@ -390,35 +446,28 @@ impl ImageBackend for GpuImages {
         self.record_pixels(input, scale, shift)
     }
 
-    fn crop(&mut self, input: &GpuImage, from: (u32, u32), out: &GpuImage) -> Result<()> {
-        self.record_crop(input, from, out)
+    fn copy(&mut self, input: &GpuImage, rect: Rect, out: &GpuImage) -> Result<()> {
+        self.record_copy(input, rect, out)
     }
 
     fn blank(&mut self, height: u32, width: u32) -> Result<GpuPixels> {
         self.record_blank(height, width)
     }
 
-    fn blend(
-        &mut self,
-        tile: &GpuImage,
-        to_bytes: (f32, f32),
-        at: (u32, u32),
-        weights: (&[f32], &[f32]),
-        to: &GpuPixels,
-    ) -> Result<()> {
-        self.record_blend(tile, to_bytes, at, weights, to)
+    fn place(&mut self, input: &GpuImage, to_bytes: (f32, f32), rect: Rect, to: &GpuPixels) -> Result<()> {
+        self.record_place(input, to_bytes, rect, to)
     }
 
-    fn join(&mut self, to: &GpuPixels) -> Result<()> {
-        self.record_join(to)
+    fn end_part(&mut self) {
+        self.submit();
+        self.part += 1;
     }
 
     fn finish(&mut self) -> GpuImagePlan {
-        self.work = 0;
+        self.submit();
+        self.part = 0;
         self.held.append(&mut self.pool.borrow_mut());
-        let mut submits = std::mem::take(&mut self.done);
-        submits.push(self.recorder.finish());
-        GpuImagePlan { submits, _held: std::mem::take(&mut self.held) }
+        GpuImagePlan { submits: std::mem::take(&mut self.done), _held: std::mem::take(&mut self.held) }
     }
 
     fn write(&mut self, image: &GpuImage, values: &[f32]) {
@@ -438,13 +487,26 @@ impl ImageBackend for GpuImages {
         self.gpu.write(&image.lease.buffer, 0, bytemuck::cast_slice(&halves));
     }
 
-    async fn run(&mut self, plan: &GpuImagePlan, cancelled: &dyn Fn() -> bool) -> Result<()> {
+    async fn run_parts(
+        &mut self,
+        plan: &GpuImagePlan,
+        wanted: &dyn Fn(usize) -> bool,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<()> {
         self.gpu.compiled("an image network").await?;
-        for submit in &plan.submits {
+        let mut submits = plan.submits.iter().filter(|submit| wanted(submit.part)).peekable();
+        while submits.peek().is_some() {
             if cancelled() {
                 return Err(Error::Aborted);
             }
-            self.recorder.run(&[submit], 1, None);
+            // Short parts go together: waiting for each would cost more than they do.
+            let (mut together, mut work) = (Vec::new(), 0);
+            while let Some(submit) = submits.next_if(|next| together.is_empty() || work + next.work <= SUBMIT)
+            {
+                work += submit.work;
+                together.push(&submit.plan);
+            }
+            self.recorder.run(&together, 1, None);
             self.gpu.settle("an image network").await?;
         }
         // Also while the last one ran: a small picture has no other.
@@ -487,8 +549,9 @@ impl ImageBackend for GpuImages {
         self.gpu.allocated_bytes()
     }
 
-    fn dispatches(plan: &GpuImagePlan) -> u64 {
-        plan.submits.iter().map(|submit| submit.traffic().dispatches).sum()
+    fn dispatches(plan: &GpuImagePlan, wanted: &dyn Fn(usize) -> bool) -> u64 {
+        let submits = plan.submits.iter().filter(|submit| wanted(submit.part));
+        submits.map(|submit| submit.plan.traffic().dispatches).sum()
     }
 }
 
@@ -518,7 +581,7 @@ layout_test!(
     partial_layout,
     PipelineKey::new("group_partial"),
     "params",
-    NormParams { height, width, channels, group_channels, slices, groups, eps }
+    NormParams { height, width, channels, group_channels, slices, groups, eps, tiles }
 );
 
 #[cfg(test)]
@@ -526,7 +589,7 @@ layout_test!(
     finish_layout,
     PipelineKey::new("group_finish"),
     "params",
-    NormParams { height, width, channels, group_channels, slices, groups, eps }
+    NormParams { height, width, channels, group_channels, slices, groups, eps, tiles }
 );
 
 #[cfg(test)]
@@ -534,5 +597,5 @@ layout_test!(
     window_layout,
     PipelineKey::new("group_partial"),
     "window",
-    Window { top, bottom, left, right, rows, columns }
+    Window { top, bottom, left, right, rows, columns, tile }
 );

@@ -1,10 +1,11 @@
-//! Pictures of bytes on the GPU: made at once or put together of tiles, read back or shown on a canvas.
+//! Pictures of bytes on the GPU: made at once or put together of tiles, read back or shown on a canvas. And copies of
+//! rectangles from picture to picture.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey};
 
 use super::gpu_images::{GpuImage, GpuImages, padded};
-use super::image::{ImageBackend, check_crop, check_pixels, check_tile};
+use super::image::{ImageBackend, ImageShape, Rect, check_copy, check_pixels, check_rect};
 
 /// Words of a row of bytes are a multiple of this, as a copy to a texture wants them.
 const ROW_WORDS: u32 = 64;
@@ -14,8 +15,6 @@ const THREADS: u32 = 64;
 /// A picture of bytes, red lowest in a word, rows padded to whole multiples of 256 bytes.
 pub struct GpuPixels {
     rgba: GpuBuffer,
-    /// What tiles are added to.
-    sums: Option<GpuBuffer>,
     width: u32,
     height: u32,
 }
@@ -27,41 +26,28 @@ struct PixelParams {
     width: u32,
     pixels: u32,
     vectors: u32,
-    out_width: u32,
     row: u32,
+    in_width: u32,
+    in_first: u32,
+    out_width: u32,
+    out_first: u32,
     scale: f32,
     shift: f32,
-    pad: u32,
+    pad: [u32; 2],
 }
 
-/// Mirrors `Params` of `shaders/crop.wgsl`.
+/// Mirrors `Params` of `shaders/copy.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct CropParams {
-    in_width: u32,
-    out_width: u32,
+struct CopyParams {
+    width: u32,
     vectors: u32,
     count: u32,
-    left: u32,
-    top: u32,
     row: u32,
-    pad: u32,
-}
-
-/// Mirrors `Params` of `shaders/blend.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct BlendParams {
-    width: u32,
-    pixels: u32,
-    vectors: u32,
+    in_width: u32,
+    in_first: u32,
     out_width: u32,
-    left: u32,
-    top: u32,
-    row: u32,
-    scale: f32,
-    shift: f32,
-    pad: [u32; 3],
+    out_first: u32,
 }
 
 /// A grid with a thread for each of so many items, and the threads of a row of it.
@@ -78,102 +64,73 @@ impl GpuPixels {
 }
 
 impl GpuImages {
-    fn bytes_of(&mut self, height: u32, width: u32, sums: bool) -> Result<GpuPixels> {
-        let pixels = u64::from(height) * u64::from(width);
-        let row = u64::from(width.next_multiple_of(ROW_WORDS));
-        let sums = if sums { Some(self.gpu().storage("sums of pixels", pixels * 8)?) } else { None };
-        Ok(GpuPixels {
-            rgba: self.gpu().storage("pixels", row * u64::from(height) * 4)?,
-            sums,
-            width,
-            height,
-        })
-    }
-
     pub(super) fn record_pixels(&mut self, input: &GpuImage, scale: f32, shift: f32) -> Result<GpuPixels> {
-        let shape = Self::shape(input);
-        check_pixels(shape)?;
-        let to = self.bytes_of(shape.height, shape.width, false)?;
-        let key = PipelineKey::new("to_rgba").define_if(input.half, "HALF");
-        self.record_rgba(&key, &input.lease.buffer, padded(shape.channels) / 4, (scale, shift), &to)?;
+        let ImageShape { height, width, .. } = Self::shape(input);
+        check_pixels(Self::shape(input))?;
+        let to = self.record_blank(height, width)?;
+        let all = Rect { from: (0, 0), to: (0, 0), size: (height, width) };
+        self.record_place(input, (scale, shift), all, &to)?;
         Ok(to)
     }
 
     pub(super) fn record_blank(&mut self, height: u32, width: u32) -> Result<GpuPixels> {
-        self.bytes_of(height, width, true)
+        let row = u64::from(width.next_multiple_of(ROW_WORDS));
+        Ok(GpuPixels { rgba: self.gpu().storage("pixels", row * u64::from(height) * 4)?, width, height })
     }
 
-    pub(super) fn record_join(&mut self, to: &GpuPixels) -> Result<()> {
-        let sums = to.sums.as_ref().ok_or_else(whole)?;
-        let key = PipelineKey::new("to_rgba").define("JOINED");
-        self.record_rgba(&key, sums, 0, (1.0, 0.0), to)
-    }
-
-    fn record_rgba(
-        &mut self,
-        key: &PipelineKey,
-        from: &GpuBuffer,
-        vectors: u32,
-        (scale, shift): (f32, f32),
-        to: &GpuPixels,
-    ) -> Result<()> {
-        let pixels = to.width * to.height;
-        let (grid, row) = threads(pixels);
-        let (width, out_width) = (to.width, to.row_words());
-        let params = PixelParams { width, pixels, vectors, out_width, row, scale, shift, pad: 0 };
-        let bindings = [Binding(1, from), Binding(2, &to.rgba)];
-        self.recorder.dispatch(key, (0, &params), &bindings, grid, 0)
-    }
-
-    pub(super) fn record_crop(
+    pub(super) fn record_place(
         &mut self,
         input: &GpuImage,
-        (top, left): (u32, u32),
-        out: &GpuImage,
+        (scale, shift): (f32, f32),
+        rect: Rect,
+        to: &GpuPixels,
     ) -> Result<()> {
-        let (from, to) = (Self::shape(input), Self::shape(out));
-        check_crop(from, (top, left), to)?;
-        let vectors = padded(to.channels) / 4;
-        let count = to.width * to.height * vectors;
-        let (grid, row) = threads(count);
-        let params =
-            CropParams { in_width: from.width, out_width: to.width, vectors, count, left, top, row, pad: 0 };
-        let key = PipelineKey::new("crop").define_if(input.half, "HALF");
-        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &out.lease.buffer)];
+        let shape = Self::shape(input);
+        check_pixels(shape)?;
+        check_rect((shape.height, shape.width), rect, (to.height, to.width))?;
+        let Rect { from, to: at, size } = rect;
+        let (grid, row) = threads(size.0 * size.1);
+        let params = PixelParams {
+            width: size.1,
+            pixels: size.0 * size.1,
+            vectors: padded(shape.channels) / 4,
+            row,
+            in_width: shape.width,
+            in_first: from.0 * shape.width + from.1,
+            out_width: to.row_words(),
+            out_first: at.0 * to.row_words() + at.1,
+            scale,
+            shift,
+            pad: [0; 2],
+        };
+        let key = PipelineKey::new("to_rgba").define_if(input.half, "HALF");
+        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &to.rgba)];
         self.recorder.dispatch(&key, (0, &params), &bindings, grid, 0)
     }
 
-    pub(super) fn record_blend(
-        &mut self,
-        tile: &GpuImage,
-        (scale, shift): (f32, f32),
-        (top, left): (u32, u32),
-        (down, across): (&[f32], &[f32]),
-        to: &GpuPixels,
-    ) -> Result<()> {
-        let shape = Self::shape(tile);
-        check_tile(shape, (top, left), (down.len(), across.len()), (to.height, to.width))?;
-        let sums = to.sums.as_ref().ok_or_else(whole)?;
-        let weights = self.filled("weights of a tile", &[across, down].concat())?;
-        let pixels = shape.pixels() as u32;
-        let (grid, row) = threads(pixels);
-        let params = BlendParams {
-            width: shape.width,
-            pixels,
-            vectors: padded(shape.channels) / 4,
-            out_width: to.width,
-            left,
-            top,
+    pub(super) fn record_copy(&mut self, input: &GpuImage, rect: Rect, out: &GpuImage) -> Result<()> {
+        let (from, to) = (Self::shape(input), Self::shape(out));
+        check_copy(from, rect, to)?;
+        if input.half != out.half {
+            return Err(Error::Internal { what: "a copy between pictures of two precisions".to_owned() });
+        }
+        let Rect { from: source, to: at, size } = rect;
+        let vectors = padded(to.channels) / 4;
+        let count = size.0 * size.1 * vectors;
+        let (grid, row) = threads(count);
+        let params = CopyParams {
+            width: size.1,
+            vectors,
+            count,
             row,
-            scale,
-            shift,
-            pad: [0; 3],
+            in_width: from.width,
+            in_first: source.0 * from.width + source.1,
+            out_width: to.width,
+            out_first: at.0 * to.width + at.1,
         };
-        let key = PipelineKey::new("blend").define_if(tile.half, "HALF");
-        let bindings = [Binding(1, &tile.lease.buffer), Binding(2, &weights), Binding(3, sums)];
-        self.recorder.dispatch(&key, (0, &params), &bindings, grid, 0)?;
-        self.held.push(weights);
-        Ok(())
+        let key = PipelineKey::new("copy").define_if(input.half, "HALF");
+        let bindings = [Binding(1, &input.lease.buffer), Binding(2, &out.lease.buffer)];
+        self.recorder.dispatch(&key, (0, &params), &bindings, grid, 0)
     }
 
     pub(super) async fn bytes(&self, pixels: &GpuPixels) -> Result<Vec<u8>> {
@@ -199,30 +156,18 @@ impl GpuImages {
     }
 }
 
-fn whole() -> Error {
-    Error::Internal { what: "a tile for a picture that was made at once".to_owned() }
-}
-
 #[cfg(test)]
 layout_test!(
     pixels_layout,
     PipelineKey::new("to_rgba"),
     "params",
-    PixelParams { width, pixels, vectors, out_width, row, scale, shift }
+    PixelParams { width, pixels, vectors, row, in_width, in_first, out_width, out_first, scale, shift }
 );
 
 #[cfg(test)]
 layout_test!(
-    crop_layout,
-    PipelineKey::new("crop"),
+    copy_layout,
+    PipelineKey::new("copy"),
     "params",
-    CropParams { in_width, out_width, vectors, count, left, top, row }
-);
-
-#[cfg(test)]
-layout_test!(
-    blend_layout,
-    PipelineKey::new("blend"),
-    "params",
-    BlendParams { width, pixels, vectors, out_width, left, top, row, scale, shift }
+    CopyParams { width, vectors, count, row, in_width, in_first, out_width, out_first }
 );

@@ -58,7 +58,7 @@ pub struct ConvShape {
     pub kernel: u32,
 }
 
-/// A function of single values.
+/// A function that is applied to each value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Activation {
     /// x.
@@ -77,11 +77,11 @@ pub enum Activation {
 pub struct Conv<'a, B: ImageBackend> {
     /// Weights and bias.
     pub weights: &'a B::Weights,
-    /// What is convolved.
+    /// The input.
     pub input: &'a B::Image,
     /// Scale and shift of each input channel, from [`ImageBackend::group_norm`].
     pub norm: Option<&'a B::Norm>,
-    /// Of the (normed) input.
+    /// Activation of the (normalized) input, before the convolution.
     pub before: Activation,
     /// Nearest-neighbour enlargement of the input, 2 × 2, without a picture of that size in memory.
     pub upsample: bool,
@@ -89,9 +89,9 @@ pub struct Conv<'a, B: ImageBackend> {
     pub stride: u32,
     /// Rows and columns of zeros above and left; below and right as many as the output needs.
     pub padding: u32,
-    /// Added to the sums.
+    /// A picture that is added to the convolution's output.
     pub residual: Option<&'a B::Image>,
-    /// Of the sums.
+    /// Activation of the output, after the residual is added.
     pub after: Activation,
 }
 
@@ -107,8 +107,8 @@ pub struct GroupNorm<'a> {
     pub bias: &'a [f32],
 }
 
-/// The part of a picture that norms measure: rows and columns of some coarse grid that the picture is a whole
-/// multiple of.
+/// The part of a tile that [`ImageBackend::tiled_norm`] measures: rows and columns of a coarse grid, of which the
+/// tile is a whole multiple. It changes from tile to tile, while the plan stays.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Window {
@@ -124,13 +124,27 @@ pub struct Window {
     pub rows: u32,
     /// Columns of the grid.
     pub columns: u32,
-    /// Nothing; keeps the size a multiple of 16 bytes, as WGSL has it.
-    pub pad: [u32; 2],
+    /// Number of the tile.
+    pub tile: u32,
+    /// Unused; keeps the size a multiple of 16 bytes, as WGSL has it.
+    pub pad: u32,
 }
 
 impl Window {
-    /// All of a picture.
-    pub const ALL: Self = Window { top: 0, bottom: 1, left: 0, right: 1, rows: 1, columns: 1, pad: [0; 2] };
+    /// All of a picture that is a single tile.
+    pub const ALL: Self =
+        Window { top: 0, bottom: 1, left: 0, right: 1, rows: 1, columns: 1, tile: 0, pad: 0 };
+}
+
+/// A rectangle to copy from one picture into another. Places are (row, column).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rect {
+    /// First row and column in the source.
+    pub from: (u32, u32),
+    /// First row and column in the destination.
+    pub to: (u32, u32),
+    /// Rows and columns.
+    pub size: (u32, u32),
 }
 
 /// What an image network is written over.
@@ -140,20 +154,24 @@ pub trait ImageBackend: Sized {
     type Image;
     /// Weights and bias of a convolution.
     type Weights;
-    /// Scale and shift of each channel. Clones share it.
+    /// Scale and shift of each channel, and the statistics that they are made of. Clones share them.
     type Norm: Clone;
     /// Operations recorded, ready to run.
     type Plan;
     /// A picture of bytes.
     type Pixels;
 
-    /// A picture; what is in it is not said.
+    /// A picture with unspecified contents.
     ///
     /// # Errors
     /// Out of memory, or over a limit of the device.
     fn image(&mut self, shape: ImageShape) -> Result<Self::Image>;
-    /// Its size.
+    /// Size of a picture.
     fn shape(image: &Self::Image) -> ImageShape;
+    /// Bytes that a picture takes.
+    fn bytes(&self, shape: ImageShape) -> u64;
+    /// Whether the device's limits allow a picture, and a convolution that makes it.
+    fn allows(&self, shape: ImageShape) -> bool;
     /// Weights (outputs, inputs, kernel, kernel), as PyTorch has them, and a bias of each output.
     ///
     /// # Errors
@@ -166,33 +184,30 @@ pub trait ImageBackend: Sized {
         bias: Option<&[f32]>,
     ) -> Result<Self::Weights>;
 
-    /// Width of a convolution's kernel.
-    fn kernel(weights: &Self::Weights) -> u32;
-
     /// Records a convolution.
     ///
     /// # Errors
     /// Shapes that do not fit.
     fn conv(&mut self, conv: &Conv<'_, Self>, out: &Self::Image) -> Result<()>;
-    /// Records the statistics of a normalization, which the next convolution applies.
+    /// Records the statistics of a normalization over all of a picture, which the next convolution applies.
     ///
     /// # Errors
     /// As for [`ImageBackend::conv`].
     fn group_norm(&mut self, input: &Self::Image, norm: &GroupNorm<'_>) -> Result<Self::Norm>;
-    /// What norms measure from the next run on. [`Window::ALL`] at first.
+    /// Records the statistics of a normalization over one of `tiles` tiles of a picture. Each run measures the
+    /// window, and counts for the tile, that [`ImageBackend::measure`] names. The norm holds scales and shifts once
+    /// [`ImageBackend::merge`] has run.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::conv`].
+    fn tiled_norm(&mut self, input: &Self::Image, norm: &GroupNorm<'_>, tiles: u32) -> Result<Self::Norm>;
+    /// Sets what tiled norms measure from the next run on.
     fn measure(&mut self, window: Window);
-    /// Scale and shift of each channel as [`ImageBackend::write_norm`] says, instead of measured ones.
+    /// Records the merging of what all tiles of a norm measured into the scales and shifts of the whole picture.
     ///
     /// # Errors
-    /// As for [`ImageBackend::image`].
-    fn given_norm(&mut self, channels: u32) -> Result<Self::Norm>;
-    /// Fills a norm: as many scales as channels, and as many shifts.
-    fn write_norm(&mut self, norm: &Self::Norm, scales: &[f32], shifts: &[f32]);
-    /// The scales and shifts of `channels` channels, as measured by the last run.
-    ///
-    /// # Errors
-    /// Device lost, out of memory.
-    async fn read_norm(&mut self, norm: &Self::Norm, channels: u32) -> Result<(Vec<f32>, Vec<f32>)>;
+    /// As for [`ImageBackend::conv`].
+    fn merge(&mut self, norm: &Self::Norm) -> Result<()>;
     /// Records softmax(q kᵀ / √D) v over all positions, one head of D channels, a multiple of 8 and at
     /// most 512. All four of one size.
     ///
@@ -211,34 +226,30 @@ pub trait ImageBackend: Sized {
     /// # Errors
     /// As for [`ImageBackend::conv`].
     fn pixels(&mut self, input: &Self::Image, scale: f32, shift: f32) -> Result<Self::Pixels>;
-    /// Records the copy of a window, as large as `out`, whose first row and column are `from`.
+    /// Records the copy of a rectangle into another picture of as many channels.
     ///
     /// # Errors
     /// As for [`ImageBackend::conv`].
-    fn crop(&mut self, input: &Self::Image, from: (u32, u32), out: &Self::Image) -> Result<()>;
-    /// A picture of bytes to put together of tiles by [`ImageBackend::blend`].
+    fn copy(&mut self, input: &Self::Image, rect: Rect, out: &Self::Image) -> Result<()>;
+    /// A picture of bytes to put together of tiles by [`ImageBackend::place`].
     ///
     /// # Errors
     /// As for [`ImageBackend::image`].
     fn blank(&mut self, height: u32, width: u32) -> Result<Self::Pixels>;
-    /// Records the addition of a tile at row and column `at`, each value times the weights of its row and its
-    /// column, after scale and shift. Every pixel's weights must sum to 1 over all tiles.
+    /// Records the conversion of a rectangle to bytes, by scale and shift as [`ImageBackend::pixels`] does it.
     ///
     /// # Errors
     /// As for [`ImageBackend::conv`].
-    fn blend(
+    fn place(
         &mut self,
-        tile: &Self::Image,
+        input: &Self::Image,
         to_bytes: (f32, f32),
-        at: (u32, u32),
-        weights: (&[f32], &[f32]),
+        rect: Rect,
         to: &Self::Pixels,
     ) -> Result<()>;
-    /// Records what is left to do once all tiles are blended.
-    ///
-    /// # Errors
-    /// As for [`ImageBackend::conv`].
-    fn join(&mut self, to: &Self::Pixels) -> Result<()>;
+    /// Ends a part of the plan: what is recorded next is the part of the next number. See
+    /// [`ImageBackend::run_parts`].
+    fn end_part(&mut self);
     /// Takes what was recorded since the last call, or what there is of it after an error. Memory that only
     /// the plan uses is the plan's from then on, and goes with it.
     fn finish(&mut self) -> Self::Plan;
@@ -250,7 +261,20 @@ pub trait ImageBackend: Sized {
     ///
     /// # Errors
     /// [`Error::Aborted`]; device lost, out of memory.
-    async fn run(&mut self, plan: &Self::Plan, cancelled: &dyn Fn() -> bool) -> Result<()>;
+    async fn run(&mut self, plan: &Self::Plan, cancelled: &dyn Fn() -> bool) -> Result<()> {
+        self.run_parts(plan, &|_| true, cancelled).await
+    }
+    /// Runs only the parts of a plan whose numbers are `wanted`. A plan has one part more than
+    /// [`ImageBackend::end_part`] was called while it was recorded.
+    ///
+    /// # Errors
+    /// As for [`ImageBackend::run`].
+    async fn run_parts(
+        &mut self,
+        plan: &Self::Plan,
+        wanted: &dyn Fn(usize) -> bool,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<()>;
     /// The values of a picture, (height, width, channels) without padding.
     ///
     /// # Errors
@@ -261,7 +285,7 @@ pub trait ImageBackend: Sized {
     /// # Errors
     /// Device lost, out of memory.
     async fn read_pixels(&mut self, pixels: &Self::Pixels) -> Result<Vec<u8>>;
-    /// Bytes held.
+    /// Bytes of all live buffers.
     fn allocated_bytes(&self) -> u64;
     /// How pictures made from now on are stored.
     fn precision(&self) -> Precision;
@@ -272,13 +296,23 @@ pub trait ImageBackend: Sized {
     async fn overflowed(&mut self) -> Result<bool>;
     /// Pictures made from now on are [`Precision::F32`].
     fn widen(&mut self);
-    /// Kernel launches of a plan.
-    fn dispatches(plan: &Self::Plan) -> u64;
+    /// Kernel launches of the `wanted` parts of a plan.
+    fn dispatches(plan: &Self::Plan, wanted: &dyn Fn(usize) -> bool) -> u64;
 }
 
 fn mismatch(what: &str, found: &[u32], expected: &[u32]) -> Error {
     let wide = |dims: &[u32]| dims.iter().map(|&d| u64::from(d)).collect();
     Error::ShapeMismatch { what: what.to_owned(), found: wide(found), expected: wide(expected) }
+}
+
+/// The error for values that came out of a network and mean nothing.
+pub(crate) fn not_finite(what: &str) -> Error {
+    Error::Malformed {
+        what: format!(
+            "the {what} that came out has values that are not finite: the model's weights are damaged, or what went in \
+             is far from what the model was trained on"
+        ),
+    }
 }
 
 /// Whether weights and bias have the length that their shape says, and a size that there are kernels for.
@@ -353,31 +387,25 @@ pub(crate) fn check_pixels(input: ImageShape) -> Result<()> {
     if input.channels == 3 { Ok(()) } else { Err(mismatch("a picture of bytes", &[input.channels], &[3])) }
 }
 
-/// Whether a window lies inside its picture.
-pub(crate) fn check_crop(input: ImageShape, (top, left): (u32, u32), out: ImageShape) -> Result<()> {
-    let fits = |from: u32, size: u32, all: u32| from.checked_add(size).is_some_and(|end| end <= all);
-    let inside = fits(top, out.height, input.height) && fits(left, out.width, input.width);
-    if inside && input.channels == out.channels {
+/// Whether a rectangle is not empty and lies inside both pictures, of (height, width).
+pub(crate) fn check_rect(input: (u32, u32), rect: Rect, out: (u32, u32)) -> Result<()> {
+    let fits =
+        |from: u32, size: u32, all: u32| size > 0 && from.checked_add(size).is_some_and(|end| end <= all);
+    let inside = |(top, left): (u32, u32), (height, width): (u32, u32)| {
+        fits(top, rect.size.0, height) && fits(left, rect.size.1, width)
+    };
+    if inside(rect.from, input) && inside(rect.to, out) {
         return Ok(());
     }
-    let size = |s: ImageShape| [s.height, s.width, s.channels];
-    Err(mismatch("a window", &size(out), &size(input)))
+    Err(mismatch("a rectangle to copy", &[rect.size.0, rect.size.1], &[input.0, input.1, out.0, out.1]))
 }
 
-/// Whether a tile of three channels lies inside the picture that it is added to, and has a weight for each row and
-/// column.
-pub(crate) fn check_tile(
-    tile: ImageShape,
-    at: (u32, u32),
-    weights: (usize, usize),
-    (height, width): (u32, u32),
-) -> Result<()> {
-    check_pixels(tile)?;
-    check_crop(ImageShape { height, width, channels: tile.channels }, at, tile)?;
-    if weights == (tile.height as usize, tile.width as usize) {
-        return Ok(());
+/// Whether a rectangle can be copied from one picture into another.
+pub(crate) fn check_copy(input: ImageShape, rect: Rect, out: ImageShape) -> Result<()> {
+    if input.channels != out.channels {
+        return Err(mismatch("channels of a copy", &[out.channels], &[input.channels]));
     }
-    Err(mismatch("weights of a tile", &[weights.0 as u32, weights.1 as u32], &[tile.height, tile.width]))
+    check_rect((input.height, input.width), rect, (out.height, out.width))
 }
 
 /// Whether a normalization fits its picture.

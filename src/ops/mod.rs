@@ -32,9 +32,9 @@ pub use draw::NO_TOKEN;
 pub use gpu_backend::{GpuBackend, GpuCache, GpuTensor};
 pub use gpu_images::{GpuImage, GpuImages};
 pub use gpu_pixels::GpuPixels;
-pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Window};
+pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Rect, Window};
 pub(crate) use image::{
-    check_attention, check_conv, check_crop, check_norm, check_pixels, check_tile, check_weights,
+    check_attention, check_conv, check_copy, check_norm, check_pixels, check_rect, check_weights, not_finite,
 };
 pub use kernels::{Kernels, Products, Tile, Tuning, Variant};
 pub use sample::{MAX_TOP_K, SampleParams};

@@ -1,59 +1,81 @@
 //! safetensors: the header by the format's own crate, the tensors by range reads.
 
+use std::collections::BTreeMap;
+
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use crate::dtype::DType;
 use crate::error::{Error, Result};
 
 use super::source::{ByteSource, read_growing};
 
-/// A header longer than this is none: image networks have a few thousand tensors of a hundred bytes.
+/// Longest header that is read. Image networks have a few thousand tensors, of a hundred bytes each.
 const MAX_HEADER: u64 = 16 << 20;
+/// The types that [`FloatTensor::values`] reads.
+const SUPPORTED: &str = "F32, F16, BF16, F64";
 
-/// One tensor of floats.
+/// One tensor of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FloatTensor {
     /// Name in the file.
     pub name: String,
     /// Outermost dimension first, as PyTorch has them.
     pub shape: Vec<usize>,
-    /// F32, F16 or BF16.
-    pub dtype: DType,
+    /// Type of the values. [`FloatTensor::check_type`] tells whether they can be read.
+    pub dtype: Dtype,
     /// First byte in the file.
     offset: u64,
     bytes: u64,
 }
 
-/// What is in a safetensors file.
+/// The tensors of a safetensors file.
 #[derive(Debug, Clone, Default)]
 pub struct FloatTensors {
+    /// By name.
     tensors: Vec<FloatTensor>,
     config: Option<String>,
 }
 
 impl FloatTensors {
-    /// Reads the header. Tensors of other types are left out, so that a file may hold them as long as
-    /// nobody asks for one.
+    /// Reads the header. All tensors are listed, also those of types that cannot be read.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for what is no such header, [`Error::Truncated`] for a file that ends before its
-    /// last tensor, and what the source gives.
+    /// [`Error::Malformed`] for another kind of file, which the message names where its first bytes tell;
+    /// [`Error::UnsupportedType`] for a type that the format's crate does not know; [`Error::Truncated`] for a
+    /// file that ends before its last tensor; and what the source gives.
     pub async fn read(source: &mut dyn ByteSource) -> Result<Self> {
+        let mut head = [0; 8];
+        source.read_at(0, &mut head).await?;
+        let read = Self::read_header(source, u64::from_le_bytes(head)).await;
+        // A file of another kind may fail in any way, since its first bytes are no length.
+        if let (Err(Error::Malformed { .. } | Error::Truncated { .. }), Some(kind)) = (&read, kind_of(&head))
+        {
+            return Err(Error::Malformed {
+                what: format!("{} is not a safetensors file but {kind}", source.name()),
+            });
+        }
+        read
+    }
+
+    async fn read_header(source: &mut dyn ByteSource, length: u64) -> Result<Self> {
         let name = source.name().to_owned();
         let malformed = |what: String| Error::Malformed { what: format!("{name}: {what}") };
-        let mut length = [0; 8];
-        source.read_at(0, &mut length).await?;
-        let length = u64::from_le_bytes(length);
         if length > MAX_HEADER {
-            return Err(malformed(format!("a safetensors header of {length} bytes")));
+            return Err(malformed(format!(
+                "not a safetensors file (its header would have {length} bytes, at most {MAX_HEADER} are read)"
+            )));
         }
         let header = read_growing(source, 8, length).await?;
         // The crate checks that the tensors follow each other without gap or overlap, and that their
         // sizes are those of their shapes.
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| malformed(e.to_string()))?;
+        let metadata: Metadata = match serde_json::from_slice(&header) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                return Err(unknown_type(&header).unwrap_or_else(|| malformed(error.to_string())));
+            }
+        };
         let begin = 8 + length;
-        let needed = begin + metadata.data_len() as u64;
+        let needed = begin.saturating_add(metadata.data_len() as u64);
         if let Some(actual) = source.size().await?
             && actual < needed
         {
@@ -61,19 +83,13 @@ impl FloatTensors {
         }
         let mut tensors: Vec<FloatTensor> = Vec::new();
         for (name, info) in metadata.tensors() {
-            let dtype = match info.dtype {
-                Dtype::F32 => DType::F32,
-                Dtype::F16 => DType::F16,
-                Dtype::BF16 => DType::BF16,
-                _ => continue,
-            };
             let (from, to) = info.data_offsets;
             tensors.push(FloatTensor {
                 name,
                 shape: info.shape.clone(),
-                dtype,
-                offset: begin + from as u64,
-                bytes: (to - from) as u64,
+                dtype: info.dtype,
+                offset: begin.saturating_add(from as u64),
+                bytes: to.saturating_sub(from) as u64,
             });
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -81,7 +97,7 @@ impl FloatTensors {
         Ok(FloatTensors { tensors, config })
     }
 
-    /// The note `config` of the header: diffusers' `config.json`, where whoever wrote the file put it there.
+    /// The header's note `config`. Notes are free text; some programs write diffusers' `config.json` there.
     #[must_use]
     pub fn config(&self) -> Option<&str> {
         self.config.as_deref()
@@ -93,25 +109,10 @@ impl FloatTensors {
         &self.tensors
     }
 
-    /// All tensors, as they follow each other in the file.
-    pub fn in_file_order(&self) -> impl Iterator<Item = &FloatTensor> {
-        let mut tensors: Vec<&FloatTensor> = self.tensors.iter().collect();
-        tensors.sort_by_key(|tensor| tensor.offset);
-        tensors.into_iter()
-    }
-
     /// The tensor of that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&FloatTensor> {
         self.tensors.binary_search_by(|t| t.name.as_str().cmp(name)).ok().map(|i| &self.tensors[i])
-    }
-
-    /// The tensor of that name.
-    ///
-    /// # Errors
-    /// [`Error::MissingTensor`].
-    pub fn get(&self, name: &str) -> Result<&FloatTensor> {
-        self.find(name).ok_or_else(|| Error::MissingTensor { tensor: name.to_owned() })
     }
 }
 
@@ -122,18 +123,109 @@ impl FloatTensor {
         self.bytes
     }
 
+    /// First byte in the file.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether [`FloatTensor::values`] can read the tensor's type.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedType`].
+    pub fn check_type(&self) -> Result<()> {
+        match self.dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64 => Ok(()),
+            other => Err(unsupported(&self.name, &format!("{other:?}"))),
+        }
+    }
+
     /// Its values as f32.
     ///
     /// # Errors
-    /// What the source gives.
+    /// [`Error::UnsupportedType`]; [`Error::Malformed`] for a value that is not finite; out of memory; what the
+    /// source gives.
     pub async fn values(&self, source: &mut dyn ByteSource) -> Result<Vec<f32>> {
+        self.check_type()?;
         let bytes = read_growing(source, self.offset, self.bytes).await?;
-        Ok(match self.dtype {
-            DType::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
-            DType::BF16 => {
+        let values: Vec<f32> = match self.dtype {
+            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::BF16 => {
                 bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()
             }
+            Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
             _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        })
+        };
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(Error::Malformed {
+                what: format!(
+                    "value {at} of tensor {} is {}: the file is damaged, or was so when it was written",
+                    self.name, values[at]
+                ),
+            }),
+            None => Ok(values),
+        }
     }
+}
+
+fn unsupported(tensor: &str, found: &str) -> Error {
+    let (tensor, found) = (tensor.to_owned(), found.to_owned());
+    Error::UnsupportedType { tensor, found, supported: SUPPORTED.to_owned() }
+}
+
+/// The error for a header whose only fault may be a type that the crate does not know.
+fn unknown_type(header: &[u8]) -> Option<Error> {
+    let tensors: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    tensors.iter().find_map(|(tensor, info)| {
+        let found = info.get("dtype")?.as_str()?;
+        let known = serde_json::from_value::<Dtype>(found.into()).is_ok();
+        (!known).then(|| unsupported(tensor, found))
+    })
+}
+
+/// What a file is that begins with these bytes, and what to do with it.
+fn kind_of(head: &[u8; 8]) -> Option<&'static str> {
+    const PYTORCH: &str = "a PyTorch checkpoint (.pth, .pt, .ckpt): in Python, load it with torch.load(…, \
+        weights_only=True) and write its tensors with safetensors.torch.save_file";
+    let text = head.trim_ascii_start();
+    Some(match head {
+        [b'P', b'K', 3, 4, ..] => {
+            "a zip archive; so are PyTorch checkpoints (.pth, .pt, .ckpt): in Python, load \
+            it with torch.load(…, weights_only=True) and write its tensors with safetensors.torch.save_file"
+        }
+        [0x80, 2..=5, ..] => PYTORCH,
+        [b'G', b'G', b'U', b'F', ..] => {
+            "a GGUF file: open a language model as such; a VAE is read from diffusers' \
+            safetensors file"
+        }
+        [0x89, b'P', b'N', b'G', ..] => {
+            "a PNG picture: open the model's safetensors file first, then the picture"
+        }
+        [0xff, 0xd8, 0xff, ..] => "a JPEG picture: open the model's safetensors file first, then the picture",
+        [b'G', b'I', b'F', b'8', ..] => {
+            "a GIF picture: open the model's safetensors file first, then the picture"
+        }
+        [b'R', b'I', b'F', b'F', ..] => "a RIFF file (WebP, WAV): open the model's safetensors file first",
+        [0x89, b'H', b'D', b'F', ..] => "an HDF5 file (Keras): give diffusers' safetensors file",
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
+            "a NumPy array: latents are opened as latents, not as a model"
+        }
+        [0x1f, 0x8b, ..] => "a gzip archive: unpack it first",
+        [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z archive: unpack it first",
+        [_, _, _, _, b'T', b'F', b'L', b'3'] => "a TensorFlow Lite model: give diffusers' safetensors file",
+        [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' '] => {
+            "a pointer of Git LFS: download the file itself, not what a clone without LFS leaves"
+        }
+        _ if text.starts_with(b"<") => {
+            "a web page (HTML or XML): the address is that of a page, or the server \
+            answered with one; give the address that downloads the file (on Hugging Face /resolve/, not /blob/)"
+        }
+        _ if text.starts_with(b"{") || text.starts_with(b"[") => {
+            "JSON text: a config must be called config.json, and weights are in the .safetensors file"
+        }
+        _ if head.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => {
+            "text: perhaps a server's error message; open the file to see"
+        }
+        _ => return None,
+    })
 }

@@ -13,8 +13,13 @@ pub fn uniform(seed: u64, count: usize) -> Vec<f32> {
 
 /// A safetensors file of the tensors that a golden file describes.
 pub fn seeded(tensors: &Value) -> SliceSource {
+    seeded_from(0, tensors)
+}
+
+/// The same from another first seed: each tensor has the next one.
+pub fn seeded_from(first: u64, tensors: &Value) -> SliceSource {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (seed, tensor) in (0..).zip(tensors.as_array().unwrap()) {
+    for (seed, tensor) in (first..).zip(tensors.as_array().unwrap()) {
         let count: u64 = tensor["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).product();
         let (offset, scale) = (tensor["offset"].as_f64().unwrap(), tensor["scale"].as_f64().unwrap());
         let begin = data.len();

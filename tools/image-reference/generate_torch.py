@@ -23,7 +23,8 @@ import diffusers
 import numpy as np
 import safetensors
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers import AutoencoderKL, AutoencoderKLFlux2, AutoencoderTiny, Flux2Pipeline
+from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from safetensors.torch import load_file, save_file
 
 from autoencoder_kl import rule
@@ -32,6 +33,8 @@ from autoencoder_kl import rule
 TAESD_SHA256 = "6ba2db17ca73c2eac735060dd890719c2bcf09734eb85cc0c6d8b86052ee4220"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 LATENT_SEED, SCENE_SEED = 900, 901
+# A batch norm's number of batches, an integer that computes nothing.
+COUNTER = "num_batches_tracked"
 OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 
@@ -48,13 +51,14 @@ def seeded(module):
     """Gives a module its weights. Returns what describes them: tensor i of the sorted names is
     offset + scale * uniform(seed = i), rounded to f32, and the digest is of all of them in that order."""
     state, tensors, digest = {}, [], hashlib.sha256()
-    for seed, (name, old) in enumerate(sorted(module.state_dict().items())):
-        offset, scale = rule(name, old.shape)
+    kept = {k: v for k, v in module.state_dict().items() if k.endswith(COUNTER)}
+    for seed, (name, old) in enumerate(sorted((k, v) for k, v in module.state_dict().items() if k not in kept)):
+        offset, scale = (1.0, 0.5) if name == "bn.running_var" else rule(name, old.shape)
         values = (offset + scale * uniform(seed, old.numel())).astype("<f4")
         digest.update(values.tobytes())
         state[name] = torch.from_numpy(values).reshape(old.shape)
         tensors.append({"name": name, "shape": list(old.shape), "offset": offset, "scale": scale})
-    module.load_state_dict(state)
+    module.load_state_dict({**state, **kept})
     return {"sha256": digest.hexdigest(), "tensors": tensors}
 
 
@@ -62,10 +66,10 @@ def tensor(seed, shape):
     return torch.from_numpy(uniform(seed, int(np.prod(shape)))).float().double().reshape(1, *shape)
 
 
-def write_golden(folder, key, latent, scene, decode, encode):
+def write_golden(folder, key, latent, scene, decode, encode, **more):
     with torch.no_grad():
         picture, code = decode(latent), encode(scene)
-    tensors = {"latent": latent, "picture": picture, "scene": scene, key: code}
+    tensors = {"latent": latent, "picture": picture, "scene": scene, key: code, **more}
     save_file({k: v[0].float().contiguous() for k, v in tensors.items()}, folder / "golden.safetensors")
     about = lambda v: f"{list(v.shape[1:])} {v.min():.2f} to {v.max():.2f}, rms {v.square().mean().sqrt():.2f}"
     print(f"{folder.name}: picture {about(picture)}; {key} {about(code)}")
@@ -120,6 +124,63 @@ def rename(path, described):
     state = {old(name): value for name, value in load_file(path).items()}
     save_file(state, path, {"format": "pt"})
     return {**described, "tensors": [{**t, "name": old(t["name"])} for t in described["tensors"]]}
+
+
+def original_name(name, stages):
+    """diffusers' name of a tensor of an AutoencoderKL as the original code has it: the other way round than
+    diffusers' own conversion, which `original_names` holds it against."""
+    resnet = lambda rest: rest.replace("conv_shortcut", "nin_shortcut")
+    attention = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+    side, _, rest = name.partition(".")
+    if rest.startswith("mid_block.attentions.0."):
+        layer, _, kind = rest.removeprefix("mid_block.attentions.0.").rpartition(".")
+        return f"{side}.mid.attn_1.{attention[layer]}.{kind}"
+    if rest.startswith("mid_block.resnets."):
+        number, rest = rest.removeprefix("mid_block.resnets.").split(".", 1)
+        return f"{side}.mid.block_{int(number) + 1}.{resnet(rest)}"
+    if rest.startswith(("down_blocks.", "up_blocks.")):
+        blocks, number, part, index, rest = rest.split(".", 4)
+        way = blocks.removesuffix("_blocks")
+        number = int(number) if way == "down" else stages - 1 - int(number)
+        return f"{side}.{way}.{number}." + (f"block.{index}.{resnet(rest)}" if part == "resnets" else f"{way}sample.{rest}")
+    return name.replace("conv_norm_out", "norm_out")
+
+
+def original_names(folder, config, prefix):
+    """original_names.json: what the original code calls each tensor of a case. Its linear layers of the attention are
+    1 x 1 convolutions there."""
+    model = AutoencoderKL(**config)
+    stages, state = len(config["block_out_channels"]), model.state_dict()
+    names = {name: prefix + original_name(name, stages) for name in sorted(state)}
+    old = {
+        names[name]: value[:, :, None, None] if ".attentions." in name and value.dim() == 2 else value
+        for name, value in state.items()
+    }
+    new = convert_ldm_vae_checkpoint(old, model.config)
+    assert new.keys() == state.keys(), new.keys() ^ state.keys()
+    assert all(torch.equal(new[name], value) for name, value in state.items())
+    (folder / "original_names.json").write_text(json.dumps(names, indent=0) + "\n")
+
+
+def flux2_case(out, name, config):
+    """AutoencoderKLFlux2, and its pipeline's way from a diffusion model's latents to the decoder's. `diffusion` is what
+    the diffusion model gives, with the 2 x 2 positions of a patch unfolded; `latent` is what the pipeline makes of it."""
+    folder = out / name
+    model = AutoencoderKLFlux2(**config)
+    described = seeded(model)
+    with tempfile.TemporaryDirectory() as scratch:
+        model.save_pretrained(scratch)
+        shutil.copy(pathlib.Path(scratch) / "config.json", folder)
+    write_list(folder, [described])
+    model.double()
+    unfold = Flux2Pipeline._unpatchify_latents
+    patches = 2 * tensor(LATENT_SEED, (4 * config["latent_channels"], 2, 3))
+    std = torch.sqrt(model.bn.running_var.view(1, -1, 1, 1) + model.config.batch_norm_eps)
+    mean = model.bn.running_mean.view(1, -1, 1, 1)
+    latent, scene = unfold(patches * std + mean), tensor(SCENE_SEED, (3, 8, 4))
+    decode = lambda z: model.decode(z).sample
+    encode = lambda x: model.encode(x).latent_dist.parameters
+    write_golden(folder, "moments", latent, scene, decode, encode, diffusion=unfold(patches))
 
 
 def taesd_case(out, name, taesd, file_name, latents, scenes, one_file=False):
@@ -190,7 +251,7 @@ def main(taesd_py, out):
     torch.set_num_threads(1)
     out, taesd = pathlib.Path(out), load_taesd(taesd_py)
     names = ["taesd", "taesd3", "taef2", "taesana", "tiny_4", "tiny_16", "kl_sd1", "kl_sdxl", "kl_sd3", "kl_flux1"]
-    for name in [*names, "kl_8_groups", "kl_old_names", "kl_no_attention"]:
+    for name in [*names, "kl_flux2", "kl_8_groups", "kl_old_names", "kl_no_attention"]:
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name).mkdir(parents=True)
 
@@ -222,6 +283,8 @@ def main(taesd_py, out):
     diffusers_case(out, "kl_8_groups", AutoencoderKL, {**kl([24, 40], 1), **few})
     diffusers_case(out, "kl_old_names", AutoencoderKL, kl([32, 64], 1), old_names=True)
     diffusers_case(out, "kl_no_attention", AutoencoderKL, {**kl([8, 12], 1), **without}, keep=single)
+    original_names(out / "kl_sd1", {**kl([32, 64, 64, 64], 2)}, "first_stage_model.")
+    flux2_case(out, "kl_flux2", {**kl([32, 64], 1), "latent_channels": 4})
     check_existing(json.loads((out.parent / "autoencoder_kl.json").read_text()))
 
 

@@ -5,11 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+WIDTHS = [16, 32, 40, 56, 56]
 CONFIG = {
     "_class_name": "AutoencoderKL",
     "in_channels": 3,
     "out_channels": 3,
-    "block_out_channels": [16, 32, 40, 56, 56],
+    # diffusers makes as many blocks as there are types, and one without them.
+    "down_block_types": ["DownEncoderBlock2D"] * len(WIDTHS),
+    "up_block_types": ["UpDecoderBlock2D"] * len(WIDTHS),
+    "block_out_channels": WIDTHS,
     "layers_per_block": 1,
     "latent_channels": 16,
     "norm_num_groups": 8,

@@ -2,23 +2,25 @@
 //! "High-Resolution Image Synthesis with Latent Diffusion Models", 2022; diffusers'
 //! `models/autoencoders/autoencoder_kl.py` and `vae.py`.
 //!
-//! Depth, widths and latent channels are those of the tensors. A residual block is
+//! Depth, widths and latent channels are those of the tensors. A config only has to agree with them. A residual block is
 //! x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 × 1 convolution of x where the width changes; the middle
 //! has one head of attention over all positions.
 
-use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape};
-use crate::weights::FloatTensors;
+use std::ops::Range;
 
-use super::parts::{Filter, Parts, conv, run};
-use super::{Direction, Half, MeasuredNorm, Norms};
+use crate::error::{Error, Result};
+use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape, check_attention};
+
+use super::config::ImageConfig;
+use super::names::Named;
+use super::parts::{Filter, Parts, Want, conv, run};
+use super::tape::Tape;
+use super::{COLOURS, Direction, no_layers};
 
 /// diffusers' `eps` of all norms here.
 const EPS: f32 = 1e-6;
 /// diffusers' default for `norm_num_groups`.
 const GROUPS: u32 = 32;
-/// More blocks than any of the family has.
-const MAX_BLOCKS: usize = 32;
 
 struct Norm {
     gain: Vec<f32>,
@@ -26,94 +28,135 @@ struct Norm {
     groups: u32,
 }
 
-struct Resnet<B: ImageBackend> {
+struct Resnet<W> {
     norm1: Norm,
-    conv1: Filter<B>,
+    conv1: Filter<W>,
     norm2: Norm,
-    conv2: Filter<B>,
-    shortcut: Option<Filter<B>>,
+    conv2: Filter<W>,
+    shortcut: Option<Filter<W>>,
 }
 
-struct Attention<B: ImageBackend> {
+struct Attention<W> {
     norm: Norm,
-    q: Filter<B>,
-    k: Filter<B>,
-    v: Filter<B>,
-    out: Filter<B>,
+    q: Filter<W>,
+    k: Filter<W>,
+    v: Filter<W>,
+    out: Filter<W>,
+}
+
+/// Two residual blocks that keep the width, and one head of attention between them.
+struct Middle<W> {
+    resnets: [Resnet<W>; 2],
+    attention: Option<Attention<W>>,
 }
 
 /// Residual blocks, then a change of size.
-struct Stage<B: ImageBackend> {
-    resnets: Vec<Resnet<B>>,
-    resize: Option<Filter<B>>,
+struct Stage<W> {
+    resnets: Vec<Resnet<W>>,
+    resize: Option<Filter<W>>,
+}
+
+/// A layer that records one picture from another.
+enum Layer<'a, W> {
+    First,
+    Resnet(&'a Resnet<W>),
+    Attention(&'a Attention<W>),
+    Enlarge(&'a Filter<W>),
+    Shrink(&'a Filter<W>),
+    Last,
 }
 
 /// A decoder or an encoder.
-pub(super) struct AutoencoderKl<B: ImageBackend> {
+pub(super) struct AutoencoderKl<W> {
     direction: Direction,
     /// 1 × 1, on the latents' side: first in a decoder, last in an encoder.
-    quant: Option<Filter<B>>,
-    conv_in: Filter<B>,
+    quant: Option<Filter<W>>,
+    conv_in: Filter<W>,
     /// Of the encoder, in front of the middle; of the decoder, behind it.
-    stages: Vec<Stage<B>>,
-    middle: [Resnet<B>; 2],
-    attention: Option<Attention<B>>,
+    stages: Vec<Stage<W>>,
+    middle: Middle<W>,
     norm_out: Norm,
-    conv_out: Filter<B>,
+    conv_out: Filter<W>,
     pub inputs: u32,
     pub outputs: u32,
     pub scale: u32,
 }
 
-impl<B: ImageBackend> AutoencoderKl<B> {
-    /// Whether the file has this direction of it.
-    pub fn is_in(tensors: &FloatTensors, direction: Direction) -> bool {
+impl<W> AutoencoderKl<W> {
+    /// Whether the file has tensors of this direction of it.
+    pub fn is_in(named: &Named, direction: Direction) -> bool {
         let side = side(direction);
-        tensors.find(&format!("{side}.conv_in.weight")).is_some()
-            && tensors.find(&format!("{side}.mid_block.resnets.0.conv1.weight")).is_some()
+        ["conv_in.", "conv_out.", "conv_norm_out.", "mid_block.", "up_blocks.", "down_blocks."]
+            .iter()
+            .any(|layer| named.any(&format!("{side}.{layer}")))
     }
 
-    /// Puts it together. `norm_groups` of the config, where there is one.
+    /// Puts it together, checks every tensor's shape against the layers beside it, and the config against the
+    /// tensors.
     ///
     /// # Errors
-    /// Missing or misshapen tensors.
-    pub fn new(parts: &mut Parts<B>, direction: Direction, norm_groups: Option<u32>) -> Result<Self> {
+    /// Missing or misshapen tensors; a config that contradicts them.
+    pub fn new(parts: &mut Parts<'_, W>, direction: Direction, config: &ImageConfig) -> Result<Self> {
         let side = side(direction);
-        let (blocks, quant, resizer) = match direction {
+        let (blocks, quant_name, resizer) = match direction {
             Direction::Decoder => ("up_blocks", "post_quant_conv", "upsamplers"),
             Direction::Encoder => ("down_blocks", "quant_conv", "downsamplers"),
         };
-        let mut reader = Reader { parts, norm_groups };
-        let conv_in = reader.parts.filter(&format!("{side}.conv_in"))?;
+        let mut reader = Reader { parts, groups: config.norm_num_groups };
+        let quant_is_in = reader.parts.has(quant_name);
+        let conv_in = format!("{side}.conv_in");
+        let (mut width, mut quant) = (COLOURS, None);
+        if direction == Direction::Decoder {
+            width = reader.parts.inputs(if quant_is_in { quant_name } else { &conv_in })?;
+            if quant_is_in {
+                let filter = reader.filter(quant_name, width, None, 1)?;
+                width = filter.outputs;
+                quant = Some(filter);
+            }
+        }
+        let conv_in = reader.filter(&conv_in, width, None, 3)?;
+        width = conv_in.outputs;
+        let prefix = format!("{side}.{blocks}.");
+        let count = reader.parts.named().count(&prefix);
+        // All stages have as many residual blocks.
+        let layers = (0..count).map(|i| reader.parts.named().count(&format!("{prefix}{i}.resnets."))).max();
+        let layers = layers
+            .filter(|layers| *layers > 0)
+            .ok_or_else(|| Error::MissingTensor { tensor: format!("{prefix}0.resnets.0.conv1.weight") })?;
+        let mut middle = None;
+        let has_attention = reader.parts.named().any(&format!("{side}.mid_block.attentions.0."));
+        if direction == Direction::Decoder {
+            middle = Some(reader.middle(side, width, has_attention)?);
+        }
         let mut stages = Vec::new();
         let mut scale: u32 = 1;
-        for i in 0..MAX_BLOCKS {
-            let name = format!("{side}.{blocks}.{i}");
-            if !reader.parts.has(&format!("{name}.resnets.0.conv1")) {
-                break;
-            }
+        for i in 0..count {
+            let name = format!("{prefix}{i}");
             let mut resnets = Vec::new();
-            for j in 0..MAX_BLOCKS {
-                let name = format!("{name}.resnets.{j}");
-                if !reader.parts.has(&format!("{name}.conv1")) {
-                    break;
-                }
-                resnets.push(reader.resnet(&name)?);
+            for j in 0..layers {
+                let resnet = reader.resnet(&format!("{name}.resnets.{j}"), width)?;
+                width = resnet.conv2.outputs;
+                resnets.push(resnet);
             }
-            let resize = reader.parts.optional(&format!("{name}.{resizer}.0.conv"))?;
-            if resize.is_some() {
+            // All stages but the last change the size.
+            let resize = if i + 1 < count {
                 scale = scale.saturating_mul(2);
-            }
+                Some(reader.filter(&format!("{name}.{resizer}.0.conv"), width, Some(width), 3)?)
+            } else {
+                None
+            };
             stages.push(Stage { resnets, resize });
         }
-        let middle = [
-            reader.resnet(&format!("{side}.mid_block.resnets.0"))?,
-            reader.resnet(&format!("{side}.mid_block.resnets.1"))?,
-        ];
-        let attention = reader.attention(&format!("{side}.mid_block.attentions.0"))?;
-        let norm_out = reader.norm(&format!("{side}.conv_norm_out"))?;
-        let conv_out = reader.parts.filter(&format!("{side}.conv_out"))?;
-        let quant = reader.parts.optional(quant)?;
+        let middle = match middle {
+            Some(middle) => middle,
+            None => reader.middle(side, width, has_attention)?,
+        };
+        let norm_out = reader.norm(&format!("{side}.conv_norm_out"), width)?;
+        let colours = (direction == Direction::Decoder).then_some(COLOURS);
+        let conv_out = reader.filter(&format!("{side}.conv_out"), width, colours, 3)?;
+        if direction == Direction::Encoder && quant_is_in {
+            quant = Some(reader.filter(quant_name, conv_out.outputs, None, 1)?);
+        }
         let inputs = match (&quant, direction) {
             (Some(quant), Direction::Decoder) => quant.inputs,
             _ => conv_in.inputs,
@@ -122,132 +165,145 @@ impl<B: ImageBackend> AutoencoderKl<B> {
             (Some(quant), Direction::Encoder) => quant.outputs,
             _ => conv_out.outputs,
         };
+        if direction == Direction::Encoder && !outputs.is_multiple_of(2) {
+            return Err(Error::UnsupportedModel {
+                what: format!("an encoder of {outputs} channels, which are not a mean and a variance each"),
+            });
+        }
         let network = AutoencoderKl {
             direction,
             quant,
             conv_in,
             stages,
             middle,
-            attention,
             norm_out,
             conv_out,
             inputs,
             outputs,
             scale,
         };
+        network.check(config)?;
         Ok(network)
     }
 
-    /// Records the network, or half of it, for one size of input.
-    pub fn forward(
-        &self,
-        backend: &mut B,
-        input: &B::Image,
-        half: Half,
-        norms: &mut Norms<'_, B>,
-    ) -> Result<B::Image> {
-        if self.direction == Direction::Decoder {
-            return self.decode(backend, input, half, norms);
+    /// Whether the config says what the tensors do.
+    fn check(&self, config: &ImageConfig) -> Result<()> {
+        config.only("act_fn", &["silu", "swish"])?;
+        config.agrees("patch_size", &[2, 2])?;
+        let widths: Vec<u32> =
+            self.stages.iter().filter_map(|stage| Some(stage.resnets.last()?.conv2.outputs)).collect();
+        let count = self.stages.len();
+        let (layers, attention) =
+            (self.stages.first().map_or(0, |stage| stage.resnets.len()), self.middle.attention.is_some());
+        config.agrees("mid_block_add_attention", &attention)?;
+        match self.direction {
+            Direction::Decoder => {
+                config.all("up_block_types", "UpDecoderBlock2D", count)?;
+                config.agrees("latent_channels", &self.inputs)?;
+                config.agrees("out_channels", &self.conv_out.outputs)?;
+                config.agrees("use_post_quant_conv", &self.quant.is_some())?;
+                config.agrees("layers_per_block", &layers.saturating_sub(1))?;
+                let widths: Vec<u32> = widths.into_iter().rev().collect();
+                let own = "decoder_block_out_channels";
+                config.agrees(if config.has(own) { own } else { "block_out_channels" }, &widths)
+            }
+            Direction::Encoder => {
+                config.all("down_block_types", "DownEncoderBlock2D", count)?;
+                config.agrees("latent_channels", &(self.outputs / 2))?;
+                config.agrees("in_channels", &self.conv_in.inputs)?;
+                config.agrees("use_quant_conv", &self.quant.is_some())?;
+                config.agrees("layers_per_block", &layers)?;
+                config.agrees("block_out_channels", &widths)
+            }
         }
-        self.encode(backend, input, half, norms)
     }
 
-    /// An encoder, or half of it: the small one begins behind the last stage that halves the sides.
-    fn encode(
-        &self,
-        backend: &mut B,
-        input: &B::Image,
-        half: Half,
-        norms: &mut Norms<'_, B>,
-    ) -> Result<B::Image> {
-        let middle = self.stages.iter().rposition(|stage| stage.resize.is_some()).map_or(0, |last| last + 1);
-        let stages = match half {
-            Half::Both => &self.stages[..],
-            Half::Large => &self.stages[..middle],
-            Half::Small => &self.stages[middle..],
+    /// The layers that a model may lack: the key of the config that tells, whether they are there, and the name of one.
+    pub fn options(&self) -> [(&'static str, bool, String); 2] {
+        let (key, quant) = match self.direction {
+            Direction::Decoder => ("use_post_quant_conv", "post_quant_conv"),
+            Direction::Encoder => ("use_quant_conv", "quant_conv"),
         };
-        // `None` for the input, which somebody else keeps.
-        let mut x: Option<B::Image> = None;
-        if half != Half::Small {
-            x = Some(run(backend, &self.conv_in, conv(&self.conv_in, input))?);
-        }
-        for stage in stages {
-            for resnet in &stage.resnets {
-                x = Some(resnet.forward(backend, x.as_ref().unwrap_or(input), norms)?);
-            }
-            if let Some(resize) = &stage.resize {
-                x = Some(shrink(backend, resize, x.as_ref().unwrap_or(input))?);
-            }
-        }
-        if half == Half::Large {
-            return x.ok_or_else(|| Error::Internal { what: "half a network without layers".to_owned() });
-        }
-        let x = self.middle(backend, x.as_ref().unwrap_or(input), norms)?;
-        let x = self.last(backend, &x, norms)?;
-        match &self.quant {
-            Some(quant) => run(backend, quant, conv(quant, &x)),
-            None => Ok(x),
-        }
+        let attention = format!("{}.mid_block.attentions.0.to_q", side(self.direction));
+        [
+            ("mid_block_add_attention", self.middle.attention.is_some(), attention),
+            (key, self.quant.is_some(), quant.to_owned()),
+        ]
     }
 
-    /// A decoder up to its first enlargement: what works on as many positions as the latents have.
-    fn small(&self, backend: &mut B, latents: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
-        let quantized = match &self.quant {
-            Some(quant) => Some(run(backend, quant, conv(quant, latents))?),
-            None => None,
-        };
-        let mut x = run(backend, &self.conv_in, conv(&self.conv_in, quantized.as_ref().unwrap_or(latents)))?;
-        drop(quantized);
-        x = self.middle(backend, &x, norms)?;
-        for resnet in self.stages.iter().take(1).flat_map(|stage| &stage.resnets) {
-            x = resnet.forward(backend, &x, norms)?;
+    /// The layers in their order.
+    fn layers(&self) -> Vec<Layer<'_, W>> {
+        let [first, second] = &self.middle.resnets;
+        let attention = self.middle.attention.as_ref().map(Layer::Attention);
+        let middle = [Layer::Resnet(first)].into_iter().chain(attention).chain([Layer::Resnet(second)]);
+        let decoder = self.direction == Direction::Decoder;
+        let stages = self.stages.iter().flat_map(|stage| {
+            let resize = stage.resize.as_ref();
+            let resize =
+                resize.map(|filter| if decoder { Layer::Enlarge(filter) } else { Layer::Shrink(filter) });
+            stage.resnets.iter().map(Layer::Resnet).chain(resize)
+        });
+        let mut layers = vec![Layer::First];
+        if decoder {
+            layers.extend(middle.chain(stages));
+        } else {
+            layers.extend(stages.chain(middle));
         }
-        Ok(x)
+        layers.push(Layer::Last);
+        layers
     }
 
-    /// A decoder, or half of it.
-    fn decode(
+    /// Number of the layers.
+    pub fn count(&self) -> usize {
+        self.layers().len()
+    }
+
+    /// Records some layers for one size of input.
+    pub fn forward<B: ImageBackend<Weights = W>>(
         &self,
-        backend: &mut B,
+        tape: &mut Tape<'_, B>,
         input: &B::Image,
-        half: Half,
-        norms: &mut Norms<'_, B>,
+        layers: Range<usize>,
     ) -> Result<B::Image> {
-        // `None` for the input, which somebody else keeps.
+        let all = self.layers();
         let mut x: Option<B::Image> = None;
-        if half != Half::Large {
-            let small = self.small(backend, input, norms)?;
-            if half == Half::Small {
-                return Ok(small);
-            }
-            x = Some(small);
+        for layer in all.get(layers).unwrap_or_default() {
+            let from = x.as_ref().unwrap_or(input);
+            x = Some(match layer {
+                Layer::First => self.first(tape, from)?,
+                Layer::Resnet(resnet) => resnet.forward(tape, from)?,
+                Layer::Attention(attention) => attention.forward(tape, from)?,
+                // Nearest-neighbour enlargement and a convolution.
+                Layer::Enlarge(filter) => run(tape, filter, Conv { upsample: true, ..conv(filter, from) })?,
+                Layer::Shrink(filter) => shrink(tape, filter, from)?,
+                Layer::Last => self.last(tape, from)?,
+            });
         }
-        for (i, stage) in self.stages.iter().enumerate() {
-            let resnets = if i == 0 { &[] } else { &stage.resnets[..] };
-            for resnet in resnets {
-                x = Some(resnet.forward(backend, x.as_ref().unwrap_or(input), norms)?);
-            }
-            if let Some(resize) = &stage.resize {
-                x = Some(enlarge(backend, resize, x.as_ref().unwrap_or(input))?);
-            }
-        }
-        self.last(backend, x.as_ref().unwrap_or(input), norms)
+        x.ok_or_else(no_layers)
     }
 
-    /// Norm, activation and the last convolution.
-    fn last(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
-        let norm = self.norm_out.record(backend, x, norms)?;
+    /// The first convolution; in a decoder behind the quant convolution.
+    fn first<B: ImageBackend<Weights = W>>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        input: &B::Image,
+    ) -> Result<B::Image> {
+        let quantized = match (&self.quant, self.direction) {
+            (Some(quant), Direction::Decoder) => Some(run(tape, quant, conv(quant, input))?),
+            _ => None,
+        };
+        run(tape, &self.conv_in, conv(&self.conv_in, quantized.as_ref().unwrap_or(input)))
+    }
+
+    /// Norm, activation and the last convolution; in an encoder the quant convolution behind it.
+    fn last<B: ImageBackend<Weights = W>>(&self, tape: &mut Tape<'_, B>, x: &B::Image) -> Result<B::Image> {
+        let norm = self.norm_out.record(tape, x)?;
         let plain = conv(&self.conv_out, x);
-        run(backend, &self.conv_out, Conv { norm: Some(&norm), before: Activation::Silu, ..plain })
-    }
-
-    fn middle(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
-        let [first, second] = &self.middle;
-        let mut x = first.forward(backend, x, norms)?;
-        if let Some(attention) = &self.attention {
-            x = attention.forward(backend, &x, norms)?;
+        let x = run(tape, &self.conv_out, Conv { norm: Some(&norm), before: Activation::Silu, ..plain })?;
+        match (&self.quant, self.direction) {
+            (Some(quant), Direction::Encoder) => run(tape, quant, conv(quant, &x)),
+            _ => Ok(x),
         }
-        second.forward(backend, &x, norms)
     }
 }
 
@@ -258,112 +314,135 @@ fn side(direction: Direction) -> &'static str {
     }
 }
 
-/// Nearest-neighbour enlargement and a convolution.
-fn enlarge<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, x: &B::Image) -> Result<B::Image> {
-    run(backend, filter, Conv { upsample: true, ..conv(filter, x) })
-}
-
 /// Stride 2 with zeros only below and on the right: `F.pad(x, (0, 1, 0, 1))`.
-fn shrink<B: ImageBackend>(backend: &mut B, filter: &Filter<B>, x: &B::Image) -> Result<B::Image> {
-    let shape = B::shape(x);
-    let (height, width) = (shape.height / 2, shape.width / 2);
-    let out = backend.image(ImageShape { height, width, channels: filter.outputs })?;
-    backend.conv(&Conv { stride: 2, padding: 0, ..conv(filter, x) }, &out)?;
-    Ok(out)
+fn shrink<B: ImageBackend>(
+    tape: &mut Tape<'_, B>,
+    filter: &Filter<B::Weights>,
+    x: &B::Image,
+) -> Result<B::Image> {
+    let ImageShape { height, width, .. } = B::shape(x);
+    tape.conv(filter, Conv { stride: 2, padding: 0, ..conv(filter, x) }, (height / 2, width / 2))
 }
 
 /// Takes layers out of a file's tensors.
-struct Reader<'a, B: ImageBackend> {
-    parts: &'a mut Parts<B>,
+struct Reader<'a, 'p, W> {
+    parts: &'a mut Parts<'p, W>,
     /// Of all norms, where a config says so.
-    norm_groups: Option<u32>,
+    groups: Option<u32>,
 }
 
-impl<B: ImageBackend> Reader<'_, B> {
-    fn norm(&mut self, name: &str) -> Result<Norm> {
-        let gain = self.parts.vector(&format!("{name}.weight"))?;
-        let bias = self.parts.vector(&format!("{name}.bias"))?;
-        #[allow(clippy::cast_possible_truncation)] // at most MAX_CHANNELS
-        let channels = gain.len() as u32;
-        // Networks made smaller than diffusers' default say so in their config; without one, a group a channel.
-        let groups =
-            self.norm_groups.unwrap_or(if channels.is_multiple_of(GROUPS) { GROUPS } else { channels });
-        Ok(Norm { gain, bias, groups })
+impl<W> Reader<'_, '_, W> {
+    /// A convolution; all in this family have a bias.
+    fn filter(&mut self, name: &str, inputs: u32, outputs: Option<u32>, kernel: u32) -> Result<Filter<W>> {
+        self.parts.filter(name, Want { inputs, outputs, kernel, bias: true })
     }
 
-    fn resnet(&mut self, name: &str) -> Result<Resnet<B>> {
+    fn norm(&mut self, name: &str, channels: u32) -> Result<Norm> {
+        let groups = self.groups.unwrap_or(GROUPS);
+        if !channels.is_multiple_of(groups) {
+            return Err(match self.groups {
+                Some(_) => Error::Malformed {
+                    what: format!(
+                        "config: norm_num_groups = {groups} does not divide the {channels} channels of {name}"
+                    ),
+                },
+                None => Error::MissingMetadata {
+                    key: "norm_num_groups".to_owned(),
+                    expected: "known: the groups of the norms are not in the tensors, and 32, the usual number, do \
+                               not divide their channels; give the model's config.json too",
+                },
+            });
+        }
+        let mut vector = |part| self.parts.values(&format!("{name}.{part}"), &[channels as usize]);
+        Ok(Norm { gain: vector("weight")?, bias: vector("bias")?, groups })
+    }
+
+    fn resnet(&mut self, name: &str, inputs: u32) -> Result<Resnet<W>> {
+        let norm1 = self.norm(&format!("{name}.norm1"), inputs)?;
+        let conv1 = self.filter(&format!("{name}.conv1"), inputs, None, 3)?;
+        let outputs = conv1.outputs;
+        let shortcut = if outputs == inputs {
+            None
+        } else {
+            Some(self.filter(&format!("{name}.conv_shortcut"), inputs, Some(outputs), 1)?)
+        };
         Ok(Resnet {
-            norm1: self.norm(&format!("{name}.norm1"))?,
-            conv1: self.parts.filter(&format!("{name}.conv1"))?,
-            norm2: self.norm(&format!("{name}.norm2"))?,
-            conv2: self.parts.filter(&format!("{name}.conv2"))?,
-            shortcut: self.parts.optional(&format!("{name}.conv_shortcut"))?,
+            norm1,
+            conv1,
+            norm2: self.norm(&format!("{name}.norm2"), outputs)?,
+            conv2: self.filter(&format!("{name}.conv2"), outputs, Some(outputs), 3)?,
+            shortcut,
         })
     }
 
-    /// Under today's names, or those of diffusers before 0.18.
-    fn attention(&mut self, name: &str) -> Result<Option<Attention<B>>> {
-        let names = if self.parts.has(&format!("{name}.to_q")) {
-            ["to_q", "to_k", "to_v", "to_out.0"]
-        } else if self.parts.has(&format!("{name}.query")) {
-            ["query", "key", "value", "proj_attn"]
+    fn middle(&mut self, side: &str, width: u32, has_attention: bool) -> Result<Middle<W>> {
+        let first = self.resnet(&format!("{side}.mid_block.resnets.0"), width)?;
+        let width = first.conv2.outputs;
+        let attention = if has_attention {
+            Some(self.attention(&format!("{side}.mid_block.attentions.0"), width)?)
         } else {
-            return Ok(None);
+            None
         };
-        let [q, k, v, out] = names.map(|part| format!("{name}.{part}"));
-        Ok(Some(Attention {
-            norm: self.norm(&format!("{name}.group_norm"))?,
-            q: self.parts.filter(&q)?,
-            k: self.parts.filter(&k)?,
-            v: self.parts.filter(&v)?,
-            out: self.parts.filter(&out)?,
-        }))
+        let second = self.resnet(&format!("{side}.mid_block.resnets.1"), width)?;
+        Ok(Middle { resnets: [first, second], attention })
+    }
+
+    fn attention(&mut self, name: &str, width: u32) -> Result<Attention<W>> {
+        check_attention([ImageShape { height: 1, width: 1, channels: width }; 4])?;
+        let norm = self.norm(&format!("{name}.group_norm"), width)?;
+        let mut filter = |part| self.filter(&format!("{name}.{part}"), width, Some(width), 1);
+        Ok(Attention {
+            norm,
+            q: filter("to_q")?,
+            k: filter("to_k")?,
+            v: filter("to_v")?,
+            out: filter("to_out.0")?,
+        })
     }
 }
 
 impl Norm {
-    fn record<B: ImageBackend>(
-        &self,
-        backend: &mut B,
-        x: &B::Image,
-        norms: &mut Norms<'_, B>,
-    ) -> Result<B::Norm> {
-        let norm = GroupNorm { groups: self.groups, eps: EPS, gain: &self.gain, bias: &self.bias };
-        let measured = backend.group_norm(x, &norm)?;
-        let (gain, bias, groups) = (self.gain.clone(), self.bias.clone(), self.groups);
-        Ok(norms.choose(MeasuredNorm { norm: measured, gain, bias, groups }))
+    fn record<B: ImageBackend>(&self, tape: &mut Tape<'_, B>, x: &B::Image) -> Result<B::Norm> {
+        tape.norm(x, &GroupNorm { groups: self.groups, eps: EPS, gain: &self.gain, bias: &self.bias })
     }
 }
 
-impl<B: ImageBackend> Resnet<B> {
-    fn forward(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
-        let norm = self.norm1.record(backend, x, norms)?;
+impl<W> Resnet<W> {
+    fn forward<B: ImageBackend<Weights = W>>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        x: &B::Image,
+    ) -> Result<B::Image> {
+        let norm = self.norm1.record(tape, x)?;
         let y = run(
-            backend,
+            tape,
             &self.conv1,
             Conv { norm: Some(&norm), before: Activation::Silu, ..conv(&self.conv1, x) },
         )?;
         let skipped = match &self.shortcut {
-            Some(shortcut) => Some(run(backend, shortcut, conv(shortcut, x))?),
+            Some(shortcut) => Some(run(tape, shortcut, conv(shortcut, x))?),
             None => None,
         };
-        let norm = self.norm2.record(backend, &y, norms)?;
+        let norm = self.norm2.record(tape, &y)?;
         let residual = Some(skipped.as_ref().unwrap_or(x));
         let plain = conv(&self.conv2, &y);
-        run(backend, &self.conv2, Conv { norm: Some(&norm), before: Activation::Silu, residual, ..plain })
+        run(tape, &self.conv2, Conv { norm: Some(&norm), before: Activation::Silu, residual, ..plain })
     }
 }
 
-impl<B: ImageBackend> Attention<B> {
+impl<W> Attention<W> {
     /// x + out(attention of norm(x)).
-    fn forward(&self, backend: &mut B, x: &B::Image, norms: &mut Norms<'_, B>) -> Result<B::Image> {
-        let norm = self.norm.record(backend, x, norms)?;
+    fn forward<B: ImageBackend<Weights = W>>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        x: &B::Image,
+    ) -> Result<B::Image> {
+        let norm = self.norm.record(tape, x)?;
         let normed = |filter| Conv { norm: Some(&norm), ..conv(filter, x) };
-        let q = run(backend, &self.q, normed(&self.q))?;
-        let k = run(backend, &self.k, normed(&self.k))?;
-        let v = run(backend, &self.v, normed(&self.v))?;
-        let mixed = backend.image(B::shape(&q))?;
-        backend.attention(&q, &k, &v, &mixed)?;
-        run(backend, &self.out, Conv { residual: Some(x), ..conv(&self.out, &mixed) })
+        let q = run(tape, &self.q, normed(&self.q))?;
+        let k = run(tape, &self.k, normed(&self.k))?;
+        let v = run(tape, &self.v, normed(&self.v))?;
+        let mixed = tape.attention(&q, &k, &v)?;
+        run(tape, &self.out, Conv { residual: Some(x), ..conv(&self.out, &mixed) })
     }
 }

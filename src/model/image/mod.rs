@@ -3,8 +3,14 @@
 
 mod autoencoder_kl;
 mod config;
+mod names;
 mod parts;
+mod prior;
+mod scaling;
 mod taesd;
+mod tape;
+
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::ops::ImageBackend;
@@ -13,12 +19,42 @@ use autoencoder_kl::AutoencoderKl;
 use taesd::Taesd;
 
 pub use config::ImageConfig;
-pub use parts::{Parts, wanted_bytes};
+pub use names::Named;
+pub use parts::{Checked, Loaded, Parts, check};
+pub use prior::Prior;
+pub use scaling::{LatentNorm, Scaling};
+pub use tape::{Step, Tape};
 
 /// Families there is a file for.
 pub const IMAGE_ARCHITECTURES: [&str; 2] = ["TAESD", "AutoencoderKL"];
+/// Channels of a picture.
+const COLOURS: u32 = 3;
+/// Positions a side of sampled latents, of a network whose trained size is not known.
+pub const SAMPLE: u32 = 16;
+/// Positions a side of sampled latents, at most.
+pub const MAX_SAMPLE: u32 = 64;
 
-/// Which way.
+/// A family of autoencoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Bohan's tiny autoencoders; diffusers' AutoencoderTiny.
+    Taesd,
+    /// diffusers' AutoencoderKL.
+    Kl,
+}
+
+impl Family {
+    /// Its name, of [`IMAGE_ARCHITECTURES`].
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Taesd => IMAGE_ARCHITECTURES[0],
+            Family::Kl => IMAGE_ARCHITECTURES[1],
+        }
+    }
+}
+
+/// Direction of an autoencoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Latents to a picture.
@@ -27,57 +63,9 @@ pub enum Direction {
     Encoder,
 }
 
-/// How much of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Half {
-    /// All of it.
-    Both,
-    /// The layers that work on as many positions as the latents have: first in a decoder, last in an encoder. All
-    /// attention is among them.
-    Small,
-    /// The rest: it only ever looks at neighbours, but for norms, whose statistics can be given.
-    Large,
-}
-
-/// A norm that was recorded: where its scales and shifts are, and what they are made of.
-pub struct MeasuredNorm<B: ImageBackend> {
-    /// Scales and shifts of the last run.
-    pub norm: B::Norm,
-    /// A gain for each channel.
-    pub gain: Vec<f32>,
-    /// A bias for each channel.
-    pub bias: Vec<f32>,
-    /// Groups of channels.
-    pub groups: u32,
-}
-
-/// The norms of a network in the order in which they are recorded.
-pub struct Norms<'a, B: ImageBackend> {
-    /// Instead of what is measured.
-    given: Option<&'a [B::Norm]>,
-    /// What is measured.
-    pub measured: Vec<MeasuredNorm<B>>,
-}
-
-impl<'a, B: ImageBackend> Norms<'a, B> {
-    /// Each norm is applied as measured, or as `given`; it is measured all the same.
-    #[must_use]
-    pub fn new(given: Option<&'a [B::Norm]>) -> Self {
-        Norms { given, measured: Vec::new() }
-    }
-
-    /// Notes what was measured; gives what to apply.
-    fn choose(&mut self, measured: MeasuredNorm<B>) -> B::Norm {
-        let given = self.given.and_then(|given| given.get(self.measured.len()));
-        let norm = given.unwrap_or(&measured.norm).clone();
-        self.measured.push(measured);
-        norm
-    }
-}
-
 /// A decoder or an encoder.
-pub struct Autoencoder<B: ImageBackend> {
-    layers: Layers<B>,
+pub struct Autoencoder<W> {
+    layers: Layers<W>,
     /// Which of them.
     pub direction: Direction,
     /// Channels that go in.
@@ -92,19 +80,19 @@ pub struct Autoencoder<B: ImageBackend> {
     pub signed: bool,
 }
 
-enum Layers<B: ImageBackend> {
-    Taesd(Taesd<B>),
-    Kl(Box<AutoencoderKl<B>>),
+enum Layers<W> {
+    Taesd(Taesd<W>),
+    Kl(Box<AutoencoderKl<W>>),
 }
 
-impl<B: ImageBackend> Autoencoder<B> {
-    /// Puts the network of this direction together, if the file has one of a family that is known.
+impl<W> Autoencoder<W> {
+    /// Puts the network of this direction together, if the file has tensors of one.
     ///
     /// # Errors
-    /// Missing or misshapen tensors.
-    pub fn new(parts: &mut Parts<B>, direction: Direction, config: &ImageConfig) -> Result<Option<Self>> {
-        if AutoencoderKl::<B>::is_in(parts.tensors(), direction) {
-            let network = AutoencoderKl::new(parts, direction, config.norm_num_groups)?;
+    /// Missing or misshapen tensors; a config that contradicts them.
+    pub fn new(parts: &mut Parts<'_, W>, direction: Direction, config: &ImageConfig) -> Result<Option<Self>> {
+        if AutoencoderKl::<W>::is_in(parts.named(), direction) {
+            let network = AutoencoderKl::new(parts, direction, config)?;
             let (inputs, outputs) = (network.inputs, network.outputs);
             let latents = if direction == Direction::Decoder { inputs } else { outputs / 2 };
             let scale = network.scale;
@@ -119,8 +107,8 @@ impl<B: ImageBackend> Autoencoder<B> {
                 signed: true,
             }));
         }
-        let Some(prefix) = Taesd::<B>::find(parts.tensors(), direction) else { return Ok(None) };
-        let network = Taesd::new(parts, prefix, direction)?;
+        let Some(place) = Taesd::<W>::find(parts.named(), direction) else { return Ok(None) };
+        let network = Taesd::new(parts, place, direction, config)?;
         let (inputs, outputs, scale) = (network.inputs, network.outputs, network.scale);
         let latents = if direction == Direction::Decoder { inputs } else { outputs };
         Ok(Some(Autoencoder {
@@ -134,13 +122,29 @@ impl<B: ImageBackend> Autoencoder<B> {
         }))
     }
 
-    /// The family's name, of [`IMAGE_ARCHITECTURES`].
+    /// Its family.
     #[must_use]
-    pub fn family(&self) -> &'static str {
+    pub fn family(&self) -> Family {
         match self.layers {
-            Layers::Taesd(_) => IMAGE_ARCHITECTURES[0],
-            Layers::Kl(_) => IMAGE_ARCHITECTURES[1],
+            Layers::Taesd(_) => Family::Taesd,
+            Layers::Kl(_) => Family::Kl,
         }
+    }
+
+    /// Whether a decoder and its encoder have the same of the layers that a model may lack, where the config does not
+    /// say which it has.
+    fn check_options(&self, encoder: &Self, config: &ImageConfig) -> Result<()> {
+        let (Layers::Kl(decoder), Layers::Kl(encoder)) = (&self.layers, &encoder.layers) else {
+            return Ok(());
+        };
+        let (decoder, encoder) = (decoder.options(), encoder.options());
+        for ((key, in_decoder, name), (_, in_encoder, other)) in decoder.into_iter().zip(encoder) {
+            if in_decoder != in_encoder && !config.has(key) {
+                let tensor = if in_decoder { other } else { name };
+                return Err(Error::MissingTensor { tensor: format!("{tensor}.weight") });
+            }
+        }
+        Ok(())
     }
 
     /// Scale and shift that bring the network's pictures to 0 to 1.
@@ -149,28 +153,143 @@ impl<B: ImageBackend> Autoencoder<B> {
         if self.signed { (0.5, 0.5) } else { (1.0, 0.0) }
     }
 
-    /// Records the network, or half of it, for one size of input.
+    /// Number of the layers: what [`Autoencoder::forward`] can begin and end with. Only one picture goes from a layer
+    /// to the next.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match &self.layers {
+            Layers::Taesd(network) => network.count(),
+            Layers::Kl(network) => network.count(),
+        }
+    }
+
+    /// Records some layers for one size of input.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn forward(
+    pub fn forward<B: ImageBackend<Weights = W>>(
         &self,
-        backend: &mut B,
+        tape: &mut Tape<'_, B>,
         input: &B::Image,
-        half: Half,
-        norms: &mut Norms<'_, B>,
+        layers: Range<usize>,
     ) -> Result<B::Image> {
         match &self.layers {
-            Layers::Taesd(network) => network.forward(backend, input, half),
-            Layers::Kl(network) => network.forward(backend, input, half, norms),
+            Layers::Taesd(network) => network.forward(tape, input, layers),
+            Layers::Kl(network) => network.forward(tape, input, layers),
         }
     }
 }
 
-/// The error for a file that has none of them.
-#[must_use]
-pub fn unknown() -> Error {
-    Error::UnsupportedModel {
-        what: format!("image tensors of no family that is known ({})", IMAGE_ARCHITECTURES.join(", ")),
+/// The error for a range without layers.
+fn no_layers() -> Error {
+    Error::Internal { what: "a part of a network without layers".to_owned() }
+}
+
+/// The networks of one or more files.
+pub struct Networks<W> {
+    /// Latents to a picture.
+    pub decoder: Option<Autoencoder<W>>,
+    /// A picture to latents.
+    pub encoder: Option<Autoencoder<W>>,
+    /// How latents are distributed.
+    pub prior: Option<Prior>,
+    norm: Option<LatentNorm>,
+}
+
+impl<W> Default for Networks<W> {
+    fn default() -> Self {
+        Networks { decoder: None, encoder: None, prior: None, norm: None }
+    }
+}
+
+impl<W> Networks<W> {
+    /// Puts together what a file holds.
+    ///
+    /// # Errors
+    /// Missing or misshapen tensors; a config that contradicts them.
+    pub fn new(parts: &mut Parts<'_, W>, config: &ImageConfig) -> Result<Self> {
+        let mut networks = Networks {
+            decoder: Autoencoder::new(parts, Direction::Decoder, config)?,
+            encoder: Autoencoder::new(parts, Direction::Encoder, config)?,
+            prior: Prior::take(parts)?,
+            norm: None,
+        };
+        if let Some(network) = networks.any() {
+            networks.norm = LatentNorm::take(parts, network.latents)?;
+        }
+        Ok(networks)
+    }
+
+    /// Adds those of another file.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for what both files have.
+    pub fn add(&mut self, other: Self) -> Result<()> {
+        fn one<T>(place: &mut Option<T>, other: Option<T>, what: &str) -> Result<()> {
+            if place.is_some() && other.is_some() {
+                return Err(Error::Malformed {
+                    what: format!("two of the files have {what}: give one of them"),
+                });
+            }
+            *place = place.take().or(other);
+            Ok(())
+        }
+        one(&mut self.decoder, other.decoder, "a decoder")?;
+        one(&mut self.encoder, other.encoder, "an encoder")?;
+        one(&mut self.prior, other.prior, "a prior")?;
+        one(&mut self.norm, other.norm, "statistics of latents")
+    }
+
+    fn any(&self) -> Option<&Autoencoder<W>> {
+        self.decoder.as_ref().or(self.encoder.as_ref())
+    }
+
+    /// Checks that all parts belong together and to the config. Gives how a diffusion model's latents become the
+    /// decoder's, if that is known.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedModel`] if there is no network, and for a config of another model;
+    /// [`Error::Malformed`] for parts that contradict each other.
+    pub fn check(&self, config: &ImageConfig) -> Result<Option<Scaling>> {
+        let Some(network) = self.any() else {
+            return Err(Error::UnsupportedModel {
+                what: format!(
+                    "no tensors of an image autoencoder ({}): give its safetensors file",
+                    IMAGE_ARCHITECTURES.join(", ")
+                ),
+            });
+        };
+        config.check(network.family())?;
+        if let (Some(decoder), Some(encoder)) = (&self.decoder, &self.encoder) {
+            let about = |network: &Autoencoder<W>| {
+                let Autoencoder { latents, scale, .. } = network;
+                format!("{} with {latents} channels of latents and scale {scale}", network.family().name())
+            };
+            let (one, two) = (about(decoder), about(encoder));
+            if one != two {
+                return Err(Error::Malformed {
+                    what: format!("decoder and encoder do not belong together: {one}, and {two}"),
+                });
+            }
+            decoder.check_options(encoder, config)?;
+        }
+        if config.is_flux2() && self.norm.is_none() {
+            return Err(Error::MissingTensor { tensor: "bn.running_mean".to_owned() });
+        }
+        if let Some(prior) = &self.prior {
+            let side = config.sample_size.map_or(SAMPLE, |size| (size / network.scale).clamp(1, MAX_SAMPLE));
+            let wanted = network.latents as usize * (side * side) as usize;
+            if prior.size != wanted {
+                return Err(Error::ShapeMismatch {
+                    what: format!(
+                        "prior.mean, for latents of {} channels and {side} × {side}",
+                        network.latents
+                    ),
+                    found: vec![prior.size as u64],
+                    expected: vec![wanted as u64],
+                });
+            }
+        }
+        Scaling::new(config, network.family(), network.latents, self.norm.as_ref())
     }
 }

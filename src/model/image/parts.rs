@@ -1,171 +1,295 @@
-//! What all image networks are made of: the named tensors of one file, read once from its start to its end.
+//! What all image networks are made of: the named tensors of one file.
 //!
-//! A network wants its tensors from end to end, a file has them by name. Over HTTP each step back would be a
-//! request of its own, so everything is read in the file's order first; networks are put together of it.
+//! A network is put together twice. The first time ([`check`]) only the header is known: every layer says which
+//! tensors it wants and what shape they must have, and a file that lacks one, or has one that no layer wants, is
+//! refused before its weights are read. Then [`Loaded::read`] reads what was wanted, in the file's order, since over
+//! HTTP each step back would be a request of its own; and the network is put together again, with weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv, ConvShape, ImageBackend, ImageShape};
-use crate::weights::{ByteSource, FloatTensor, FloatTensors};
+use crate::ops::{Activation, Conv, ConvShape, ImageBackend};
+use crate::weights::{ByteSource, FloatTensor};
 
-/// What names of tensors begin with in the families that there are files for; TAESD's may also begin with a
-/// number.
-const PREFIXES: [&str; 5] = ["decoder.", "encoder.", "quant_conv.", "post_quant_conv.", "prior."];
+use super::names::Named;
+use super::tape::Tape;
+
 /// More channels than any network has.
-const MAX_CHANNELS: usize = 1 << 14;
+const MAX_CHANNELS: u32 = 1 << 14;
 
 /// Weights and bias of one convolution.
-pub(super) struct Filter<B: ImageBackend> {
-    pub weights: B::Weights,
+pub(super) struct Filter<W> {
+    pub weights: W,
     pub inputs: u32,
     pub outputs: u32,
+    kernel: u32,
 }
 
-/// The tensors of one file, on the device where they are a convolution's.
-pub struct Parts<B: ImageBackend> {
-    tensors: FloatTensors,
-    filters: BTreeMap<String, Filter<B>>,
+impl<W> Filter<W> {
+    /// Channels and kernel.
+    pub fn shape(&self) -> ConvShape {
+        ConvShape { inputs: self.inputs, outputs: self.outputs, kernel: self.kernel }
+    }
+}
+
+/// What a network asks of a convolution's tensors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Want {
+    pub inputs: u32,
+    /// `None` for any.
+    pub outputs: Option<u32>,
+    pub kernel: u32,
+    pub bias: bool,
+}
+
+/// Tensors that a layer wants.
+enum Wanted {
+    Conv { name: String, shape: ConvShape, bias: bool },
+    Values { name: String },
+}
+
+/// Where weights come from.
+trait Give<W> {
+    fn conv(&mut self, name: &str, shape: ConvShape, bias: bool) -> Result<W>;
+    fn values(&mut self, name: &str) -> Result<Vec<f32>>;
+}
+
+/// The tensors of one file while a network is put together.
+pub struct Parts<'a, W> {
+    named: &'a Named,
+    give: &'a mut dyn Give<W>,
+}
+
+/// Gives nothing, and notes what was wanted.
+#[derive(Default)]
+struct Check {
+    wanted: Vec<Wanted>,
+    used: BTreeSet<String>,
+}
+
+/// What the networks of a file want of it.
+pub struct Checked {
+    wanted: Vec<Wanted>,
+    /// Bytes of the tensors.
+    pub bytes: u64,
+}
+
+/// The wanted tensors, on the device where they are a convolution's.
+pub struct Loaded<W> {
+    filters: BTreeMap<String, W>,
     values: BTreeMap<String, Vec<f32>>,
 }
 
-/// Bytes of the tensors that [`Parts::read`] reads.
-#[must_use]
-pub fn wanted_bytes(tensors: &FloatTensors) -> u64 {
-    tensors.all().iter().filter(|tensor| is_wanted(tensor)).map(FloatTensor::bytes).sum()
+/// Puts the networks of a file together without weights: `build` does so.
+///
+/// # Errors
+/// What `build` gives; [`Error::UnsupportedType`] for a tensor whose type cannot be read; and
+/// [`Error::UnsupportedModel`] for a tensor that no network wants.
+pub fn check<T>(named: &Named, build: impl FnOnce(&mut Parts<'_, ()>) -> Result<T>) -> Result<(T, Checked)> {
+    let mut check = Check::default();
+    let built = build(&mut Parts { named, give: &mut check })?;
+    let mut unused = named.iter().filter(|(name, _)| !check.used.contains(*name));
+    if let Some((name, tensor)) = unused.next() {
+        let more = match unused.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let why = if name.contains(".attentions.") || name.contains(".attn.") {
+            ": attention inside the blocks"
+        } else {
+            ""
+        };
+        return Err(Error::UnsupportedModel {
+            what: format!(
+                "the file has tensor {}{more}, which no layer of {} uses{why}",
+                tensor.name,
+                super::IMAGE_ARCHITECTURES.join(" or ")
+            ),
+        });
+    }
+    let mut bytes = 0u64;
+    for (_, tensor) in named.iter() {
+        tensor.check_type()?;
+        bytes = bytes.saturating_add(tensor.bytes());
+    }
+    Ok((built, Checked { wanted: check.wanted, bytes }))
 }
 
-fn is_wanted(tensor: &FloatTensor) -> bool {
-    let name = tensor.name.as_str();
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name.starts_with(|c: char| c.is_ascii_digit())
-}
-
-impl<B: ImageBackend> Parts<B> {
-    /// Reads all tensors of image networks. `progress` gets the bytes of each; an error of it ends the reading.
+impl<W> Loaded<W> {
+    /// Reads what the networks of a file want. `progress` gets the bytes of each tensor; an error of it ends the
+    /// reading.
     ///
     /// # Errors
-    /// Out of memory; what the source gives. Tensors of odd shapes are an error only once they are asked for.
-    pub async fn read(
+    /// Out of memory; values that are not finite; what the source gives.
+    pub async fn read<B: ImageBackend<Weights = W>>(
         backend: &mut B,
-        tensors: FloatTensors,
+        named: &Named,
+        checked: &Checked,
         source: &mut dyn ByteSource,
         progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
-        let mut parts = Parts { filters: BTreeMap::new(), values: BTreeMap::new(), tensors };
-        // Weights whose bias comes later in the file.
-        let mut waiting: BTreeMap<String, (ConvShape, Vec<f32>)> = BTreeMap::new();
-        for tensor in parts.tensors.in_file_order().filter(|tensor| is_wanted(tensor)) {
-            let values = tensor.values(source).await?;
-            let bytes = tensor.bytes();
-            match (tensor.name.strip_suffix(".weight"), conv_shape(tensor)) {
-                (Some(name), Ok(shape)) => {
-                    let bias = format!("{name}.bias");
-                    if parts.tensors.find(&bias).is_some() && !parts.values.contains_key(&bias) {
-                        waiting.insert(name.to_owned(), (shape, values));
-                    } else {
-                        let filter = filter(backend, name, shape, &values, parts.values.get(&bias))?;
-                        parts.filters.insert(name.to_owned(), filter);
+        let mut tensors: Vec<(&FloatTensor, &Wanted, bool)> = Vec::new();
+        for wanted in &checked.wanted {
+            let mut add = |name: &str, is_bias| -> Result<()> {
+                tensors.push((find(named, name)?, wanted, is_bias));
+                Ok(())
+            };
+            match wanted {
+                Wanted::Values { name } => add(name, false)?,
+                Wanted::Conv { name, bias, .. } => {
+                    add(&format!("{name}.weight"), false)?;
+                    if *bias {
+                        add(&format!("{name}.bias"), true)?;
                     }
-                }
-                _ => {
-                    if let Some(name) = tensor.name.strip_suffix(".bias")
-                        && let Some((shape, weights)) = waiting.remove(name)
-                    {
-                        let filter = filter(backend, name, shape, &weights, Some(&values))?;
-                        parts.filters.insert(name.to_owned(), filter);
-                    }
-                    parts.values.insert(tensor.name.clone(), values);
                 }
             }
-            progress(bytes)?;
         }
-        Ok(parts)
+        tensors.sort_by_key(|(tensor, ..)| tensor.offset());
+        let mut loaded = Loaded { filters: BTreeMap::new(), values: BTreeMap::new() };
+        // The first of a convolution's two tensors, until the second is there.
+        let mut waiting: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+        for (tensor, wanted, is_bias) in tensors {
+            let values = tensor.values(source).await?;
+            match wanted {
+                Wanted::Values { name } => drop(loaded.values.insert(name.clone(), values)),
+                Wanted::Conv { name, shape, bias } => {
+                    let first = waiting.remove(name.as_str());
+                    let (weights, bias) = match (first, is_bias) {
+                        (None, _) if *bias => {
+                            waiting.insert(name, values);
+                            progress(tensor.bytes())?;
+                            continue;
+                        }
+                        (first, true) => (first.unwrap_or_default(), Some(values)),
+                        (first, false) => (values, first),
+                    };
+                    let filter = backend.weights(name, *shape, &weights, bias.as_deref())?;
+                    loaded.filters.insert(name.clone(), filter);
+                }
+            }
+            progress(tensor.bytes())?;
+        }
+        Ok(loaded)
     }
 
-    /// What the file says of its tensors.
-    pub fn tensors(&self) -> &FloatTensors {
-        &self.tensors
+    /// Puts the networks of a file together again, as [`check`] did.
+    ///
+    /// # Errors
+    /// What `build` gives.
+    pub fn build<T>(
+        &mut self,
+        named: &Named,
+        build: impl FnOnce(&mut Parts<'_, W>) -> Result<T>,
+    ) -> Result<T> {
+        build(&mut Parts { named, give: self })
+    }
+}
+
+impl Give<()> for Check {
+    fn conv(&mut self, name: &str, shape: ConvShape, bias: bool) -> Result<()> {
+        self.used.insert(format!("{name}.weight"));
+        if bias {
+            self.used.insert(format!("{name}.bias"));
+        }
+        self.wanted.push(Wanted::Conv { name: name.to_owned(), shape, bias });
+        Ok(())
+    }
+
+    fn values(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.used.insert(name.to_owned());
+        self.wanted.push(Wanted::Values { name: name.to_owned() });
+        Ok(Vec::new())
+    }
+}
+
+impl<W> Give<W> for Loaded<W> {
+    fn conv(&mut self, name: &str, _: ConvShape, _: bool) -> Result<W> {
+        self.filters.remove(name).ok_or_else(|| twice(name))
+    }
+
+    fn values(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.values.remove(name).ok_or_else(|| twice(name))
+    }
+}
+
+fn twice(name: &str) -> Error {
+    Error::Internal { what: format!("{name} is used twice") }
+}
+
+fn find<'a>(named: &'a Named, name: &str) -> Result<&'a FloatTensor> {
+    named.find(name).ok_or_else(|| Error::MissingTensor { tensor: name.to_owned() })
+}
+
+impl<W> Parts<'_, W> {
+    /// The file's tensors.
+    pub fn named(&self) -> &Named {
+        self.named
     }
 
     /// Whether the file has the convolution.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.tensors.find(&format!("{name}.weight")).is_some()
+        self.named.find(&format!("{name}.weight")).is_some()
     }
 
-    /// The convolution `name.weight` with `name.bias`, if there is one. A matrix counts as a 1 × 1 kernel.
-    pub(super) fn filter(&mut self, name: &str) -> Result<Filter<B>> {
-        match self.filters.remove(name) {
-            Some(filter) => Ok(filter),
-            None => {
-                let tensor = self.tensors.get(&format!("{name}.weight"))?;
-                conv_shape(tensor)?;
-                Err(Error::Internal { what: format!("{name} is used twice") })
+    /// The shape of a tensor.
+    pub(super) fn shape(&self, name: &str) -> Result<&[usize]> {
+        find(self.named, name).map(|tensor| &tensor.shape[..])
+    }
+
+    /// Input channels of a convolution, as its weights have them.
+    pub(super) fn inputs(&self, name: &str) -> Result<u32> {
+        let name = format!("{name}.weight");
+        let tensor = find(self.named, &name)?;
+        let inputs = tensor.shape.get(1).and_then(|&inputs| u32::try_from(inputs).ok());
+        inputs.ok_or_else(|| misshapen(tensor, &[3, 3, 3, 3]))
+    }
+
+    /// The convolution `name.weight` and `name.bias`. A matrix counts as a 1 × 1 kernel.
+    pub(super) fn filter(&mut self, name: &str, want: Want) -> Result<Filter<W>> {
+        let weight = find(self.named, &format!("{name}.weight"))?;
+        let Want { inputs, kernel, bias, .. } = want;
+        let found = weight.shape.first().and_then(|&outputs| u32::try_from(outputs).ok());
+        let outputs = want.outputs.or(found).unwrap_or(1);
+        let expected = [outputs, inputs, kernel, kernel].map(u64::from);
+        let shape: Vec<u64> = weight.shape.iter().map(|&d| d as u64).collect();
+        if shape != expected && !(kernel == 1 && shape == expected[..2]) {
+            return Err(misshapen(weight, &expected));
+        }
+        if outputs == 0 || outputs.max(inputs) > MAX_CHANNELS {
+            return Err(Error::UnsupportedModel {
+                what: format!("{}: {inputs} to {outputs} channels (1 to {MAX_CHANNELS} are)", weight.name),
+            });
+        }
+        if bias {
+            let name = format!("{name}.bias");
+            let tensor = find(self.named, &name)?;
+            if tensor.shape != [outputs as usize] {
+                return Err(misshapen(tensor, &[u64::from(outputs)]));
             }
         }
+        let shape = ConvShape { inputs, outputs, kernel };
+        Ok(Filter { weights: self.give.conv(name, shape, bias)?, inputs, outputs, kernel })
     }
 
-    /// The convolution, if it is there.
-    pub(super) fn optional(&mut self, name: &str) -> Result<Option<Filter<B>>> {
-        if self.has(name) { self.filter(name).map(Some) } else { Ok(None) }
-    }
-
-    /// A vector.
-    pub(super) fn vector(&mut self, name: &str) -> Result<Vec<f32>> {
-        let tensor = self.tensors.get(name)?;
-        match self.values.remove(name) {
-            Some(values) if tensor.shape.len() == 1 => Ok(values),
-            _ => Err(misshapen(tensor)),
+    /// Values of one shape.
+    pub(super) fn values(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
+        let tensor = find(self.named, name)?;
+        if tensor.shape != expected {
+            let expected: Vec<u64> = expected.iter().map(|&d| d as u64).collect();
+            return Err(misshapen(tensor, &expected));
         }
+        self.give.values(name)
     }
-
-    /// Values of any shape that is no convolution's, if they are there.
-    pub fn take(&mut self, name: &str) -> Option<Vec<f32>> {
-        self.values.remove(name)
-    }
-}
-
-/// Shape of a convolution's weights.
-fn conv_shape(tensor: &FloatTensor) -> Result<ConvShape> {
-    let (outputs, inputs, kernel, width) = match tensor.shape[..] {
-        [outputs, inputs, kernel, width] => (outputs, inputs, kernel, width),
-        [outputs, inputs] => (outputs, inputs, 1, 1),
-        _ => return Err(misshapen(tensor)),
-    };
-    if kernel != width || outputs.min(inputs) == 0 || outputs.max(inputs) > MAX_CHANNELS {
-        return Err(misshapen(tensor));
-    }
-    if kernel != 1 && kernel != 3 {
-        return Err(Error::UnsupportedModel {
-            what: format!("{}: a kernel of {kernel} × {kernel} (1 and 3 are supported)", tensor.name),
-        });
-    }
-    #[allow(clippy::cast_possible_truncation)] // at most MAX_CHANNELS
-    let shape = ConvShape { inputs: inputs as u32, outputs: outputs as u32, kernel: kernel as u32 };
-    Ok(shape)
-}
-
-fn filter<B: ImageBackend>(
-    backend: &mut B,
-    name: &str,
-    shape: ConvShape,
-    weights: &[f32],
-    bias: Option<&Vec<f32>>,
-) -> Result<Filter<B>> {
-    let weights = backend.weights(name, shape, weights, bias.map(Vec::as_slice))?;
-    Ok(Filter { weights, inputs: shape.inputs, outputs: shape.outputs })
 }
 
 /// A tensor of a shape that its place cannot have.
-fn misshapen(tensor: &FloatTensor) -> Error {
-    Error::ShapeMismatch {
-        what: tensor.name.clone(),
-        found: tensor.shape.iter().map(|&d| d as u64).collect(),
-        expected: Vec::new(),
-    }
+fn misshapen(tensor: &FloatTensor, expected: &[u64]) -> Error {
+    let found = tensor.shape.iter().map(|&d| d as u64).collect();
+    Error::ShapeMismatch { what: tensor.name.clone(), found, expected: expected.to_vec() }
 }
 
 /// A convolution of stride 1 that keeps the size.
-pub(super) fn conv<'a, B: ImageBackend>(filter: &'a Filter<B>, input: &'a B::Image) -> Conv<'a, B> {
+pub(super) fn conv<'a, B: ImageBackend>(filter: &'a Filter<B::Weights>, input: &'a B::Image) -> Conv<'a, B> {
     Conv {
         weights: &filter.weights,
         input,
@@ -173,26 +297,21 @@ pub(super) fn conv<'a, B: ImageBackend>(filter: &'a Filter<B>, input: &'a B::Ima
         before: Activation::None,
         upsample: false,
         stride: 1,
-        padding: B::kernel(&filter.weights) / 2,
+        padding: filter.kernel / 2,
         residual: None,
         after: Activation::None,
     }
 }
 
-/// Records a convolution into a picture of its own.
+/// Records a convolution into a picture of the size that its input, stride and enlargement give.
 pub(super) fn run<B: ImageBackend>(
-    backend: &mut B,
-    filter: &Filter<B>,
+    tape: &mut Tape<'_, B>,
+    filter: &Filter<B::Weights>,
     conv: Conv<'_, B>,
 ) -> Result<B::Image> {
     let input = B::shape(conv.input);
     let factor = if conv.upsample { 2 } else { 1 };
-    let size = |n: u32| (n * factor).div_ceil(conv.stride);
-    let out = backend.image(ImageShape {
-        height: size(input.height),
-        width: size(input.width),
-        channels: filter.outputs,
-    })?;
-    backend.conv(&conv, &out)?;
-    Ok(out)
+    let stride = conv.stride;
+    let size = |n: u32| (n * factor).div_ceil(stride);
+    tape.conv(filter, conv, (size(input.height), size(input.width)))
 }
