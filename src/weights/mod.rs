@@ -4,6 +4,7 @@
 //! [`Metadata`] and, for every tensor, the byte range to upload. No tensor data passes through here
 //! and no GPU type is named here.
 
+mod answer;
 pub mod gguf;
 mod http;
 pub mod metadata;
@@ -15,8 +16,9 @@ mod value;
 #[cfg(target_arch = "wasm32")]
 mod fetch;
 
+pub use answer::Head;
 pub use gguf::{Directory, TensorInfo, read_directory};
-pub use http::{Failure, Head, StreamSource, Transport};
+pub use http::{Failure, Limits, StreamSource, Transport};
 pub use metadata::{Metadata, StringArray};
 pub use safetensors::{FloatTensor, FloatTensors};
 #[cfg(not(target_arch = "wasm32"))]
@@ -24,4 +26,4 @@ pub use source::FileSource;
 pub use source::{ByteSource, LocalFuture, SliceSource};
 
 #[cfg(target_arch = "wasm32")]
-pub use fetch::{BlobSource, FetchTransport, HttpSource};
+pub use fetch::{BlobSource, FetchTransport, Hooks, HttpSource};
