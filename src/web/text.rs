@@ -329,6 +329,7 @@ async fn load(
 ) -> Result<WasmTextModel> {
     let spawn_helpers = Reflect::get(&options, &"spawnHelpers".into()).ok();
     let spawn_helpers = spawn_helpers.and_then(|f| f.dyn_into::<Function>().ok());
+    let raw_options = options.clone();
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
     let (wish, threads, bits) =
@@ -336,7 +337,7 @@ async fn load(
     let kv = options.kv()?;
     let draft_tokens =
         whole("draftTokens", options.draft_tokens.unwrap_or(0.0), f64::from(MAX_DRAFTS))? as u32;
-    let mut sources = open_sources(&source, signal)?;
+    let mut sources = open_sources(&source, &raw_options, signal)?;
     let tell = |phase, loaded, total| tell(on_progress, signal, phase, loaded, total);
     tell("header", 0, 0)?;
     let directory = read_directory(&mut sources).await?;
