@@ -16,6 +16,8 @@ export interface FaultScope {
   readonly crossOriginIsolated: boolean;
   fetch(url: string, init: RequestInit): Promise<{ type: ResponseType }>;
   addEventListener(type: "securitypolicyviolation", listener: (event: PolicyViolation) => void): void;
+  /** Not in every browser. */
+  readonly ReportingObserver?: new (callback: (reports: readonly Report[]) => void, options: { types: string[] }) => { observe(): void };
 }
 
 interface PolicyViolation {
@@ -24,8 +26,15 @@ interface PolicyViolation {
   readonly disposition: "enforce" | "report";
 }
 
+interface Report {
+  /** Of a blocked answer it has `blockedURL`. */
+  readonly body?: object | null;
+}
+
 /** How long a request that looks for the cause may take. */
 const PROBE_MS = 8000;
+/** How long after a blocked answer its report may come. */
+const REPORT_MS = 300;
 /** Policy violations that are remembered: each failed request makes one at most. */
 const MOST_VIOLATIONS = 20;
 
@@ -37,23 +46,34 @@ export function networkFaults(scope: FaultScope): (url: string) => Promise<Netwo
     violations.push(violation);
     if (violations.length > MOST_VIOLATIONS) violations.shift();
   });
+  // Answers that a cross-origin isolated worker did not get because they lack Cross-Origin-Resource-Policy.
+  const blocked = new Set<string>();
+  const note = (reports: readonly Report[]) => {
+    for (const { body } of reports) if (body && "blockedURL" in body) blocked.add(String(body.blockedURL));
+  };
+  if (scope.ReportingObserver) new scope.ReportingObserver(note, { types: ["coep"] }).observe();
 
   return async (url) => {
     const address = new URL(url, scope.location.href);
     const { protocol, origin } = address;
+    const foreign = origin !== scope.location.origin;
     if (protocol !== "http:" && protocol !== "https:") return refused(wrongScheme(protocol));
     // The event comes with a task of its own.
     await new Promise((resolve) => setTimeout(resolve, 0));
     const violation = violations.find(({ blockedURI }) => blockedURI === origin || originOf(blockedURI) === origin);
     if (violation) {
-      return refused(`this page's Content-Security-Policy forbids it: add ${origin} to its ${violation.effectiveDirective}`);
+      const remedy = foreign ? `add ${origin} to its` : "the server sends the page on to an address that is not in its";
+      return refused(`this page's Content-Security-Policy forbids it: ${remedy} ${violation.effectiveDirective}`);
     }
     if (scope.location.protocol === "https:" && protocol === "http:" && !isLocal(address.hostname)) {
       return refused("a page that was loaded over https may not load from http: use an https address");
     }
     if (!scope.navigator.onLine) return { kind: "offline", reason: "this device is offline" };
-    const foreign = origin !== scope.location.origin;
-    const probe = await answers(scope, url, { mode: "no-cors" });
+    let probe = await answers(scope, url, { mode: "no-cors" });
+    if (probe === undefined && scope.crossOriginIsolated && scope.ReportingObserver) {
+      await new Promise((resolve) => setTimeout(resolve, REPORT_MS));
+      if (blocked.delete(address.href)) probe = "opaque";
+    }
     // Only an answer that this page may not read is opaque.
     if (probe === "opaque") {
       // A range is a header that a server may have to allow, too.
@@ -67,7 +87,7 @@ export function networkFaults(scope: FaultScope): (url: string) => Promise<Netwo
     }
     if (probe !== undefined) return { kind: "lost", reason: "the connection failed" };
     const isolated =
-      foreign && scope.crossOriginIsolated
+      foreign && scope.crossOriginIsolated && !scope.ReportingObserver
         ? ", or it does not let this page read the file (CORS), which a cross-origin isolated page cannot find out"
         : "";
     return {

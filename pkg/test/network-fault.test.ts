@@ -11,7 +11,8 @@ async function explain(
   { answers = () => undefined, online = true, isolated = false, page = "https://page.test", violation }: {
     answers?: Browser;
     online?: boolean;
-    isolated?: boolean;
+    /** The browser blocks what lacks Cross-Origin-Resource-Policy; some report it. */
+    isolated?: boolean | "reports";
     page?: string;
     violation?: { blockedURI: string; disposition?: "enforce" | "report" };
   } = {},
@@ -19,15 +20,26 @@ async function explain(
   const requests: string[] = [];
   let listener: (event: any) => void = () => {};
   const { href, origin, protocol } = new URL(page);
+  let report: (reports: { body: { blockedURL: string } }[]) => void = () => {};
+  class ReportingObserver {
+    constructor(callback: typeof report, { types }: { types: string[] }) {
+      assert.deepEqual(types, ["coep"]);
+      report = callback;
+    }
+    observe(): void {}
+  }
   const scope: FaultScope = {
     location: { href, origin, protocol },
     navigator: { onLine: online },
-    crossOriginIsolated: isolated,
+    crossOriginIsolated: isolated !== false,
+    ...(isolated === "reports" ? { ReportingObserver } : {}),
     addEventListener: (_type, added) => (listener = added),
     fetch: async (asked, init) => {
       requests.push(init.mode ?? "cors");
       const type = answers(asked, init);
-      if (type === undefined) throw new TypeError("Failed to fetch");
+      const blocked = type === "opaque" && isolated !== false;
+      if (blocked) setTimeout(() => report([{ body: { blockedURL: asked } }]), 20);
+      if (blocked || type === undefined) throw new TypeError("Failed to fetch");
       return { type };
     },
   };
@@ -49,6 +61,21 @@ test("CORS: the server answers, but not to this page", async () => {
   assert.match(redirected.reason, /sends the page on to another one, which answers, but/);
 });
 
+test("CORS in a cross-origin isolated page, which gets no opaque answer either", async () => {
+  const answers: Browser = (_url, { mode }) => (mode === "no-cors" ? "opaque" : undefined);
+  const reported = await explain("https://cdn.test/m.gguf", { answers, isolated: "reports" });
+  assert.equal(reported.kind, "refused");
+  assert.match(reported.reason, /CORS/);
+  // Without a report the cause stays open, and is said to.
+  const unreported = await explain("https://cdn.test/m.gguf", { answers, isolated: true });
+  assert.equal(unreported.kind, "lost");
+  assert.match(unreported.reason, /CORS.*isolated page cannot find out/);
+  // A report would have come.
+  const lost = await explain("https://cdn.test/m.gguf", { isolated: "reports" });
+  assert.equal(lost.kind, "lost");
+  assert.doesNotMatch(lost.reason, /CORS/);
+});
+
 test("a failure that was over by the second request is no refusal", async () => {
   const { kind } = await explain("https://cdn.test/m.gguf", { answers: (_url, { mode }) => (mode === "no-cors" ? "opaque" : "cors") });
   assert.equal(kind, "lost");
@@ -61,8 +88,6 @@ test("a server that does not answer at all may answer later", async () => {
   assert.match(reason, /no connection to https:\/\/cdn\.test/);
   assert.doesNotMatch(reason, /CORS/);
   assert.deepEqual(requests, ["no-cors"]);
-  // An isolated page gets no answer to the probe either way, so the cause stays open.
-  assert.match((await explain("https://cdn.test/m.gguf", { isolated: true })).reason, /CORS.*isolated page cannot find out/);
 });
 
 test("offline is told without a request", async () => {
