@@ -1,6 +1,8 @@
-// The site again, on another port, but with a line to the model that can be slow or break.
+// The site again, on another port, but with a line to the model that can be slow or break; and a file behind a server
+// with one fault of many.
 import http from "node:http";
 import { Transform } from "node:stream";
+import { gzipSync } from "node:zlib";
 
 /**
  * Passes everything on to `site`. Model files come at `bytesPerSecond` once that is set, and once
@@ -56,4 +58,78 @@ function throttle(line, cut) {
       else done(null, chunk);
     },
   });
+}
+
+/**
+ * Answers requests for one small file at `/line/KIND/…`, each kind with a fault of its own. `log` has the `Range` of
+ * each request, or "whole".
+ */
+export function faultyLine(file, elsewhere) {
+  const log = [];
+  const etag = '"the file"';
+  const answer = (request, response) => {
+    const [, line, kind] = request.url.split("/");
+    if (line !== "line") return false;
+    const range = /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
+    const from = Number(range?.[1] ?? 0);
+    log.push(request.headers.range ?? "whole");
+    const nth = log.length;
+
+    const whole = (headers = {}) => response.writeHead(200, { "content-length": file.length, etag, ...headers });
+    const part = (start, end, headers = {}) =>
+      response.writeHead(206, { "content-range": `bytes ${start}-${end - 1}/${file.length}`, "content-length": end - start, etag, ...headers });
+    const right = (headers) => {
+      if (range) part(from, file.length, headers).end(file.subarray(from));
+      else whole(headers).end(file);
+    };
+    const capped = (bytes) => part(from, Math.min(from + bytes, file.length)).end(file.subarray(from, from + bytes));
+    /** The bytes, and then the connection breaks. */
+    const broken = (bytes, headers) => {
+      if (range) part(from, file.length, headers);
+      else whole(headers);
+      response.write(file.subarray(from, from + bytes), () => setTimeout(() => request.socket.destroy(), 50));
+    };
+    const first = (once) => (nth === 1 ? once() : right());
+    const after = (ms, then) => setTimeout(then, ms);
+
+    const kinds = {
+      right,
+      noranges: () => (nth === 1 ? broken(100_000) : whole().end(file)),
+      // Behind the first break it starts from the first byte again, with status 206.
+      wrongstart: () => (nth === 1 ? broken(100_000) : part(0, file.length).end(file)),
+      ahead: () => part(from + 10, file.length).end(file.subarray(from + 10)),
+      cap64k: () => capped(64 << 10),
+      cap4k: () => capped(4 << 10),
+      stuck: () => (nth === 1 ? broken(100_000) : part(0, 50_000).end(file.subarray(0, 50_000))),
+      breaks: () => (nth < 4 ? broken(80_000) : right()),
+      vanishes: () => (nth === 1 ? broken(100_000) : request.socket.destroy()),
+      changed: () => broken(100_000, { etag: `"${nth}"` }),
+      garbage: () => response.writeHead(206, { "content-range": "bytes -5--1/abc" }).end(file),
+      silent: () => {},
+      silentbody: () => (range ? part(from, file.length) : whole()).write(file.subarray(from, from + 100)),
+      silentonce: () => (nth === 1 ? whole().write(file.subarray(0, 100_000)) : right()),
+      drip: () => {
+        whole();
+        const drip = (at) => {
+          if (at >= file.length) response.end();
+          else response.write(file.subarray(at, at + 50_000), () => after(300, () => drip(at + 50_000)));
+        };
+        drip(0);
+      },
+      gzip: () => (nth === 1 ? whole({ "content-encoding": "gzip", "content-length": gzipSync(file).length }).end(gzipSync(file)) : right()),
+      notgzip: () => whole({ "content-encoding": "gzip" }).end(file),
+      busy: () => first(() => response.writeHead(429, { "retry-after": "1" }).end()),
+      overloaded: () => first(() => response.writeHead(503).end()),
+      broken: () => response.writeHead(500).end(),
+      missing: () => response.writeHead(404).end(),
+      redirect: () => response.writeHead(302, { location: `${elsewhere}/line/right/m.gguf?signature=secret` }).end(),
+      lost: () => response.writeHead(302, { location: `${elsewhere}/line/missing/m.gguf?signature=secret` }).end(),
+      forbidden: () => response.writeHead(302, { location: `${elsewhere}/line/closed/m.gguf` }).end(),
+    };
+    const known = kinds[kind];
+    if (known) known();
+    else response.writeHead(400).end();
+    return true;
+  };
+  return { answer, log };
 }
