@@ -5,19 +5,18 @@ import { Transform } from "node:stream";
 import { gzipSync } from "node:zlib";
 
 /**
- * Passes everything on to `site`. Model files come at `bytesPerSecond` once that is set, and once
- * `breakAfter` is set the connection dies after that many bytes of them, as does every later one.
+ * Passes everything on to `site`. Model files come at `bytesPerSecond` once that is set. Once `breakAfter` is set the
+ * connection dies after that many bytes of them; afterwards the model is another file, one byte longer.
  */
 export async function unreliableServer(site) {
   const line = { bytesPerSecond: Infinity, breakAfter: Infinity, open: 0, modelBytes: 0 };
   const server = http.createServer((request, response) => {
     const isModel = request.url.endsWith(".gguf");
-    if (isModel && line.modelBytes >= line.breakAfter) {
-      request.socket.destroy();
-      return;
-    }
+    const changed = isModel && line.modelBytes >= line.breakAfter;
     const { host: _, connection: __, ...headers } = request.headers;
     const upstream = http.request(site + request.url, { method: request.method, headers }, (reply) => {
+      const range = reply.headers["content-range"];
+      if (changed && range) reply.headers["content-range"] = range.replace(/\d+$/, (total) => String(Number(total) + 1));
       response.writeHead(reply.statusCode, reply.headers);
       if (!isModel) {
         reply.pipe(response);
