@@ -48,8 +48,8 @@ pub struct FetchTransport {
     hooks: Hooks,
     /// The server has answered a request, so that the browser lets this page read its answers.
     answered: bool,
-    /// Ends the request under way.
-    controller: Option<AbortController>,
+    /// The request under way.
+    request: Option<Request>,
     reader: Option<ReadableStreamDefaultReader>,
     chunk: Uint8Array,
 }
@@ -61,7 +61,7 @@ impl FetchTransport {
             signal,
             hooks,
             answered: false,
-            controller: None,
+            request: None,
             reader: None,
             chunk: Uint8Array::new_with_length(0),
         }
@@ -105,21 +105,17 @@ impl FetchTransport {
 
     /// The file from the first byte on is asked for without a range: caches and service workers store such an
     /// answer, and not one with status 206. Another origin is asked for a range even then: it may hide
-    /// `Content-Encoding`, and with `Range` browsers ask for no encoding, so that lengths are those of the file.
+    /// `Content-Encoding`, and with `Range` browsers ask for no encoding, so that the length is that of the file.
     fn needs_range(&self, offset: u64) -> bool {
         let origin =
             Url::new(&self.url).ok().filter(|url| url.protocol().starts_with("http")).map(|url| url.origin());
         offset > 0 || origin.is_some_and(|origin| own_origin().is_none_or(|own| own != origin))
     }
 
-    async fn request(&mut self, offset: u64, limit_ms: u32) -> Result<Head, Failure> {
-        let mut response = self.fetch(offset, self.needs_range(offset), limit_ms).await?;
-        if offset == 0
-            && response.status() == 200
-            && response.redirected()
-            && response.type_() == ResponseType::Cors
-        {
-            // The address is of this origin, and its server sent us to another one.
+    async fn answer(&mut self, offset: u64, limit_ms: u32) -> Result<Head, Failure> {
+        let ranged = self.needs_range(offset);
+        let mut response = self.fetch(offset, ranged, limit_ms).await?;
+        if !ranged && !tells_size(&response) {
             self.close();
             response = self.fetch(offset, true, limit_ms).await?;
         }
@@ -137,13 +133,11 @@ impl FetchTransport {
             if range {
                 headers.set("Range", &format!("bytes={offset}-"))?;
             }
-            let controller = AbortController::new()?;
-            let mut signals = Array::of1(&controller.signal());
-            signals.extend(self.signal.iter());
+            let request = Request::new(self.signal.clone())?;
             let init = RequestInit::new();
             init.set_headers(&headers);
-            init.set_signal(Some(&AbortSignal::any(&signals)));
-            self.controller = Some(controller);
+            init.set_signal(Some(&request.controller.signal()));
+            self.request = Some(request);
             let global = js_sys::global();
             let fetch: Function = Reflect::get(&global, &"fetch".into())?.dyn_into()?;
             let promise: Promise = fetch.call2(&global, &self.url.as_str().into(), &init)?.dyn_into()?;
@@ -156,6 +150,44 @@ impl FetchTransport {
             Err(rejection) => Err(self.explained(&rejection, limit_ms).await),
         }
     }
+}
+
+/// A request that ends when it is dropped, or when the caller cancels.
+#[derive(Debug)]
+struct Request {
+    controller: AbortController,
+    /// The caller's signal, and the function that passes its abort on.
+    caller: Option<(AbortSignal, Function)>,
+}
+
+impl Request {
+    fn new(signal: Option<AbortSignal>) -> Result<Self, JsValue> {
+        let controller = AbortController::new()?;
+        let Some(signal) = signal else { return Ok(Request { controller, caller: None }) };
+        if signal.aborted() {
+            controller.abort();
+        }
+        let abort: Function = Reflect::get(&controller, &"abort".into())?.dyn_into()?;
+        let abort = abort.bind0(&controller);
+        signal.add_event_listener_with_callback("abort", &abort)?;
+        Ok(Request { controller, caller: Some((signal, abort)) })
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some((signal, abort)) = &self.caller {
+            let _ = signal.remove_event_listener_with_callback("abort", abort);
+        }
+        self.controller.abort();
+    }
+}
+
+/// The length of the body is that of the file. Answers other than 200 need not say one.
+fn tells_size(response: &Response) -> bool {
+    let has = |name: &str| response.headers().has(name).unwrap_or(false);
+    response.status() != 200
+        || (response.type_() != ResponseType::Cors && has("Content-Length") && !has("Content-Encoding"))
 }
 
 /// Status and headers.
@@ -192,7 +224,7 @@ impl Transport for FetchTransport {
     fn open(&mut self, offset: u64, limit_ms: u32) -> LocalFuture<'_, Result<Head, Failure>> {
         Box::pin(async move {
             self.close();
-            self.request(offset, limit_ms).await
+            self.answer(offset, limit_ms).await
         })
     }
 
@@ -234,9 +266,7 @@ impl Transport for FetchTransport {
     fn close(&mut self) {
         self.chunk = Uint8Array::new_with_length(0);
         self.reader = None;
-        if let Some(controller) = self.controller.take() {
-            controller.abort();
-        }
+        self.request = None;
     }
 
     fn pause(&mut self, ms: u32, reason: &str) -> LocalFuture<'_, Result<(), Failure>> {
