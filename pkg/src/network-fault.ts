@@ -17,18 +17,13 @@ export interface FaultScope {
   fetch(url: string, init: RequestInit): Promise<{ type: ResponseType }>;
   addEventListener(type: "securitypolicyviolation", listener: (event: PolicyViolation) => void): void;
   /** Not in every browser. */
-  readonly ReportingObserver?: new (callback: (reports: readonly Report[]) => void, options: { types: string[] }) => { observe(): void };
+  readonly ReportingObserver?: new (callback: (reports: readonly object[]) => void, options: { types: string[] }) => { observe(): void };
 }
 
 interface PolicyViolation {
   readonly blockedURI: string;
   readonly effectiveDirective: string;
   readonly disposition: "enforce" | "report";
-}
-
-interface Report {
-  /** Of a blocked answer it has `blockedURL`. */
-  readonly body?: object | null;
 }
 
 /** How long a request that looks for the cause may take. */
@@ -48,8 +43,12 @@ export function networkFaults(scope: FaultScope): (url: string) => Promise<Netwo
   });
   // Answers that a cross-origin isolated worker did not get because they lack Cross-Origin-Resource-Policy.
   const blocked = new Set<string>();
-  const note = (reports: readonly Report[]) => {
-    for (const { body } of reports) if (body && "blockedURL" in body) blocked.add(String(body.blockedURL));
+  const note = (reports: readonly object[]) => {
+    // Chromium's reports have the address in their JSON only.
+    for (const report of reports) {
+      const { body } = JSON.parse(JSON.stringify(report)) as { body?: { blockedURL?: unknown } | null };
+      if (typeof body?.blockedURL === "string") blocked.add(body.blockedURL);
+    }
   };
   if (scope.ReportingObserver) new scope.ReportingObserver(note, { types: ["coep"] }).observe();
 

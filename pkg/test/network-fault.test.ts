@@ -20,7 +20,7 @@ async function explain(
   const requests: string[] = [];
   let listener: (event: any) => void = () => {};
   const { href, origin, protocol } = new URL(page);
-  let report: (reports: { body: { blockedURL: string } }[]) => void = () => {};
+  let report: (reports: { toJSON(): unknown }[]) => void = () => {};
   class ReportingObserver {
     constructor(callback: typeof report, { types }: { types: string[] }) {
       assert.deepEqual(types, ["coep"]);
@@ -38,7 +38,7 @@ async function explain(
       requests.push(init.mode ?? "cors");
       const type = answers(asked, init);
       const blocked = type === "opaque" && isolated !== false;
-      if (blocked) setTimeout(() => report([{ body: { blockedURL: asked } }]), 20);
+      if (blocked) setTimeout(() => report([{ toJSON: () => ({ type: "coep", body: { blockedURL: asked } }) }]), 20);
       if (blocked || type === undefined) throw new TypeError("Failed to fetch");
       return { type };
     },

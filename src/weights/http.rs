@@ -394,6 +394,7 @@ impl<T: Transport> StreamSource<T> {
         if offset.checked_add(buf.len() as u64).is_none() {
             return Err(self.truncated(u64::MAX, self.total().unwrap_or_default()));
         }
+        let all_kept = self.kept(offset).is_some_and(|kept| kept.len() >= buf.len());
         let mut done = 0;
         while let Err(stop) = self.fill(offset, buf, &mut done).await {
             self.close();
@@ -412,6 +413,10 @@ impl<T: Transport> StreamSource<T> {
             if self.transport.pause(pause, &reason).await.is_err() {
                 return Err(Error::Aborted);
             }
+        }
+        if all_kept {
+            // What follows these bytes is kept, too, and may be read next.
+            return Ok(());
         }
         self.rewind.clear();
         if buf.len() <= REWIND_BYTES {

@@ -73,6 +73,8 @@ export function faultyLine(file, elsewhere) {
     const from = Number(range?.[1] ?? 0);
     log.push(request.headers.range ?? "whole");
     const nth = log.length;
+    // A browser's cache asks for ranges of its own.
+    response.setHeader("cache-control", "no-store");
 
     const whole = (headers = {}) => response.writeHead(200, { "content-length": file.length, etag, ...headers });
     const part = (start, end, headers = {}) =>
@@ -104,16 +106,19 @@ export function faultyLine(file, elsewhere) {
       vanishes: () => (nth === 1 ? broken(100_000) : request.socket.destroy()),
       changed: () => broken(100_000, { etag: `"${nth}"` }),
       garbage: () => response.writeHead(206, { "content-range": "bytes -5--1/abc" }).end(file),
+      /** Time to go offline before the connection breaks. */
+      breakslater: () => (nth > 1 ? right() : whole().write(file.subarray(0, 100_000), () => after(1500, () => request.socket.destroy()))),
       silent: () => {},
       silentbody: () => (range ? part(from, file.length) : whole()).write(file.subarray(from, from + 100)),
       silentonce: () => (nth === 1 ? whole().write(file.subarray(0, 100_000)) : right()),
       drip: () => {
-        whole();
+        if (range) part(from, file.length);
+        else whole();
         const drip = (at) => {
           if (at >= file.length) response.end();
           else response.write(file.subarray(at, at + 50_000), () => after(300, () => drip(at + 50_000)));
         };
-        drip(0);
+        drip(from);
       },
       gzip: () => (nth === 1 ? whole({ "content-encoding": "gzip", "content-length": gzipSync(file).length }).end(gzipSync(file)) : right()),
       notgzip: () => whole({ "content-encoding": "gzip" }).end(file),
