@@ -84,7 +84,9 @@ export function networkFaults(scope: FaultScope): (url: string) => Promise<Netwo
         );
       }
     }
-    if (probe !== undefined) return { kind: "lost", reason: "the connection failed" };
+    if (probe !== undefined) {
+      return { kind: "lost", reason: "the server answers, but breaks off or sends what the browser cannot read, such as a wrong Content-Encoding" };
+    }
     const isolated =
       foreign && scope.crossOriginIsolated && !scope.ReportingObserver
         ? ", or it does not let this page read the file (CORS), which a cross-origin isolated page cannot find out"

@@ -120,7 +120,10 @@ impl Outage {
     fn next(&mut self, stop: Stop, reached: bool, limits: Limits) -> Result<(u32, Error)> {
         let mut asked_ms = None;
         let (error, allowed) = match stop {
-            Stop::Fatal(error) => return Err(error),
+            Stop::Fatal(error) => {
+                *self = Outage::default();
+                return Err(error);
+            }
             Stop::Offline(error) => (error, true),
             Stop::Lost(error) => (error, reached || self.retries < FEW),
             Stop::Stalled(error) => {
