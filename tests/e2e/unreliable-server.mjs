@@ -18,7 +18,7 @@ export async function unreliableServer(site) {
       const range = reply.headers["content-range"];
       if (changed && range) reply.headers["content-range"] = range.replace(/\d+$/, (total) => String(Number(total) + 1));
       response.writeHead(reply.statusCode, reply.headers);
-      if (!isModel) {
+      if (!isModel || changed) {
         reply.pipe(response);
         return;
       }
