@@ -109,6 +109,7 @@ impl Reply {
 }
 
 type Behaviour = Box<dyn FnMut(Ask) -> Reply>;
+type Answering = fn(Ask) -> Reply;
 
 struct Server {
     file: Vec<u8>,
@@ -544,7 +545,7 @@ fn a_busy_server_is_asked_again_when_it_says() {
 #[test]
 fn a_file_that_changed_is_not_spliced() {
     // What the second answer says, and what the error says of it.
-    let cases: [(fn(Ask) -> Reply, &str); 4] = [
+    let cases: [(Answering, &str); 4] = [
         (|ask| ask.right().tagged("\"b\""), "its ETag was \"a\" and is \"b\""),
         (
             |ask| Ask { size: SIZE + 1, ..ask }.right().tagged("\"a\""),
@@ -602,7 +603,7 @@ fn an_answer_that_makes_no_sense_is_an_error_at_once() {
     let range = |text: &'static str| {
         move |ask: Ask| ask.part(ask.at..SIZE).with(|head| head.content_range = Some(text.to_owned()))
     };
-    let cases: Vec<(Box<dyn FnMut(Ask) -> Reply>, &str)> = vec![
+    let cases: Vec<(Behaviour, &str)> = vec![
         (Box::new(range("bytes -5--1/abc")), "Content-Range: bytes -5--1/abc"),
         (Box::new(range("bytes 0-5242879/100")), "Content-Range: bytes 0-5242879/100"),
         (Box::new(range("bytes 9-5/5242880")), "Content-Range"),

@@ -77,7 +77,7 @@ impl FetchTransport {
         } else if offline() {
             Failure::Offline
         } else {
-            Failure::Lost(js_message(reason))
+            Failure::Lost(format!("the connection was lost ({})", js_message(reason)))
         }
     }
 
