@@ -116,9 +116,10 @@ export class ImageDecoder {
   }
 
   /**
-   * A picture to latents. It is made smaller to `maxSide`, and cut to a multiple of `scale`.
+   * A picture to latents. It is laid over white, made smaller to `maxSide`, and cut to a multiple of `scale`.
    *
-   * @throws {@link EmberglassError} `invalid-option` for what is no picture; `unsupported-model` without an encoder;
+   * @throws {@link EmberglassError} `invalid-option` for what is no picture, and for a `maxSide` below `scale`;
+   * `unsupported-model` without an encoder;
    * `aborted`, `out-of-memory`, `device-limit`, `device-lost`.
    */
   async encode(

@@ -106,7 +106,7 @@ export interface EncodeOptions {
   signal?: AbortSignal;
   /** Draws latents from the Gaussian that an AutoencoderKL's encoder gives. Default: its mean. */
   seed?: number;
-  /** Most pixels of the longer side; larger pictures are made smaller first. Default 512. */
+  /** Most pixels of the longer side, at least `scale`; larger pictures are made smaller first. Default 512. */
   maxSide?: number;
   /** As for decoding: what is larger is computed in tiles. */
   memoryBytes?: number;

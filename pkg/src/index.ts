@@ -14,7 +14,7 @@
  * @packageDocumentation
  */
 export { loadImageDecoder, loadTextModel } from "./load.js";
-export { readLatents } from "./latent-file.js";
+export { readLatents, writeLatents } from "./latent-file.js";
 export { type GpuRates, measureGpu } from "./measure.js";
 export { supported, type Support } from "./supported.js";
 export { EmberglassError, type ErrorCode } from "./errors.js";

@@ -1,4 +1,4 @@
-// Latents out of files: NumPy's .npy and safetensors.
+// Latents out of files, NumPy's .npy and safetensors, and into .npy.
 // Formats: numpy.lib.format (NEP 1); the README of the safetensors format.
 import { EmberglassError } from "./errors.js";
 import type { Latents } from "./image-types.js";
@@ -8,62 +8,107 @@ const MAX_BYTES = 1 << 30;
 const MAX_HEADER = 1 << 20;
 
 /**
- * Reads latents from a `.npy` file or the first tensor of a safetensors file: f16, f32 or f64, of shape
+ * Reads latents from a `.npy` file or a safetensors file that holds nothing else: f16, f32 or f64, of shape
  * (channels, height, width) or (n, channels, height, width), which gives n of them.
  *
  * @throws {@link EmberglassError} `malformed`, `truncated`, `unsupported-type`, `shape-mismatch`.
  */
 export async function readLatents(file: Blob): Promise<Latents[]> {
-  if (file.size > MAX_BYTES) throw malformed(`${file.size} bytes are no latents`);
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  const isNumpy = bytes[0] === 0x93 && String.fromCharCode(...bytes.subarray(1, 6)) === "NUMPY";
-  const { shape, type, data } = isNumpy ? numpy(bytes) : safetensors(bytes);
-  return split(shape, floats(type, data));
+  const magic = await read(file, 0, Math.min(6, file.size));
+  const isNumpy = magic[0] === 0x93 && String.fromCharCode(...magic.subarray(1)) === "NUMPY";
+  const { shape, type, begin, end } = isNumpy ? await numpy(file) : await safetensors(file);
+  const [count, channels, height, width] = shape.length === 3 ? [1, ...shape] : shape;
+  const each = (channels ?? 0) * (height ?? 0) * (width ?? 0);
+  if (shape.length < 3 || shape.length > 4 || !count || !each || !Number.isSafeInteger(count * each)) {
+    throw new EmberglassError("shape-mismatch", `latents of shape (${shape.join(", ")}): (channels, height, width) is expected`);
+  }
+  const needed = count * each * Number(type[1]);
+  if (needed > MAX_BYTES) throw malformed(`${needed} bytes are more than any picture has`);
+  if (end !== undefined && end - begin !== needed) throw malformed(`${end - begin} bytes for a shape of ${needed}`);
+  const values = floats(type, await read(file, begin, begin + needed));
+  return Array.from({ length: count }, (_, i) => ({
+    channels: channels as number,
+    height: height as number,
+    width: width as number,
+    data: values.slice(i * each, (i + 1) * each),
+  }));
 }
 
-interface Raw {
+/**
+ * Latents as a `.npy` file: f32, of shape (1, channels, height, width). {@link readLatents}, NumPy's `load` and, by way of
+ * `torch.from_numpy`, diffusers' `vae.decode` take it.
+ *
+ * @throws {@link EmberglassError} `shape-mismatch` for latents that are not as many as their shape says.
+ */
+export function writeLatents({ channels, height, width, data }: Latents): Blob {
+  if (data.length !== channels * height * width) {
+    throw new EmberglassError("shape-mismatch", `${data.length} latents for the shape (${channels}, ${height}, ${width})`);
+  }
+  const start = `{'descr': '<f4', 'fortran_order': False, 'shape': (1, ${channels}, ${height}, ${width}), }`;
+  // The format asks for a newline at the end of the header, and for values that begin at a multiple of 64 bytes.
+  const header = `${start.padEnd(Math.ceil((start.length + 11) / 64) * 64 - 11)}\n`;
+  const magic = Uint8Array.of(0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8);
+  return new Blob([magic, header, Float32Array.from(data)], { type: "application/octet-stream" });
+}
+
+/** Where the values lie and how. */
+interface Layout {
   shape: number[];
   type: "f2" | "f4" | "f8";
-  data: Uint8Array;
+  begin: number;
+  /** Where the file says so. */
+  end?: number;
 }
 
-function numpy(bytes: Uint8Array): Raw {
-  const view = new DataView(bytes.buffer);
-  if (bytes.length < 12) throw truncated(12, bytes.length);
-  const [length, start] = bytes[6] === 1 ? [view.getUint16(8, true), 10] : [view.getUint32(8, true), 12];
+/** @throws `truncated` where the file ends before `to`. */
+async function read(file: Blob, from: number, to: number): Promise<Uint8Array> {
+  if (file.size < to) throw truncated(to, file.size);
+  return new Uint8Array(await file.slice(from, to).arrayBuffer());
+}
+
+async function numpy(file: Blob): Promise<Layout> {
+  const head = await read(file, 0, 12);
+  const view = new DataView(head.buffer);
+  const [length, start] = head[6] === 1 ? [view.getUint16(8, true), 10] : [view.getUint32(8, true), 12];
   if (length > MAX_HEADER) throw malformed(`a header of ${length} bytes`);
-  if (bytes.length < start + length) throw truncated(start + length, bytes.length);
-  const header = new TextDecoder("latin1").decode(bytes.subarray(start, start + length));
+  const begin = start + length;
+  const header = new TextDecoder("latin1").decode(await read(file, start, begin));
   const type = /'descr':\s*'([<|]f[248])'/.exec(header)?.[1];
   if (!type) throw new EmberglassError("unsupported-type", "latents have to be little-endian floats (f2, f4 or f8)");
   if (!/'fortran_order':\s*False/.test(header)) throw malformed("column-major order is not supported");
   const dimensions = /'shape':\s*\(([\d,\s]*)\)/.exec(header)?.[1];
   if (dimensions === undefined) throw malformed("no shape");
   const shape = dimensions.split(",").flatMap((d) => (d.trim() === "" ? [] : [Number(d)]));
-  return { shape, type: type.slice(1) as Raw["type"], data: bytes.subarray(start + length) };
+  return { shape, type: type.slice(1) as Layout["type"], begin };
 }
 
-const TYPES: Record<string, Raw["type"]> = { F16: "f2", F32: "f4", F64: "f8" };
+const TYPES: Record<string, Layout["type"]> = { F16: "f2", F32: "f4", F64: "f8" };
 
-function safetensors(bytes: Uint8Array): Raw {
-  if (bytes.length < 8) throw truncated(8, bytes.length);
-  const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
+async function safetensors(file: Blob): Promise<Layout> {
+  const length = Number(new DataView((await read(file, 0, 8)).buffer).getBigUint64(0, true));
   if (length > MAX_HEADER) throw malformed("neither a .npy nor a safetensors file");
-  if (bytes.length < 8 + length) throw truncated(8 + length, bytes.length);
+  const start = 8 + length;
   let header: unknown;
   try {
-    header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
-  } catch {
-    throw malformed("neither a .npy nor a safetensors file");
+    header = JSON.parse(new TextDecoder().decode(await read(file, 8, start)));
+  } catch (thrown) {
+    throw thrown instanceof EmberglassError ? thrown : malformed("neither a .npy nor a safetensors file");
   }
-  const entries = typeof header === "object" && header !== null ? Object.entries(header) : [];
-  const tensor: unknown = entries.find(([name]) => name !== "__metadata__")?.[1];
+  const entries = typeof header === "object" && header !== null ? Object.entries(header as Record<string, unknown>) : [];
+  const named = entries.filter(([name]) => name !== "__metadata__");
+  // ComfyUI marks its format by a second tensor, without values.
+  const [first, ...others] = named.filter(([, tensor]) => !(isTensor(tensor) && tensor.shape.includes(0)));
+  if (first && others.length > 0) {
+    const names = named.slice(0, 4).map(([name]) => name);
+    throw malformed(`${named.length} tensors (${names.join(", ")}${named.length > 4 ? ", …" : ""}), where one is expected`);
+  }
+  const tensor = first?.[1];
   if (!isTensor(tensor)) throw malformed("no tensor");
   const type = TYPES[tensor.dtype];
   if (!type) throw new EmberglassError("unsupported-type", `latents of type ${tensor.dtype} are not supported`);
-  const [begin, end] = tensor.data_offsets;
-  if (bytes.length < 8 + length + end) throw truncated(8 + length + end, bytes.length);
-  return { shape: tensor.shape, type, data: bytes.subarray(8 + length + begin, 8 + length + end) };
+  const [begin, end] = tensor.data_offsets.map((offset) => start + offset) as [number, number];
+  if (file.size < end) throw truncated(end, file.size);
+  return { shape: tensor.shape, type, begin, end };
 }
 
 interface Tensor {
@@ -79,10 +124,7 @@ function isTensor(value: unknown): value is Tensor {
   return typeof dtype === "string" && wholes(shape) && wholes(at) && at.length === 2 && at[0] <= at[1];
 }
 
-function floats(type: Raw["type"], data: Uint8Array): Float32Array {
-  const size = Number(type[1]);
-  // A copy, so that any offset is aligned.
-  const buffer = data.slice(0, data.length - (data.length % size)).buffer;
+function floats(type: Layout["type"], { buffer }: Uint8Array): Float32Array {
   if (type === "f4") return new Float32Array(buffer);
   if (type === "f8") return Float32Array.from(new Float64Array(buffer));
   return Float32Array.from(new Uint16Array(buffer), half);
@@ -96,21 +138,6 @@ function half(bits: number): number {
   if (exponent === 0) return sign * fraction * 2 ** -24;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-function split(shape: number[], values: Float32Array): Latents[] {
-  const [count, channels, height, width] = shape.length === 3 ? [1, ...shape] : shape;
-  const each = (channels ?? 0) * (height ?? 0) * (width ?? 0);
-  if (shape.length < 3 || shape.length > 4 || !count || !each || !Number.isSafeInteger(count * each)) {
-    throw new EmberglassError("shape-mismatch", `latents of shape (${shape.join(", ")}): (channels, height, width) is expected`);
-  }
-  if (values.length < count * each) throw truncated(count * each * 4, values.length * 4);
-  return Array.from({ length: count }, (_, i) => ({
-    channels: channels as number,
-    height: height as number,
-    width: width as number,
-    data: values.slice(i * each, (i + 1) * each),
-  }));
 }
 
 function malformed(what: string): EmberglassError {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readLatents } from "../src/latent-file.js";
+import { readLatents, writeLatents } from "../src/latent-file.js";
 import { openImageDecoder } from "../src/load.js";
 import type { DecodeRequest } from "../src/protocol.js";
 import { FakeWorker, IMAGE_INFO, type Script } from "./fake-engine.js";
@@ -138,6 +138,30 @@ test("safetensors files are read", async () => {
   assert.deepEqual(one, { channels: 1, height: 2, width: 1, data: Float32Array.of(3, 4) });
 });
 
+test("latents are written as NumPy writes them, and read again", async () => {
+  // numpy 2.4.6: np.save of np.array([1.5, -2, 0.25, 3], dtype="<f4").reshape(1, 2, 1, 2).
+  const saved =
+    "934e554d5059010076007b276465736372273a20273c6634272c2027666f727472616e5f6f72646572273a2046616c73652c20277368617065273a2028312c20322c20312c2032292c207d" +
+    `${"20".repeat(52)}0a0000c03f000000c00000803e00004040`;
+  const latents = { channels: 2, height: 1, width: 2, data: Float32Array.of(1.5, -2, 0.25, 3) };
+  const file = writeLatents(latents);
+  assert.equal(Buffer.from(await file.arrayBuffer()).toString("hex"), saved);
+  assert.deepEqual(await readLatents(file), [latents]);
+  const large = { channels: 16, height: 128, width: 96, data: Float32Array.from({ length: 196_608 }, (_, i) => i / 7) };
+  assert.deepEqual(await readLatents(writeLatents(large)), [large]);
+  assert.throws(() => writeLatents({ ...latents, width: 3 }), { code: "shape-mismatch" });
+});
+
+test("a safetensors file of several tensors is no latents; ComfyUI's empty mark is none", async () => {
+  const tensor = (from: number, shape = "[1,1,1]") => `{"dtype":"F32","shape":${shape},"data_offsets":[${from},${from + 4}]}`;
+  const two = bytes(Float32Array.of(1, 2));
+  const error = await rejects(readLatents(safetensors(`{"b":${tensor(4)},"a":${tensor(0)}}`, two)), "malformed");
+  assert.match(error.message, /2 tensors \(b, a\)/);
+  const mark = '{"latent_format_version_0":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"latent_tensor":' + `${tensor(0)}}`;
+  assert.deepEqual((await readLatents(safetensors(mark, two)))[0]?.data, Float32Array.of(1));
+  await rejects(readLatents(safetensors(`{"a":${tensor(0, "[1,1,2]")}}`, two)), "malformed");
+});
+
 test("what is no latents is refused by code", async () => {
   const head = (descr: string, shape: string, order = "False") => `{'descr': '${descr}', 'fortran_order': ${order}, 'shape': ${shape}, }`;
   const four = bytes(Float32Array.of(1));
@@ -201,4 +225,59 @@ test("a picture goes in with its memory budget, and tiles are told", async () =>
   assert.deepEqual([...got.data], [...LATENTS.data]);
   assert.deepEqual(asked, [256, { width: 8, height: 8, seed: 3, memoryBytes: 1000 }]);
   assert.deepEqual(tiles, [[1, 2]]);
+});
+
+/** The bytes that the engine gets of `ImageData` with these values, its sides multiples of 8. Node has no `ImageData`. */
+async function encoded(width: number, height: number, data: Uint8ClampedArray | Uint8Array | Float32Array, maxSide?: number): Promise<Uint8Array> {
+  let seen: Uint8Array | undefined;
+  const { vae } = await open({
+    image: {
+      encode: async (rgba) => {
+        seen = rgba;
+        return LATENTS;
+      },
+    },
+  });
+  await vae.encode({ width, height, data } as unknown as ImageData, maxSide === undefined ? {} : { maxSide });
+  assert.ok(seen);
+  return seen;
+}
+
+test("transparent ImageData is laid over white: every colour with every alpha", async () => {
+  const data = new Uint8ClampedArray(4 * 65536);
+  for (let i = 0; i < 65536; i++) data.set([i & 255, 255 - (i & 255), 7, i >> 8], 4 * i);
+  const got = await encoded(256, 256, data);
+  // In whole numbers: c·a + 255·(255 - a), divided by 255 and rounded. A half never comes up, since 255 is odd.
+  const over = (colour: number, alpha: number) => Math.floor((2 * (colour * alpha + 255 * (255 - alpha)) + 255) / 510);
+  for (let i = 0; i < 65536; i++) {
+    const [colour, alpha] = [i & 255, i >> 8];
+    const expected = [over(colour, alpha), over(255 - colour, alpha), over(7, alpha), 255];
+    assert.deepEqual([...got.subarray(4 * i, 4 * i + 4)], expected, `colour ${colour}, alpha ${alpha}`);
+  }
+});
+
+test("float ImageData goes from 0 to 1, is clipped, and holds no NaN", async () => {
+  const data = new Float32Array(256).fill(1);
+  data.set([0.5, 0.25, 0, 0.5, 2, -1, 0.2, 1, 0.3, 0.3, 0.3, -3]);
+  const got = await encoded(8, 8, data);
+  // 255·(0.5·0.5 + 0.5) = 191.25, 255·(0.25·0.5 + 0.5) = 159.375, 127.5 to even.
+  assert.deepEqual([...got.subarray(0, 16)], [191, 159, 128, 255, 255, 0, 51, 255, 255, 255, 255, 255, 255, 255, 255, 255]);
+  data[9] = NaN;
+  await rejects(encoded(8, 8, data), "invalid-option");
+});
+
+test("what is no picture, and sides that cannot be, are errors that name it", async () => {
+  const gone = await rejects(encoded(8, 8, new Uint8ClampedArray(0)), "invalid-option");
+  assert.match(gone.message, /ImageData.*buffer was transferred/);
+  assert.match((await rejects(encoded(8, 8, new Uint8ClampedArray(8)), "invalid-option")).message, /8 values for 8 × 8 pixels/);
+  assert.match((await rejects(encoded(8, 8, new Uint8Array(256)), "invalid-option")).message, /holds a Uint8Array/);
+  const white = new Uint8ClampedArray(256).fill(255);
+  for (const maxSide of [7, 0, -1, NaN, "512" as unknown as number]) {
+    assert.match((await rejects(encoded(8, 8, white, maxSide), "invalid-option")).message, /maxSide = .* at least 8/);
+  }
+  assert.equal((await encoded(8, 8, white, Infinity)).length, 256);
+  const { vae } = await open();
+  for (const source of [null, undefined, 3, "picture.png", {}]) {
+    await rejects(vae.encode(source as unknown as ImageData), "invalid-option");
+  }
 });

@@ -217,6 +217,7 @@ fn seconds_of(text: &str) -> Option<u32> {
     }
     let seconds = (Date::parse(text) - Date::now()) / 1e3;
     // A float becomes the nearest integer in range: a past date is 0.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     seconds.is_finite().then_some(seconds.ceil() as u32)
 }
 

@@ -1,7 +1,8 @@
-// The error banner above the message box. The conversation below it is never touched.
+// The error banner. What is shown on the page besides is never touched.
 import type { EmberglassError } from "emberglass";
 import { button, el, need } from "./dom.js";
 import { sentence } from "./format.js";
+import { visible } from "./names.js";
 
 export interface Action {
   label: string;
@@ -28,15 +29,28 @@ const TITLES: Record<string, string> = {
   "wasm-trap": "The engine stopped",
 };
 
-export function showError({ message, code }: Pick<EmberglassError, "message" | "code">, actions: Action[] = []): void {
+/** What a page says of an error in its own words. */
+export interface Said {
+  title?: string;
+  /** What the visitor can do. */
+  advice?: string | undefined;
+}
+
+/** A message may hold names out of files and addresses. */
+export function showError(
+  { message, code }: Pick<EmberglassError, "code"> & { message: string | (string | Node)[] },
+  actions: Action[] = [],
+  { title = TITLES[code] ?? "Something went wrong", advice }: Said = {},
+): void {
   const banner = el(
     "div",
     { class: "banner", "data-testid": "error", "data-code": code },
     el(
       "div",
       { class: "banner-text" },
-      el("strong", {}, TITLES[code] ?? "Something went wrong"),
-      el("p", {}, sentence(message)),
+      el("strong", {}, title),
+      ...(typeof message === "string" ? [el("p", {}, el("bdi", {}, visible(sentence(message))))] : [el("p", {}, ...message)]),
+      ...(advice === undefined ? [] : [el("p", {}, advice)]),
       el("code", {}, code),
     ),
   );

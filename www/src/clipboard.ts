@@ -1,6 +1,7 @@
 // Copying, with the button saying what came of it.
 
-export async function copyText(text: string, from: HTMLElement): Promise<void> {
+/** False if the browser refused. */
+export async function copyText(text: string, from: HTMLElement): Promise<boolean> {
   let outcome = "Copied";
   try {
     await navigator.clipboard.writeText(text);
@@ -13,6 +14,7 @@ export async function copyText(text: string, from: HTMLElement): Promise<void> {
   setTimeout(() => {
     from.textContent = label;
   }, 1500);
+  return outcome === "Copied";
 }
 
 /** One listener for the copy buttons of all code blocks, which come and go while text streams in. */

@@ -1,9 +1,9 @@
 // The few DOM helpers that every view needs.
 
-/** An element that index.html is known to have. */
+/** An element that the page's HTML is known to have. */
 export function need<T extends HTMLElement = HTMLElement>(id: string): T {
   const found = document.getElementById(id);
-  if (!found) throw new Error(`index.html has no #${id}`);
+  if (!found) throw new Error(`the page has no #${id}`);
   return found as T;
 }
 

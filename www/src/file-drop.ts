@@ -1,21 +1,20 @@
-// Opening a model from this device: by the file picker, or dropped anywhere onto the page.
+// Opening files from this device: by a file picker, or dropped anywhere onto the page.
 import { need } from "./dom.js";
 
-/** `onFiles` gets one file, or the shards of one model in the order of their names. */
-export function modelFiles(onFiles: (files: File[]) => void): { open: () => void } {
-  const input = need<HTMLInputElement>("model-file");
-  const overlay = need("drop");
-  const take = (list: FileList | null | undefined) => {
-    const files = [...(list ?? [])].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-    if (files.length > 0) onFiles(files);
-  };
-
-  input.addEventListener("change", () => {
-    take(input.files);
+/** `onFiles` gets what is chosen in the file picker `id`. */
+export function pickedFiles(id: string, onFiles: (files: File[]) => void): void {
+  const picker = need<HTMLInputElement>(id);
+  picker.addEventListener("change", () => {
+    const files = [...(picker.files ?? [])];
     // So that choosing the same file again is a change.
-    input.value = "";
+    picker.value = "";
+    if (files.length > 0) onFiles(files);
   });
+}
 
+/** `onFiles` gets what is dropped onto the page. */
+export function droppedFiles(onFiles: (files: File[]) => void): void {
+  const overlay = need("drop");
   const hasFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
   addEventListener("dragover", (event) => {
     if (!hasFiles(event)) return;
@@ -30,7 +29,15 @@ export function modelFiles(onFiles: (files: File[]) => void): { open: () => void
     overlay.hidden = true;
     if (!hasFiles(event)) return;
     event.preventDefault();
-    take(event.dataTransfer?.files);
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (files.length > 0) onFiles(files);
   });
-  return { open: () => input.click() };
+}
+
+/** `onFiles` gets one file, or the shards of one model in the order of their names. */
+export function modelFiles(onFiles: (files: File[]) => void): { open: () => void } {
+  const take = (files: File[]) => onFiles(files.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })));
+  pickedFiles("model-file", take);
+  droppedFiles(take);
+  return { open: () => need("model-file").click() };
 }

@@ -2,6 +2,7 @@
 
 /** Decimal units, as download sizes are usually given. */
 export function bytes(n: number): string {
+  if (n < 1e3) return `${Math.round(n)} bytes`;
   if (n < 1e6) return `${Math.round(n / 1e3)} kB`;
   if (n < 1e9) return `${(n / 1e6).toFixed(n < 1e7 ? 1 : 0)} MB`;
   return `${(n / 1e9).toFixed(2)} GB`;

@@ -4,6 +4,7 @@ import type { LoadPhase, LoadProgress } from "emberglass";
 import { button, el, need } from "./dom.js";
 import { bytes, seconds } from "./format.js";
 import type { Offer } from "./model-choice.js";
+import { nameElement } from "./names.js";
 
 const PHASES: Record<LoadPhase, string> = {
   starting: "Starting the engine",
@@ -58,7 +59,7 @@ export class LoadPanel {
       return;
     }
     this.#root.replaceChildren(
-      el("p", { class: "asked" }, "This link asks to load ", el("strong", {}, offer.name), " from ", el("strong", {}, offer.askedHost), "."),
+      el("p", { class: "asked" }, "This link asks to load “", el("strong", {}, nameElement(offer.name)), "” from ", el("strong", {}, nameElement(offer.askedHost)), "."),
       el(
         "div",
         { class: "row" },
@@ -78,7 +79,7 @@ export class LoadPanel {
       el(
         "div",
         { class: "progress", "data-testid": "progress" },
-        el("div", { class: "progress-name" }, name),
+        el("div", { class: "progress-name" }, nameElement(name)),
         bar,
         el("div", { class: "progress-text" }, phase, detail),
       ),

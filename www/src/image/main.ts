@@ -1,136 +1,195 @@
 // Wires the parts of the image page together; what each part does is in its own file.
-import { type DecodeStats, type ImageDecoder, loadImageDecoder, type ModelSource, readLatents } from "emberglass";
+import { type DecodeStats, type ImageDecoder, type Latents, loadImageDecoder, type ModelSource } from "emberglass";
+import { announce } from "../announcer.js";
 import { clearError, showError } from "../banner.js";
-import { coded } from "../coded.js";
+import { copyText } from "../clipboard.js";
 import { requestedDevice } from "../device-choice.js";
-import { need } from "../dom.js";
+import { el, need } from "../dom.js";
 import { bytes, seconds } from "../format.js";
+import { nameElement } from "../names.js";
 import { draw } from "./canvas.js";
 import { openFiles, sorted } from "./opened-files.js";
+import { pictureActions, stem } from "./picture-actions.js";
+import { report } from "./report.js";
 import { roundTrip } from "./round-trip.js";
-import { Samples } from "./samples.js";
+import { type Sample, Samples } from "./samples.js";
+import { type Draw, linkTo, MOST_SEED, requestedDraw, VARIETY } from "./shared-seed.js";
+import { computing, loading, type Running } from "./tasks.js";
 import { Walk } from "./walk.js";
 
-const DEFAULT = "./emoji/emoji-vae.safetensors";
+const OWN = { address: "./emoji/emoji-vae.safetensors", name: "emoji-vae, the page’s own" };
 
-const walk = new Walk(report);
-const samples = new Samples((a, b) => vae && void walk.show(vae, a, b).catch(report));
+/** The model of the moment. A link to a seed only means something to the page's own. */
+let loaded: { vae: ImageDecoder; isOwn: boolean } | undefined;
+let chosen: Sample | undefined;
+
+const walk = new Walk((thrown) => report(thrown, "The picture could not be decoded"));
+const samples = new Samples(choose);
+const seedField = need<HTMLInputElement>("seed");
+const varietyField = need<HTMLInputElement>("variety");
 const { device, refused } = requestedDevice(location.search);
-
-let vae: ImageDecoder | undefined;
-/** Ends what the visitor no longer waits for: each new task cancels the one before. */
-let task = new AbortController();
+const asked = requestedDraw(location.search);
 
 openFiles((files) => void open(files));
-need("again").addEventListener("click", () => void sample());
-need("spread").addEventListener("change", () => void sample());
-need("cancel").addEventListener("click", () => task.abort());
-if (refused !== undefined) showError({ code: "invalid-option", message: refused });
-void load(DEFAULT, "emoji-vae, the page’s own");
+pictureActions("sample-actions", "sample A", () => {
+  const sample = chosen;
+  return sample && { name: `emberglass-seed-${sample.seed}`, latents: sample.latents, image: () => sample.image };
+});
+need("again").addEventListener("click", () => {
+  seedField.valueAsNumber = anySeed();
+  sampleAgain();
+});
+for (const field of [seedField, varietyField]) field.addEventListener("change", sampleAgain);
+need("copy-link").addEventListener("click", ({ currentTarget }) => void copyLink(currentTarget as HTMLElement));
 
-function report(thrown: unknown): void {
-  const error = coded(thrown);
-  // What ran on the model before is nobody's any more.
-  if (error.code !== "aborted" && error.code !== "disposed") showError(error);
+seedField.max = String(MOST_SEED);
+varietyField.max = String(VARIETY.most);
+seedField.valueAsNumber = asked.seed ?? anySeed();
+varietyField.valueAsNumber = asked.variety ?? VARIETY.usual;
+const unusable = [refused, asked.refused].filter((part) => part !== undefined);
+if (unusable.length > 0) {
+  showError({ code: "invalid-option", message: unusable.join("; ") }, [], { title: "This address asks for something that does not exist" });
+}
+void load(OWN.address, OWN.name, true);
+
+/** Short enough to read out to somebody. */
+function anySeed(): number {
+  return Math.floor(Math.random() * 1e6);
 }
 
-/** Runs a task after cancelling the last one, with its progress shown until it ends. */
-async function run(what: string, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
-  task.abort();
-  const mine = new AbortController();
-  task = mine;
-  progress(what);
-  try {
-    await work(mine.signal);
-  } catch (thrown) {
-    if (task === mine) report(thrown);
-  } finally {
-    if (task === mine) need("progress").hidden = true;
+async function load(source: ModelSource, name: string, isOwn = false): Promise<void> {
+  let next: ImageDecoder | undefined;
+  await loading.run(
+    `Loading ${isOwn ? "the page’s own model" : "a model"}`,
+    async ({ signal, progress }) => {
+      next = await loadImageDecoder(source, {
+        signal,
+        ...(device === undefined ? {} : { device }),
+        onProgress: ({ loadedBytes, totalBytes, secondsLeft }) => {
+          const left = secondsLeft === null || secondsLeft === 0 ? "" : `, ${seconds(secondsLeft)} left`;
+          if (totalBytes > 0) progress(`${bytes(loadedBytes)} of ${bytes(totalBytes)}${left}`, loadedBytes / totalBytes);
+        },
+      });
+    },
+    (thrown) => report(thrown, "The model could not be loaded"),
+  );
+  if (!next) {
+    if (!loaded) need("model").textContent = "No model is loaded. Open weights, or reload the page.";
+    return;
   }
+  // Only now: a file that is refused costs nothing that was there.
+  const before = loaded?.vae;
+  computing.cancel();
+  loaded = { vae: next, isOwn };
+  showModel(next, name, isOwn);
+  await before?.dispose();
+  if (next.info.decodes && next.info.hasPrior) await sample();
 }
 
-function progress(text: string, share?: number): void {
-  const bar = need<HTMLProgressElement>("progress-bar");
-  if (share === undefined) bar.removeAttribute("value");
-  else bar.value = share;
-  need("progress-text").textContent = text;
-  need("progress").hidden = false;
+/** What the former model made goes; what the new one can do is offered. */
+function showModel({ info }: ImageDecoder, name: string, isOwn: boolean): void {
+  chosen = undefined;
+  samples.clear();
+  walk.clear();
+  for (const id of ["trip", "opened", "chosen"]) need(id).hidden = true;
+  const { decodes, encodes, hasPrior, device } = info;
+  const where = device.kind === "webgpu" ? `GPU (${device.adapter})` : "CPU";
+  const parts = ["", info.architecture, `${info.latentChannels} channels, ${info.scale}× smaller sides`, bytes(info.weightBytes), ""];
+  need("model").replaceChildren(nameElement(name), parts.join(" · "), el("span", { title: device.reason }, where));
+  need("sampling").hidden = !(decodes && hasPrior);
+  need("no-samples").hidden = decodes && hasPrior;
+  need("no-samples-why").textContent = decodes
+    ? "This model has no prior of its own: nothing in it says which latents are pictures, and random ones would only give noise."
+    : "This model has no decoder: it makes latents out of pictures, and no pictures.";
+  need("open-latents").hidden = !decodes;
+  need("round-trip").hidden = !encodes;
+  need("trip-what").textContent = decodes ? "It is encoded to latents and decoded again." : "It is encoded to latents, which you can save.";
+  need("share").hidden = !isOwn;
 }
 
-async function load(source: ModelSource, name: string): Promise<void> {
-  await run(`Loading ${name}`, async (signal) => {
-    const loaded = await loadImageDecoder(source, {
-      signal,
-      ...(device === undefined ? {} : { device }),
-      onProgress: ({ loadedBytes, totalBytes, secondsLeft }) => {
-        const left = secondsLeft === null || secondsLeft === 0 ? "" : `, ${seconds(secondsLeft)} left`;
-        if (totalBytes > 0) progress(`${bytes(loadedBytes)} of ${bytes(totalBytes)}${left}`, loadedBytes / totalBytes);
-      },
-    });
-    // Only now: a file that is refused costs nothing that was there.
-    clearError();
-    await vae?.dispose();
-    vae = loaded;
-    describe(loaded, name);
-    need("round-trip").hidden = !(loaded.info.decodes && loaded.info.encodes);
-    need("sampling").hidden = !loaded.info.decodes;
-    need("between").hidden = true;
-    need("exploring").hidden = true;
-    need("opened").hidden = true;
-  });
-  if (vae?.info.decodes) await sample();
+function drawn(): Draw | undefined {
+  const [seed, variety] = [seedField.valueAsNumber, varietyField.valueAsNumber];
+  return Number.isSafeInteger(seed) && seed >= 0 && seed <= MOST_SEED ? { seed, variety } : undefined;
 }
 
-function describe({ info }: ImageDecoder, name: string): void {
-  const where = info.device.kind === "webgpu" ? `GPU (${info.device.adapter})` : "CPU";
-  const parts = [name, info.architecture, `${info.latentChannels} channels, ${info.scale}× smaller sides`, bytes(info.weightBytes), where];
-  need("model").textContent = parts.join(" · ");
-  need("model").title = info.device.reason;
+function sampleAgain(): void {
+  clearError();
+  void sample();
 }
 
 async function sample(): Promise<void> {
-  const model = vae;
-  if (!model) return;
-  const seed = Math.floor(Math.random() * 1e6);
-  const spread = need<HTMLInputElement>("spread").valueAsNumber;
-  await run("Sampling", (signal) => samples.draw(model, seed, spread, signal));
-}
-
-async function open(files: File[]): Promise<void> {
-  const found = sorted(files);
-  const model = vae;
-  if (!found) {
-    const message = `${files[0]?.name ?? "nothing"} is neither a picture nor weights (.safetensors) nor latents (.npy, .safetensors)`;
-    showError({ code: "invalid-option", message });
-  } else if (found.kind === "weights") {
-    await load({ shards: found.files }, found.files.map(({ name }) => name).join(", "));
-  } else if (!model) {
-    showError({ code: "invalid-option", message: "there is no model yet: open its weights first" });
-  } else if (found.kind === "picture") {
-    if (!model.info.encodes) showError({ code: "unsupported-model", message: "this model has no encoder, so it cannot take pictures in" });
-    else {
-      clearError();
-      await run("Encoding and decoding", (signal) => roundTrip(model, found.file, signal));
-    }
-  } else {
-    clearError();
-    await run("Decoding", (signal) => showLatents(model, found.file, signal));
+  const vae = loaded?.vae;
+  const draw = drawn();
+  if (!draw) {
+    const message = `A seed is a whole number from 0 to ${MOST_SEED}.`;
+    showError({ code: "invalid-option", message }, [], { title: "This is not a seed" });
+  } else if (vae) {
+    await compute("Sampling", "Sampling failed", (running) => samples.draw(vae, draw, running));
   }
 }
 
-async function showLatents(model: ImageDecoder, file: File, signal: AbortSignal): Promise<void> {
-  const [latents, ...others] = await readLatents(file);
+function choose(a: Sample, b: Sample): void {
+  if (!loaded) return;
+  chosen = a;
+  need("chosen").hidden = false;
+  need("chosen-text").textContent = `Sample A has the seed ${a.seed}.`;
+  need<HTMLInputElement>("link").value = linkTo(a);
+  void walk.show(loaded.vae, a, b).catch((thrown: unknown) => report(thrown, "The picture could not be decoded"));
+}
+
+async function copyLink(button: HTMLElement): Promise<void> {
+  const field = need<HTMLInputElement>("link");
+  const copied = await copyText(field.value, button);
+  announce(copied ? "The link is copied." : "This browser did not let the page copy. The link is selected: copy it by hand.");
+  if (!copied) field.select();
+}
+
+async function open(files: File[]): Promise<void> {
+  clearError();
+  const found = await sorted(files).catch((thrown: unknown) => report(thrown, "The latents could not be read"));
+  const vae = loaded?.vae;
+  if (!found) return;
+  if (found.kind === "refused") refuse([nameElement(found.file.name), ` ${found.why}`]);
+  else if (found.kind === "weights") await load({ shards: found.files }, found.files.map(({ name }) => name).join(", "));
+  else if (!vae) refuse([loading.state ? "The model is still loading. Try again once it is there." : "There is no model yet. Open its weights first."]);
+  else if (found.kind === "picture") {
+    if (!vae.info.encodes) refuse(["This model has no encoder, so it cannot take pictures in."]);
+    else await compute("Encoding and decoding", "This picture could not be encoded and decoded", (running) => roundTrip(vae, found.file, running));
+  } else if (!vae.info.decodes) refuse(["This model has no decoder, so it cannot show latents."]);
+  else {
+    const show = (running: Running) => showLatents(vae, found.file.name, found.latents, running);
+    await compute("Decoding", "These latents could not be decoded", show);
+  }
+}
+
+function compute(what: string, failure: string, work: (running: Running) => Promise<void>): Promise<void> {
+  return computing.run(what, work, (thrown) => report(thrown, failure));
+}
+
+function refuse(message: (string | Node)[]): void {
+  showError({ code: "invalid-option", message }, [], { title: "This cannot be opened" });
+}
+
+async function showLatents(vae: ImageDecoder, name: string, [latents, ...others]: Latents[], { signal, progress }: Running): Promise<void> {
   if (!latents) return;
   const canvas = need<HTMLCanvasElement>("opened-picture");
-  need("opened").hidden = false;
-  const picture = await model.decode(latents, {
+  const picture = await vae.decode(latents, {
     signal,
-    onPreview: ({ image }) => draw(canvas, image),
+    onPreview: ({ image }) => {
+      if (signal.aborted) return;
+      draw(canvas, image);
+      need("opened-text").replaceChildren(nameElement(name), ": a preview");
+      need("opened-actions").replaceChildren();
+      need("opened").hidden = false;
+    },
     onTile: (done, total) => progress(`Tile ${done} of ${total}`, done / total),
   });
+  signal.throwIfAborted();
   draw(canvas, picture.image);
+  need("opened").hidden = false;
   const more = others.length > 0 ? `; the first of ${others.length + 1}` : "";
-  need("opened-text").textContent = `${file.name}: ${picture.width} × ${picture.height} pixels${more} · ${figures(picture.stats)}`;
+  need("opened-text").replaceChildren(nameElement(name), `: ${picture.width} × ${picture.height} pixels${more} · ${figures(picture.stats)}`);
+  pictureActions("opened-actions", "the decoded latents", () => ({ name: `${stem(name)}-decoded`, latents, image: () => picture.image }));
   canvas.scrollIntoView({ block: "nearest" });
 }
 

@@ -1,56 +1,50 @@
 // Files that the visitor opens or drops: a picture, a model's weights, or latents.
+import { type Latents, readLatents } from "emberglass";
 import { need } from "../dom.js";
+import { droppedFiles, pickedFiles } from "../file-drop.js";
 
 export type Opened =
   | { kind: "picture"; file: File }
   | { kind: "weights"; files: File[] }
-  | { kind: "latents"; file: File };
+  | { kind: "latents"; file: File; latents: Latents[] }
+  /** `why` goes on where the file's name ends. */
+  | { kind: "refused"; file: File; why: string };
 
-/** Weights are far larger than latents: the smallest model here has 2 MB, latents of a 1024² picture half of one. */
-const LATENTS_AT_MOST = 1_000_000;
+const OTHERS: [pattern: RegExp, why: string][] = [
+  [/\.gguf$/i, "is a language model. The chat page opens those."],
+  [/\.(pth|pt|ckpt|bin)$/i, "may be weights of PyTorch. This page reads weights as .safetensors."],
+  [/\.json$/i, "tells of a model. Open it together with the model’s .safetensors."],
+];
 
-export function sorted(files: File[]): Opened | undefined {
-  const named = (end: string) => files.filter(({ name }) => name.toLowerCase().endsWith(end));
-  const picture = files.find(({ type }) => type.startsWith("image/"));
-  if (picture) return { kind: "picture", file: picture };
-  const numpy = named(".npy")[0];
-  if (numpy) return { kind: "latents", file: numpy };
-  const tensors = named(".safetensors");
-  const [first] = tensors;
-  if (!first) return undefined;
-  if (tensors.length === 1 && first.size <= LATENTS_AT_MOST && files.length === 1) return { kind: "latents", file: first };
-  return { kind: "weights", files: [...tensors, ...named(".json")] };
+/** @throws EmberglassError for latents that cannot be read. */
+export async function sorted(files: File[]): Promise<Opened> {
+  const kindOf = ({ name, type }: File) =>
+    type.startsWith("image/") ? "picture" : /\.npy$/i.test(name) ? "latents" : /\.safetensors$/i.test(name) ? "weights" : "other";
+  const tensors = files.filter((file) => kindOf(file) === "weights");
+  const stranger = files.find((file) => kindOf(file) === "other" && !(tensors.length > 0 && /\.json$/i.test(file.name)));
+  if (stranger) {
+    const why = OTHERS.find(([pattern]) => pattern.test(stranger.name))?.[1];
+    return { kind: "refused", file: stranger, why: why ?? "is neither a picture nor weights (.safetensors) nor latents (.npy, .safetensors)." };
+  }
+  const single = files.find((file) => kindOf(file) === "picture" || kindOf(file) === "latents");
+  if (single && files.length > 1) return { kind: "refused", file: single, why: `came with ${files.length - 1} more. Open one at a time.` };
+  if (single && kindOf(single) === "picture") return { kind: "picture", file: single };
+  if (single) return { kind: "latents", file: single, latents: await readLatents(single) };
+  const [first, ...more] = tensors;
+  // Of a model this reads the header and no more.
+  const latents = first && more.length === 0 && files.length === 1 ? await readLatents(first).catch(() => undefined) : undefined;
+  return first && latents ? { kind: "latents", file: first, latents } : { kind: "weights", files };
 }
 
-/** Wires the two file pickers and dropping onto the page. */
+/** Wires the file pickers, their buttons, and dropping onto the page. */
 export function openFiles(onFiles: (files: File[]) => void): void {
   for (const [button, input] of [
     ["open-files", "files"],
+    ["open-latents", "files"],
     ["open-picture", "picture-file"],
   ] as const) {
-    const picker = need<HTMLInputElement>(input);
-    need(button).addEventListener("click", () => picker.click());
-    picker.addEventListener("change", () => {
-      const files = [...(picker.files ?? [])];
-      // So that choosing the same file again is a change.
-      picker.value = "";
-      if (files.length > 0) onFiles(files);
-    });
+    need(button).addEventListener("click", () => need(input).click());
   }
-  const overlay = need("drop");
-  const hasFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
-  addEventListener("dragover", (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    overlay.hidden = false;
-  });
-  addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) overlay.hidden = true;
-  });
-  addEventListener("drop", (event) => {
-    overlay.hidden = true;
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    onFiles([...(event.dataTransfer?.files ?? [])]);
-  });
+  for (const input of ["files", "picture-file"]) pickedFiles(input, onFiles);
+  droppedFiles(onFiles);
 }

@@ -1,63 +1,77 @@
 // A picture of the visitor's: encoded, decoded, compared.
-import type { ImageDecoder } from "emberglass";
+import { EmberglassError, type ImageDecoder, type ImageDecoderInfo } from "emberglass";
 import { need } from "../dom.js";
 import { bytes } from "../format.js";
+import { nameElement } from "../names.js";
 import { draw } from "./canvas.js";
 import { psnr } from "./latents.js";
+import { pictureActions, stem } from "./picture-actions.js";
+import type { Running } from "./tasks.js";
 
 /** Larger pictures are made smaller: what the visitor's processor or graphics card can do in a few seconds. */
 const MAX_SIDE = { cpu: 512, webgpu: 1024 };
 
-export async function roundTrip(vae: ImageDecoder, file: File, signal: AbortSignal): Promise<void> {
-  const { sampleSize, scale, device } = vae.info;
-  const largest = MAX_SIDE[device.kind];
-  const whole = await squared(file, sampleSize);
+export async function roundTrip(vae: ImageDecoder, file: File, { signal, progress }: Running): Promise<void> {
+  const onTile = (done: number, total: number) => progress(`Tile ${done} of ${total}`, done / total);
+  const original = await prepared(file, vae.info);
   const begun = performance.now();
-  const maxSide = Math.max(scale, Math.min(largest, sampleSize ?? largest));
-  const latents = await vae.encode(whole, { signal, maxSide });
+  const latents = await vae.encode(original, { signal, maxSide: Math.max(original.width, original.height), onTile });
   const encoded = performance.now() - begun;
-  const picture = await vae.decode(latents, { signal });
-  const original = await scaledTo(whole, picture.width, picture.height, largest);
-  need("trip").hidden = false;
+  const picture = vae.info.decodes ? await vae.decode(latents, { signal, onTile }) : undefined;
+  signal.throwIfAborted();
   draw(need<HTMLCanvasElement>("original"), original);
-  draw(need<HTMLCanvasElement>("decoded"), picture.image);
-  need("original-text").textContent = `${picture.width} × ${picture.height} pixels, ${bytes(picture.width * picture.height * 3)}; the file has ${bytes(file.size)}`;
+  const size = `${original.width} × ${original.height} pixels, ${bytes(original.width * original.height * 3)}; the file has ${bytes(file.size)}`;
+  need("original-text").replaceChildren(nameElement(file.name), `: ${size}`);
   const { channels, height, width } = latents;
-  need("decoded-text").textContent =
-    `${channels} × ${height} × ${width} latents, ${bytes(2 * latents.data.length)} as f16 · PSNR ${psnr(original.data, picture.data).toFixed(1)} dB · ` +
-    `encoded in ${encoded.toFixed(0)} ms, decoded in ${picture.stats.ms.toFixed(0)} ms`;
+  const parts = [`${channels} × ${height} × ${width} latents, ${bytes(2 * latents.data.length)} as f16`];
+  if (picture) {
+    draw(need<HTMLCanvasElement>("decoded"), picture.image);
+    parts.push(`PSNR ${psnr(original.data, picture.data).toFixed(1)} dB`);
+  }
+  parts.push(`encoded in ${encoded.toFixed(0)} ms${picture ? `, decoded in ${picture.stats.ms.toFixed(0)} ms` : ""}`);
+  need("decoded-text").textContent = parts.join(" · ");
+  need("decoded").hidden = !picture;
+  const shown = { name: `${stem(file.name)}-decoded`, latents, image: () => picture?.image ?? original };
+  pictureActions("trip-actions", "your picture, decoded", () => shown, !picture);
+  need("trip").hidden = false;
+  need("trip").scrollIntoView({ block: "nearest" });
 }
 
-/** A model of one size gets the picture as a square of that size, on white, nothing cut off. */
-async function squared(file: File, side: number | undefined): Promise<Blob | ImageBitmap> {
-  if (side === undefined) return file;
-  const bitmap = await createImageBitmap(file);
-  const canvas = new OffscreenCanvas(side, side);
-  const context = canvas.getContext("2d");
-  if (!context) return bitmap;
-  context.fillStyle = "white";
-  context.fillRect(0, 0, side, side);
-  const shrink = side / Math.max(bitmap.width, bitmap.height);
-  const [width, height] = [bitmap.width * shrink, bitmap.height * shrink];
-  context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, (side - width) / 2, (side - height) / 2, width, height);
-  bitmap.close();
-  return canvas.transferToImageBitmap();
-}
-
-/** The picture as the encoder saw it: the same scaling and cut. */
-async function scaledTo(source: Blob | ImageBitmap, width: number, height: number, largest: number): Promise<ImageData> {
-  const bitmap = await createImageBitmap(source);
+/**
+ * The picture on white, as the encoder gets it. A model of one size gets all of it in a square of that size. Others get
+ * it at its own proportions, cut in the middle to sides that the model can halve.
+ */
+async function prepared(file: File, { sampleSize, scale, device }: ImageDecoderInfo): Promise<ImageData> {
+  const image = await read(file);
+  const { naturalWidth, naturalHeight } = image;
+  const longest = Math.max(naturalWidth, naturalHeight);
+  const most = Math.min(MAX_SIDE[device.kind], sampleSize ?? Infinity);
+  const whole = (side: number) => Math.max(scale, Math.floor(Math.round(side) / scale) * scale);
+  const shrink = Math.min(1, most / longest);
+  const [width, height] =
+    sampleSize === undefined ? [whole(naturalWidth * shrink), whole(naturalHeight * shrink)] : [whole(most), whole(most)];
+  const factor =
+    sampleSize === undefined ? Math.max(width / naturalWidth, height / naturalHeight, shrink) : whole(most) / longest;
+  const [w, h] = [naturalWidth * factor, naturalHeight * factor];
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  if (!context) throw new Error("no canvas");
+  if (!context) throw new EmberglassError("internal", "this browser gives the page no canvas");
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
-  const grow = Math.max(width / bitmap.width, height / bitmap.height);
-  const shrink = Math.min(1, largest / Math.max(bitmap.width, bitmap.height));
-  const factor = Math.max(grow, shrink);
-  const [w, h] = [bitmap.width * factor, bitmap.height * factor];
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
-  bitmap.close();
+  context.drawImage(image, Math.round((width - w) / 2), Math.round((height - h) / 2), w, h);
   return context.getImageData(0, 0, width, height);
+}
+
+/** By way of an image element, since that also shows SVG. */
+async function read(file: File): Promise<HTMLImageElement> {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  try {
+    await image.decode();
+    return image;
+  } catch (cause) {
+    throw new EmberglassError("invalid-option", `this browser cannot read ${file.name} as a picture`, { cause });
+  } finally {
+    URL.revokeObjectURL(image.src);
+  }
 }

@@ -4,6 +4,7 @@ import { need } from "../dom.js";
 import { draw, fresh } from "./canvas.js";
 import { between, direction, moved } from "./latents.js";
 import { Latest } from "./latest.js";
+import { pictureActions } from "./picture-actions.js";
 import type { Sample } from "./samples.js";
 
 /** The edge of the field is so many typical steps away. */
@@ -16,6 +17,8 @@ export class Walk {
   readonly #axes = [need<HTMLInputElement>("axis-x"), need<HTMLInputElement>("axis-y")] as const;
   readonly #field = need("field");
   #vae: ImageDecoder | undefined;
+  /** What the two canvases show. */
+  #shown: { middle?: Latents; explored?: Latents } = {};
   /** The decoder's own: what moves goes straight to them. */
   #middle = need<HTMLCanvasElement>("middle");
   #explored = need<HTMLCanvasElement>("explored");
@@ -29,6 +32,8 @@ export class Walk {
     this.#slider.addEventListener("input", () => this.#between());
     for (const axis of this.#axes) axis.addEventListener("input", () => this.#around());
     need("directions").addEventListener("click", () => void this.#turn().catch(onError));
+    this.#actions("middle", "the picture between A and B", () => `emberglass-between-${Math.round(100 * this.#slider.valueAsNumber)}`);
+    this.#actions("explored", "the picture near A", () => "emberglass-near");
     const drag = (event: PointerEvent) => {
       if (event.buttons === 0) return;
       const box = this.#field.getBoundingClientRect();
@@ -44,11 +49,28 @@ export class Walk {
     this.#field.addEventListener("pointermove", drag);
   }
 
+  #actions(which: "middle" | "explored", title: string, name: () => string): void {
+    pictureActions(`${which}-actions`, title, () => {
+      const [vae, latents] = [this.#vae, this.#shown[which]];
+      // The canvas is the worker's, so the picture is decoded once more.
+      return vae && latents && { name: name(), latents, image: async () => (await vae.decode(latents)).image };
+    });
+  }
+
+  /** Forgets the model, and what it computes still. */
+  clear(): void {
+    this.#vae = undefined;
+    this.#ends = undefined;
+    this.#directions = undefined;
+    this.#shown = {};
+    this.#middle = fresh("middle");
+    this.#explored = fresh("explored");
+    need("middle-text").textContent = "";
+    need("between").hidden = true;
+    need("exploring").hidden = true;
+  }
+
   async show(vae: ImageDecoder, a: Sample, b: Sample): Promise<void> {
-    if (this.#vae !== vae) {
-      this.#middle = fresh("middle");
-      this.#explored = fresh("explored");
-    }
     this.#vae = vae;
     this.#ends = [a, b];
     draw(need<HTMLCanvasElement>("from"), a.image);
@@ -65,6 +87,7 @@ export class Walk {
     const mean = await vae.sample(0, { spread: 0 });
     const one = direction(mean, await vae.sample(1000 + this.#seed++));
     const other = direction(mean, await vae.sample(1000 + this.#seed++));
+    if (this.#vae !== vae) return;
     this.#directions = [one, other];
     for (const axis of this.#axes) axis.value = "0";
     this.#around();
@@ -72,10 +95,14 @@ export class Walk {
 
   #between(): void {
     this.#latest.ask(async () => {
-      if (!this.#vae || !this.#ends) return;
+      const vae = this.#vae;
+      if (!vae || !this.#ends) return;
       const [a, b] = this.#ends;
       const share = this.#slider.valueAsNumber;
-      const { stats } = await this.#vae.decodeTo(this.#middle, between(a.latents, b.latents, share));
+      const latents = between(a.latents, b.latents, share);
+      const { stats } = await vae.decodeTo(this.#middle, latents);
+      if (this.#vae !== vae) return;
+      this.#shown.middle = latents;
       need("middle-text").textContent = `${Math.round(100 * share)} % of the way · ${stats.ms.toFixed(0)} ms`;
     });
   }
@@ -86,13 +113,15 @@ export class Walk {
     knob.style.left = `${50 * (x + 1)}%`;
     knob.style.top = `${50 * (y + 1)}%`;
     this.#latestAround.ask(async () => {
-      if (!this.#vae || !this.#ends || !this.#directions) return;
+      const vae = this.#vae;
+      if (!vae || !this.#ends || !this.#directions) return;
       const [one, other] = this.#directions;
       const latents = moved(this.#ends[0].latents, [
         [one, REACH * x],
         [other, REACH * y],
       ]);
-      await this.#vae.decodeTo(this.#explored, latents);
+      await vae.decodeTo(this.#explored, latents);
+      if (this.#vae === vae) this.#shown.explored = latents;
     });
   }
 }

@@ -1,0 +1,24 @@
+// Text that comes from files and addresses: it may try to pass for text of the page.
+import { el } from "./dom.js";
+
+/** Longer names are cut. */
+const LONGEST = 80;
+
+/**
+ * Control characters by their number, those that turn the writing direction among them. The two that join letters stay:
+ * names in Persian and in emoji need them.
+ */
+export function visible(text: string): string {
+  return text.replace(/(?![\n\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    const number = character.codePointAt(0) ?? 0;
+    return `[U+${number.toString(16).toUpperCase().padStart(4, "0")}]`;
+  });
+}
+
+/** A name, apart from the text around it: its letters change no direction outside. */
+export function nameElement(name: string): HTMLElement {
+  // By characters, since half of one is none.
+  const shown = [...visible(name.replaceAll("\n", " "))];
+  if (shown.length > LONGEST) shown.splice(LONGEST - 20, shown.length - LONGEST + 1, "…");
+  return el("bdi", { class: "name" }, shown.join(""));
+}
