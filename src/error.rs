@@ -72,23 +72,29 @@ pub enum Error {
     },
 
     // === Bytes ===
-    /// The network failed and retrying did not help.
-    #[error("the download of {url} failed at byte {offset}: {reason}; check the connection and try again")]
+    /// A download failed, and retrying did not help or could not.
+    #[error("the download of {url} failed at byte {offset}: {reason}")]
     Network {
-        /// Address of the file.
+        /// Address of the file, without query and password.
         url: String,
-        /// How many bytes had arrived.
+        /// First byte of the file that did not arrive.
         offset: u64,
-        /// What the browser said.
+        /// What is known of the cause, and what to do.
         reason: String,
     },
-    /// The server answered with an error status.
-    #[error("the server answered {status} for {url}")]
+    /// The server answered with a status that is not success.
+    #[error(
+        "the server answered {status} for {url}{}: {}",
+        redirected_to.as_ref().map_or(String::new(), |to| format!(" (redirected to {to})")),
+        meaning_of_status(*status)
+    )]
     HttpStatus {
-        /// Address of the file.
+        /// Address of the file, without query and password.
         url: String,
         /// HTTP status code.
         status: u16,
+        /// The address that answered, if the server redirected.
+        redirected_to: Option<String>,
     },
     /// A local file or Blob could not be read.
     #[error("reading {name} failed at byte {offset}: {reason}")]
@@ -324,6 +330,17 @@ impl Error {
             Error::Busy => "busy",
             Error::Internal { .. } => "internal",
         }
+    }
+}
+
+/// What a status means to somebody who wants to load a file.
+fn meaning_of_status(status: u16) -> &'static str {
+    match status {
+        401 | 403 | 407 => "this page may not read the file, or not without a login",
+        404 | 410 => "there is no file at this address",
+        408 | 425 | 429 => "it wants to be asked later",
+        500..=599 => "the server has a fault; try again later",
+        _ => "this is not a file that can be loaded",
     }
 }
 

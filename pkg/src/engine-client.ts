@@ -1,7 +1,11 @@
 // The page's half of the protocol: numbers the requests, matches the answers, and makes sure that
 // no caller waits for a worker that has died.
-import { abortError, EmberglassError, fromWire, type WireError } from "./errors.js";
+import { abortError, EmberglassError, fromWire } from "./errors.js";
+import { type HelperLike, HelperTeam, startFault } from "./helper-team.js";
 import type { FromWorker, ToWorker, Verb, Verbs } from "./protocol.js";
+
+/** How long the worker's script may take until it runs. */
+const START_LIMIT_MS = 60_000;
 
 /** The part of `Worker` that is used; tests put their own in its place. */
 export interface WorkerLike {
@@ -23,21 +27,27 @@ interface CallOptions<V extends Verb> {
   transfer?: Transferable[];
 }
 
-/** One worker and the requests under way in it. */
+/** One worker, the requests under way in it, and its helper threads. */
 export class EngineClient {
   readonly #worker: WorkerLike;
   readonly #pending = new Map<number, Pending>();
-  readonly #lifelines: MessagePort[] = [];
+  readonly #helpers: HelperTeam;
   #nextId = 1;
+  #starting: ReturnType<typeof setTimeout> | undefined;
   #failure: EmberglassError | undefined;
 
   /** @throws {@link EmberglassError} `worker-failed` when the worker cannot be made. */
-  constructor(spawn: () => WorkerLike) {
+  constructor(spawn: () => WorkerLike, spawnHelper: () => HelperLike = noHelpers) {
     try {
       this.#worker = spawn();
     } catch (cause) {
       throw new EmberglassError("worker-failed", `the worker could not be started: ${String(cause)}`, { cause });
     }
+    this.#helpers = new HelperTeam(spawnHelper, (error) => this.close(error));
+    this.#starting = setTimeout(() => {
+      const message = `the worker did not start within ${START_LIMIT_MS / 1000} seconds: its script did not arrive`;
+      this.close(new EmberglassError("worker-failed", message));
+    }, START_LIMIT_MS);
     this.#worker.addEventListener("message", (event: { data: FromWorker }) => this.#receive(event.data));
     this.#worker.addEventListener("error", (event: ErrorEvent) => this.close(crash(event)));
     this.#worker.addEventListener("messageerror", () => {
@@ -73,20 +83,25 @@ export class EngineClient {
     }).finally(() => signal?.removeEventListener("abort", abort));
   }
 
-  /** Ends the worker; every request under way, and every later one, rejects with `reason`. */
+  /** Ends the worker and its helpers; every request under way, and every later one, rejects with `reason`. */
   close(reason: EmberglassError): void {
     if (this.#failure) return;
     this.#failure = reason;
+    clearTimeout(this.#starting);
+    this.#helpers.end();
     this.#worker.terminate();
-    for (const port of this.#lifelines.splice(0)) port.close();
     for (const { reject } of this.#pending.values()) reject(reason);
     this.#pending.clear();
   }
 
-  /** The worker itself may be waiting for a helper that has died, and could not say so. */
-  #watch(port: MessagePort): void {
-    this.#lifelines.push(port);
-    port.onmessage = ({ data }: { data: WireError }) => this.close(fromWire(data));
+  async #startHelpers({ count, engine, shared }: FromWorker & { kind: "helpers" }): Promise<void> {
+    let answer: ToWorker = { verb: "helpers" };
+    try {
+      await this.#helpers.start(count, engine, shared);
+    } catch (thrown) {
+      answer = { verb: "helpers", error: startFault(thrown) };
+    }
+    if (!this.#failure) this.#worker.postMessage(answer);
   }
 
   #receive(message: FromWorker): void {
@@ -95,8 +110,12 @@ export class EngineClient {
       this.close(fromWire(message.error));
       return;
     }
-    if (message.kind === "lifeline") {
-      this.#watch(message.port);
+    if (message.kind === "started") {
+      clearTimeout(this.#starting);
+      return;
+    }
+    if (message.kind === "helpers") {
+      void this.#startHelpers(message);
       return;
     }
     const pending = this.#pending.get(message.id);
@@ -117,6 +136,10 @@ export class EngineClient {
         message satisfies never;
     }
   }
+}
+
+function noHelpers(): never {
+  throw new Error("this worker has no helpers");
 }
 
 function crash(event: Partial<ErrorEvent>): EmberglassError {

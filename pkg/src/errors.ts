@@ -49,6 +49,10 @@ export type ErrorCode =
 export interface WireError {
   code: ErrorCode;
   message: string;
+  /** The address that failed, of `network` and `http-status`. */
+  url?: string;
+  /** The server's status, of `http-status`. */
+  status?: number;
   /** Stack in the worker; kept for traps, where it names the wasm functions. */
   stack?: string;
 }
@@ -63,10 +67,16 @@ export interface WireError {
 export class EmberglassError extends Error {
   /** Stable identifier of the kind of error. */
   readonly code: ErrorCode;
+  /** Of `network` and `http-status`: the address that failed, without query and password, which may be secret. */
+  declare readonly url?: string;
+  /** Of `http-status`: the status that the server answered. */
+  declare readonly status?: number;
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, { url, status, ...options }: ErrorOptions & { url?: string; status?: number } = {}) {
     super(message, options);
     this.code = code;
+    if (url !== undefined) this.url = url;
+    if (status !== undefined) this.status = status;
     this.name = code === "aborted" ? "AbortError" : "EmberglassError";
   }
 }
@@ -77,12 +87,8 @@ export function abortError(signal?: AbortSignal): EmberglassError {
 }
 
 /** The class, rebuilt on the page from what the worker sent. */
-export function fromWire(wire: WireError): EmberglassError {
-  return new EmberglassError(
-    wire.code,
-    wire.message,
-    wire.stack === undefined ? undefined : { cause: wire.stack },
-  );
+export function fromWire({ code, message, stack, ...where }: WireError): EmberglassError {
+  return new EmberglassError(code, message, stack === undefined ? where : { ...where, cause: stack });
 }
 
 /** Any thrown value as a plain object that `postMessage` can carry. */
@@ -97,8 +103,15 @@ export function toWire(thrown: unknown): WireError {
   }
   // wasm rejects with plain `{ code, message }` objects, so this looks at the shape, not the class.
   if (typeof thrown === "object" && thrown !== null) {
-    const { code, message, name } = thrown as Record<string, unknown>;
-    if (typeof code === "string" && typeof message === "string") return { code, message };
+    const { code, message, name, url, status } = thrown as Record<string, unknown>;
+    if (typeof code === "string" && typeof message === "string") {
+      return {
+        code,
+        message,
+        ...(typeof url === "string" ? { url } : {}),
+        ...(typeof status === "number" ? { status } : {}),
+      };
+    }
     if (name === "AbortError") return { code: "aborted", message: "cancelled by the caller" };
     if (typeof message === "string") return { code: "internal", message };
   }

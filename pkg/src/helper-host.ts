@@ -1,4 +1,4 @@
-// A helper's life: start the engine's module, say so, then compute until told to quit.
+// A helper's life: start the engine's module, say so, then compute until told to leave.
 import { toWire, type WireError } from "./errors.js";
 import type { FromHelper, ToHelper } from "./helper-team.js";
 import type { SimdLevel } from "./simd.js";
@@ -11,7 +11,7 @@ export interface HelperScope {
   close(): void;
 }
 
-/** Blocks this worker until the engine tells it to quit. */
+/** Blocks this worker until the engine tells it to leave. */
 export type RunHelper = (shared: SharedArrayBuffer, index: number) => void;
 
 /** Waits for the one message that says what to help with. */
@@ -19,27 +19,23 @@ export function serveHelper(
   scope: HelperScope,
   start: (level: SimdLevel, module: WebAssembly.Module) => Promise<RunHelper>,
 ): void {
-  scope.addEventListener("messageerror", () => {
-    scope.postMessage({ kind: "failed", error: { code: "worker-failed", message: "the shared memory did not arrive" } });
-  });
-  scope.addEventListener("message", async ({ data: { level, module, shared, index, lifeline } }) => {
+  const fail = (error: WireError) => scope.postMessage({ kind: "failed", error });
+  scope.addEventListener("messageerror", () => fail({ code: "worker-failed", message: "the shared memory did not arrive" }));
+  scope.addEventListener("message", async ({ data: { level, module, shared, index } }) => {
     let run: RunHelper;
     try {
       run = await start(level, module);
     } catch (thrown) {
-      scope.postMessage({ kind: "failed", error: toWire(thrown) });
+      fail(toWire(thrown));
       return;
     }
     scope.postMessage({ kind: "ready" });
     try {
       run(shared, index);
-      // Only a helper that was told to quit gets here.
+      // Only a helper that was told to leave gets here.
       scope.close();
     } catch (thrown) {
-      // Straight to the page: the engine's worker may be waiting for this very helper.
-      const { message } = toWire(thrown);
-      const fault: WireError = { code: "worker-failed", message: `a helper thread stopped (${message}): load the model again to go on` };
-      lifeline.postMessage(fault);
+      fail({ code: "worker-failed", message: thrown instanceof Error ? thrown.message : toWire(thrown).message });
     }
   });
 }

@@ -1,7 +1,10 @@
-// The engine's helpers: nested workers that compute their share of the rows over shared memory. While
-// they work, the engine's worker blocks too and hears nothing, so each helper has a line to the page.
-import { toWire, type WireError } from "./errors.js";
+// The page's side of the helper threads: workers that compute their share of the rows over memory that they share
+// with the engine's worker. The page starts them, hears when one dies, and ends them.
+import { EmberglassError, toWire, type WireError } from "./errors.js";
 import type { SimdLevel } from "./simd.js";
+
+/** How long a helper may take until it waits for work. */
+const START_LIMIT_MS = 30_000;
 
 /** The engine that runs; helpers start from the same compiled module. */
 export interface HelperEngine {
@@ -15,73 +18,84 @@ export interface ToHelper extends HelperEngine {
   shared: SharedArrayBuffer;
   /** Which helper this is, from 0. */
   index: number;
-  /** To the page: takes one {@link WireError} if the helper stops on a fault. */
-  lifeline: MessagePort;
 }
 
-/** From a helper, once. */
+/** From a helper: that it waits for work; later, or instead, that it has stopped on a fault. */
 export type FromHelper = { kind: "ready" } | { kind: "failed"; error: WireError };
 
 /** The part of `Worker` that is used. */
 export interface HelperLike {
-  postMessage(message: ToHelper, transfer: Transferable[]): void;
+  postMessage(message: ToHelper): void;
   terminate(): void;
   addEventListener(type: "message" | "error" | "messageerror", listener: (event: any) => void): void;
 }
 
-/** What a team needs of the worker it is made in. */
-export interface TeamHost {
-  spawnHelper(): HelperLike;
-  /** Hands the page its end of a helper's lifeline. */
-  sendLifeline(port: MessagePort): void;
-}
-
 /** The helpers of one model. */
 export class HelperTeam {
-  readonly #host: TeamHost;
+  readonly #spawn: () => HelperLike;
+  readonly #onFault: (error: EmberglassError) => void;
   readonly #helpers: HelperLike[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(host: TeamHost) {
-    this.#host = host;
+  /** @param onFault Called when a helper dies that was ready before. */
+  constructor(spawn: () => HelperLike, onFault: (error: EmberglassError) => void) {
+    this.#spawn = spawn;
+    this.#onFault = onFault;
   }
 
-  /**
-   * Starts `count` helpers over new shared memory and resolves once all wait for work. If one cannot
-   * start, it rejects and none is left.
-   */
-  async start(count: number, sharedBytes: number, engine: HelperEngine): Promise<SharedArrayBuffer> {
+  /** Starts `count` helpers and resolves once all wait for work. If one cannot start, it rejects and none is left. */
+  async start(count: number, engine: HelperEngine, shared: SharedArrayBuffer): Promise<void> {
+    const late = new Promise<never>((_, reject) => {
+      const error = new Error(`a helper did not start within ${START_LIMIT_MS / 1000} seconds`);
+      this.#timer = setTimeout(() => reject(error), START_LIMIT_MS);
+    });
     try {
-      const shared = new SharedArrayBuffer(sharedBytes);
-      await Promise.all(Array.from({ length: count }, (_, index) => this.#startOne({ ...engine, shared, index })));
-      return shared;
+      const helpers = Array.from({ length: count }, (_, index) => this.#startOne({ ...engine, shared, index }));
+      await Promise.race([Promise.all(helpers), late]);
     } catch (thrown) {
       this.end();
-      throw new Error(toWire(thrown).message, { cause: thrown });
+      throw thrown;
+    } finally {
+      clearTimeout(this.#timer);
     }
   }
 
-  /** Ends them, whatever they do. */
+  /** Ends them, whatever they do. A start under way never settles then. */
   end(): void {
+    clearTimeout(this.#timer);
     for (const helper of this.#helpers.splice(0)) helper.terminate();
   }
 
-  #startOne(order: Omit<ToHelper, "lifeline">): Promise<void> {
-    const helper = this.#host.spawnHelper();
+  async #startOne(order: ToHelper): Promise<void> {
+    const helper = this.#spawn();
     this.#helpers.push(helper);
-    const { port1, port2 } = new MessageChannel();
-    this.#host.sendLifeline(port1);
-    return new Promise((resolve, reject) => {
+    let ready = false;
+    await new Promise<void>((resolve, reject) => {
+      const fail = (error: WireError) => {
+        if (!ready) reject(error);
+        else if (this.#helpers.includes(helper)) this.#onFault(stopped(error.message));
+      };
       helper.addEventListener("message", ({ data }: { data: FromHelper }) => {
-        if (data.kind === "ready") resolve();
-        else reject(data.error);
+        if (data.kind === "failed") return fail(data.error);
+        ready = true;
+        resolve();
       });
       helper.addEventListener("error", (event: Partial<ErrorEvent>) => {
-        // Unless it is taken here, it becomes an error of this worker, which would end the model.
+        // Unless it is taken here, it becomes an error of the page.
         (event as Event).preventDefault?.();
-        reject(new Error(event.message || "the helper's script could not be loaded"));
+        fail({ code: "worker-failed", message: event.message || "the helper's script could not be loaded" });
       });
-      helper.addEventListener("messageerror", () => reject(new Error("a message of the helper could not be read")));
-      helper.postMessage({ ...order, lifeline: port2 }, [port2]);
+      helper.addEventListener("messageerror", () => fail({ code: "worker-failed", message: "a message of the helper could not be read" }));
+      helper.postMessage(order);
     });
   }
+}
+
+function stopped(message: string): EmberglassError {
+  return new EmberglassError("worker-failed", `a helper thread stopped (${message}): load the model again to go on`);
+}
+
+/** What {@link HelperTeam.start} rejected with, for the engine's worker. */
+export function startFault(thrown: unknown): WireError {
+  return { code: "worker-failed", message: toWire(thrown).message };
 }

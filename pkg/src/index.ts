@@ -47,5 +47,6 @@ export type {
   LoadProgress,
   ModelInfo,
   ModelSource,
+  NetworkOptions,
   SamplingOptions,
 } from "./types.js";

@@ -7,7 +7,8 @@ import { toWireSource } from "./source.js";
 import { MOST_THREADS } from "./threads.js";
 import { ImageDecoder } from "./image-decoder.js";
 import type { ImageLoadOptions } from "./image-types.js";
-import type { DeviceChoice, LoadOptions, ModelSource } from "./types.js";
+import type { HelperLike } from "./helper-team.js";
+import type { DeviceChoice, LoadOptions, ModelSource, NetworkOptions } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
@@ -24,7 +25,12 @@ const GRACE_MS = 500;
  */
 export function loadTextModel(source: ModelSource, options: LoadOptions = {}): Promise<TextModel> {
   // Written out in one expression: this is the form in which bundlers recognise a worker.
-  return openTextModel(source, options, () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+  return openTextModel(
+    source,
+    options,
+    () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
+    () => new Worker(new URL("./helper.js", import.meta.url), { type: "module" }),
+  );
 }
 
 /**
@@ -50,7 +56,7 @@ let imageModels = 0;
 /** {@link loadImageDecoder} over any worker. Not public: the seam for tests. */
 export async function openImageDecoder(
   source: ModelSource,
-  { onProgress, signal, device, precision, shareWith }: ImageLoadOptions & { shareWith?: TextModel },
+  { onProgress, signal, device, precision, shareWith, ...options }: ImageLoadOptions & { shareWith?: TextModel },
   spawn: () => WorkerLike,
 ): Promise<ImageDecoder> {
   if (signal?.aborted) throw abortError(signal);
@@ -59,6 +65,7 @@ export async function openImageDecoder(
   const request = {
     model,
     source: toWireSource(source),
+    network: networkOptions(options),
     ...(device === undefined ? {} : { device }),
     ...(precision === undefined ? {} : { precision }),
   };
@@ -80,16 +87,17 @@ export async function openImageDecoder(
 /** As the engine has it: a verification takes eight tokens, and one stands before the drafts. */
 const MOST_DRAFTS = 7;
 
-/** {@link loadTextModel} over any worker. Not public: the seam for tests. */
+/** {@link loadTextModel} over any workers. Not public: the seam for tests. */
 export async function openTextModel(
   source: ModelSource,
   { onProgress, signal, ...wishes }: LoadOptions,
   spawn: () => WorkerLike,
+  spawnHelper?: () => HelperLike,
 ): Promise<TextModel> {
   if (signal?.aborted) throw abortError(signal);
   const remembered = rememberedKernels();
   const request = { source: toWireSource(source), ...checked(wishes), ...(remembered ? { rememberedKernels: remembered } : {}) };
-  const client = new EngineClient(spawn);
+  const client = new EngineClient(spawn, spawnHelper);
   const loading = client.call(
     "load",
     request,
@@ -109,7 +117,16 @@ export async function openTextModel(
 }
 
 /** The options that are sent to the worker. What is `undefined` means "the default", so it is not sent at all. */
-function checked({ contextLength, kvCache, device, threads, activationBits, draftTokens, kernels }: LoadOptions): Omit<LoadRequest, "source"> {
+function checked({
+  contextLength,
+  kvCache,
+  device,
+  threads,
+  activationBits,
+  draftTokens,
+  kernels,
+  ...others
+}: LoadOptions): Omit<LoadRequest, "source"> {
   checkDevice(device);
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
     throw invalid("threads", threads, `a whole number from 1 to ${MOST_THREADS}`);
@@ -125,6 +142,7 @@ function checked({ contextLength, kvCache, device, threads, activationBits, draf
     throw invalid("kvCache", kvCache, "f32, f16 or q8_0");
   }
   return {
+    network: networkOptions(others),
     ...(activationBits === undefined ? {} : { activationBits }),
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(kvCache === undefined ? {} : { kvCache }),
@@ -132,6 +150,23 @@ function checked({ contextLength, kvCache, device, threads, activationBits, draf
     ...(draftTokens === undefined ? {} : { draftTokens }),
     ...(kernels === undefined ? {} : { kernels }),
     ...(threads === undefined ? {} : { threads }),
+  };
+}
+
+/** The longest time that `setTimeout` takes. */
+const MOST_MS = 2_147_483_647;
+
+function networkOptions({ stallTimeoutMs, retryTimeoutMs }: NetworkOptions): NetworkOptions {
+  const isTime = (ms: unknown, least: number) => typeof ms === "number" && ms >= least && ms <= MOST_MS;
+  if (stallTimeoutMs !== undefined && !isTime(stallTimeoutMs, 1)) {
+    throw invalid("stallTimeoutMs", stallTimeoutMs, `milliseconds, 1 to ${MOST_MS}`);
+  }
+  if (retryTimeoutMs !== undefined && !isTime(retryTimeoutMs, 0)) {
+    throw invalid("retryTimeoutMs", retryTimeoutMs, `milliseconds, 0 to ${MOST_MS}`);
+  }
+  return {
+    ...(stallTimeoutMs === undefined ? {} : { stallTimeoutMs }),
+    ...(retryTimeoutMs === undefined ? {} : { retryTimeoutMs }),
   };
 }
 

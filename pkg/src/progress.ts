@@ -6,7 +6,7 @@ const INTERVAL_MS = 100;
 /** Long enough to smooth out bursts, short enough to follow a changing connection. */
 const WINDOW_MS = 4000;
 
-/** Returns the function to feed; `report` gets every change of phase, and ten reports a second at most. */
+/** Returns the function to feed; `report` gets every change of phase or of `waiting`, else ten reports a second at most. */
 export function progressMeter(
   report: (progress: LoadProgress) => void,
   now: () => number = () => performance.now(),
@@ -14,16 +14,18 @@ export function progressMeter(
   let samples: { at: number; bytes: number }[] = [];
   let phase: RawProgress["phase"] | undefined;
   let reportedAt = -Infinity;
+  let waiting: string | undefined;
 
   return (raw) => {
     const at = now();
     samples = samples.filter((sample) => at - sample.at <= WINDOW_MS);
     samples.push({ at, bytes: raw.loadedBytes });
 
-    const changed = raw.phase !== phase;
+    const changed = raw.phase !== phase || raw.waiting !== waiting;
     const complete = raw.totalBytes > 0 && raw.loadedBytes >= raw.totalBytes;
     if (!changed && !complete && at - reportedAt < INTERVAL_MS) return;
     phase = raw.phase;
+    waiting = raw.waiting;
     reportedAt = at;
 
     const first = samples[0] ?? { at, bytes: raw.loadedBytes };

@@ -2,8 +2,18 @@
 // Both sides are typed from the one table below, so neither can drift from the other.
 import type { WireError } from "./errors.js";
 import type { DecodeStats, ImageDecoderInfo, Latents, Precision } from "./image-types.js";
+import type { HelperEngine } from "./helper-team.js";
 import type { GpuRates } from "./measure.js";
-import type { ChatMessage, DeviceChoice, GenerateResult, KvType, LoadPhase, ModelInfo, SamplingOptions } from "./types.js";
+import type {
+  ChatMessage,
+  DeviceChoice,
+  GenerateResult,
+  KvType,
+  LoadPhase,
+  ModelInfo,
+  NetworkOptions,
+  SamplingOptions,
+} from "./types.js";
 
 /** A model's bytes, after the page has resolved addresses. */
 export type WireSource = { urls: string[] } | { blobs: Blob[]; names: string[] };
@@ -17,6 +27,7 @@ export interface GenerateRequest extends SamplingOptions {
 /** What to load, and on what. */
 export interface LoadRequest {
   source: WireSource;
+  network: NetworkOptions;
   contextLength?: number;
   kvCache?: KvType;
   device?: DeviceChoice;
@@ -33,12 +44,14 @@ export interface RawProgress {
   phase: LoadPhase;
   loadedBytes: number;
   totalBytes: number;
+  waiting?: string;
 }
 
 /** An image model to load; `model` is the number under which the page will speak of it. */
 export interface ImageLoadRequest {
   model: number;
   source: WireSource;
+  network: NetworkOptions;
   device?: DeviceChoice;
   precision?: Precision;
 }
@@ -95,20 +108,27 @@ export interface Verbs {
   measureGpu: { args: null; result: GpuRates; event: never };
   /** Frees one image model; the worker and other models in it go on. */
   disposeImage: { args: { model: number }; result: null; event: never };
-  /** Frees the memory, the GPU's too, and ends the helpers. */
+  /** Frees the memory, the GPU's too, and tells the helpers to leave. */
   dispose: { args: null; result: null; event: never };
 }
 
 export type Verb = keyof Verbs;
 
-/** Page to worker. `abort` has no reply of its own: the request it names settles. */
-export type ToWorker = { [V in Verb]: { verb: V; id: number; args: Verbs[V]["args"] } }[Verb] | { verb: "abort"; id: number };
+/** Page to worker. */
+export type ToWorker =
+  | { [V in Verb]: { verb: V; id: number; args: Verbs[V]["args"] } }[Verb]
+  /** Has no reply of its own: the request it names settles. */
+  | { verb: "abort"; id: number }
+  /** The helpers that were asked for wait for work, or could not be started. */
+  | { verb: "helpers"; error?: WireError };
 
 /** Worker to page. After `fatal` the worker answers nothing any more. */
 export type FromWorker =
   | { kind: "result"; id: number; value: Verbs[Verb]["result"] }
   | { kind: "error"; id: number; error: WireError }
   | { kind: "event"; id: number; value: Verbs[Verb]["event"] }
-  /** A helper's own line to the page, over which it sends a `WireError` if it dies. */
-  | { kind: "lifeline"; port: MessagePort }
+  /** The worker's script runs. */
+  | { kind: "started" }
+  /** Asks the page for helper threads. */
+  | { kind: "helpers"; count: number; engine: HelperEngine; shared: SharedArrayBuffer }
   | { kind: "fatal"; error: WireError };

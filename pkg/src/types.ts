@@ -189,6 +189,26 @@ export interface LoadProgress {
   bytesPerSecond: number;
   /** Estimate for the remaining bytes, in seconds; null while unknown. */
   secondsLeft: number | null;
+  /**
+   * Why loading waits, for as long as it does: the connection was lost, or the server is busy. It goes on by itself:
+   * see {@link NetworkOptions.retryTimeoutMs}.
+   */
+  waiting?: string;
+}
+
+/** How long loading waits for the network. Both times are in milliseconds, at most 2147483647. */
+export interface NetworkOptions {
+  /**
+   * A connection on which nothing arrives for so long is given up, at least 1; default 30 000. A server that has sent
+   * a part of the file before is asked again for the rest: the third silence in a row is an error. Slow is not silent.
+   */
+  stallTimeoutMs?: number;
+  /**
+   * After a lost connection the rest of the file is asked for again, at first after half a second and later every ten
+   * seconds. Once these pauses add up to so much, loading fails; default 90 000. With 0 nothing is asked for again.
+   * A server that was never reached, or that answers with an error, is asked three times more at most.
+   */
+  retryTimeoutMs?: number;
 }
 
 /** Where a GGUF model comes from. Relative addresses are resolved against the document. */
@@ -198,7 +218,7 @@ export type ModelSource = string | URL | Blob | { shards: (string | URL)[] | Blo
 export type KvType = "f32" | "f16" | "q8_0";
 
 /** Options of `loadTextModel`. */
-export interface LoadOptions {
+export interface LoadOptions extends NetworkOptions {
   /** Called on every change of phase, else at most ten times a second. */
   onProgress?: (progress: LoadProgress) => void;
   /** Cancels loading; the promise rejects with an `AbortError` and nothing is left behind. */

@@ -3,7 +3,8 @@
 import type { GpuRates } from "./measure.js";
 import type { ImageDecoderInfo, Latents, Precision } from "./image-types.js";
 import type { DecodeEvent, DecodeReply, GenerateRequest, RawProgress, TileEvent, WireSource } from "./protocol.js";
-import type { DeviceChoice, GenerateResult, KvType, ModelInfo } from "./types.js";
+import type { NetworkFault } from "./network-fault.js";
+import type { DeviceChoice, GenerateResult, KvType, ModelInfo, NetworkOptions } from "./types.js";
 
 /** What the engine says of itself; the size of its memory is seen from outside. */
 export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes"> & {
@@ -11,7 +12,16 @@ export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes"> & {
   helperHeapBytes?: number;
 };
 
+/** How the engine waits for the network, and whom it tells and asks. */
+export interface WasmNetworkOptions extends NetworkOptions {
+  /** Called before each pause, with its reason. */
+  onWait(reason: string): void;
+  /** Finds out why `fetch` rejected before a server ever answered. */
+  explain(url: string): Promise<NetworkFault>;
+}
+
 export interface WasmLoadOptions {
+  network: WasmNetworkOptions;
   contextLength?: number;
   kvCache?: KvType;
   device?: DeviceChoice;
@@ -80,7 +90,7 @@ export interface WasmImageModel {
 export interface WasmImageModelClass {
   load(
     source: WireSource,
-    options: { device?: DeviceChoice; precision?: Precision },
+    options: { network: WasmNetworkOptions; device?: DeviceChoice; precision?: Precision },
     onProgress: (progress: RawProgress) => void,
     signal: AbortSignal,
   ): Promise<WasmImageModel>;

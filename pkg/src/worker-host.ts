@@ -1,11 +1,12 @@
 // The worker's half of the protocol: runs each request on the engine and answers it.
 import { isTrap, toWire, type WireError } from "./errors.js";
-import { type HelperLike, HelperTeam } from "./helper-team.js";
+import type { NetworkFault } from "./network-fault.js";
 import type { DecodeReply, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs } from "./protocol.js";
+import type { HelperEngine } from "./helper-team.js";
 import type { SimdLevel } from "./simd.js";
 import { type Cores, threadCount } from "./threads.js";
-import type { ModelInfo } from "./types.js";
-import type { Engine, WasmImageModel, WasmLoadOptions, WasmTextModel } from "./wasm-surface.js";
+import type { ModelInfo, NetworkOptions } from "./types.js";
+import type { Engine, WasmImageModel, WasmLoadOptions, WasmNetworkOptions, WasmTextModel } from "./wasm-surface.js";
 
 /** The part of `DedicatedWorkerGlobalScope` that is used. */
 export interface WorkerScope {
@@ -15,15 +16,18 @@ export interface WorkerScope {
   addEventListener(type: "unhandledrejection", listener: (event: { reason?: unknown }) => void): void;
 }
 
-/** Where the worker runs, and the two things that only real wasm and real workers can do. */
+/** Where the worker runs, and what only a real browser can do. */
 export interface WorkerHost {
   simdLevel(): SimdLevel | undefined;
   cores(): Cores;
   /** Loads and starts a build of the engine. */
   start(level: SimdLevel): Promise<Engine>;
-  /** A new nested worker of `helper.ts`. */
-  spawnHelper(): HelperLike;
+  /** Finds out why `fetch` rejected. */
+  explain(url: string): Promise<NetworkFault>;
 }
+
+/** How long the engine's own files may take to arrive. They have about a megabyte. */
+const START_LIMIT_MS = 300_000;
 
 type Handlers = {
   [V in Verb]: (
@@ -40,7 +44,8 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
   let engine: Promise<Engine> | undefined;
   const start = () => (engine ??= startEngine(host));
   const measureGpu = async () => (await start()).measureGpu();
-  const handlers: Handlers = { ...textModelHandlers(scope, host, start), ...imageModelHandlers(start), measureGpu };
+  const helpers = new HelpersOfThePage(scope);
+  const handlers: Handlers = { ...textModelHandlers(helpers, host, start), ...imageModelHandlers(host, start), measureGpu };
 
   // A trap inside a future that wasm spawned settles no promise: it only shows up as an uncaught
   // error of the worker. Without these two listeners the caller would wait for ever.
@@ -50,6 +55,10 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
   scope.addEventListener("message", async ({ data }) => {
     if (data.verb === "abort") {
       running.get(data.id)?.abort();
+      return;
+    }
+    if (data.verb === "helpers") {
+      helpers.settle(data.error);
       return;
     }
     const { id, verb, args } = data;
@@ -68,6 +77,37 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
       running.delete(id);
     }
   });
+  scope.postMessage({ kind: "started" });
+}
+
+/**
+ * Helper threads. The page starts and ends them, not this worker: a worker that is ended while a worker of its own is
+ * ending may never end in Chromium. And while helpers work, this worker blocks and could not hear that one has died.
+ */
+class HelpersOfThePage {
+  readonly #scope: WorkerScope;
+  #asked: { resolve(): void; reject(error: Error): void } | undefined;
+
+  constructor(scope: WorkerScope) {
+    this.#scope = scope;
+  }
+
+  /** Resolves once `count` helpers wait for work in new shared memory. If one cannot start, it rejects and none is left. */
+  async start(count: number, sharedBytes: number, engine: HelperEngine): Promise<SharedArrayBuffer> {
+    const shared = new SharedArrayBuffer(sharedBytes);
+    await new Promise<void>((resolve, reject) => {
+      this.#asked = { resolve, reject };
+      this.#scope.postMessage({ kind: "helpers", count, engine, shared });
+    });
+    return shared;
+  }
+
+  /** The page's answer. */
+  settle(error: WireError | undefined): void {
+    if (error) this.#asked?.reject(new Error(error.message));
+    else this.#asked?.resolve();
+    this.#asked = undefined;
+  }
 }
 
 function die(scope: WorkerScope, thrown: unknown): void {
@@ -80,21 +120,51 @@ function die(scope: WorkerScope, thrown: unknown): void {
 async function startEngine(host: WorkerHost): Promise<Engine> {
   const level = host.simdLevel();
   if (!level) throw NO_SIMD;
-  return host.start(level).catch((cause: unknown) => {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`its files did not arrive within ${START_LIMIT_MS / 1000} seconds`)), START_LIMIT_MS);
+  });
+  try {
+    return await Promise.race([host.start(level), late]);
+  } catch (cause) {
     const { message } = toWire(cause);
     throw { code: "worker-failed", message: `the engine could not start: ${message}` } satisfies WireError;
-  });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * The engine's network options, and the progress function to give it: while it waits for the network, the last
+ * progress is reported again with the reason.
+ */
+function watchNetwork(
+  host: WorkerHost,
+  limits: NetworkOptions,
+  emit: (progress: RawProgress) => void,
+): { network: WasmNetworkOptions; report: (progress: RawProgress) => void } {
+  let last: RawProgress = { phase: "starting", loadedBytes: 0, totalBytes: 0 };
+  const report = (progress: RawProgress) => {
+    last = progress;
+    emit(progress);
+  };
+  const network = {
+    ...limits,
+    onWait: (waiting: string) => emit({ ...last, waiting }),
+    explain: (url: string) => host.explain(url),
+  };
+  return { network, report };
 }
 
 function throwIfAborted(signal: AbortSignal): void {
   if (signal.aborted) throw { code: "aborted", message: "cancelled by the caller" } satisfies WireError;
 }
 
-function textModelHandlers(scope: WorkerScope, host: WorkerHost, start: () => Promise<Engine>): Omit<Handlers, ImageVerb | "measureGpu"> {
-  const team = new HelperTeam({
-    spawnHelper: () => host.spawnHelper(),
-    sendLifeline: (port) => scope.postMessage({ kind: "lifeline", port }, [port]),
-  });
+function textModelHandlers(
+  helpers: HelpersOfThePage,
+  host: WorkerHost,
+  start: () => Promise<Engine>,
+): Omit<Handlers, ImageVerb | "measureGpu"> {
   let model: WasmTextModel | undefined;
 
   const loaded = (): WasmTextModel => {
@@ -110,14 +180,10 @@ function textModelHandlers(scope: WorkerScope, host: WorkerHost, start: () => Pr
       const level = host.simdLevel() ?? "simd128";
       const { threads, note } = threadCount(request.threads, host.cores());
       const spawnHelpers: WasmLoadOptions["spawnHelpers"] = (count, sharedBytes) =>
-        team.start(count, sharedBytes, { level, module: engine.module });
-      try {
-        model = await loadModel(engine, request, { threads, spawnHelpers }, emit, signal);
-        return withNote(model, engine, note);
-      } catch (thrown) {
-        team.end();
-        throw thrown;
-      }
+        helpers.start(count, sharedBytes, { level, module: engine.module });
+      const { network, report } = watchNetwork(host, request.network, emit);
+      model = await loadModel(engine, request, { network, threads, spawnHelpers }, report, signal);
+      return withNote(model, engine, note);
     },
     generate: async (request, emit, signal) => loaded().generate(request, emit, signal),
     tokenize: async ({ text, special }, _emit, signal) => loaded().tokenize(text, special, signal),
@@ -125,7 +191,6 @@ function textModelHandlers(scope: WorkerScope, host: WorkerHost, start: () => Pr
     async dispose() {
       model?.free();
       model = undefined;
-      team.end();
       return null;
     },
   };
@@ -151,7 +216,7 @@ function paint(canvas: OffscreenCanvas | undefined, { width, height, data }: Dec
 }
 
 /** Any number of image models, beside a language model or without one. */
-function imageModelHandlers(start: () => Promise<Engine>): Pick<Handlers, ImageVerb> {
+function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<Handlers, ImageVerb> {
   const models = new Map<number, LoadedImageModel>();
   const loaded = (number: number): LoadedImageModel => {
     const model = models.get(number);
@@ -160,12 +225,13 @@ function imageModelHandlers(start: () => Promise<Engine>): Pick<Handlers, ImageV
   };
 
   return {
-    async loadImage({ model: number, source, device, precision }, emit, signal) {
+    async loadImage({ model: number, source, network: limits, device, precision }, emit, signal) {
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
       const { ImageModel } = await start();
       throwIfAborted(signal);
-      const options = { ...(device === undefined ? {} : { device }), ...(precision === undefined ? {} : { precision }) };
-      const model = await ImageModel.load(source, options, emit, signal);
+      const { network, report } = watchNetwork(host, limits, emit);
+      const options = { network, ...(device === undefined ? {} : { device }), ...(precision === undefined ? {} : { precision }) };
+      const model = await ImageModel.load(source, options, report, signal);
       const info = model.info();
       // Chromium's process for software adapters ends at the first WebGPU canvas; and they have nothing to gain from one.
       const paints = info.device.kind === "cpu" || info.device.isFallbackAdapter;
@@ -220,12 +286,12 @@ const NO_SIMD: WireError = {
 function loadModel(
   { TextModel }: Engine,
   { source, contextLength, kvCache, device, activationBits, draftTokens, kernels, rememberedKernels }: LoadRequest,
-  team: Pick<WasmLoadOptions, "threads" | "spawnHelpers">,
+  surroundings: Pick<WasmLoadOptions, "network" | "threads" | "spawnHelpers">,
   emit: (progress: RawProgress) => void,
   signal: AbortSignal,
 ): Promise<WasmTextModel> {
   const options: WasmLoadOptions = {
-    ...team,
+    ...surroundings,
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(kvCache === undefined ? {} : { kvCache }),
     ...(device === undefined ? {} : { device }),

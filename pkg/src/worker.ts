@@ -1,6 +1,7 @@
 // The module worker. It only joins the generated wasm module to the protocol; what it answers is in
 // worker-host.ts, which needs no wasm and is tested without it.
 import { compile, loadGlue } from "./glue.js";
+import { networkFaults } from "./network-fault.js";
 import { simdLevel } from "./simd.js";
 import { askForSubgroups } from "./subgroups.js";
 import { coresHere } from "./threads.js";
@@ -16,6 +17,5 @@ serve(self as unknown as WorkerScope, {
     const { memory } = await glue.default({ module_or_path: module });
     return { memory, module, TextModel: glue.WasmTextModel, ImageModel: glue.WasmImageModel, measureGpu: glue.measureGpu };
   },
-  // Written out in one expression: this is the form in which bundlers recognise a worker.
-  spawnHelper: () => new Worker(new URL("./helper.js", import.meta.url), { type: "module" }),
+  explain: networkFaults(self),
 });

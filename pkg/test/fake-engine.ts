@@ -3,12 +3,14 @@
 import type { WorkerLike } from "../src/engine-client.js";
 import type { FromWorker, GenerateRequest, RawProgress, ToWorker, WireSource } from "../src/protocol.js";
 import type { ImageDecoderInfo } from "../src/image-types.js";
-import type { HelperLike } from "../src/helper-team.js";
+import type { NetworkFault } from "../src/network-fault.js";
 import type { SimdLevel } from "../src/simd.js";
 import type { Cores } from "../src/threads.js";
 import type { DeviceInfo, GenerateResult } from "../src/types.js";
-import type { WasmImageModel, WasmInfo, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
+import type { WasmImageModel, WasmImageModelClass, WasmInfo, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
 import { serve, type WorkerScope } from "../src/worker-host.js";
+
+type WasmImageOptions = Parameters<WasmImageModelClass["load"]>[1];
 
 export type Generate = (
   request: GenerateRequest,
@@ -26,13 +28,14 @@ export interface Script {
   ) => Promise<Partial<WasmInfo> | void>;
   generate?: Generate;
   /** An image model's methods; what is left out rejects. */
-  image?: Partial<WasmImageModel> & { load?: (options: { device?: string }) => Promise<void> };
+  image?: Partial<WasmImageModel> & { load?: (options: WasmImageOptions, onProgress: (progress: RawProgress) => void) => Promise<void> };
   start?: (level: SimdLevel) => Promise<void>;
   /** undefined is a browser without SIMD. Default: relaxed. */
   simdLevel?: () => SimdLevel | undefined;
   /** Default: four cores that cannot share memory. */
   cores?: Cores;
-  spawnHelper?: () => HelperLike;
+  /** Why `fetch` rejected. */
+  explain?: (url: string) => Promise<NetworkFault>;
 }
 
 export const DEVICE: DeviceInfo = {
@@ -81,11 +84,7 @@ export class FakeWorker implements WorkerLike {
     serve(scope, {
       simdLevel: script.simdLevel ?? (() => "relaxed"),
       cores: () => script.cores ?? { cores: 4, canShare: false },
-      spawnHelper:
-        script.spawnHelper ??
-        (() => {
-          throw new Error("no helper was expected");
-        }),
+      explain: script.explain ?? (() => Promise.reject(new Error("not scripted"))),
       start: async (level) => {
         await script.start?.(level);
         return {
@@ -93,8 +92,8 @@ export class FakeWorker implements WorkerLike {
           module: MODULE,
           measureGpu: () => Promise.reject(new Error("not scripted")),
           ImageModel: {
-            load: async (_source, options) => {
-              await script.image?.load?.(options);
+            load: async (_source, options, onProgress) => {
+              await script.image?.load?.(options, onProgress);
               return this.#imageModel(script.image ?? {});
             },
           },

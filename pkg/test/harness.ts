@@ -1,13 +1,18 @@
 import assert from "node:assert/strict";
 import { EmberglassError } from "../src/errors.js";
+import type { HelperLike } from "../src/helper-team.js";
 import { openTextModel } from "../src/load.js";
 import type { TextModel } from "../src/model.js";
 import type { LoadOptions } from "../src/types.js";
 import { FakeWorker, type Script } from "./fake-engine.js";
 
-export async function load(script: Script = {}, options: LoadOptions = {}): Promise<{ model: TextModel; worker: FakeWorker }> {
+export async function load(
+  script: Script = {},
+  options: LoadOptions = {},
+  spawnHelper?: () => HelperLike,
+): Promise<{ model: TextModel; worker: FakeWorker }> {
   const worker = new FakeWorker(script);
-  const model = await openTextModel("https://example.test/m.gguf", options, () => worker);
+  const model = await openTextModel("https://example.test/m.gguf", options, () => worker, spawnHelper);
   return { model, worker };
 }
 

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { openTextModel } from "../src/load.js";
+import type { WorkerLike } from "../src/engine-client.js";
+import { openImageDecoder, openTextModel } from "../src/load.js";
 import { progressMeter } from "../src/progress.js";
 import { toWireSource } from "../src/source.js";
-import type { LoadProgress } from "../src/types.js";
-import { FakeWorker } from "./fake-engine.js";
+import type { LoadOptions, LoadProgress } from "../src/types.js";
+import { FakeWorker, type Script } from "./fake-engine.js";
 import { load, rejects, settle } from "./harness.js";
 
 const never = () => new Promise<never>(() => {});
@@ -71,6 +72,64 @@ test("aborting while loading rejects at once, tells the engine, and ends a worke
   assert.equal(worker.terminated, false);
   await new Promise((resolve) => setTimeout(resolve, 600));
   assert.equal(worker.terminated, true);
+});
+
+test("a worker whose script does not come is worker-failed", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const silent: WorkerLike = { postMessage: () => {}, terminate: () => {}, addEventListener: () => {} };
+  const loading = rejects(openTextModel("https://e.test/m", {}, () => silent), "worker-failed");
+  t.mock.timers.tick(60_000);
+  assert.match((await loading).message, /script did not arrive/);
+  // One that runs may take longer.
+  const slow = load({ load: never });
+  await settle();
+  t.mock.timers.tick(600_000);
+  assert.equal(await Promise.race([slow, settle().then(() => "waits")]), "waits");
+});
+
+test("an engine whose files do not come is worker-failed", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const loading = rejects(load({ start: never }), "worker-failed");
+  await settle();
+  t.mock.timers.tick(300_000);
+  assert.match((await loading).message, /could not start: its files did not arrive/);
+});
+
+test("times of waiting reach the engine, and what is no time is refused", async () => {
+  const seen: unknown[] = [];
+  const script: Script = {
+    load: async (_source, _progress, _signal, { network: { stallTimeoutMs, retryTimeoutMs } }) => void seen.push([stallTimeoutMs, retryTimeoutMs]),
+    image: { load: async ({ network: { stallTimeoutMs, retryTimeoutMs } }) => void seen.push([stallTimeoutMs, retryTimeoutMs]) },
+  };
+  await load(script, { stallTimeoutMs: 1, retryTimeoutMs: 0 });
+  await load(script);
+  await openImageDecoder("https://e.test/v", { stallTimeoutMs: 2, retryTimeoutMs: 3 }, () => new FakeWorker(script));
+  assert.deepEqual(seen, [[1, 0], [undefined, undefined], [2, 3]]);
+  for (const bad of [0, -1, NaN, Infinity, 2 ** 31, "1", null]) {
+    const none = () => assert.fail("a worker");
+    await rejects(openTextModel("https://e.test/m", { stallTimeoutMs: bad } as LoadOptions, none), "invalid-option");
+    if (bad !== 0) await rejects(openImageDecoder("https://e.test/m", { retryTimeoutMs: bad } as LoadOptions, none), "invalid-option");
+  }
+});
+
+test("a pause is reported with the progress so far, until loading goes on", async () => {
+  const reports: [number, string | undefined][] = [];
+  const script: Script = {
+    load: async (_source, report, _signal, { network }) => {
+      report({ phase: "weights", loadedBytes: 10, totalBytes: 100 });
+      network.onWait("this device is offline");
+      report({ phase: "weights", loadedBytes: 20, totalBytes: 100 });
+    },
+  };
+  const { worker } = await load(script, { onProgress: ({ loadedBytes, waiting }) => reports.push([loadedBytes, waiting]) });
+  assert.deepEqual(reports, [[0, undefined], [10, undefined], [10, "this device is offline"], [20, undefined]]);
+  assert.equal(worker.terminated, false);
+});
+
+test("a network error carries address and status", async () => {
+  const report = { code: "http-status", message: "the server answered 404", url: "https://e.test/m", status: 404 };
+  const error = await rejects(load({ load: () => Promise.reject(report) }), "http-status");
+  assert.deepEqual([error.url, error.status], ["https://e.test/m", 404]);
 });
 
 test("a signal that has fired already starts no worker", async () => {

@@ -187,6 +187,7 @@ async fn load(
     on_progress: &Function,
     signal: &AbortSignal,
 ) -> Result<WasmImageModel> {
+    let raw_options = options.clone();
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
     let wish = wish(options.device.as_deref())?;
@@ -198,7 +199,7 @@ async fn load(
             return Err(Error::InvalidOption { option: "precision", value, range: "f32 or f16" });
         }
     };
-    let mut sources = open_sources(&source, signal)?;
+    let mut sources = open_sources(&source, &raw_options, signal)?;
     tell(on_progress, signal, "header", 0, 0)?;
     tell(on_progress, signal, "device", 0, 0)?;
     let choice = choice::choose_for_images(wish).await?;

@@ -15,7 +15,7 @@ use web_sys::{AbortSignal, Blob};
 use crate::choice::{Device, Why};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Gpu};
-use crate::weights::{BlobSource, ByteSource, HttpSource};
+use crate::weights::{BlobSource, ByteSource, Hooks, HttpSource, Limits};
 
 #[wasm_bindgen(start)]
 fn start() {
@@ -53,14 +53,23 @@ pub async fn measure_gpu() -> std::result::Result<JsValue, JsValue> {
 
 /// Rejections are plain objects, so that they survive the hop out of the worker.
 fn js_error(error: &Error) -> JsValue {
-    to_js(&ErrorReport { code: error.code(), message: error.to_string() })
+    let (url, status) = match error {
+        Error::HttpStatus { url, status, .. } => (Some(url.as_str()), Some(*status)),
+        Error::Network { url, .. } => (Some(url.as_str()), None),
+        _ => (None, None),
+    };
+    to_js(&ErrorReport { code: error.code(), message: error.to_string(), url, status })
         .unwrap_or_else(|_| error.code().into())
 }
 
 #[derive(Serialize)]
-struct ErrorReport {
+struct ErrorReport<'a> {
     code: &'static str,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
 }
 
 fn to_js<T: Serialize>(value: &T) -> Result<JsValue> {
@@ -164,7 +173,49 @@ fn tell(
         .map_err(|_| Error::Internal { what: "the progress callback threw".to_owned() })
 }
 
-fn open_sources(source: &JsValue, signal: &AbortSignal) -> Result<Vec<Box<dyn ByteSource>>> {
+/// `network` of the load options: how long to wait, and the hooks `onWait` and `explain`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NetworkOptions {
+    stall_timeout_ms: Option<f64>,
+    retry_timeout_ms: Option<f64>,
+}
+
+/// The longest time that `setTimeout` takes, in milliseconds.
+const MAX_TIMEOUT_MS: f64 = 2_147_483_647.0;
+
+fn network_options(options: &JsValue) -> Result<(Limits, Hooks)> {
+    let Some(network) = Reflect::get(options, &"network".into()).ok().filter(JsValue::is_object) else {
+        return Ok((Limits::default(), Hooks::default()));
+    };
+    let hook = |name: &str| {
+        Reflect::get(&network, &name.into()).ok().and_then(|value| value.dyn_into::<Function>().ok())
+    };
+    let hooks = Hooks { on_wait: hook("onWait"), explain: hook("explain") };
+    let time = |option, value: Option<f64>, least: f64, usual: u32| match value {
+        None => Ok(usual),
+        Some(ms) if ms >= least && ms <= MAX_TIMEOUT_MS => Ok(ms as u32),
+        Some(ms) => Err(Error::InvalidOption {
+            option,
+            value: ms.to_string(),
+            range: "milliseconds, at most 2147483647; a stall timeout is at least 1",
+        }),
+    };
+    let usual = Limits::default();
+    let given: NetworkOptions = from_js("options", network)?;
+    let limits = Limits {
+        stall_ms: time("stallTimeoutMs", given.stall_timeout_ms, 1.0, usual.stall_ms)?,
+        retry_ms: time("retryTimeoutMs", given.retry_timeout_ms, 0.0, usual.retry_ms)?,
+    };
+    Ok((limits, hooks))
+}
+
+fn open_sources(
+    source: &JsValue,
+    options: &JsValue,
+    signal: &AbortSignal,
+) -> Result<Vec<Box<dyn ByteSource>>> {
+    let (limits, hooks) = network_options(options)?;
     let list =
         |key: &str| Reflect::get(source, &key.into()).ok().filter(Array::is_array).map(|v| Array::from(&v));
     let bad = |value: &str| Error::InvalidOption {
@@ -177,7 +228,7 @@ fn open_sources(source: &JsValue, signal: &AbortSignal) -> Result<Vec<Box<dyn By
     if let Some(urls) = list("urls") {
         for url in urls {
             let url = url.as_string().ok_or_else(|| bad("a URL that is not a string"))?;
-            sources.push(Box::new(HttpSource::new(&url, Some(signal.clone()))));
+            sources.push(Box::new(HttpSource::new(&url, Some(signal.clone()), limits, hooks.clone())));
         }
     } else if let Some(blobs) = list("blobs") {
         for (i, blob) in (0..).zip(blobs) {

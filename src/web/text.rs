@@ -333,13 +333,14 @@ async fn load(
 ) -> Result<WasmTextModel> {
     let spawn_helpers = Reflect::get(&options, &"spawnHelpers".into()).ok();
     let spawn_helpers = spawn_helpers.and_then(|f| f.dyn_into::<Function>().ok());
+    let raw_options = options.clone();
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
     let (wish, threads, bits) =
         (wish(options.device.as_deref())?, options.threads()?, options.activation_bits()?);
     let kv = options.kv()?;
     let draft_tokens = whole_u32("draftTokens", options.draft_tokens.unwrap_or(0.0), MAX_DRAFTS)?;
-    let mut sources = open_sources(&source, signal)?;
+    let mut sources = open_sources(&source, &raw_options, signal)?;
     let tell = |phase, loaded, total| tell(on_progress, signal, phase, loaded, total);
     tell("header", 0, 0)?;
     let directory = read_directory(&mut sources).await?;

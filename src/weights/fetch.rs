@@ -2,24 +2,41 @@
 //!
 //! Uses the global object only, so it works in a window and in a worker.
 
-use js_sys::{Function, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Date, Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{AbortSignal, Blob, Headers, ReadableStreamDefaultReader, RequestInit, Response};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    AbortController, AbortSignal, Blob, Headers, ReadableStreamDefaultReader, RequestInit, Response,
+    ResponseType, Url,
+};
 
 use crate::error::{Error, Result};
-use crate::weights::http::{Failure, Head, StreamSource, Transport};
+use crate::weights::answer::Head;
+use crate::weights::http::{Failure, Limits, StreamSource, Transport};
 use crate::weights::source::{ByteSource, LocalFuture};
+
+/// One look at the abort signal during a pause, in milliseconds.
+const SLICE_MS: u32 = 50;
 
 /// A file at a URL, read by streaming `fetch` requests.
 pub type HttpSource = StreamSource<FetchTransport>;
+
+/// What the caller of an [`HttpSource`] does for it.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// `(reason: string) => void`: called before each pause.
+    pub on_wait: Option<Function>,
+    /// `(url: string) => Promise<{ kind: "lost" | "offline" | "refused", reason: string }>`: finds out why `fetch`
+    /// rejected, of which the rejection itself says nothing.
+    pub explain: Option<Function>,
+}
 
 impl HttpSource {
     /// A source for `url` (absolute, or relative to the worker's script). `signal` cancels every
     /// request and gives [`Error::Aborted`].
     #[must_use]
-    pub fn new(url: &str, signal: Option<AbortSignal>) -> Self {
-        StreamSource::over(url, FetchTransport::new(url, signal))
+    pub fn new(url: &str, signal: Option<AbortSignal>, limits: Limits, hooks: Hooks) -> Self {
+        StreamSource::over(url, FetchTransport::new(url, signal, hooks), limits)
     }
 }
 
@@ -28,90 +45,215 @@ impl HttpSource {
 pub struct FetchTransport {
     url: String,
     signal: Option<AbortSignal>,
+    hooks: Hooks,
+    /// The server has answered a request, so that the browser lets this page read its answers.
+    answered: bool,
+    /// The request under way.
+    request: Option<Request>,
     reader: Option<ReadableStreamDefaultReader>,
     chunk: Uint8Array,
 }
 
 impl FetchTransport {
-    fn new(url: &str, signal: Option<AbortSignal>) -> Self {
-        FetchTransport { url: url.to_owned(), signal, reader: None, chunk: Uint8Array::new_with_length(0) }
+    fn new(url: &str, signal: Option<AbortSignal>, hooks: Hooks) -> Self {
+        FetchTransport {
+            url: url.to_owned(),
+            signal,
+            hooks,
+            answered: false,
+            request: None,
+            reader: None,
+            chunk: Uint8Array::new_with_length(0),
+        }
+    }
+
+    fn aborted(&self) -> bool {
+        aborted(self.signal.as_ref())
     }
 
     fn failure(&self, reason: &JsValue) -> Failure {
-        if aborted(self.signal.as_ref()) { Failure::Aborted } else { Failure::Connection(js_message(reason)) }
+        if self.aborted() {
+            Failure::Aborted
+        } else if offline() {
+            Failure::Offline
+        } else {
+            Failure::Lost(format!("the connection was lost ({})", js_message(reason)))
+        }
     }
 
-    async fn request(&mut self, offset: u64) -> Result<Head, JsValue> {
-        let headers = Headers::new()?;
-        // Asked for from the first byte on: it tells whether the server can resume, and browsers
-        // then ask for no content encoding, so that lengths are lengths of the file.
-        headers.set("Range", &format!("bytes={offset}-"))?;
-        let init = RequestInit::new();
-        init.set_headers(&headers);
-        init.set_signal(self.signal.as_ref());
-        let global = js_sys::global();
-        let fetch: Function = Reflect::get(&global, &"fetch".into())?.dyn_into()?;
-        let promise: Promise = fetch.call2(&global, &self.url.as_str().into(), &init)?.dyn_into()?;
-        let response: Response = JsFuture::from(promise).await?.dyn_into()?;
-        let head = head_of(&response)?;
-        if let Some(body) = response.body() {
-            self.reader = Some(body.get_reader().dyn_into()?);
+    /// Why the first request failed, as far as the browser lets one know.
+    async fn explained(&self, rejection: &JsValue, limit_ms: u32) -> Failure {
+        let failure = self.failure(rejection);
+        let (Failure::Lost(_), Some(explain)) = (&failure, &self.hooks.explain) else { return failure };
+        let explanation = async {
+            let promise: Promise = explain.call1(&JsValue::NULL, &self.url.as_str().into())?.dyn_into()?;
+            within(limit_ms, promise).await
+        };
+        let Ok(Some(explanation)) = explanation.await else { return self.failure(rejection) };
+        if self.aborted() {
+            return Failure::Aborted;
         }
-        Ok(head)
+        let text =
+            |key: &str| Reflect::get(&explanation, &key.into()).ok().and_then(|value| value.as_string());
+        match (text("kind").as_deref(), text("reason")) {
+            (Some("refused"), Some(reason)) => Failure::Refused(reason),
+            (Some("offline"), _) => Failure::Offline,
+            (_, Some(reason)) => Failure::Lost(reason),
+            _ => failure,
+        }
+    }
+
+    /// The file from the first byte on is asked for without a range: caches and service workers store such an
+    /// answer, and not one with status 206. Another origin is asked for a range even then: it may hide
+    /// `Content-Encoding`, and with `Range` browsers ask for no encoding, so that the length is that of the file.
+    fn needs_range(&self, offset: u64) -> bool {
+        let origin =
+            Url::new(&self.url).ok().filter(|url| url.protocol().starts_with("http")).map(|url| url.origin());
+        offset > 0 || origin.is_some_and(|origin| own_origin().is_none_or(|own| own != origin))
+    }
+
+    async fn answer(&mut self, offset: u64, limit_ms: u32) -> Result<Head, Failure> {
+        let ranged = self.needs_range(offset);
+        let mut response = self.fetch(offset, ranged, limit_ms).await?;
+        if !ranged && !tells_size(&response) {
+            self.close();
+            response = self.fetch(offset, true, limit_ms).await?;
+        }
+        self.answered = true;
+        let broken = |reason: JsValue| Failure::Lost(js_message(&reason));
+        if let Some(body) = response.body() {
+            self.reader = Some(body.get_reader().dyn_into().map_err(|reader| broken(reader.into()))?);
+        }
+        head_of(&response).map_err(broken)
+    }
+
+    async fn fetch(&mut self, offset: u64, range: bool, limit_ms: u32) -> Result<Response, Failure> {
+        let sent = async {
+            let headers = Headers::new()?;
+            if range {
+                headers.set("Range", &format!("bytes={offset}-"))?;
+            }
+            let request = Request::new(self.signal.clone())?;
+            let init = RequestInit::new();
+            init.set_headers(&headers);
+            init.set_signal(Some(&request.controller.signal()));
+            self.request = Some(request);
+            let global = js_sys::global();
+            let fetch: Function = Reflect::get(&global, &"fetch".into())?.dyn_into()?;
+            let promise: Promise = fetch.call2(&global, &self.url.as_str().into(), &init)?.dyn_into()?;
+            within(limit_ms, promise).await
+        };
+        match sent.await {
+            Ok(Some(response)) => response.dyn_into().map_err(|other| Failure::Lost(js_message(&other))),
+            Ok(None) => Err(Failure::Stalled),
+            Err(rejection) if self.answered => Err(self.failure(&rejection)),
+            Err(rejection) => Err(self.explained(&rejection, limit_ms).await),
+        }
     }
 }
 
-/// Status and sizes. Headers that another origin does not expose read as absent.
+/// A request that ends when it is dropped, or when the caller cancels.
+#[derive(Debug)]
+struct Request {
+    controller: AbortController,
+    /// The caller's signal, and the function that passes its abort on.
+    caller: Option<(AbortSignal, Function)>,
+}
+
+impl Request {
+    fn new(signal: Option<AbortSignal>) -> Result<Self, JsValue> {
+        let controller = AbortController::new()?;
+        let Some(signal) = signal else { return Ok(Request { controller, caller: None }) };
+        if signal.aborted() {
+            controller.abort();
+        }
+        let abort: Function = Reflect::get(&controller, &"abort".into())?.dyn_into()?;
+        let abort = abort.bind0(&controller);
+        signal.add_event_listener_with_callback("abort", &abort)?;
+        Ok(Request { controller, caller: Some((signal, abort)) })
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some((signal, abort)) = &self.caller {
+            let _ = signal.remove_event_listener_with_callback("abort", abort);
+        }
+        self.controller.abort();
+    }
+}
+
+/// The length of the body is that of the file. Answers other than 200 need not say one.
+fn tells_size(response: &Response) -> bool {
+    let has = |name: &str| response.headers().has(name).unwrap_or(false);
+    response.status() != 200
+        || (response.type_() != ResponseType::Cors && has("Content-Length") && !has("Content-Encoding"))
+}
+
+/// Status and headers.
 fn head_of(response: &Response) -> Result<Head, JsValue> {
     let headers = response.headers();
-    let status = response.status();
-    let (mut start, mut total) = (None, None);
-    if let Some(range) = headers.get("Content-Range")? {
-        // `bytes 100-199/1000`, `bytes 100-199/*` or `bytes */1000`.
-        let range = range.trim_start_matches("bytes").trim();
-        let (span, size) = range.split_once('/').unwrap_or((range, "*"));
-        start = span.split_once('-').and_then(|(from, _)| from.trim().parse().ok());
-        total = size.trim().parse().ok();
+    let retry_after = headers.get("Retry-After")?;
+    Ok(Head {
+        status: response.status(),
+        redirected_to: response.redirected().then(|| response.url()),
+        headers_hidden: response.type_() == ResponseType::Cors,
+        content_range: headers.get("Content-Range")?,
+        content_length: headers.get("Content-Length")?,
+        content_encoding: headers.get("Content-Encoding")?,
+        content_type: headers.get("Content-Type")?,
+        accept_ranges: headers.get("Accept-Ranges")?,
+        etag: headers.get("ETag")?,
+        last_modified: headers.get("Last-Modified")?,
+        retry_after_s: retry_after.and_then(|text| seconds_of(&text)),
+    })
+}
+
+/// The value of `Retry-After`: seconds, or a date.
+fn seconds_of(text: &str) -> Option<u32> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(text.parse().unwrap_or(u32::MAX));
     }
-    if status == 200 && headers.get("Content-Encoding")?.is_none() {
-        total = headers.get("Content-Length")?.and_then(|length| length.trim().parse().ok());
-    }
-    Ok(Head { status, start, total, etag: headers.get("ETag")?, modified: headers.get("Last-Modified")? })
+    let seconds = (Date::parse(text) - Date::now()) / 1e3;
+    // A float becomes the nearest integer in range: a past date is 0.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    seconds.is_finite().then_some(seconds.ceil() as u32)
 }
 
 impl Transport for FetchTransport {
-    fn open(&mut self, offset: u64) -> LocalFuture<'_, Result<Head, Failure>> {
+    fn open(&mut self, offset: u64, limit_ms: u32) -> LocalFuture<'_, Result<Head, Failure>> {
         Box::pin(async move {
             self.close();
-            match self.request(offset).await {
-                Ok(head) => Ok(head),
-                Err(reason) => Err(self.failure(&reason)),
-            }
+            self.answer(offset, limit_ms).await
         })
     }
 
-    fn next_chunk(&mut self) -> LocalFuture<'_, Result<Option<usize>, Failure>> {
+    fn next_chunk(&mut self, limit_ms: u32) -> LocalFuture<'_, Result<Option<usize>, Failure>> {
         Box::pin(async move {
-            if aborted(self.signal.as_ref()) {
+            if self.aborted() {
                 return Err(Failure::Aborted);
             }
             let Some(reader) = &self.reader else {
                 return Ok(None);
             };
             let next = async {
-                let result = JsFuture::from(reader.read()).await?;
-                if Reflect::get(&result, &"done".into())?.is_truthy() {
+                let Some(result) = within(limit_ms, reader.read()).await? else {
                     return Ok(None);
+                };
+                if Reflect::get(&result, &"done".into())?.is_truthy() {
+                    return Ok(Some(None));
                 }
                 let chunk = Reflect::get(&result, &"value".into())?;
-                Ok(Some(chunk.dyn_into::<Uint8Array>()?))
+                Ok(Some(Some(chunk.dyn_into::<Uint8Array>()?)))
             };
             match next.await {
-                Ok(Some(chunk)) => {
+                Ok(Some(Some(chunk))) => {
                     self.chunk = chunk;
                     Ok(Some(self.chunk.length() as usize))
                 }
-                Ok(None) => Ok(None),
+                Ok(Some(None)) => Ok(None),
+                Ok(None) => Err(Failure::Stalled),
                 Err(reason) => Err(self.failure(&reason)),
             }
         })
@@ -125,25 +267,28 @@ impl Transport for FetchTransport {
 
     fn close(&mut self) {
         self.chunk = Uint8Array::new_with_length(0);
-        if let Some(reader) = self.reader.take() {
-            let cancelled = reader.cancel();
-            // Awaited only so that a refusal is not reported as an unhandled rejection.
-            spawn_local(async move {
-                let _ = JsFuture::from(cancelled).await;
-            });
-        }
+        self.reader = None;
+        self.request = None;
     }
 
-    fn sleep(&mut self, ms: u32) -> LocalFuture<'_, Result<(), Failure>> {
+    fn pause(&mut self, ms: u32, reason: &str) -> LocalFuture<'_, Result<(), Failure>> {
+        if let Some(on_wait) = &self.hooks.on_wait {
+            // What the caller's function throws has nothing to do with the download.
+            let _ = on_wait.call1(&JsValue::NULL, &reason.into());
+        }
         Box::pin(async move {
-            // In slices, so that cancelling does not wait for the whole pause.
-            for _ in 0..ms.div_ceil(50) {
-                if aborted(self.signal.as_ref()) {
+            let was_offline = offline();
+            // In slices, so that cancelling and a network that comes back do not wait for the whole pause.
+            for _ in 0..ms.div_ceil(SLICE_MS) {
+                if self.aborted() {
                     return Err(Failure::Aborted);
                 }
-                let _ = JsFuture::from(timeout(50)).await;
+                if was_offline && !offline() {
+                    break;
+                }
+                let _ = JsFuture::from(Timer::after(SLICE_MS).promise.clone()).await;
             }
-            Ok(())
+            if self.aborted() { Err(Failure::Aborted) } else { Ok(()) }
         })
     }
 }
@@ -154,17 +299,53 @@ impl Drop for FetchTransport {
     }
 }
 
-/// A promise that resolves after `ms` milliseconds; at once if there is no timer.
-fn timeout(ms: u32) -> Promise {
-    Promise::new(&mut |resolve, _| {
-        let global = js_sys::global();
-        let timer = Reflect::get(&global, &"setTimeout".into())
-            .and_then(|timer| timer.dyn_into::<Function>())
-            .and_then(|timer| timer.call2(&global, &resolve, &ms.into()));
-        if timer.is_err() {
-            let _ = resolve.call0(&JsValue::UNDEFINED);
-        }
-    })
+/// A timeout whose promise resolves with `undefined`; at once if there are no timers. Dropping it stops the clock.
+struct Timer {
+    id: JsValue,
+    promise: Promise,
+}
+
+impl Timer {
+    fn after(ms: u32) -> Self {
+        let mut id = JsValue::UNDEFINED;
+        let promise = Promise::new(&mut |resolve, _| match call_global("setTimeout", &resolve, &ms.into()) {
+            Ok(timer) => id = timer,
+            Err(_) => drop(resolve.call0(&JsValue::UNDEFINED)),
+        });
+        Timer { id, promise }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let _ = call_global("clearTimeout", &self.id, &JsValue::UNDEFINED);
+    }
+}
+
+fn call_global(name: &str, first: &JsValue, second: &JsValue) -> Result<JsValue, JsValue> {
+    let global = js_sys::global();
+    let function: Function = Reflect::get(&global, &name.into())?.dyn_into()?;
+    function.call2(&global, first, second)
+}
+
+/// The promise's value, or `None` if it takes longer. The promise's value must not be `undefined`.
+async fn within(limit_ms: u32, promise: Promise) -> Result<Option<JsValue>, JsValue> {
+    let timer = Timer::after(limit_ms);
+    let first = JsFuture::from(Promise::race(&Array::of2(&promise, &timer.promise))).await?;
+    Ok((!first.is_undefined()).then_some(first))
+}
+
+/// The browser knows that the device has no network. It may have none also where this is false.
+fn offline() -> bool {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into());
+    navigator
+        .and_then(|navigator| Reflect::get(&navigator, &"onLine".into()))
+        .is_ok_and(|online| online == false)
+}
+
+fn own_origin() -> Option<String> {
+    let location = Reflect::get(&js_sys::global(), &"location".into()).ok()?;
+    Reflect::get(&location, &"origin".into()).ok()?.as_string()
 }
 
 fn aborted(signal: Option<&AbortSignal>) -> bool {

@@ -7,6 +7,7 @@
 // A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+mod answer;
 pub mod gguf;
 mod http;
 pub mod metadata;
@@ -18,8 +19,9 @@ mod value;
 #[cfg(target_arch = "wasm32")]
 mod fetch;
 
+pub use answer::Head;
 pub use gguf::{Directory, TensorInfo, read_directory};
-pub use http::{Failure, Head, StreamSource, Transport};
+pub use http::{Failure, Limits, StreamSource, Transport};
 pub use metadata::{Metadata, StringArray, Value};
 pub use safetensors::{FloatTensor, FloatTensors};
 #[cfg(not(target_arch = "wasm32"))]
@@ -28,4 +30,4 @@ pub(crate) use source::read_growing;
 pub use source::{ByteSource, LocalFuture, SliceSource};
 
 #[cfg(target_arch = "wasm32")]
-pub use fetch::{BlobSource, FetchTransport, HttpSource};
+pub use fetch::{BlobSource, FetchTransport, Hooks, HttpSource};

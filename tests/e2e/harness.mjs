@@ -12,7 +12,7 @@ export const PLAIN_SITE = required("EMBERGLASS_PLAIN_URL").replace(/\/$/, "");
 export const PATIENCE = 240_000;
 
 const SCREENSHOTS = required("EMBERGLASS_SCREENSHOTS");
-const FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+export const FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 /** A software adapter, as for wasm-bindgen-test: see webdriver.json. Without it there is no WebGPU here. */
 export const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 

@@ -66,10 +66,11 @@ test("models cut off in the header and in the weights", { timeout: PATIENCE }, a
   }
 });
 
-test("a server that dies in the middle of the file", { timeout: 2 * PATIENCE }, async () => {
+test("a file that changes on the server in the middle of the download", { timeout: 2 * PATIENCE }, async () => {
   server.line.breakAfter = server.line.modelBytes + 30 * MEGABYTE;
   await chat.get("load-button").click();
   assert.equal(await chat.errorCode(), "network");
+  assert.match(await chat.get("error").innerText(), /the file changed on the server/);
   await kept();
 });
 

@@ -13,17 +13,21 @@ const ISOLATION = {
   "cross-origin-resource-policy": "same-origin",
 };
 
-/** The page is `/package/`; beside it are `dist`, `wasm` and `tiny.gguf`. All else comes from `site`. */
-export async function packageServer(site) {
+/**
+ * The page is `/package/`; beside it are `dist`, `wasm` and `tiny.gguf`. `answer` may take a request and returns whether it
+ * did. `headers` are sent with the package's files. All else comes from `site`.
+ */
+export async function packageServer(site, { answer = () => false, headers = {} } = {}) {
   const server = http.createServer(async (request, response) => {
     const { pathname } = new URL(request.url, site);
+    if (answer(request, response)) return;
     if (!pathname.startsWith("/package/")) {
       pass(site, request, response);
       return;
     }
     try {
       const [type, body] = await packaged(pathname.slice("/package/".length));
-      response.writeHead(200, { "content-type": type, ...ISOLATION }).end(body);
+      response.writeHead(200, { "content-type": type, ...ISOLATION, ...headers }).end(body);
     } catch {
       response.writeHead(404, ISOLATION).end();
     }

@@ -17,7 +17,7 @@ const TITLES: Record<string, string> = {
   "out-of-memory": "Out of memory",
   "no-simd": "This browser is too old",
   network: "The download broke off",
-  "http-status": "The model was not found",
+  "http-status": "The server did not send the model",
   truncated: "The file is incomplete",
   "not-gguf": "Not a GGUF model",
   "unsupported-type": "This weight format is not supported",

@@ -88,7 +88,7 @@ export class LoadPanel {
     bar.classList.add("unknown");
   }
 
-  progress({ phase, loadedBytes, totalBytes, bytesPerSecond, secondsLeft }: LoadProgress): void {
+  progress({ phase, loadedBytes, totalBytes, bytesPerSecond, secondsLeft, waiting }: LoadProgress): void {
     if (!this.#bar) return;
     const { fill, bar } = this.#bar;
     const known = totalBytes > 0;
@@ -96,11 +96,14 @@ export class LoadPanel {
     bar.classList.toggle("unknown", !known || phase === "kernels");
     fill.style.transform = `scaleX(${percent / 100})`;
     const parts = known ? [`${bytes(loadedBytes)} of ${bytes(totalBytes)}`] : [];
-    if (phase === "weights" && bytesPerSecond > 0) parts.push(`${bytes(bytesPerSecond)}/s`);
-    if (phase === "weights" && secondsLeft !== null) parts.push(`${seconds(secondsLeft)} left`);
-    this.#bar.phase.textContent = PHASES[phase];
+    const arriving = phase === "weights" && waiting === undefined;
+    if (arriving && bytesPerSecond > 0) parts.push(`${bytes(bytesPerSecond)}/s`);
+    if (arriving && secondsLeft !== null) parts.push(`${seconds(secondsLeft)} left`);
+    if (waiting !== undefined) parts.push(waiting);
+    const title = waiting === undefined ? PHASES[phase] : "Waiting for the network";
+    this.#bar.phase.textContent = title;
     this.#bar.detail.textContent = parts.join(" · ");
     if (known) bar.setAttribute("aria-valuenow", String(Math.round(percent)));
-    bar.setAttribute("aria-valuetext", [PHASES[phase], ...parts].join(", "));
+    bar.setAttribute("aria-valuetext", [title, ...parts].join(", "));
   }
 }
