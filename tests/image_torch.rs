@@ -16,10 +16,9 @@ use emberglass::weights::FloatTensors;
 use emberglass::{
     ByteSource, DecodeOptions, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture, SliceSource,
 };
-use images::{apart, seeded};
+use images::{apart, root, seeded};
 
 const NEVER: &dyn Fn() -> bool = &|| false;
-const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image");
 const CASES: [&str; 13] = [
     "taesd",
     "taesd3",
@@ -63,7 +62,7 @@ fn interleaved(planes: &Planes) -> Vec<f32> {
 }
 
 fn sources(case: &str) -> Vec<Box<dyn ByteSource>> {
-    let folder = format!("{DATA}/torch/{case}");
+    let folder = root::file(&format!("tests/data/image/torch/{case}"));
     let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
     if let Ok(list) = std::fs::read_to_string(format!("{folder}/weights.json")) {
         let list: serde_json::Value = serde_json::from_str(&list).unwrap();
@@ -86,7 +85,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 async fn agrees<B: ImageBackend>(what: &str, case: &str, backend: B) {
-    let golden = format!("{DATA}/torch/{case}/golden.safetensors");
+    let golden = root::file(&format!("tests/data/image/torch/{case}/golden.safetensors"));
     let mut model = ImageModel::load(backend, &mut sources(case), &mut |_| Ok(())).await.unwrap();
     // diffusers' AutoencoderTiny wraps the same network, which works on 0 to 1, for pictures of -1 to 1.
     let tiny = case.starts_with("tiny");
@@ -150,7 +149,7 @@ fn psnr(a: &Picture, b: &Picture) -> f64 {
 
 #[test]
 fn a_photograph_through_the_real_weights() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models/taef2");
+    let folder = root::file("../shared/models/taef2");
     let open = |name: &str| FileSource::open(format!("{folder}/{name}.safetensors")).ok();
     let (Some(decoder), Some(encoder)) = (open("taef2_decoder"), open("taef2_encoder")) else {
         println!("no weights beside the repository, nothing compared");
@@ -160,13 +159,13 @@ fn a_photograph_through_the_real_weights() {
         let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(decoder), Box::new(encoder)];
         let backend = CpuImages::new(Level::best());
         let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
-        let photo = png(&format!("{DATA}/photo/chelsea.png"));
+        let photo = png(&root::file("tests/data/image/photo/chelsea.png"));
         let latents = model.encode(&photo, None, &mut |_, _| {}, NEVER).await.unwrap().mean;
-        let want = planes(&format!("{DATA}/photo/golden.safetensors"), &["encoded"]).await;
+        let want = planes(&root::file("tests/data/image/photo/golden.safetensors"), &["encoded"]).await;
         let encoder = apart(latents.values.iter().copied(), &wide(&want.values));
         let options = DecodeOptions::default();
         let back = model.decode(&latents, &options, &mut |_| {}, NEVER).await.unwrap();
-        let theirs = png(&format!("{DATA}/photo/decoded.png"));
+        let theirs = png(&root::file("tests/data/image/photo/decoded.png"));
         let (same, trip) = (psnr(&back, &theirs), psnr(&back, &photo));
         println!(
             "photograph: latents within {encoder:.1e}, picture {same:.1} dB from PyTorch's, round trip {trip:.2} dB"
