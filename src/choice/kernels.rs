@@ -234,7 +234,8 @@ pub struct Timing {
 pub async fn time_all(gpu: &Rc<Gpu>, directory: &Directory, each: &mut dyn FnMut(Timing)) -> Result<()> {
     let usual = Variant::DEFAULT;
     let decode = Tuning::ALL.map(|decode| (Batch::One, 1, decode.to_string(), Variant { decode, ..usual }));
-    let prefill = Tile::ALL.map(|prefill| (Batch::Many, BATCH, prefill.to_string(), Variant { prefill, ..usual }));
+    let prefill =
+        Tile::ALL.map(|prefill| (Batch::Many, BATCH, prefill.to_string(), Variant { prefill, ..usual }));
     for matrix in model::matrices(directory)? {
         for (batch, tokens, kernel, variant) in decode.iter().chain(&prefill) {
             if !variant.possible(gpu.features()) {
