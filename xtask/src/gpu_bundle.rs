@@ -27,6 +27,8 @@ const UNUSED: [&str; 6] = [
 ];
 /// Libraries that the browser opens by name.
 const OPENED: [&str; 3] = ["libsoftokn3.so", "libfreebl3.so", "libfreeblpriv3.so"];
+/// Libraries that the browser takes from the machine if it has them: its drivers may need newer ones.
+const CPP: [&str; 2] = ["libstdc++.so", "libgcc_s.so"];
 /// A browser without any font does not start.
 const FONT: &str = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 /// Libraries that belong to the machine's own C library.
@@ -196,7 +198,8 @@ fn browser(out: &Path) -> Result<()> {
     }
     for file in found {
         let name = file.file_name().context("a library has a name")?.to_owned();
-        copy(&file, &chromium.join("lib").join(name))?;
+        let cpp = CPP.iter().any(|library| name.to_string_lossy().starts_with(library));
+        copy(&file, &chromium.join(if cpp { "lib-cpp" } else { "lib" }).join(name))?;
     }
     copy(Path::new(FONT), &chromium.join("fonts/DejaVuSans.ttf"))
 }

@@ -28,6 +28,9 @@ pub const EMOJI: &str = "root/www/public/emoji/emoji-vae.safetensors";
 pub const TAEF2: [&str; 2] =
     ["shared/models/taef2/taef2_decoder.safetensors", "shared/models/taef2/taef2_encoder.safetensors"];
 
+/// Most lines of a Chromium's in the log.
+const MOST_LINES: usize = 200;
+
 /// What is asked for.
 pub struct Wishes {
     /// Where the bundle is.
@@ -311,9 +314,19 @@ impl Session {
         Instant::now() < self.deadline
     }
 
-    /// The log, for programs that are not run to their end here.
+    /// Writes what Chromium prints into the log, up to a limit: some of its errors come thousands of times.
     pub fn log_of(&self, stream: impl Read + Send + 'static) {
-        collect(stream, &self.log, None);
+        let log = self.log.clone();
+        thread::spawn(move || {
+            let lines = BufReader::new(stream).split(b'\n').map_while(std::io::Result::ok);
+            // It complains of every machine without D-Bus.
+            let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+            for (number, line) in lines.filter(|line| !line.contains("dbus/")).enumerate() {
+                if number < MOST_LINES {
+                    write_line(&log, &line);
+                }
+            }
+        });
     }
 
     fn path(&self, file: &str) -> String {

@@ -31,6 +31,13 @@ const FLAGS: [&str; 9] = [
     "--ignore-gpu-blocklist",
 ];
 
+/// Where the C++ library is.
+const CPP: [&str; 3] =
+    ["/usr/lib/x86_64-linux-gnu/libstdc++.so.6", "/usr/lib64/libstdc++.so.6", "/usr/lib/libstdc++.so.6"];
+
+/// Seconds for one set of flags: a browser whose GPU process crashes again and again never answers.
+const SECONDS_A_SET: u64 = 15;
+
 /// By which a browser may find the machine's own GPU; the last is the software adapter that Chromium brings.
 const SETS: [(&str, &[&str]); 7] = [
     (
@@ -44,14 +51,11 @@ const SETS: [(&str, &[&str]); 7] = [
         ],
     ),
     (
-        "Vulkan for all, GPU process without sandbox",
+        "Vulkan for all, asked for by features",
         &[
-            "--enable-features=Vulkan",
-            "--use-angle=vulkan",
-            "--use-vulkan=native",
+            "--enable-features=Vulkan,VulkanFromANGLE,DefaultANGLEVulkan",
             "--disable-vulkan-surface",
             "--use-webgpu-adapter=default",
-            "--disable-gpu-sandbox",
         ],
     ),
     (
@@ -118,10 +122,14 @@ impl Visit {
         fs::write(home.join("fonts.conf"), fonts(&session.bundle, &home))?;
         let home_text = home.display().to_string();
         let mut env: Vec<(String, String)> = session.env.clone();
-        // The loader of its own, and the libraries that it needs.
         env.retain(|(key, _)| key != "LD_LIBRARY_PATH");
+        let mut libraries = library.display().to_string();
+        // The machine's C++ library may be newer, and its drivers may need that.
+        if !CPP.iter().any(|file| Path::new(file).exists()) {
+            libraries += &format!(":{}", session.bundle.join("chromium/lib-cpp").display());
+        }
         for (key, value) in [
-            ("LD_LIBRARY_PATH", library.display().to_string()),
+            ("LD_LIBRARY_PATH", libraries),
             ("HOME", home_text.clone()),
             ("FONTCONFIG_FILE", home.join("fonts.conf").display().to_string()),
         ] {
@@ -177,7 +185,7 @@ pub fn adapter(session: &mut Session) -> Result<()> {
             break;
         }
         let end = session.deadline;
-        session.deadline = end.min(Instant::now() + Duration::from_secs(20));
+        session.deadline = end.min(Instant::now() + Duration::from_secs(SECONDS_A_SET));
         let answer = ask(session, flags);
         session.deadline = end;
         let mut record = answer.unwrap_or_else(|error| json!({ "failed": format!("{error:#}") }));
