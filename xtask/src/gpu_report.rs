@@ -8,6 +8,9 @@ use serde_json::Value;
 /// How a test ended that is not listed by name.
 const PASSED: &str = "ok";
 
+/// A record with more fields is a table of its own, a line for each field.
+const MOST_COLUMNS: usize = 9;
+
 /// The whole report.
 pub fn markdown(report: &Value) -> String {
     let mut text = format!(
@@ -90,6 +93,14 @@ fn records(records: &[Value]) -> String {
     for record in others {
         let mut cells = BTreeMap::new();
         flatten("", record, &mut cells);
+        if cells.len() > MOST_COLUMNS && record["prompt"].is_null() {
+            text += "\n| | |\n|---|---|\n";
+            for (key, cell) in cells {
+                let _ = writeln!(text, "| {key} | {} |", cell.replace('|', "\\|"));
+            }
+            columns.clear();
+            continue;
+        }
         let keys: Vec<_> = cells.keys().cloned().collect();
         if keys != columns {
             let _ = write!(text, "\n| {} |\n|{}\n", keys.join(" | "), "---|".repeat(keys.len()));

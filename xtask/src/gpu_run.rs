@@ -43,6 +43,8 @@ pub struct Wishes {
     pub only: Vec<String>,
     /// Little of everything: whether it runs, not how fast.
     pub quick: bool,
+    /// By how much each part's limit of time is multiplied.
+    pub patience: u32,
 }
 
 struct Part {
@@ -78,7 +80,7 @@ const fn browser(
 /// The most important first.
 const PARTS: &[Part] = &[
     native("rates", "Best copy and multiply-add rates of the adapter", &["bin/measure"], 30, rates),
-    native("kernels", "Kernel tests against f64 references: every variant", &["bin/ops"], 180, kernels),
+    native("kernels", "Kernel tests against f64 references: every variant", &["bin/ops"], 240, kernels),
     native(
         "golden",
         "The default model against the f64 reference",
@@ -127,6 +129,8 @@ pub struct Session {
     pub env: Vec<(String, String)>,
     /// Little of everything.
     pub quick: bool,
+    /// By how much limits of time are multiplied.
+    pub patience: u32,
     /// When the part has to end.
     pub deadline: Instant,
     /// What the part has found so far.
@@ -138,7 +142,7 @@ pub struct Session {
 
 /// Runs the parts. Fails if one of them did not end well.
 pub fn run(wishes: &Wishes) -> Result<()> {
-    let Wishes { bundle, out, seconds, only, quick } = wishes;
+    let Wishes { bundle, out, seconds, only, quick, patience } = wishes;
     let known =
         |name: &str| ["native", "browser"].contains(&name) || PARTS.iter().any(|part| part.name == name);
     if let Some(unknown) = only.iter().find(|name| !known(name)) {
@@ -153,6 +157,7 @@ pub fn run(wishes: &Wishes) -> Result<()> {
         bundle: fs::canonicalize(bundle)?,
         env: Vec::new(),
         quick: *quick,
+        patience: *patience,
         deadline: (begun + Duration::from_secs(60)).min(end),
         found: Found::default(),
         flags: None,
@@ -178,7 +183,7 @@ pub fn run(wishes: &Wishes) -> Result<()> {
     let mut all_well = true;
     for part in [&facts].into_iter().chain(PARTS.iter().filter(chosen)) {
         let started = Instant::now();
-        session.deadline = (started + Duration::from_secs(part.seconds)).min(end);
+        session.deadline = (started + *patience * Duration::from_secs(part.seconds)).min(end);
         session.found = Found::default();
         session.say(&format!("\n=== {}: {}", part.name, part.about));
         let missing = part.needs.iter().find(|file| !session.bundle.join(file).exists());
@@ -463,10 +468,15 @@ fn kernels(session: &mut Session) -> Result<()> {
             modules.push(module);
         }
     }
-    // It has the plain kernels and all others.
-    modules.sort_by_key(|module| (module != "gpu::", module != "gpu_every_variant::"));
     if session.quick {
         modules.retain(|module| ["gpu::", "gpu_dot4::"].contains(&module.as_str()));
+    } else {
+        // What the modules of single variants test is among it.
+        const EVERY: &str = "gpu_every_variant::";
+        const OTHERS: [&str; 3] = ["gpu::", "gpu_image::", "gpu_image_f16::"];
+        modules
+            .retain(|module| !module.ends_with("::") || module == EVERY || OTHERS.contains(&module.as_str()));
+        modules.sort_by_key(|module| module == EVERY);
     }
     for module in modules {
         session.tests("ops", &[&module], &[])?;

@@ -19,7 +19,7 @@ pub const NEEDS_MODEL: &[&str] = &[CHROMIUM, "site", MODEL];
 /// For ONNX Runtime Web.
 pub const NEEDS_ONNX: &[&str] = &[CHROMIUM, "site/onnx", MODEL];
 
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 11] = [
     "--no-sandbox",
     "--disable-quic",
     "--no-first-run",
@@ -29,6 +29,8 @@ const FLAGS: [&str; 9] = [
     "--disable-dev-shm-usage",
     "--enable-unsafe-webgpu",
     "--ignore-gpu-blocklist",
+    "--disable-gpu-watchdog",
+    "--disable-gpu-process-crash-limit",
 ];
 
 /// Where the C++ library is.
@@ -185,7 +187,7 @@ pub fn adapter(session: &mut Session) -> Result<()> {
             break;
         }
         let end = session.deadline;
-        session.deadline = end.min(Instant::now() + Duration::from_secs(SECONDS_A_SET));
+        session.deadline = end.min(Instant::now() + session.patience * Duration::from_secs(SECONDS_A_SET));
         let answer = ask(session, flags);
         session.deadline = end;
         let mut record = answer.unwrap_or_else(|error| json!({ "failed": format!("{error:#}") }));

@@ -114,6 +114,9 @@ enum Command {
         /// Little of everything: whether it runs, not how fast.
         #[arg(long)]
         quick: bool,
+        /// Multiply the limit of each part: software adapters on a busy machine need more time.
+        #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+        patience: u32,
     },
     /// Serve target/site as it is, without building.
     Serve {
@@ -146,8 +149,8 @@ fn main() -> ExitCode {
             gpu_bundle::build(&gpu_bundle::Wishes { out, parts, onnx, native_only })
         }
         #[cfg(unix)]
-        Command::GpuRun { bundle, out, seconds, only, quick } => {
-            gpu_run::run(&gpu_run::Wishes { bundle, out, seconds, only, quick })
+        Command::GpuRun { bundle, out, seconds, only, quick, patience } => {
+            gpu_run::run(&gpu_run::Wishes { bundle, out, seconds, only, quick, patience })
         }
         Command::Test { only, list } => test::run_command(&only, list),
         Command::Serve { port, no_isolation } => {
