@@ -48,6 +48,8 @@ pub struct Wishes {
     pub onnx: Option<PathBuf>,
     /// No browser.
     pub native_only: bool,
+    /// The site and the npm package as they were built last.
+    pub site_as_it_is: bool,
 }
 
 /// Builds the bundle, and its pieces.
@@ -66,6 +68,9 @@ pub fn build(wishes: &Wishes) -> Result<()> {
     ];
     if !wishes.native_only {
         browser(&out)?;
+        if !wishes.site_as_it_is {
+            demo::run(None, None)?;
+        }
         site(&out)?;
         archives.push(("browser", vec!["chromium", "site"], "site/onnx"));
     }
@@ -206,10 +211,12 @@ fn browser(out: &Path) -> Result<()> {
 
 /// The site without the model, which the runner puts there, and the npm package in a page of its own.
 fn site(out: &Path) -> Result<()> {
-    demo::run(None, None)?;
     let (site, root) = (out.join("site"), paths::root());
     demo::copy_folder(&paths::site(), &site)?;
-    fs::remove_file(site.join("models").join(Path::new(MODEL).file_name().unwrap_or_default()))?;
+    let model = site.join("models").join(Path::new(MODEL).file_name().unwrap_or_default());
+    if model.exists() {
+        fs::remove_file(model)?;
+    }
     let package = site.join("package");
     for folder in ["dist", "wasm"] {
         demo::copy_folder(&root.join("pkg").join(folder), &package.join(folder))?;

@@ -96,6 +96,9 @@ enum Command {
         /// Leave the browser and the site out.
         #[arg(long)]
         native_only: bool,
+        /// Take the site and the npm package as they were built last.
+        #[arg(long)]
+        site_as_it_is: bool,
     },
     /// Run a bundle: its run.sh does.
     #[cfg(unix)]
@@ -145,8 +148,8 @@ fn main() -> ExitCode {
             bench::bench(&bench::Wishes { model, onnx, quick, long })
         }
         #[cfg(unix)]
-        Command::GpuBundle { out, parts, onnx, native_only } => {
-            gpu_bundle::build(&gpu_bundle::Wishes { out, parts, onnx, native_only })
+        Command::GpuBundle { out, parts, onnx, native_only, site_as_it_is } => {
+            gpu_bundle::build(&gpu_bundle::Wishes { out, parts, onnx, native_only, site_as_it_is })
         }
         #[cfg(unix)]
         Command::GpuRun { bundle, out, seconds, only, quick, patience } => {
