@@ -135,8 +135,6 @@ pub struct Session {
     pub deadline: Instant,
     /// What the part has found so far.
     pub found: Found,
-    /// Chromium's flags, once `adapter` has chosen them.
-    pub flags: Option<Vec<String>>,
     log: Arc<Mutex<File>>,
 }
 
@@ -160,7 +158,6 @@ pub fn run(wishes: &Wishes) -> Result<()> {
         patience: *patience,
         deadline: (begun + Duration::from_secs(60)).min(end),
         found: Found::default(),
-        flags: None,
         log,
     };
     let commit = fs::read_to_string(session.bundle.join("commit")).unwrap_or_default();
@@ -279,30 +276,15 @@ impl Session {
     fn tests(&mut self, name: &str, filters: &[&str], options: &[&str]) -> Result<()> {
         let arguments = [filters, &["--include-ignored", "--show-output"], options].concat();
         let (lines, end) = self.lines(name, &arguments)?;
-        let before = self.found.tests.len();
-        for line in &lines {
-            let result = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "));
-            if let Some((test, result)) = result {
-                self.found.tests.push((test.to_owned(), result.to_owned()));
-            }
-        }
-        let failed = self.found.tests[before..].iter().filter(|(_, result)| result == "FAILED").count();
+        let (tests, text) = test_results(&lines);
+        let failed = tests.iter().filter(|(_, result)| result == "FAILED").count();
         if failed > 0 {
             self.found.problems.push(format!("{failed} tests of {name} {}", filters.join(" ")));
         } else {
             self.note(&format!("{name} {}", filters.join(" ")), end);
         }
-        // What tests printed stands between these lines.
-        let mut inside = false;
-        for line in lines {
-            if line == "successes:" || line == "failures:" || line.starts_with("    ") || line.is_empty() {
-                continue;
-            }
-            inside = !line.starts_with("test ") && (inside || line.starts_with("---- "));
-            if inside && !line.starts_with("---- ") && !line.ends_with(": ok") {
-                self.found.text.push(line);
-            }
-        }
+        self.found.tests.extend(tests);
+        self.found.text.extend(text);
         Ok(())
     }
 
@@ -337,6 +319,28 @@ impl Session {
     fn path(&self, file: &str) -> String {
         self.bundle.join(file).display().to_string()
     }
+}
+
+/// Names and results of tests, and what they printed, out of what a test program printed.
+fn test_results(lines: &[String]) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut tests, mut text) = (Vec::new(), Vec::new());
+    let mut inside = false;
+    for line in lines {
+        if let Some((test, result)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
+            let name = test.strip_suffix(" - should panic").unwrap_or(test);
+            // `ignored` may have its reason behind it.
+            let result = result.split(',').next().unwrap_or(result);
+            tests.push((name.to_owned(), result.to_owned()));
+            inside = false;
+        } else if line.starts_with("---- ") {
+            inside = true;
+        } else if ["successes:", "failures:"].contains(&line.as_str()) || line.starts_with("test result:") {
+            inside = false;
+        } else if inside && !line.is_empty() && !line.ends_with(": ok") {
+            text.push(line.clone());
+        }
+    }
+    (tests, text)
 }
 
 fn write_line(log: &Mutex<File>, line: &str) {
@@ -538,4 +542,20 @@ fn pictures(session: &mut Session) -> Result<()> {
         session.say("TAEF2's weights are not in the bundle.");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn results_are_read_off_what_a_test_program_prints() {
+        let printed = "\nrunning 3 tests\ntest gpu::head ... ok\ntest gpu::qkv ... FAILED\n\
+            test other ... ignored, takes minutes\n\nsuccesses:\n\n---- gpu::head stdout ----\nlanes8 Q4_1: ok\nwithin 1e-6\n\n\n\
+            successes:\n    gpu::head\n\nfailures:\n\n---- gpu::qkv stdout ----\nthread panicked\n\n\n\
+            failures:\n    gpu::qkv\n\ntest result: FAILED. 1 passed; 1 failed\n";
+        let lines: Vec<String> = printed.lines().map(str::to_owned).collect();
+        let (tests, text) = super::test_results(&lines);
+        let tests: Vec<_> = tests.iter().map(|(name, result)| (name.as_str(), result.as_str())).collect();
+        assert_eq!(tests, [("gpu::head", "ok"), ("gpu::qkv", "FAILED"), ("other", "ignored")]);
+        assert_eq!(text, ["within 1e-6", "thread panicked"]);
+    }
 }

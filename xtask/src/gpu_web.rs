@@ -151,11 +151,14 @@ impl Visit {
     /// A browser with the flags that gave the best adapter.
     fn again(session: &mut Session) -> Result<Self> {
         model_into_site(&session.bundle)?;
-        if session.flags.is_none() {
-            adapter(session)?;
-            session.found.records.clear();
-        }
-        let flags = session.flags.clone().unwrap_or_default();
+        let flags = match kept_flags(&session.bundle) {
+            Some(flags) => flags,
+            None => {
+                let flags = choose_flags(session)?;
+                session.found.records.clear();
+                flags
+            }
+        };
         Self::start(session, &flags.iter().map(String::as_str).collect::<Vec<_>>())
     }
 }
@@ -179,8 +182,22 @@ fn model_into_site(bundle: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Tries the sets of flags; the first with an adapter that is no software is kept.
+/// Where the flags are kept that gave an adapter on this machine.
+const KEPT: &str = "chromium/flags.json";
+
+fn kept_flags(bundle: &Path) -> Option<Vec<String>> {
+    serde_json::from_slice(&fs::read(bundle.join(KEPT)).ok()?).ok()
+}
+
+/// Tries the sets of flags.
 pub fn adapter(session: &mut Session) -> Result<()> {
+    choose_flags(session).map(|_| ())
+}
+
+/// The first set of flags with an adapter that is no software, or else the first with any.
+fn choose_flags(session: &mut Session) -> Result<Vec<String>> {
+    // Of another machine, perhaps.
+    fs::remove_file(session.bundle.join(KEPT)).ok();
     let mut fallback = None;
     for (name, flags) in SETS {
         if !session.has_time() {
@@ -199,8 +216,8 @@ pub fn adapter(session: &mut Session) -> Result<()> {
         let flags = || flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
         if real {
             session.found.text.push(format!("Taken: {name}: {}", flags().join(" ")));
-            session.flags = Some(flags());
-            return Ok(());
+            fs::write(session.bundle.join(KEPT), json!(flags()).to_string())?;
+            return Ok(flags());
         }
         if any {
             fallback.get_or_insert((name, flags()));
@@ -208,8 +225,7 @@ pub fn adapter(session: &mut Session) -> Result<()> {
     }
     let Some((name, flags)) = fallback else { bail!("no set of flags gave a WebGPU adapter") };
     session.found.text.push(format!("Only a software adapter, by {name}: {}", flags.join(" ")));
-    session.flags = Some(flags);
-    Ok(())
+    Ok(flags)
 }
 
 fn ask(session: &mut Session, flags: &[&str]) -> Result<Value> {
