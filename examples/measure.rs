@@ -56,6 +56,17 @@ enum Part {
         #[arg(long, default_value_t = 5)]
         runs: u32,
     },
+    /// Microseconds of each dispatch of a decode step and of a batch of prefill, by the GPU's own clock.
+    Timeline {
+        /// The GGUF file.
+        model: PathBuf,
+        /// Kernels to take instead of those that the race chooses.
+        #[arg(long)]
+        kernels: Option<String>,
+        /// Tokens in the cache before the decode step.
+        #[arg(long, value_delimiter = ',', default_value = "32,512")]
+        after: Vec<u32>,
+    },
     /// Milliseconds of a decoded picture.
     Pictures {
         /// Safetensors files of one image model.
@@ -95,7 +106,7 @@ async fn run(part: Part) -> Result<(), Error> {
         Part::Race { model } => race(&model).await,
         Part::Tokens { model, kernels, prefill, decode, tokens, runs } => {
             let longest = prefill.iter().chain(&decode).max().map_or(1, |longest| longest + tokens);
-            let mut engine = load(&model, kernels.as_deref(), longest).await?;
+            let (mut engine, _) = load(&model, kernels.as_deref(), longest, false).await?;
             for prompt in prefill {
                 time_tokens(&mut engine, prompt, 1, runs).await?;
             }
@@ -104,6 +115,7 @@ async fn run(part: Part) -> Result<(), Error> {
             }
             Ok(())
         }
+        Part::Timeline { model, kernels, after } => timeline(&model, kernels.as_deref(), &after).await,
         Part::Pictures { weights, sides, runs } => pictures(&weights, &sides, runs).await,
     }
 }
@@ -180,17 +192,84 @@ async fn race(model: &PathBuf) -> Result<(), Error> {
     .await
 }
 
-async fn load(model: &PathBuf, kernels: Option<&str>, longest: u32) -> Result<TextEngine<GpuBackend>, Error> {
+async fn load(
+    model: &PathBuf,
+    kernels: Option<&str>,
+    longest: u32,
+    timeline: bool,
+) -> Result<(TextEngine<GpuBackend>, Rc<Gpu>), Error> {
     let (directory, mut sources) = open(model).await?;
-    let (gpu, kernels) = chosen(&directory, kernels).await?;
+    let (mut gpu, kernels) = chosen(&directory, kernels).await?;
+    if timeline {
+        gpu = Gpu::new(GpuOptions { timeline, ..GpuOptions::default() }).await?;
+    }
     let context_length = engine::context_length(&directory, Some(longest))?;
-    let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, context_length)?;
+    let mut backend = GpuBackend::new(gpu.clone(), engine::MAX_BATCH, context_length)?;
     backend.set_kernels(kernels);
     let options = LoadOptions { context_length, kv: Default::default(), draft_tokens: 0 };
     let begun = Instant::now();
     let engine = TextEngine::load(backend, directory, &mut sources, options, &mut |_| Ok(())).await?;
     println!("{}", json!({ "loadSeconds": begun.elapsed().as_secs_f64() }));
-    Ok(engine)
+    Ok((engine, gpu))
+}
+
+/// Tokens that nothing in the cache begins with.
+fn made_up_prompt(tokens: u32, number: u32) -> Prompt {
+    Prompt::Tokens((0..tokens).map(|i| 500 + (number * 37 + i * 101) % 20_000).collect())
+}
+
+async fn timeline(model: &PathBuf, kernels: Option<&str>, after: &[u32]) -> Result<(), Error> {
+    let longest = after.iter().max().map_or(1, |longest| longest + 16);
+    let (mut engine, gpu) = load(model, kernels, longest, true).await?;
+    let options = GenerateOptions {
+        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        max_tokens: Some(4),
+        ignore_end: true,
+        ..GenerateOptions::default()
+    };
+    for &prompt in after {
+        for number in 0..2 {
+            gpu.take_timeline().await?;
+            engine
+                .generate(&made_up_prompt(prompt, prompt + number), &options, &mut |_| (), &|| false)
+                .await?;
+        }
+        // The last submits are decode steps, the one before them ends the prompt.
+        let ran = gpu.take_timeline().await?;
+        let starts: Vec<usize> = (0..ran.len()).filter(|i| ran[*i].label.is_empty()).collect();
+        let submits: Vec<_> = starts
+            .iter()
+            .enumerate()
+            .map(|(i, &start)| &ran[start..starts.get(i + 1).copied().unwrap_or(ran.len())])
+            .collect();
+        // Three steps decode; the submit before them is the prompt's last batch.
+        for (what, back) in [("last batch of the prompt", 4), ("decode step", 2)] {
+            let Some(submit) = submits.len().checked_sub(back).map(|i| submits[i]) else { continue };
+            print_submit(what, prompt, submit);
+        }
+    }
+    Ok(())
+}
+
+/// Dispatches of a kernel together, those that took longest first.
+fn print_submit(what: &str, prompt: u32, submit: &[emberglass::gpu::Ran]) {
+    let (gap, dispatches) = submit.split_first().map_or((0.0, submit), |(start, rest)| (start.us, rest));
+    let mut kernels: Vec<(&str, u32, f64)> = Vec::new();
+    for ran in dispatches {
+        match kernels.iter_mut().find(|(label, ..)| *label == ran.label) {
+            Some((_, count, us)) => (*count, *us) = (*count + 1, *us + ran.us),
+            None => kernels.push((&ran.label, 1, ran.us)),
+        }
+    }
+    kernels.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let total: f64 = kernels.iter().map(|(.., us)| us).sum();
+    println!(
+        "{}",
+        json!({ "submit": what, "prompt": prompt, "dispatches": dispatches.len(), "gpuUs": total, "idleBeforeUs": gap })
+    );
+    for (label, count, us) in kernels {
+        println!("{}", json!({ "dispatch": label, "count": count, "us": us, "each": us / f64::from(count) }));
+    }
 }
 
 /// Each run has a prompt of its own, so that nothing of it is in the cache.
@@ -210,8 +289,7 @@ async fn time_tokens(
     let mut cost = serde_json::Value::Null;
     // The first run is not timed.
     for run in 0..=runs {
-        let start = prompt * 7 + tokens * 3 + run + 1;
-        let text = Prompt::Tokens((0..prompt).map(|i| 500 + (start * 37 + i * 101) % 20_000).collect());
+        let text = made_up_prompt(prompt, prompt * 7 + tokens * 3 + run + 1);
         let done = engine.generate(&text, &options, &mut |_| (), &|| false).await?;
         if run > 0 {
             first.push(done.prefill_ms);

@@ -9,7 +9,7 @@ use common::cpu_rig::{DEFAULT, Wish, choose};
 use common::gpu_rig::{offers, store, take};
 use emberglass::cpu::{Bits, CpuImages};
 use emberglass::ops::{GpuImages, Precision, Tile, Tuning, Variant};
-use emberglass::{CpuBackend, DType, GpuBackend};
+use emberglass::{CpuBackend, DType, Gpu, GpuBackend, GpuOptions};
 
 /// The cases, once for each backend.
 macro_rules! kernels {
@@ -147,6 +147,25 @@ image_kernels! {
 #[test]
 fn split_vocabulary() {
     pollster::block_on(cases::split_vocabulary());
+}
+
+/// Dispatches are named in order and have times, where the adapter has a clock.
+#[test]
+fn the_timeline_names_what_ran() {
+    pollster::block_on(async {
+        let gpu = Gpu::new(GpuOptions { timeline: true, ..GpuOptions::default() }).await.unwrap();
+        gpu.rates().await.unwrap();
+        let ran = gpu.take_timeline().await.unwrap();
+        if ran.is_empty() {
+            println!("skipped: this adapter has no timestamps inside passes");
+            return;
+        }
+        assert_eq!(ran[0].label, "");
+        assert!(ran[1].label.starts_with("rate_copy"), "{:?}", ran[1]);
+        assert!(ran.iter().any(|ran| ran.label.starts_with("rate_fma")));
+        assert!(ran.iter().all(|ran| ran.us.is_finite()) && ran[1].us > 0.0);
+        assert!(gpu.take_timeline().await.unwrap().is_empty());
+    });
 }
 
 /// Pipelines, which natively are never on their way for long.

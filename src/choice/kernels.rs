@@ -243,7 +243,7 @@ pub async fn time_all(gpu: &Rc<Gpu>, directory: &Directory, each: &mut dyn FnMut
             }
             let ms = time(gpu, matrix, *variant, *batch).await?;
             let product = Product::record(backend(gpu, Kernels::all(*variant))?, matrix, *batch)?;
-            let right = product.is_right(matrix, *batch).await?;
+            let right = product.computes_the_same(matrix, *batch).await?;
             each(Timing { matrix, tokens: *tokens, kernel: kernel.clone(), ms, right });
         }
     }
@@ -349,7 +349,7 @@ async fn all_right(
         products.push((matrix, batch, product));
     }
     for (matrix, batch, product) in products {
-        if !product.is_right(matrix, batch).await? {
+        if !product.computes_the_same(matrix, batch).await? {
             wrong.push(kernels.of(matrix.cols, matrix.rows));
             return Ok(false);
         }
@@ -398,7 +398,7 @@ impl<B: Backend> Product<B> {
     }
 
     /// Whether the CPU computes the same.
-    async fn is_right(self, matrix: Matrix, batch: Batch) -> Result<bool> {
+    async fn computes_the_same(self, matrix: Matrix, batch: Batch) -> Result<bool> {
         let want = Product::record(CpuBackend::new(CpuOptions::default()), matrix, batch)?.run().await?;
         match self.run().await {
             Ok(got) => Ok(agree(&got, &want)),

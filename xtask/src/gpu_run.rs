@@ -91,6 +91,7 @@ const PARTS: &[Part] = &[
     native("race", "Self-test and race: every variant on every shape", &["bin/measure", MODEL], 60, race),
     native("bench", "Kernels beside the adapter's rates", &["bin/kernels"], 180, bench),
     native("tokens", "Tokens a second of the default model", &["bin/measure", MODEL], 90, tokens),
+    native("timeline", "Microseconds of each dispatch", &["bin/measure", MODEL], 60, timeline),
     native("choice", "Choice of kernels, speculative decoding", &["bin/choice", MODEL], 90, choice),
     native("images", "Image models against their references", &["bin/image", "bin/image_torch"], 120, images),
     native("pictures", "Milliseconds of a decoded picture", &["bin/measure", EMOJI], 60, pictures),
@@ -516,6 +517,12 @@ fn tokens(session: &mut Session) -> Result<()> {
         arguments.extend(["--prefill", "32", "--decode", "32", "--tokens", "4", "--runs", "1"]);
     }
     session.records("measure", &arguments)
+}
+
+fn timeline(session: &mut Session) -> Result<()> {
+    let model = session.path(MODEL);
+    let after = if session.quick { "32" } else { "32,512" };
+    session.records("measure", &["timeline", &model, "--after", after])
 }
 
 fn choice(session: &mut Session) -> Result<()> {
