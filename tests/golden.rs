@@ -11,10 +11,12 @@ mod model;
 mod random;
 
 use divergence::divergence;
+use emberglass::choice::{Device, Hints, choose};
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
 use emberglass::ops::{Backend, KvType};
 use emberglass::{Finish, GenerateOptions, Message, Prompt, Sampling, TextEngine};
+use model::root::file;
 use random::Random;
 use serde_json::Value;
 
@@ -135,6 +137,20 @@ fn rounding_kernels_at_length() {
     }
 }
 
+/// The kernels that the race takes on this adapter, which may round activations.
+#[test]
+#[ignore = "takes minutes on a software adapter; the GPU bundle runs it"]
+fn raced_kernels_on_the_gpu() {
+    pollster::block_on(async {
+        let (directory, _) = model::open().await;
+        let chosen = choose(Device::WebGpu, &directory, Hints::default()).await.unwrap().kernels.unwrap();
+        println!("{chosen}");
+        assert!(chosen.wrong.is_empty(), "{:?}", chosen.wrong);
+        let bar = Bar { mean_kl: 1e-4, top1: 0.99, alone: 60, ..LOGITS };
+        rounding_kernels_agree(&chosen.kernels.to_string(), bar, 284).await;
+    });
+}
+
 /// What the types of the KV cache cost, beside f32, which all other tests have: many tokens at once, and some alone.
 async fn cache_types_agree<B: Backend + 'static>(make: impl AsyncFn() -> B, positions: usize, bar: Bar) {
     let tokens = &ids(&reference()["tokens"])[..positions];
@@ -186,8 +202,7 @@ fn cache_types_on_the_gpu() {
 }
 
 fn reference() -> Value {
-    let text =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/reference.json")).unwrap();
+    let text = std::fs::read_to_string(file("tests/data/reference.json")).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -197,8 +212,8 @@ fn ids(value: &Value) -> Vec<u32> {
 
 /// (tokens, logits by position) of the dump; its digest was checked when it was made.
 fn dump() -> (Vec<u32>, Vec<Vec<f32>>) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/reference/logits.bin");
-    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{path}: {e}: `cargo xtask test` makes it"));
+    let path = file(".cache/reference/logits.bin");
+    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}: `cargo xtask test` makes it"));
     let words: Vec<[u8; 4]> = bytes.as_chunks().0.to_vec();
     assert_eq!(&words[0], b"EGLG");
     let word = |i: usize| u32::from_le_bytes(words[i]);

@@ -16,19 +16,19 @@ use emberglass::{
     ByteSource, DecodeEvent, DecodeOptions, Error, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture,
     SliceSource,
 };
-use images::{apart, seeded, uniform};
+use images::{apart, root, seeded, uniform};
 use serde_json::Value;
 
 const NEVER: &dyn Fn() -> bool = &|| false;
 
 fn weights() -> Option<Vec<Box<dyn ByteSource>>> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models/taef2");
+    let folder = root::file("../shared/models/taef2");
     let open = |name: &str| FileSource::open(format!("{folder}/{name}.safetensors")).ok();
     Some(vec![Box::new(open("taef2_decoder")?), Box::new(open("taef2_encoder")?)])
 }
 
 fn golden() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image/taef2.json");
+    let path = root::file("tests/data/image/taef2.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn latents(golden: &Value) -> Latents {
 
 /// AutoencoderKL with and without quant convolutions, under both names of its attention.
 async fn autoencoder_kl<B: ImageBackend>(what: &str, make: impl Fn() -> B) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image/autoencoder_kl.json");
+    let path = root::file("tests/data/image/autoencoder_kl.json");
     let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for case in cases.as_array().unwrap() {
         let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(seeded(&case["tensors"]))];
@@ -234,7 +234,7 @@ fn f16_on_the_gpu() {
 #[test]
 fn f16_overflow_falls_back() {
     pollster::block_on(async {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image/autoencoder_kl.json");
+        let path = root::file("tests/data/image/autoencoder_kl.json");
         let mut case: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let tensors = &mut case[0]["tensors"];
         for tensor in tensors.as_array_mut().unwrap() {
@@ -261,7 +261,7 @@ fn f16_overflow_falls_back() {
 }
 
 fn emoji() -> Vec<Box<dyn ByteSource>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/public/emoji/emoji-vae.safetensors");
+    let path = root::file("www/public/emoji/emoji-vae.safetensors");
     vec![Box::new(FileSource::open(path).unwrap())]
 }
 

@@ -17,10 +17,9 @@ use emberglass::{
     ByteSource, DecodeEvent, DecodeOptions, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture,
     SliceSource,
 };
-use images::{apart, seeded};
+use images::{apart, root, seeded};
 
 const NEVER: &dyn Fn() -> bool = &|| false;
-const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image");
 const CASES: [&str; 13] = [
     "taesd",
     "taesd3",
@@ -65,7 +64,7 @@ fn interleaved(planes: &Planes) -> Vec<f32> {
 
 /// The weights of a case, and its config. `rename` changes the list of a file's tensors.
 fn sources(case: &str, rename: impl Fn(&mut serde_json::Value)) -> Vec<Box<dyn ByteSource>> {
-    let folder = format!("{DATA}/torch/{case}");
+    let folder = root::file(&format!("tests/data/image/torch/{case}"));
     let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
     if let Ok(list) = std::fs::read_to_string(format!("{folder}/weights.json")) {
         let mut list: serde_json::Value = serde_json::from_str(&list).unwrap();
@@ -102,7 +101,7 @@ async fn compare<B: ImageBackend>(
     shares: &[u64],
     mut sources: Vec<Box<dyn ByteSource>>,
 ) -> usize {
-    let golden = format!("{DATA}/torch/{case}/golden.safetensors");
+    let golden = root::file(&format!("tests/data/image/torch/{case}/golden.safetensors"));
     let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
     // diffusers' AutoencoderTiny wraps the same network, which works on 0 to 1, for pictures of -1 to 1.
     let tiny = case.starts_with("tiny");
@@ -195,7 +194,7 @@ fn on_the_gpu() {
 /// were held against diffusers' own conversion when they were written.
 #[test]
 fn names_of_the_original_code() {
-    let names = std::fs::read_to_string(format!("{DATA}/torch/kl_sd1/original_names.json")).unwrap();
+    let names = std::fs::read_to_string(root::file("tests/data/image/torch/kl_sd1/original_names.json")).unwrap();
     let names: serde_json::Value = serde_json::from_str(&names).unwrap();
     for prefix in ["", "first_stage_model.", "vae."] {
         let rename = |tensors: &mut serde_json::Value| {
@@ -223,7 +222,7 @@ fn latents_of_flux2() {
     pollster::block_on(async {
         let backend = CpuImages::new(Level::best());
         compare("CPU", "kl_flux2", backend, &[], sources("kl_flux2", |_| ())).await;
-        let golden = format!("{DATA}/torch/kl_flux2/golden.safetensors");
+        let golden = root::file("tests/data/image/torch/kl_flux2/golden.safetensors");
         let backend = CpuImages::new(Level::best());
         let mut model =
             ImageModel::load(backend, &mut sources("kl_flux2", |_| ()), &mut |_| Ok(())).await.unwrap();
@@ -261,7 +260,7 @@ fn psnr(a: &Picture, b: &Picture) -> f64 {
 
 #[test]
 fn a_photograph_through_the_real_weights() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models/taef2");
+    let folder = root::file("../shared/models/taef2");
     let open = |name: &str| FileSource::open(format!("{folder}/{name}.safetensors")).ok();
     let (Some(decoder), Some(encoder)) = (open("taef2_decoder"), open("taef2_encoder")) else {
         println!("no weights beside the repository, nothing compared");
@@ -271,13 +270,13 @@ fn a_photograph_through_the_real_weights() {
         let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(decoder), Box::new(encoder)];
         let backend = CpuImages::new(Level::best());
         let mut model = ImageModel::load(backend, &mut sources, &mut |_| Ok(())).await.unwrap();
-        let photo = png(&format!("{DATA}/photo/chelsea.png"));
+        let photo = png(&root::file("tests/data/image/photo/chelsea.png"));
         let latents = model.encode(&photo, None, &mut |_, _| {}, NEVER).await.unwrap().mean;
-        let want = planes(&format!("{DATA}/photo/golden.safetensors"), &["encoded"]).await;
+        let want = planes(&root::file("tests/data/image/photo/golden.safetensors"), &["encoded"]).await;
         let encoder = apart(latents.values.iter().copied(), &wide(&want.values));
         let options = DecodeOptions::default();
         let back = model.decode(&latents, &options, &mut |_| {}, NEVER).await.unwrap();
-        let theirs = png(&format!("{DATA}/photo/decoded.png"));
+        let theirs = png(&root::file("tests/data/image/photo/decoded.png"));
         let (same, trip) = (psnr(&back, &theirs), psnr(&back, &photo));
         println!(
             "photograph: latents within {encoder:.1e}, picture {same:.1} dB from PyTorch's, round trip {trip:.2} dB"

@@ -6,10 +6,10 @@ mod reference;
 
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
-use common::gpu_rig::{store, take};
+use common::gpu_rig::{offers, store, take};
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::ops::{GpuImages, Precision};
-use emberglass::{CpuBackend, DType, GpuBackend};
+use emberglass::ops::{GpuImages, Precision, Tile, Tuning, Variant};
+use emberglass::{CpuBackend, DType, Gpu, GpuBackend, GpuOptions};
 
 /// The cases, once for each backend.
 macro_rules! kernels {
@@ -53,12 +53,21 @@ kernels! {
 /// Floats, nibbles and bytes: unpacking is the same function in every kernel, and nothing else tells formats apart.
 const FORMATS: [DType; 3] = [DType::F16, DType::Q4_1, DType::Q8_0];
 
-/// Other kernels for the projections.
+/// Other kernels for the projections. A test is skipped where the adapter cannot run its kernels.
 macro_rules! variants {
     ($($module:ident: $variant:literal;)*) => {
         $(mod $module {
             use super::*;
-            per_format!(GpuBackend, FORMATS, take($variant); project_add, gate_up, head, qkv);
+            variants!(@tests $variant; project_add, gate_up, head, qkv);
+        })*
+    };
+    (@tests $variant:literal; $($name:ident),*) => {
+        $(#[test] fn $name() {
+            pollster::block_on(async {
+                if !offers($variant.parse().unwrap()).await { return; }
+                take($variant);
+                for dtype in FORMATS { cases::$name::<GpuBackend>(dtype).await; }
+            });
         })*
     };
 }
@@ -69,6 +78,43 @@ variants! {
     gpu_dot4: "lanes8+pairs1+dot4/dot4";
     gpu_subgroups: "lanes4+pairs1+subgroups/memory";
     gpu_subgroups_half: "lanes4+pairs1+subgroups+f16/f16";
+}
+
+/// Every variant of the projections' kernels that the adapter can run, with every weight format. All of them run;
+/// what is wrong is listed at the end.
+macro_rules! every_variant {
+    ($($name:ident),*) => {
+        mod gpu_every_variant {
+            use super::*;
+            $(#[test]
+            #[ignore = "takes minutes on a software adapter; the GPU bundle runs it"]
+            fn $name() {
+                check_every_variant(|dtype| pollster::block_on(cases::$name::<GpuBackend>(dtype)));
+            })*
+        }
+    };
+}
+
+every_variant!(project_add, gate_up, head, qkv);
+
+fn check_every_variant(run: impl Fn(DType)) {
+    let mut wrong = Vec::new();
+    // `matvec` and `matmul` are kernels of their own, so each needs to be seen only once.
+    for (decode, prefill) in Tuning::ALL.into_iter().zip(Tile::ALL.into_iter().cycle()) {
+        let variant = Variant { decode, prefill };
+        if !pollster::block_on(offers(variant)) {
+            continue;
+        }
+        take(&variant.to_string());
+        for dtype in DType::ALL {
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(dtype)));
+            println!("{variant} {}: {}", dtype.name(), if ran.is_ok() { "ok" } else { "wrong" });
+            if ran.is_err() {
+                wrong.push(format!("{variant} {}", dtype.name()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "wrong: {wrong:?}");
 }
 
 /// Image networks: the cases, once for each backend.
@@ -108,6 +154,25 @@ fn misuse_is_refused() {
     let () = choose(DEFAULT);
     pollster::block_on(cases::misuse::too_much_for_the_gpu());
     pollster::block_on(cases::misuse::too_little_for_the_cpu());
+}
+
+/// Dispatches are named in order and have times, where the adapter has a clock.
+#[test]
+fn the_timeline_names_what_ran() {
+    pollster::block_on(async {
+        let gpu = Gpu::new(GpuOptions { timeline: true, ..GpuOptions::default() }).await.unwrap();
+        gpu.rates().await.unwrap();
+        let ran = gpu.take_timeline().await.unwrap();
+        if ran.is_empty() {
+            println!("skipped: this adapter has no timestamps inside passes");
+            return;
+        }
+        assert_eq!(ran[0].label, "");
+        assert!(ran[1].label.starts_with("rate_copy"), "{:?}", ran[1]);
+        assert!(ran.iter().any(|ran| ran.label.starts_with("rate_fma")));
+        assert!(ran.iter().all(|ran| ran.us.is_finite()) && ran[1].us > 0.0);
+        assert!(gpu.take_timeline().await.unwrap().is_empty());
+    });
 }
 
 /// Pipelines, which natively are never on their way for long.

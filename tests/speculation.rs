@@ -82,8 +82,7 @@ fn chat(text: &str) -> Prompt {
 
 /// Prose that begins anew.
 fn prose() -> Prompt {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/alice.txt");
-    let alice = std::fs::read_to_string(path).unwrap();
+    let alice = std::fs::read_to_string(model::root::file("tests/data/alice.txt")).unwrap();
     let words: Vec<&str> = alice.split_whitespace().take(120).collect();
     Prompt::Text(format!("{}\n\n{}", words.join(" "), words[..8].join(" ")))
 }

@@ -211,6 +211,45 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
     Ok((kernels, tried))
 }
 
+/// What the race would measure of one variant on one matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timing {
+    /// Shape and type.
+    pub matrix: Matrix,
+    /// Tokens that are computed at once.
+    pub tokens: u32,
+    /// The kernel: a [`Tuning`] for one token, a [`Tile`] for many.
+    pub kernel: String,
+    /// Milliseconds for one product; `None` if the kernel does not compile.
+    pub ms: Option<f64>,
+    /// Whether the CPU computes the same.
+    pub right: bool,
+}
+
+/// Times and checks every variant that the device can run on every shape and type of a model, as the race and the
+/// self-test do, without the race's limit of time.
+///
+/// # Errors
+/// What is wrong with the model's header; device lost, out of memory.
+pub async fn time_all(gpu: &Rc<Gpu>, directory: &Directory, each: &mut dyn FnMut(Timing)) -> Result<()> {
+    let usual = Variant::DEFAULT;
+    let decode = Tuning::ALL.map(|decode| (Batch::One, 1, decode.to_string(), Variant { decode, ..usual }));
+    let prefill =
+        Tile::ALL.map(|prefill| (Batch::Many, BATCH, prefill.to_string(), Variant { prefill, ..usual }));
+    for matrix in model::matrices(directory)? {
+        for (batch, tokens, kernel, variant) in decode.iter().chain(&prefill) {
+            if !variant.possible(gpu.features()) {
+                continue;
+            }
+            let ms = time(gpu, matrix, *variant, *batch).await?;
+            let product = Product::record(backend(gpu, Kernels::all(*variant))?, matrix, *batch)?;
+            let right = product.computes_the_same(matrix, *batch).await?;
+            each(Timing { matrix, tokens: *tokens, kernel: kernel.clone(), ms, right });
+        }
+    }
+    Ok(())
+}
+
 /// Compiles variants beside each other. One that does not compile is found when it is timed.
 async fn compile(
     gpu: &Rc<Gpu>,
@@ -310,14 +349,9 @@ async fn all_right(
         products.push((matrix, batch, product));
     }
     for (matrix, batch, product) in products {
-        let want = Product::record(CpuBackend::new(CpuOptions::default()), matrix, batch)?.run().await?;
-        match product.run().await {
-            Ok(got) if agree(&got, &want) => {}
-            Ok(_) | Err(Error::Gpu { .. }) => {
-                wrong.push(kernels.of(matrix.cols, matrix.rows));
-                return Ok(false);
-            }
-            Err(other) => return Err(other),
+        if !product.computes_the_same(matrix, batch).await? {
+            wrong.push(kernels.of(matrix.cols, matrix.rows));
+            return Ok(false);
         }
     }
     Ok(true)
@@ -361,6 +395,16 @@ impl<B: Backend> Product<B> {
         let plan = backend.finish();
         let count = if batch == Batch::One { 1 } else { 2 };
         Ok(Product { backend, plan, out, count, _held: (x, gain, [inputs, weight]) })
+    }
+
+    /// Whether the CPU computes the same.
+    async fn computes_the_same(self, matrix: Matrix, batch: Batch) -> Result<bool> {
+        let want = Product::record(CpuBackend::new(CpuOptions::default()), matrix, batch)?.run().await?;
+        match self.run().await {
+            Ok(got) => Ok(agree(&got, &want)),
+            Err(Error::Gpu { .. }) => Ok(false),
+            Err(other) => Err(other),
+        }
     }
 
     async fn run(mut self) -> Result<Vec<f32>> {

@@ -11,7 +11,7 @@ use crate::model;
 use crate::ops::Kernels;
 use crate::weights::Directory;
 
-pub use kernels::{Chosen, Hints, How, made_up};
+pub use kernels::{Chosen, Hints, How, Timing, made_up, time_all};
 
 /// What the caller asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

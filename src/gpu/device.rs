@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 
 use super::pipeline::PipelineCache;
 use super::tensor::GpuBuffer;
+#[cfg(not(target_arch = "wasm32"))]
+use super::timeline::Timeline;
 
 thread_local! {
     /// The first view of this thread's device. Once its model is gone a later one gets a device of its own.
@@ -20,6 +22,9 @@ pub struct GpuOptions {
     /// Pretend that a storage binding holds no more than this many bytes. Tests use it to split
     /// tensors that would fit.
     pub max_binding_bytes: Option<u64>,
+    /// Mark when each dispatch ends, for [`Gpu::take_timeline`], where the adapter can. For measuring.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub timeline: bool,
 }
 
 /// What the device can do beyond what every one can, as far as kernels use it.
@@ -83,6 +88,8 @@ pub struct Gpu {
     health: Arc<Mutex<Health>>,
     allocated: Rc<Cell<u64>>,
     keeper: Rc<Keeper>,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) timeline: Option<Timeline>,
     /// Makes canvases of this device.
     #[cfg(target_arch = "wasm32")]
     pub(super) instance: wgpu::Instance,
@@ -129,6 +136,10 @@ impl Gpu {
         let name = adapter_name(&info);
         // In a browser wgpu knows nothing of subgroups; `pkg/src/subgroups.ts` asks for them there.
         let wanted = (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16) & adapter.features();
+        #[cfg(not(target_arch = "wasm32"))]
+        let timed = options.timeline && adapter.features().contains(Timeline::FEATURES);
+        #[cfg(not(target_arch = "wasm32"))]
+        let wanted = if timed { wanted | Timeline::FEATURES } else { wanted };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("emberglass"),
@@ -184,6 +195,8 @@ impl Gpu {
                 .map_or(max_binding_bytes, |wish| wish.min(max_binding_bytes)),
             pipelines: PipelineCache::default(),
             keeper: Rc::new(Keeper(device.clone())),
+            #[cfg(not(target_arch = "wasm32"))]
+            timeline: timed.then(|| Timeline::new(&device, &queue)),
             device,
             queue,
             health,
@@ -206,6 +219,9 @@ impl Gpu {
             health: self.health.clone(),
             allocated: Rc::new(Cell::new(0)),
             keeper: self.keeper.clone(),
+            // What another model runs is another timeline.
+            #[cfg(not(target_arch = "wasm32"))]
+            timeline: self.timeline.as_ref().map(|_| Timeline::new(&self.device, &self.queue)),
             #[cfg(target_arch = "wasm32")]
             instance: self.instance.clone(),
         })
@@ -277,7 +293,7 @@ impl Gpu {
         self.buffer(label, bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
     }
 
-    fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> GpuBuffer {
+    pub(super) fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> GpuBuffer {
         let size = bytes.max(1).next_multiple_of(16);
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),

@@ -12,6 +12,8 @@ mod rates;
 mod recorder;
 mod shader;
 mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
+mod timeline;
 
 pub use bindings::{Access, bindings};
 #[cfg(target_arch = "wasm32")]
@@ -22,3 +24,5 @@ pub use rates::Rates;
 pub use recorder::{Binding, Grid, MAX_GROUPS, Plan, Recorder, Traffic};
 pub use shader::{SOURCES, expand};
 pub use tensor::{GpuBuffer, Mapping};
+#[cfg(not(target_arch = "wasm32"))]
+pub use timeline::Ran;

@@ -91,6 +91,9 @@ struct Dispatch {
     pipeline: Rc<Pipeline>,
     bind_group: wgpu::BindGroup,
     grid: Grid,
+    /// For the timeline.
+    #[cfg(not(target_arch = "wasm32"))]
+    label: String,
 }
 
 /// Dispatches in order, ready to run.
@@ -213,7 +216,13 @@ impl Recorder {
             layout: &pipeline.layout,
             entries: &entries,
         });
-        self.plan.dispatches.push(Dispatch { pipeline, bind_group, grid });
+        self.plan.dispatches.push(Dispatch {
+            pipeline,
+            bind_group,
+            grid,
+            #[cfg(not(target_arch = "wasm32"))]
+            label: key.label(),
+        });
         Ok(())
     }
 
@@ -244,11 +253,19 @@ impl Recorder {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
+            #[cfg(not(target_arch = "wasm32"))]
+            if let Some(timeline) = &self.gpu.timeline {
+                timeline.mark(&mut pass, "");
+            }
             for dispatch in plans.iter().flat_map(|plan| &plan.dispatches) {
                 let (x, y, z) = dispatch.grid.groups(tokens);
                 dispatch.pipeline.enter(&self.gpu, &mut pass);
                 pass.set_bind_group(0, &dispatch.bind_group, &[]);
                 pass.dispatch_workgroups(x, y, z);
+                #[cfg(not(target_arch = "wasm32"))]
+                if let Some(timeline) = &self.gpu.timeline {
+                    timeline.mark(&mut pass, &dispatch.label);
+                }
             }
         }
         if let Some((from, to, bytes)) = copy {

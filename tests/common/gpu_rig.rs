@@ -30,6 +30,15 @@ pub fn take(variant: &str) {
     VARIANT.set(variant.parse().unwrap());
 }
 
+/// Whether the adapter can run these kernels. Says so if it cannot.
+pub async fn offers(variant: Variant) -> bool {
+    let offered = variant.possible(shared().await.features());
+    if !offered {
+        println!("{variant}: skipped, this adapter lacks the f16 or the subgroups that it needs");
+    }
+    offered
+}
+
 async fn device(options: GpuOptions) -> Rc<Gpu> {
     #[cfg(target_arch = "wasm32")]
     super::subgroups::ask_for_subgroups();

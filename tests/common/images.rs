@@ -1,5 +1,7 @@
 //! What the tests of image models share: weights out of seeds, and a comparison.
 
+pub mod root;
+
 use emberglass::SliceSource;
 use serde_json::Value;
 

@@ -1,6 +1,8 @@
 //! The default model in an engine, on any backend.
 #![allow(dead_code)] // each test crate uses its part
 
+pub mod root;
+
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
 use emberglass::ops::{Backend, Kernels, KvType, Variant};
@@ -40,9 +42,8 @@ pub fn cpu(bits: Bits) -> CpuBackend {
 
 /// The file `EMBERGLASS_MODEL`, or else the default model: what its header says, and its bytes.
 pub async fn open() -> (Directory, Vec<Box<dyn ByteSource>>) {
-    let path = std::env::var("EMBERGLASS_MODEL").unwrap_or_else(|_| {
-        concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf").into()
-    });
+    let path = std::env::var("EMBERGLASS_MODEL")
+        .unwrap_or_else(|_| root::file(".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"));
     let source =
         FileSource::open(&path).unwrap_or_else(|e| panic!("{e}: `cargo xtask test` fetches the model"));
     let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(source)];

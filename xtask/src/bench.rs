@@ -47,7 +47,7 @@ pub fn bench(wishes: &Wishes) -> Result<()> {
     }
     demo::run(wishes.model.as_deref(), None)?;
     if let Some(folder) = &wishes.onnx {
-        add_onnx(folder)?;
+        add_onnx(folder, &paths::site())?;
     }
     web::install("tests/e2e")?;
     let queries = queries(wishes)?;
@@ -93,9 +93,9 @@ fn queries(wishes: &Wishes) -> Result<Vec<String>> {
     Ok(queries)
 }
 
-/// Puts transformers.js and its model into the site.
-fn add_onnx(folder: &Path) -> Result<()> {
-    let to = paths::site().join("onnx");
+/// Puts transformers.js and its model into a site.
+pub fn add_onnx(folder: &Path, site: &Path) -> Result<()> {
+    let to = site.join("onnx");
     fs::create_dir_all(&to)?;
     for (from, name) in ONNX_FILES {
         let from = folder.join(from);

@@ -5,6 +5,16 @@
 
 mod bench;
 mod demo;
+#[cfg(unix)]
+mod devtools;
+#[cfg(unix)]
+mod gpu_bundle;
+#[cfg(unix)]
+mod gpu_report;
+#[cfg(unix)]
+mod gpu_run;
+#[cfg(unix)]
+mod gpu_web;
 mod model;
 mod notices;
 mod paths;
@@ -71,6 +81,46 @@ enum Command {
         #[arg(long, conflicts_with = "quick")]
         long: bool,
     },
+    /// Build a folder that tests and measures on any Linux machine with a GPU: target/gpu-bundle.
+    #[cfg(unix)]
+    GpuBundle {
+        /// Where the bundle goes.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Make pieces of at most 60 MB of it, too, in this folder; `unpack.sh` puts them together.
+        #[arg(long, value_name = "DIR")]
+        parts: Option<PathBuf>,
+        /// Take transformers.js along, out of the folder that tools/bench-onnx/README.md makes.
+        #[arg(long, value_name = "DIR")]
+        onnx: Option<PathBuf>,
+        /// Leave the browser and the site out.
+        #[arg(long)]
+        native_only: bool,
+        /// Take the site and the npm package as they were built last.
+        #[arg(long)]
+        site_as_it_is: bool,
+    },
+    /// Run a bundle: its run.sh does.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    GpuRun {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Folder for the reports.
+        out: PathBuf,
+        /// Time for all parts together.
+        #[arg(long, default_value_t = 540)]
+        seconds: u64,
+        /// Only these parts; `native` and `browser` are groups of them.
+        #[arg(long, value_name = "PART", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Little of everything: whether it runs, not how fast.
+        #[arg(long)]
+        quick: bool,
+        /// Multiply the limit of each part: software adapters on a busy machine need more time.
+        #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+        patience: u32,
+    },
     /// Serve target/site as it is, without building.
     Serve {
         /// Port to serve on; the next free one is taken if it is in use.
@@ -96,6 +146,14 @@ fn main() -> ExitCode {
         }
         Command::Bench { model, onnx, quick, long } => {
             bench::bench(&bench::Wishes { model, onnx, quick, long })
+        }
+        #[cfg(unix)]
+        Command::GpuBundle { out, parts, onnx, native_only, site_as_it_is } => {
+            gpu_bundle::build(&gpu_bundle::Wishes { out, parts, onnx, native_only, site_as_it_is })
+        }
+        #[cfg(unix)]
+        Command::GpuRun { bundle, out, seconds, only, quick, patience } => {
+            gpu_run::run(&gpu_run::Wishes { bundle, out, seconds, only, quick, patience })
         }
         Command::Test { only, list } => test::run_command(&only, list),
         Command::Serve { port, no_isolation } => {

@@ -37,7 +37,7 @@ function webgpu({ software }: Adapter): Engine {
   return {
     id: "webgpu",
     label: "Emberglass, WebGPU",
-    rival: "onnx-webgpu-q4",
+    rival: "wllama-webgpu",
     gpu: true,
     slow: software,
     load: (model, context) => loadEmberglass(model, context, ENDS, { device: "webgpu" }),
@@ -49,13 +49,14 @@ function webgpu({ software }: Adapter): Engine {
 const wllamaModule = () => import("./wllama.js");
 const onnxModule = () => import("./onnx.js");
 
-function wllama(id: string, threads: number): Engine {
+function wllama(id: string, place: string, { threads, adapter }: { threads: number; adapter?: Adapter }): Engine {
+  const gpu = adapter !== undefined;
   return {
     id,
-    label: `wllama 3.8.1, ${threads === 1 ? "1 thread" : `${threads} threads`}`,
-    gpu: false,
-    slow: false,
-    load: async (model, context) => (await wllamaModule()).loadWllama(model, context, threads),
+    label: `wllama 3.13.0, ${place}`,
+    gpu,
+    slow: adapter?.software ?? false,
+    load: async (model, context) => (await wllamaModule()).loadWllama(model, context, { threads, gpu }),
     runtimeBytes: async () => compressedBytes((await wllamaModule()).RUNTIME),
   };
 }
@@ -81,8 +82,9 @@ export function engines(adapter: Adapter | undefined, withOnnx: boolean): Engine
     ...(many ? [cpu("cpu-all", `${cores} threads`, "wllama-all", { threads: cores })] : []),
     cpu("cpu-8bit", "1 thread, 8-bit activations", "wllama-1", { threads: 1, activationBits: 8 }),
     ...(adapter ? [webgpu(adapter)] : []),
-    wllama("wllama-1", 1),
-    ...(many ? [wllama("wllama-all", cores)] : []),
+    ...(adapter ? [wllama("wllama-webgpu", "WebGPU", { threads: 1, adapter })] : []),
+    wllama("wllama-1", "1 thread", { threads: 1 }),
+    ...(many ? [wllama("wllama-all", `${cores} threads`, { threads: cores })] : []),
     ...(withOnnx && adapter ? [onnx("webgpu", "q4", adapter.software), onnx("webgpu", "int8", adapter.software)] : []),
     ...(withOnnx ? [onnx("wasm", "q4", false), onnx("wasm", "int8", false), onnx("wasm", "q8", false)] : []),
   ];

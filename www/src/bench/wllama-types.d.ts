@@ -1,4 +1,4 @@
-// The part of wllama 3.8.1 that is used. The package's own types are its sources, which do not pass this
+// The part of wllama 3.13.0 that is used. The package's own types are its sources, which do not pass this
 // project's strictness (tsconfig.json maps the name here; the build takes the real package).
 
 export interface CompletionChunk {

@@ -1,4 +1,4 @@
-// wllama: llama.cpp in wasm, on the CPU.
+// wllama: llama.cpp in wasm, on the CPU or the GPU.
 import { LoggerWithoutDebug, Wllama } from "@wllama/wllama";
 import wasm from "@wllama/wllama/esm/wasm/wllama.wasm?url";
 import { Arrivals } from "./arrivals.js";
@@ -7,16 +7,24 @@ import type { Contestant } from "./contest.js";
 /** Its code and this file, which are one in the built page, and its wasm. */
 export const RUNTIME = [import.meta.url, new URL(wasm, location.href).href];
 
-export async function loadWllama(model: string, context: number, threads: number): Promise<Contestant> {
+/** All layers of a model; on the CPU there are none to move to the GPU. */
+const ALL_LAYERS = 999;
+
+export async function loadWllama(
+  model: string,
+  context: number,
+  { threads, gpu }: { threads: number; gpu: boolean },
+): Promise<Contestant> {
   const wllama = new Wllama(
     { default: new URL(wasm, location.href).href },
     { logger: LoggerWithoutDebug, suppressNativeLog: true },
   );
   const response = await fetch(model);
   if (!response.ok) throw new Error(`the server answered ${response.status} for the model`);
-  await wllama.loadModel([await response.blob()], { n_threads: threads, n_gpu_layers: 0, n_parallel: 1, n_ctx: context });
+  const layers = gpu ? ALL_LAYERS : 0;
+  await wllama.loadModel([await response.blob()], { n_threads: threads, n_gpu_layers: layers, n_parallel: 1, n_ctx: context });
   return {
-    device: "llama.cpp, CPU",
+    device: gpu ? "llama.cpp, WebGPU" : "llama.cpp, CPU",
     threads: wllama.getNumThreads(),
     async generate(prompt, tokens) {
       let text = "";
