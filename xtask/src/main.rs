@@ -5,6 +5,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod model;
 mod notices;
 mod paths;
@@ -55,6 +56,9 @@ enum Command {
         /// List the steps.
         #[arg(long)]
         list: bool,
+        /// Run all of what CI runs a sample of: every kernel variant in the browser, large pictures.
+        #[arg(long)]
+        exhaustive: bool,
     },
     /// Measure Emberglass beside its peers in headless Chromium; writes target/bench.json.
     Bench {
@@ -70,6 +74,20 @@ enum Command {
         /// Long prompts on a software adapter too, which takes long.
         #[arg(long, conflicts_with = "quick")]
         long: bool,
+    },
+    /// Give broken and hostile input to one part, or to all.
+    Fuzz {
+        /// The part; all of them, without coverage, if none is named.
+        target: Option<String>,
+        /// Seconds for each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Only run this input, such as one that failed.
+        #[arg(long, value_name = "FILE", requires = "target")]
+        input: Option<PathBuf>,
+        /// Change seeds at random, also where coverage could guide.
+        #[arg(long)]
+        seeded: bool,
     },
     /// Serve target/site as it is, without building.
     Serve {
@@ -97,7 +115,13 @@ fn main() -> ExitCode {
         Command::Bench { model, onnx, quick, long } => {
             bench::bench(&bench::Wishes { model, onnx, quick, long })
         }
-        Command::Test { only, list } => test::run_command(&only, list),
+        Command::Fuzz { target, seconds, input, seeded } => {
+            fuzz::fuzz(&fuzz::Options { target, seconds, input, seeded })
+        }
+        Command::Test { only, list, exhaustive } => {
+            let extent = if exhaustive { test::Extent::Exhaustive } else { test::Extent::Sample };
+            test::run_command(&only, list, extent)
+        }
         Command::Serve { port, no_isolation } => {
             demo::serve_site(demo::Serving { port, isolated: !no_isolation })
         }
