@@ -194,7 +194,8 @@ fn on_the_gpu() {
 /// were held against diffusers' own conversion when they were written.
 #[test]
 fn names_of_the_original_code() {
-    let names = std::fs::read_to_string(root::file("tests/data/image/torch/kl_sd1/original_names.json")).unwrap();
+    let names =
+        std::fs::read_to_string(root::file("tests/data/image/torch/kl_sd1/original_names.json")).unwrap();
     let names: serde_json::Value = serde_json::from_str(&names).unwrap();
     for prefix in ["", "first_stage_model.", "vae."] {
         let rename = |tensors: &mut serde_json::Value| {

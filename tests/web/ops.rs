@@ -17,12 +17,23 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
+/// Whether `cargo xtask test --exhaustive` built this: a software adapter in the browser takes minutes for all.
+const EXHAUSTIVE: bool = option_env!("EMBERGLASS_EXHAUSTIVE").is_some();
+
+/// Floats, nibbles and bytes: unpacking is the same function in every kernel, and nothing else tells formats apart.
+const FORMATS: [DType; 3] = [DType::F16, DType::Q4_1, DType::Q8_0];
+
+/// All formats on the CPU. On the GPU a sample: natively all of them run on the GPU every time.
+fn formats(on_gpu: bool) -> Vec<DType> {
+    if on_gpu && !EXHAUSTIVE { FORMATS.to_vec() } else { DType::ALL.to_vec() }
+}
+
 /// The cases, once for each backend.
 macro_rules! kernels {
-    ($($module:ident: $rig:ty, $setup:expr;)*) => {
+    ($($module:ident: $rig:ty, $on_gpu:literal, $setup:expr;)*) => {
         $(mod $module {
             use super::*;
-            per_format!($rig, DType::ALL, $setup; project_add, gate_up, head, embed, qkv);
+            per_format!($rig, formats($on_gpu), $setup; project_add, gate_up, head, embed, qkv);
             once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, sample_greedy, sample_few, sample_chain, sample_infinite);
         })*
     };
@@ -48,13 +59,10 @@ macro_rules! once {
 
 // The CPU's vectors are those of the build: simd128, or relaxed with the feature of that name.
 kernels! {
-    gpu: GpuBackend, take("lanes8+pairs1/memory");
-    cpu: CpuBackend, choose(DEFAULT);
-    cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
+    gpu: GpuBackend, true, take("lanes8+pairs1/memory");
+    cpu: CpuBackend, false, choose(DEFAULT);
+    cpu_bytes: CpuBackend, false, choose(Wish { bits: Bits::Eight, ..DEFAULT });
 }
-
-/// Floats, nibbles and bytes: unpacking is the same function in every kernel, and nothing else tells formats apart.
-const FORMATS: [DType; 3] = [DType::F16, DType::Q4_1, DType::Q8_0];
 
 /// Other kernels for the projections.
 macro_rules! variants {

@@ -7,6 +7,7 @@ mod bench;
 mod demo;
 #[cfg(unix)]
 mod devtools;
+mod fuzz;
 #[cfg(unix)]
 mod gpu_bundle;
 #[cfg(unix)]
@@ -65,6 +66,9 @@ enum Command {
         /// List the steps.
         #[arg(long)]
         list: bool,
+        /// Run all of what CI runs a sample of: every kernel variant in the browser, large pictures.
+        #[arg(long)]
+        exhaustive: bool,
     },
     /// Measure Emberglass beside its peers in headless Chromium; writes target/bench.json.
     Bench {
@@ -121,6 +125,20 @@ enum Command {
         #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
         patience: u32,
     },
+    /// Give broken and hostile input to one part, or to all.
+    Fuzz {
+        /// The part; all of them, without coverage, if none is named.
+        target: Option<String>,
+        /// Seconds for each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Only run this input, such as one that failed.
+        #[arg(long, value_name = "FILE", requires = "target")]
+        input: Option<PathBuf>,
+        /// Change seeds at random, also where coverage could guide.
+        #[arg(long)]
+        seeded: bool,
+    },
     /// Serve target/site as it is, without building.
     Serve {
         /// Port to serve on; the next free one is taken if it is in use.
@@ -155,7 +173,13 @@ fn main() -> ExitCode {
         Command::GpuRun { bundle, out, seconds, only, quick, patience } => {
             gpu_run::run(&gpu_run::Wishes { bundle, out, seconds, only, quick, patience })
         }
-        Command::Test { only, list } => test::run_command(&only, list),
+        Command::Fuzz { target, seconds, input, seeded } => {
+            fuzz::fuzz(&fuzz::Options { target, seconds, input, seeded })
+        }
+        Command::Test { only, list, exhaustive } => {
+            let extent = if exhaustive { test::Extent::Exhaustive } else { test::Extent::Sample };
+            test::run_command(&only, list, extent)
+        }
         Command::Serve { port, no_isolation } => {
             demo::serve_site(demo::Serving { port, isolated: !no_isolation })
         }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{capture, cargo, run};
-use crate::{demo, model, notices, paths, reference, serve, setup, shaders, wasm, web};
+use crate::{demo, fuzz, model, notices, paths, reference, serve, setup, shaders, wasm, web};
 
 struct Step {
     name: &'static str,
@@ -27,6 +29,7 @@ const STEPS: &[Step] = &[
     step("model", "the default model", default_model),
     step("reference", "reference logits from the independent implementation", reference::dump),
     step("native", "tests on the Vulkan adapter", native),
+    step("fuzz", "broken and hostile input, some seconds for each part", fuzz::sample),
     step("shaders", "every shader variant, by the compilers on PATH", shaders::check),
     step("browser", "wasm tests in headless Chromium", browser),
     step("site", "the site, as for the demo; the size of the wasm", site),
@@ -35,6 +38,28 @@ const STEPS: &[Step] = &[
 
 const fn step(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Step {
     Step { name, about, run }
+}
+
+/// How much of what is slow and seldom fails the tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// A sample, as CI does.
+    Sample,
+    /// All of it.
+    Exhaustive,
+}
+
+static EXTENT: OnceLock<Extent> = OnceLock::new();
+
+/// The variable by which tests know that they are to run all of what they sample otherwise.
+const EXHAUSTIVE: &str = "EMBERGLASS_EXHAUSTIVE";
+
+/// Tells the tests of this command how much to run.
+fn with_extent(command: &mut Command) -> &mut Command {
+    match EXTENT.get() {
+        Some(Extent::Exhaustive) => command.env(EXHAUSTIVE, "1"),
+        _ => command.env_remove(EXHAUSTIVE),
+    }
 }
 
 /// Runs the steps, or those named.
@@ -65,8 +90,9 @@ pub fn run_steps(only: &[String]) -> Result<()> {
 }
 
 /// The command: lists the steps or runs them.
-pub fn run_command(only: &[String], list: bool) -> Result<()> {
+pub fn run_command(only: &[String], list: bool, extent: Extent) -> Result<()> {
     if !list {
+        EXTENT.get_or_init(|| extent);
         return run_steps(only);
     }
     for step in STEPS {
@@ -125,7 +151,7 @@ fn default_model() -> Result<()> {
 }
 
 fn native() -> Result<()> {
-    run(cargo().args(["test", "--workspace"]))
+    run(with_extent(cargo().args(["test", "--workspace"])))
 }
 
 /// The test targets that run in a browser: those that Cargo.toml names `web_…`.
@@ -160,7 +186,7 @@ fn browser_build(tests: &BTreeSet<String>, features: &[&str], filter: &[&str]) -
         command.args(["--test", test]);
     }
     command.args(filter);
-    run(command
+    run(with_extent(&mut command)
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", tools.test_runner)
         // Given one, the runner does not look for any other.
         .env("CHROMEDRIVER", setup::driver()?)
@@ -184,8 +210,7 @@ fn end_to_end() -> Result<()> {
     let plain_url = plain.url();
     plain.start();
     let pictures: PathBuf = paths::target().join("screenshots");
-    run(web::npm("tests/e2e")
-        .arg("test")
+    run(with_extent(web::npm("tests/e2e").arg("test"))
         .env("EMBERGLASS_URL", url)
         .env("EMBERGLASS_PLAIN_URL", plain_url)
         .env("EMBERGLASS_SCREENSHOTS", &pictures)
