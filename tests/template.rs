@@ -315,7 +315,7 @@ fn what_is_not_supported_is_an_error_that_names_it() {
     fails("{{ ['x'] | select('bogus') | list }}", "test bogus is unknown");
     fails("{% macro m() %}{{ varargs }}{% endmacro %}", "'varargs'");
     fails("{{ self }}", "'self'");
-    fails("{% for x in [1] %}{% if x %}{% break %}{% endif %}{% else %}{% endfor %}", "'else'");
+    fails("{% for x in [1] %}{% if x %}{% break %}{% endif %}{% else %}e{% endfor %}", "'else'");
     for (open, name) in
         [("with", "with"), ("set y", "set"), ("filter upper", "filter"), ("generation", "with")]
     {
@@ -342,13 +342,12 @@ fn what_is_not_supported_is_an_error_that_names_it() {
 /// Every way to make a lot out of a little, and to work a lot on it.
 #[test]
 fn what_a_template_makes_is_paid_for_before_it_is_made() {
-    let start = Instant::now();
     let memory = "it runs too long or uses too much memory";
     for expression in [
-        "1 in ([0] * 100000000)",
-        "([0] * 100000000) ~ 1",
-        "([0] * 100000000) | string",
-        "'a'.join([0] * 100000000)",
+        "1 in ([0] * 10 ** 8)",
+        "([0] * 10 ** 8) ~ 1",
+        "([0] * 10 ** 8) | string",
+        "'a'.join([0] * 10 ** 8)",
         "('a' * 1000000).join(range(5000) | map('string'))",
         "(['a'] * 10000) | join('x' * 1000000)",
         "{'a': [1, 2, 3]} | tojson(indent=1000000000)",
@@ -375,6 +374,12 @@ fn what_a_template_makes_is_paid_for_before_it_is_made() {
         // Compiling must not evaluate it.
         let dead = format!("{{% if false %}}{{{{ {expression} }}}}{{% endif %}}");
         assert_eq!(shown(&dead, &[("user", "hi")]), "", "{expression}");
+    }
+    // A literal is refused even where nothing uses it.
+    for expression in
+        ["1 in ([0] * 100000000)", "([0] * 100000000) ~ 1", "99999999999 * 'x'", "(1,) * 10000001"]
+    {
+        fails(&format!("{{% if false %}}{{{{ {expression} }}}}{{% endif %}}"), "too much memory");
     }
     for expression in
         ["'%1000000000d' % 1", "'%*d' % (10 ** 9, 1)", "'%.1000000000f' % 1", "'{:1000000000}'.format(1)"]
@@ -421,7 +426,6 @@ fn what_a_template_makes_is_paid_for_before_it_is_made() {
         );
         fails(&source, memory);
     }
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
 /// On a stack of one MiB, as WebAssembly has.

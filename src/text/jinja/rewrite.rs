@@ -324,7 +324,27 @@ fn unary<'s>(s: &Spanned<ast::UnaryOp<'s>>) -> Result<Expr<'s>> {
     })
 }
 
+/// Repetitions of a literal that no rendering could pay for, were they evaluated.
+const MAX_REPETITIONS: i64 = 10_000_000;
+
+/// Whether `*` repeats a literal too often: an error, as jinja2 would fold it even if nothing used it.
+fn repeats_too_often(s: &ast::BinOp<'_>) -> bool {
+    let often = |e: &Expr<'_>| matches!(e, Expr::Const(s) if s.value.is_integer() && s.value.as_i64().is_none_or(|n| n > MAX_REPETITIONS));
+    let filled = |e: &Expr<'_>| match e {
+        Expr::List(s) => !s.items.is_empty(),
+        Expr::Tuple(s) => !s.items.is_empty(),
+        Expr::Const(s) => s.value.as_str().is_some_and(|text| !text.is_empty()),
+        _ => false,
+    };
+    (often(&s.right) && filled(&s.left)) || (often(&s.left) && filled(&s.right))
+}
+
 fn binary<'s>(s: &Spanned<ast::BinOp<'s>>) -> Result<Expr<'s>> {
+    if matches!(s.op, BinOpKind::Mul) && repeats_too_often(s) {
+        return Err(fail(format!(
+            "a literal is repeated more than {MAX_REPETITIONS} times: too much memory"
+        )));
+    }
     let (left, right) = (expr(&s.left)?, expr(&s.right)?);
     let name = match s.op {
         BinOpKind::ScAnd | BinOpKind::ScOr => {
