@@ -167,8 +167,9 @@ pub async fn sample_infinite<R: Rig>() {
     let forbid_most = [&forbid_all[..77], &forbid_all[78..]].concat();
     let biases: [&[(u32, f32)]; 5] =
         [&[], &[(7, -INFINITY)], &[(600, 5e37), (600, 5e37)], &forbid_all, &forbid_most];
-    // For each: what all logits are at first, and then some.
-    let rows: [(Option<f32>, &[(usize, f32)]); 9] = [
+    /// What all logits are at first, and then some of them.
+    type Row = (Option<f32>, &'static [(usize, f32)]);
+    let rows: [Row; 9] = [
         (None, &[(7, INFINITY)]),
         (None, &[(7, INFINITY), (8, INFINITY), (900, INFINITY), (12, f32::NAN), (77, f32::MAX)]),
         (None, &[(7, -INFINITY), (77, f32::NAN)]),
