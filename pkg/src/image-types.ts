@@ -54,7 +54,7 @@ export interface ImageLoadOptions extends NetworkOptions {
   /**
    * Default `"f32"`. `"f16"` halves the GPU memory of weights and pictures, so that tiles are larger; pictures differ
    * by a byte here and there. Where a value does not fit, the picture is computed again in f32, and so are all later
-   * ones. The CPU always computes in f32.
+   * ones. The CPU always computes in f32. `info.precision` and the statistics of each decode say what was used.
    */
   precision?: Precision;
 }
@@ -69,7 +69,10 @@ export interface DecodeOptions {
    * says how much is needed: attention always runs over the whole picture.
    */
   memoryBytes?: number;
-  /** The latents are a diffusion model's: the config's scaling and shift are undone first. Default false. */
+  /**
+   * The latents are a diffusion model's: the config's scaling and shift, or FLUX.2's statistics in the file, are undone
+   * first. `invalid-option` where an AutoencoderKL has neither. Default false.
+   */
   scaled?: boolean;
   /** Called once with a coarse, smaller picture before large latents are decoded. */
   onPreview?: (preview: { readonly width: number; readonly height: number; readonly image: ImageData }) => void;
