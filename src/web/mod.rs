@@ -184,6 +184,7 @@ struct NetworkOptions {
 /// The longest time that `setTimeout` takes, in milliseconds.
 const MAX_TIMEOUT_MS: f64 = 2_147_483_647.0;
 
+#[allow(clippy::cast_possible_truncation)] // a time is at most MAX_TIMEOUT_MS
 fn network_options(options: &JsValue) -> Result<(Limits, Hooks)> {
     let Some(network) = Reflect::get(options, &"network".into()).ok().filter(JsValue::is_object) else {
         return Ok((Limits::default(), Hooks::default()));

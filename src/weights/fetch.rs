@@ -210,6 +210,7 @@ fn head_of(response: &Response) -> Result<Head, JsValue> {
 }
 
 /// The value of `Retry-After`: seconds, or a date.
+#[allow(clippy::cast_possible_truncation)] // saturates
 fn seconds_of(text: &str) -> Option<u32> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -217,7 +218,6 @@ fn seconds_of(text: &str) -> Option<u32> {
     }
     let seconds = (Date::parse(text) - Date::now()) / 1e3;
     // A float becomes the nearest integer in range: a past date is 0.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     seconds.is_finite().then_some(seconds.ceil() as u32)
 }
 
