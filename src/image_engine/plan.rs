@@ -227,6 +227,7 @@ impl Survey {
         let side = self.grid(&layers);
         let (rows, columns) = (size.0 * side, size.1 * side);
         let halo = self.halo(&layers).div_ceil(self.side(layers.start) / side);
+        #[allow(clippy::cast_possible_truncation)] // as many as the network has
         let norms = steps().filter(|step| matches!(step, Step::Norm(_))).count() as u32;
         let cut = |length| Cut::new(length, 1, halo);
         let mut segment =

@@ -267,6 +267,7 @@ fn places(segment: &Segment) -> impl Iterator<Item = (usize, usize)> + use<> {
 fn measured(segment: &Segment, (i, j): (usize, usize)) -> Window {
     let ((top, bottom), (left, right)) = (segment.rows.within(i), segment.columns.within(j));
     let (rows, columns) = (segment.rows.size, segment.columns.size);
+    #[allow(clippy::cast_possible_truncation)] // tiles are counted in u32
     let tile = i as u32 * segment.columns.count() + j as u32;
     Window { top, bottom, left, right, rows, columns, tile, pad: 0 }
 }

@@ -20,6 +20,7 @@ impl Cut {
     /// shares.
     pub fn new(length: u32, count: u32, halo: u32) -> Self {
         let count = count.clamp(1, length.max(1));
+        #[allow(clippy::cast_possible_truncation)] // at most `length`
         let bound = |i: u32| (u64::from(length) * u64::from(i) / u64::from(count)) as u32;
         let shares: Vec<(u32, u32)> = (0..count).map(|i| (bound(i), bound(i + 1))).collect();
         let size = length.div_ceil(count).saturating_add(halo.saturating_mul(2)).min(length);
@@ -29,7 +30,7 @@ impl Cut {
 
     /// Tiles.
     pub fn count(&self) -> u32 {
-        self.starts.len() as u32
+        self.starts.iter().fold(0, |count, _| count + 1)
     }
 
     /// The share of tile `i`, counted from the tile's first position.

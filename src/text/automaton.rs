@@ -80,6 +80,7 @@ impl Automaton {
         for byte in string {
             at = match self.child(at, byte) {
                 ROOT => {
+                    #[allow(clippy::cast_possible_truncation)] // a header has fewer bytes
                     let new = self.nodes.len() as u32;
                     let parent = &mut self.nodes[at as usize];
                     let (sibling, length) = (parent.child, parent.length + 1);
@@ -92,7 +93,9 @@ impl Automaton {
         }
         let end = &mut self.nodes[at as usize];
         if end.length > 0 && end.string == 0 {
-            end.string = self.strings.len() as u32;
+            #[allow(clippy::cast_possible_truncation)] // a header has fewer strings
+            let string = self.strings.len() as u32;
+            end.string = string;
             self.strings.push(Found { value, length: end.length, ..Found::default() });
         }
     }

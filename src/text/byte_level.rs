@@ -40,6 +40,7 @@ impl Names {
         if let Some(&id) = self.ids.get(text) {
             return id;
         }
+        #[allow(clippy::cast_possible_truncation)] // a header has fewer merges
         let id = self.count + self.others.len() as u32;
         self.others.push((text.to_owned(), None));
         self.ids.insert(text.to_owned(), id);
@@ -52,6 +53,7 @@ impl ByteLevel {
         let malformed = |what: String| Error::Malformed { what };
         let cut = PreTokenizer::named(metadata.str_or("tokenizer.ggml.pre", "default")?)?;
         let texts = metadata.strings("tokenizer.ggml.tokens")?;
+        #[allow(clippy::cast_possible_truncation)] // `Vocab` counted them
         let count = texts.len() as u32;
         let mut ids = Ids::with_capacity(texts.len());
         let mut single = [None; 256];

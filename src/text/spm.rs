@@ -125,14 +125,16 @@ impl Spm {
         if u32::try_from(text.len()).is_err() {
             return Err(Error::Tokenizer { reason: format!("{} bytes are too many at once", text.len()) });
         }
+        // The length of the text is, so all positions are.
+        let fits = |position: usize| u32::try_from(position).unwrap_or(END);
         let mut symbols: Vec<Symbol> = Vec::new();
         let mut queue = BinaryHeap::new();
         for (start, c) in text.char_indices() {
             let len = c.len_utf8();
-            let at = symbols.len() as u32;
+            let at = fits(symbols.len());
             symbols.push(Symbol {
-                start: start as u32,
-                len: len as u32,
+                start: fits(start),
+                len: fits(len),
                 prev: at.wrapping_sub(1),
                 next: if start + len == text.len() { END } else { at + 1 },
                 hash: self.index.hash(&text.as_bytes()[start..start + len]),

@@ -168,6 +168,7 @@ pub(crate) struct TextHash {
 }
 
 /// `number` modulo [`MODULUS`], by which 2^61 is 1.
+#[allow(clippy::cast_possible_truncation)] // the parts have 61 and 67 - 61 bits
 fn reduce(number: u128) -> u64 {
     let folded = (number as u64 & MODULUS) + (number >> 61) as u64;
     if folded >= MODULUS { folded - MODULUS } else { folded }
@@ -222,6 +223,7 @@ impl TextIndex {
     /// The slot of `text`: where its id is, or where it would go.
     fn slot(&self, texts: &StringArray, text: &[u8], hash: TextHash) -> usize {
         let mask = self.slots.len() - 1;
+        #[allow(clippy::cast_possible_truncation)] // the low bits are all that is wanted
         let mut slot = (hash.value ^ (hash.value >> 31)) as usize & mask;
         // Ends: at least half of the slots are empty.
         while self.slots[slot] != NONE && texts.get(self.slots[slot] as usize) != Some(text) {

@@ -453,8 +453,3 @@ impl<T: Transport> ByteSource for StreamSource<T> {
         &self.url
     }
 }
-
-/// A distance within a buffer in memory.
-fn short(distance: u64) -> usize {
-    usize::try_from(distance).unwrap_or(usize::MAX)
-}

@@ -153,6 +153,8 @@ impl FloatTensor {
             Dtype::BF16 => {
                 bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()
             }
+            #[allow(clippy::cast_possible_truncation)]
+            // to the nearest f32, which the check below may find infinite
             Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
             _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         };

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use arbitrary::{Result, Unstructured};
-use emberglass::weights::{ByteSource, Failure, Head, LocalFuture, StreamSource, Transport};
+use emberglass::weights::{ByteSource, Failure, Head, Limits, LocalFuture, StreamSource, Transport};
 
 use super::{Target, allowed};
 
@@ -45,57 +45,57 @@ struct Connection {
 }
 
 impl Transport for Connection {
-    fn open(&mut self, offset: u64) -> LocalFuture<'_, std::result::Result<Head, Failure>> {
+    fn open(&mut self, offset: u64, _limit_ms: u32) -> LocalFuture<'_, std::result::Result<Head, Failure>> {
         Box::pin(async move {
             let mut server = self.server.borrow_mut();
             server.requests += 1;
             assert!(server.requests < MOST_REQUESTS, "the source asks again and again");
             let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(SIZE);
-            let mut head =
-                Head { status: 206, start: Some(offset as u64), total: Some(SIZE as u64), ..Head::default() };
-            let mut start = offset;
-            match server.choose(14) {
-                8 => return Err(Failure::Connection("refused".into())),
-                9 => head.status = [404, 429, 500, 503][usize::from(server.choose(4))],
-                10 => {
-                    (head.status, head.start) = (200, None);
-                    start = 0;
-                }
-                11 => {
-                    start = offset.saturating_sub(usize::from(server.choose(100)));
-                    head.start = Some(start as u64);
-                }
-                12 => {
-                    start = (offset + usize::from(server.choose(100))).min(SIZE);
-                    head.start = Some(start as u64);
-                }
+            let (mut status, mut start, mut total) = (206, offset, SIZE.to_string());
+            match server.choose(15) {
+                7 => return Err(Failure::Stalled),
+                8 => return Err(Failure::Lost("refused".into())),
+                9 => status = [404, 429, 500, 503][usize::from(server.choose(4))],
+                10 => (status, start) = (200, 0),
+                11 => start = offset.saturating_sub(usize::from(server.choose(100))),
+                12 => start = (offset + usize::from(server.choose(100))).min(SIZE),
                 13 => {
-                    head.start = None;
-                    head.total = [None, Some(0), Some(100), Some(u64::MAX)][usize::from(server.choose(4))];
+                    let totals = ["*", "0", "100", "18446744073709551616", "x"];
+                    total = totals[usize::from(server.choose(5))].to_owned();
                 }
+                14 => return Err(Failure::Offline),
                 _ => {}
             }
-            if offset == SIZE && head.status == 206 {
-                head.status = 416;
+            if offset == SIZE && status == 206 {
+                status = 416;
             }
             let length = match server.choose(3) {
                 0 => SIZE,
                 _ => usize::from(server.choose(255)) * 4,
             };
+            let end = SIZE.min(start.saturating_add(length));
             self.breaks = server.choose(3) == 2;
-            self.body = (start..SIZE.min(start.saturating_add(length))).map(byte).collect();
+            self.body = (start..end).map(byte).collect();
+            // The header may announce another part than the one that comes.
+            let said_end = if server.choose(10) == 9 { end / 2 } else { end };
+            let content_range = match status {
+                206 => Some(format!("bytes {start}-{}/{total}", said_end.saturating_sub(1))),
+                416 => Some(format!("bytes */{total}")),
+                _ => None,
+            };
             if server.choose(40) == 39 {
                 server.lied = true;
                 self.body.extend([1; 50]);
             }
-            Ok(head)
+            let retry_after_s = [None, Some(0), Some(u32::MAX)][usize::from(server.choose(3))];
+            Ok(Head { status, content_range, retry_after_s, ..Head::default() })
         })
     }
 
-    fn next_chunk(&mut self) -> LocalFuture<'_, std::result::Result<Option<usize>, Failure>> {
+    fn next_chunk(&mut self, _limit_ms: u32) -> LocalFuture<'_, std::result::Result<Option<usize>, Failure>> {
         Box::pin(async move {
             if self.body.is_empty() {
-                return if self.breaks { Err(Failure::Connection("reset".into())) } else { Ok(None) };
+                return if self.breaks { Err(Failure::Lost("reset".into())) } else { Ok(None) };
             }
             let length = 1 + usize::from(self.server.borrow_mut().choose(255)) * 3;
             self.chunk = self.body.drain(..length.min(self.body.len())).collect();
@@ -111,7 +111,7 @@ impl Transport for Connection {
         self.body.clear();
     }
 
-    fn sleep(&mut self, _ms: u32) -> LocalFuture<'_, std::result::Result<(), Failure>> {
+    fn pause(&mut self, _ms: u32, _reason: &str) -> LocalFuture<'_, std::result::Result<(), Failure>> {
         Box::pin(async { Ok(()) })
     }
 }
@@ -139,7 +139,7 @@ fn run(data: &[u8]) {
     let server = Rc::new(RefCell::new(Server { script: script.to_vec(), at: 0, lied: false, requests: 0 }));
     let connection =
         Connection { server: Rc::clone(&server), body: Vec::new(), breaks: false, chunk: Vec::new() };
-    let mut source = StreamSource::over("fuzz", connection);
+    let mut source = StreamSource::over("fuzz", connection, Limits::default());
     let _ = read(&mut Unstructured::new(plan), &mut source, &server);
 }
 

@@ -26,7 +26,7 @@ fn run(data: &[u8]) {
     match pollster::block_on(FloatTensors::read(&mut source)) {
         Err(error) => allowed(&error),
         Ok(tensors) => {
-            for tensor in tensors.in_file_order() {
+            for tensor in tensors.all() {
                 assert!(tensors.find(&tensor.name).is_some());
             }
         }

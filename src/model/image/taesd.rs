@@ -119,7 +119,7 @@ impl<W> Taesd<W> {
             _ => 0,
         };
         let resizes = |layer: &&Layer<W>| matches!(layer, Layer::Conv { upsample, stride, .. } if *upsample || *stride == 2);
-        let scale = 1u32.checked_shl(layers.iter().filter(resizes).count() as u32).unwrap_or(u32::MAX);
+        let scale = layers.iter().filter(resizes).fold(1u32, |scale, _| scale.saturating_mul(2));
         config.only("act_fn", &["relu"])?;
         config.only("upsample_fn", &["nearest"])?;
         config.agrees("upsampling_scaling_factor", &2)?;

@@ -396,6 +396,7 @@ fn to_int(_: &mut State, args: &[Value]) -> Result<Value> {
     let [value, default, base] = bind("int", args, ["value", "default", "base"])?;
     let value = required("int", value)?;
     let base = u32::try_from(whole("int", base.as_ref())?.unwrap_or(10)).unwrap_or(0);
+    #[allow(clippy::cast_possible_truncation)] // what `int` is for
     let truncated = |value: f64| match value.abs() {
         0.0..1e38 => Ok(Some(value as i128)),
         // Python's integers have no end.

@@ -145,6 +145,7 @@ fn whole(value: &Value, float: bool) -> Result<Value> {
     match (as_int(value), as_float(value)) {
         (Some(value), _) => Ok(int(value)),
         // Every float of this size is whole.
+        #[allow(clippy::cast_possible_truncation)] // the bound is checked
         (None, Some(value)) if float && value.abs() < 1e38 => Ok(int(value as i128)),
         _ => Err(fail(format!("a number is required, not {}", type_name(value)))),
     }
