@@ -314,6 +314,7 @@ fn what_is_not_supported_is_an_error_that_names_it() {
     }
     fails("{{ ['x'] | select('bogus') | list }}", "test bogus is unknown");
     fails("{% macro m() %}{{ varargs }}{% endmacro %}", "'varargs'");
+    fails("{{ strftime_now('%j') }}", "%j");
     fails("{{ self }}", "'self'");
     fails("{% for x in [1] %}{% if x %}{% break %}{% endif %}{% else %}e{% endfor %}", "'else'");
     for (open, name) in

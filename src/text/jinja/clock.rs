@@ -84,12 +84,19 @@ fn civil(seconds: u64) -> Civil {
     }
 }
 
-/// The current time in Python's `strftime` notation; unknown directives are left as they are.
-pub(crate) fn strftime_now(format: &str) -> String {
+/// Directives of C's `strftime` that are not written here.
+const UNSUPPORTED: &str = "CEGOPUVWXZcfgjklsuwxz";
+
+/// The current time in Python's `strftime` notation. A directive that C does not know is left as it
+/// is, as glibc does.
+///
+/// # Errors
+/// The directive, if C knows it and this does not.
+pub(crate) fn strftime_now(format: &str) -> Result<String, char> {
     strftime(format, &now())
 }
 
-fn strftime(format: &str, time: &Civil) -> String {
+fn strftime(format: &str, time: &Civil) -> Result<String, char> {
     let month = MONTHS.get(time.month).copied().unwrap_or_default();
     let weekday = WEEKDAYS.get(time.weekday).copied().unwrap_or_default();
     let hour12 = (time.hour + 11) % 12 + 1;
@@ -100,12 +107,18 @@ fn strftime(format: &str, time: &Civil) -> String {
             text.push(c);
             continue;
         }
-        text += &match chars.next() {
+        let mut directive = chars.next();
+        // glibc's flag for numbers without zeros or spaces in front.
+        let bare = directive == Some('-');
+        if bare {
+            directive = chars.next();
+        }
+        let part = match directive {
             Some('Y') => time.year.to_string(),
             Some('y') => format!("{:02}", time.year % 100),
             Some('m') => format!("{:02}", time.month + 1),
             Some('B') => month.to_owned(),
-            Some('b') => month.chars().take(3).collect(),
+            Some('b' | 'h') => month.chars().take(3).collect(),
             Some('d') => format!("{:02}", time.day),
             Some('e') => format!("{:2}", time.day),
             Some('A') => weekday.to_owned(),
@@ -115,12 +128,23 @@ fn strftime(format: &str, time: &Civil) -> String {
             Some('p') => if time.hour < 12 { "AM" } else { "PM" }.to_owned(),
             Some('M') => format!("{:02}", time.minute),
             Some('S') => format!("{:02}", time.second),
+            Some('F') => strftime("%Y-%m-%d", time)?,
+            Some('T') => strftime("%H:%M:%S", time)?,
+            Some('R') => strftime("%H:%M", time)?,
+            Some('D') => strftime("%m/%d/%y", time)?,
             Some('%') => "%".to_owned(),
-            Some(other) => format!("%{other}"),
+            Some(other) if UNSUPPORTED.contains(other) => return Err(other),
+            Some(other) => format!("%{}{other}", if bare { "-" } else { "" }),
             None => "%".to_owned(),
         };
+        let digits = part.trim_start_matches(['0', ' ']);
+        text += if bare && directive.is_some_and(|c| "mdeHIMSy".contains(c)) {
+            if digits.is_empty() { "0" } else { digits }
+        } else {
+            &part
+        };
     }
-    text
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -129,11 +153,18 @@ mod tests {
 
     #[test]
     fn dates() {
-        let at = |seconds| strftime("%a %d %b %Y|%A %B %y|%H:%M:%S|%I%p|%Q%%", &civil(seconds));
+        let at = |seconds| strftime("%a %d %b %Y|%A %B %y|%H:%M:%S|%I%p|%Q%%", &civil(seconds)).unwrap();
         assert_eq!(at(0), "Thu 01 Jan 1970|Thursday January 70|00:00:00|12AM|%Q%");
         // date -u -d @951868799 and @1709210096
         assert_eq!(at(951_868_799), "Tue 29 Feb 2000|Tuesday February 00|23:59:59|11PM|%Q%");
         assert_eq!(at(1_709_210_096), "Thu 29 Feb 2024|Thursday February 24|12:34:56|12PM|%Q%");
+        let at_zero = |format| strftime(format, &civil(0));
+        // date -u -d @0 "+%-d %-m %-H %-I %F %T %R %D"
+        assert_eq!(
+            at_zero("%-d %-m %-H %-I %F %T %R %D").unwrap(),
+            "1 1 0 12 1970-01-01 00:00:00 00:00 01/01/70"
+        );
+        assert_eq!(at_zero("%j"), Err('j'));
         assert_eq!(at(1_735_689_599), "Tue 31 Dec 2024|Tuesday December 24|23:59:59|11PM|%Q%");
     }
 }

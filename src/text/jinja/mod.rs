@@ -132,7 +132,10 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.add_function("raise_exception", |message: String| {
         Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
-    environment.add_function("strftime_now", |format: String| clock::strftime_now(&format));
+    environment.add_function("strftime_now", |format: String| {
+        let unsupported = |c| python::fail(format!("strftime_now does not support the directive %{c}"));
+        clock::strftime_now(&format).map_err(unsupported)
+    });
     environment
 });
 
