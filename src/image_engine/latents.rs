@@ -50,7 +50,8 @@ impl Latents {
     /// # Errors
     /// [`Error::InvalidOption`] for values that are not finite or not as many as the shape says.
     pub(super) fn check(&self) -> Result<()> {
-        let count = u64::from(self.channels) * u64::from(self.height) * u64::from(self.width);
+        // Three 32-bit numbers, whose product may have 96 bits.
+        let count = [self.channels, self.height, self.width].map(u128::from).iter().product::<u128>();
         let bad = |value: String| {
             Err(Error::InvalidOption {
                 option: "latents",
@@ -58,7 +59,7 @@ impl Latents {
                 range: "finite values, as many as the shape says",
             })
         };
-        if count != self.values.len() as u64 {
+        if count != self.values.len() as u128 {
             return bad(format!("{} values for a shape of {count}", self.values.len()));
         }
         match self.values.iter().position(|v| !v.is_finite()) {
