@@ -1,7 +1,7 @@
 //! [`ChatTemplate`]: the file's Jinja chat template, from messages to segments.
 //!
 //! The template is untrusted: it can include nothing, and its time, memory, output and depth are
-//! bounded (see [`jinja`](super::jinja)).
+//! bounded (see `text/jinja`).
 //! So are the messages: a control token's text inside a message stays text. For that, the first
 //! character of every such text is replaced before rendering by a character that occurs nowhere
 //! else, and put back after the rendered text has been cut at the control tokens that remain, which

@@ -44,6 +44,7 @@ pub async fn split_vocabulary() {
     let (cols, rows) = (64, 257);
     for dtype in [DType::Q4_0, DType::Q8_0, DType::F16] {
         // Room for 80 rows of F16, 160 of Q8_0, 320 of Q4_0; the rope of other buffers is smaller.
+        #[allow(clippy::needless_update)] // wasm32 has this field only
         let options = GpuOptions { max_binding_bytes: Some(10240), ..GpuOptions::default() };
         let mut s = Setup { backend: gpu_rig::with_options(options).await, random: Random::new(7) };
         let w = s.matrix(cols, &[(dtype, rows)], 1, Inputs::Floats);
