@@ -66,6 +66,12 @@ fn tiles(shape: ImageShape) -> u64 {
     u64::from(shape.width.div_ceil(TILE)) * u64::from(shape.height.div_ceil(TILE))
 }
 
+/// Slices into which the values of a group are cut.
+fn slices(input: ImageShape, groups: u32, most: u32) -> u32 {
+    let values = input.pixels() * u64::from(input.channels / groups.max(1));
+    (values.div_ceil(SLICE) as u32).clamp(1, most)
+}
+
 /// Weights and bias of a convolution.
 pub struct GpuConvWeights {
     weights: GpuBuffer,
@@ -235,8 +241,7 @@ impl GpuImages {
         check_norm(input.shape, norm)?;
         let channels = padded(input.shape.channels);
         let group_channels = input.shape.channels / norm.groups;
-        let values = input.shape.pixels() * u64::from(group_channels);
-        let slices = (values.div_ceil(SLICE) as u32).clamp(1, most_slices);
+        let slices = slices(input.shape, norm.groups, most_slices);
         let params = NormParams {
             height: input.shape.height,
             width: input.shape.width,
@@ -409,6 +414,10 @@ impl ImageBackend for GpuImages {
     fn tiled_norm(&mut self, input: &GpuImage, norm: &GroupNorm<'_>, tiles: u32) -> Result<GpuNorm> {
         let window = self.window.clone();
         self.record_norm(input, norm, tiles, TILE_SLICES, &window)
+    }
+
+    fn norm_bytes(&self, tile: ImageShape, groups: u32, tiles: u32) -> u64 {
+        u64::from(slices(tile, groups, TILE_SLICES)) * u64::from(groups) * u64::from(tiles) * 16
     }
 
     fn measure(&mut self, window: Window) {
