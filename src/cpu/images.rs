@@ -461,6 +461,10 @@ impl ImageBackend for CpuImages {
         u64::from(tile.channels) * u64::from(tiles) * size_of::<(f64, f64)>() as u64
     }
 
+    fn overhead(&self) -> u64 {
+        0
+    }
+
     fn measure(&mut self, window: Window) {
         self.window = window;
     }

@@ -265,7 +265,8 @@ impl Survey {
                 .of(segment.positions())
                 .saturating_add(stored)
                 .saturating_add(joined)
-                .saturating_add(self.norm_bytes(backend, &segment));
+                .saturating_add(self.norm_bytes(backend, &segment))
+                .saturating_add(backend.overhead());
             if needed <= memory && self.is_allowed(backend, &segment) {
                 let work = self.work(&segment, size);
                 return Some((segment, work));

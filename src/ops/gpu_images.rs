@@ -6,7 +6,7 @@ use std::rc::Rc;
 use half::f16;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, MAX_GROUPS, PipelineKey, Plan, Recorder};
+use crate::gpu::{ARENA_BYTES, Binding, Gpu, GpuBuffer, Grid, MAX_GROUPS, PipelineKey, Plan, Recorder};
 
 use super::gpu_pixels::GpuPixels;
 use super::image::{
@@ -418,6 +418,11 @@ impl ImageBackend for GpuImages {
 
     fn norm_bytes(&self, tile: ImageShape, groups: u32, tiles: u32) -> u64 {
         u64::from(slices(tile, groups, TILE_SLICES)) * u64::from(groups) * u64::from(tiles) * 16
+    }
+
+    fn overhead(&self) -> u64 {
+        // Those of a segment's plan, of the copies in and out, and the one in use.
+        4 * ARENA_BYTES
     }
 
     fn measure(&mut self, window: Window) {

@@ -248,12 +248,11 @@ pub async fn windows<R: ImageRig>() {
     let first = Window { top: 1, bottom: 3, left: 1, right: 4, rows: 4, columns: 4, tile: 0, pad: 0 };
     let second = Window { top: 0, bottom: 1, left: 1, right: 2, rows: 1, columns: 2, tile: 1, pad: 0 };
     let mut seen = vec![Vec::new(); groups];
-    let mut values = Vec::new();
     // Once more at the end: what was measured before does not count twice.
     for round in 0..2 {
         seen = vec![Vec::new(); groups];
         for (window, rows, columns) in [(first, 3..9, 5..20), (second, 0..12, 10..20)] {
-            values = backend.floats(&mut random, height * width * channels);
+            let mut values = backend.floats(&mut random, height * width * channels);
             // The tiles have little in common.
             values.iter_mut().for_each(|v| *v = *v / 2.0 + (2 * window.tile + round) as f32);
             backend.write(&tile, &values);
@@ -274,7 +273,7 @@ pub async fn windows<R: ImageRig>() {
     let counts = [0, 1, 2].map(|part| R::dispatches(&plan, &|number| number == part));
     assert!(counts == [0, 1, 1] || counts == [0; 3], "{counts:?}");
     backend.run_parts(&plan, &|part| part != 1, &|| false).await.unwrap();
-    values = backend.read(&tile).await.unwrap();
+    let values = backend.read(&tile).await.unwrap();
     let got = backend.read(&normed).await.unwrap();
     for (i, (got, v)) in got.iter().zip(&values).enumerate() {
         let (c, seen) = (i % channels, &seen[i % channels / 2]);
