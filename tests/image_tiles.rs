@@ -208,6 +208,8 @@ async fn decode<B: ImageBackend>(
     let options = DecodeOptions { memory, ..DecodeOptions::default() };
     let begun = Clock::new();
     let result = model.decode(latents, &options, &mut on_event, NEVER).await.unwrap();
+    // A plan that is made again, and pictures that are widened, begin anew.
+    runs.drain(..runs.iter().rposition(|(done, _)| *done == 1).unwrap());
     let all = runs.len() as u32;
     assert_eq!(runs, (1..=all).map(|i| (i, all)).collect::<Vec<_>>());
     Run { result, runs: all, peak: model.peak_bytes(), seconds: begun.seconds() }
@@ -330,7 +332,7 @@ fn on_the_gpu() {
         let random = || random_kl(2, SHAPES[1]);
         tiles("GPU, random model 2", backend(), random(), (72, 48), &SMALL[1..2], EXACT).await;
         let half = GpuImages::new(gpu.sibling(), Precision::F16).unwrap();
-        tiles("GPU in f16, random model 2", half, random(), (72, 48), &SMALL[1..2], HALF).await;
+        tiles("GPU in f16, random model 2", half, random(), (96, 64), &SMALL[..1], HALF).await;
     });
 }
 
@@ -361,9 +363,11 @@ fn the_least_memory_is_enough() {
 fn large_pictures() {
     let backend = || CpuImages::new(Level::best());
     let budgets = [Budget::Mebibytes(256), Budget::Mebibytes(128), Budget::Mebibytes(64)];
-    for side in [768, 1024] {
+    for side in [1024, 768] {
         pollster::block_on(tiles("emoji", backend(), emoji(), (side, side), &budgets, EXACT));
-        for (seed, shape) in (1..).zip(SHAPES) {
+    }
+    for (seed, shape) in (1..).zip(SHAPES) {
+        for side in [1024, 768] {
             let what = format!("random model {seed}");
             pollster::block_on(tiles(
                 &what,

@@ -449,6 +449,14 @@ impl ImageBackend for CpuImages {
         self.record_norm(input, norm, tiles, false)
     }
 
+    fn norm_bytes(&self, tile: ImageShape, _: u32, tiles: u32) -> u64 {
+        u64::from(tile.channels) * u64::from(tiles) * size_of::<(f64, f64)>() as u64
+    }
+
+    fn overhead(&self) -> u64 {
+        0
+    }
+
     fn measure(&mut self, window: Window) {
         self.window = window;
     }

@@ -21,7 +21,7 @@ pub use canvas::Canvas;
 pub use device::{AdapterReport, Features, Gpu, GpuOptions};
 pub use pipeline::{PipelineKey, Value};
 pub use rates::Rates;
-pub use recorder::{Binding, Grid, MAX_GROUPS, Plan, Recorder, Traffic};
+pub use recorder::{ARENA_BYTES, Binding, Grid, MAX_GROUPS, Plan, Recorder, Traffic};
 pub use shader::{SOURCES, expand};
 pub use tensor::{GpuBuffer, Mapping};
 #[cfg(not(target_arch = "wasm32"))]

@@ -14,6 +14,8 @@ use super::tensor::GpuBuffer;
 /// Parameter slots are this far apart: `minUniformBufferOffsetAlignment` of every adapter divides it.
 const SLOT: u64 = 256;
 const ARENA_SLOTS: u64 = 64;
+/// Bytes of a buffer of parameters.
+pub const ARENA_BYTES: u64 = ARENA_SLOTS * SLOT;
 /// WebGPU's default `maxComputeWorkgroupsPerDimension`.
 pub const MAX_GROUPS: u32 = 65535;
 
@@ -231,7 +233,7 @@ impl Recorder {
             Some(arena) => arena,
             None => {
                 self.used = 0;
-                self.gpu.uniform("parameters", ARENA_SLOTS * SLOT)
+                self.gpu.uniform("parameters", ARENA_BYTES)
             }
         };
         let at = self.used * SLOT;

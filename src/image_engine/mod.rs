@@ -19,7 +19,7 @@ use crate::weights::{ByteSource, FloatTensors, read_growing};
 
 pub use latents::{Latents, Picture};
 use network::{Layout, Network, no_plan};
-use tiled::{Output, Tiled};
+use tiled::{Output, Task};
 
 /// Sides of a picture, in pixels, at most: 16384² floats of 8 channels are far beyond any device.
 const MAX_SIDE: u32 = 16_384;
@@ -354,10 +354,9 @@ impl<B: ImageBackend> ImageModel<B> {
             }
             Layout::Segments(segments) => {
                 let mut on_tile = |done, all| on_event(DecodeEvent::Tile(done, all));
-                let planned = (&network.layers, network.survey()?);
-                let mut tiled = Tiled::new(planned, backend, size, memory, &mut on_tile, cancelled);
-                let output = tiled.run(&segments, &latents.interleaved()).await?;
-                (self.dispatches, self.peak) = (tiled.dispatches, tiled.peak);
+                let task = Task { size, memory, values: &latents.interleaved(), cancelled };
+                let (output, dispatches, peak) = task.run(network, backend, segments, &mut on_tile).await?;
+                (self.dispatches, self.peak) = (dispatches, peak);
                 let Output::Pixels(pixels) = output else { return Err(no_plan()) };
                 Rc::new(pixels)
             }
@@ -437,10 +436,9 @@ impl<B: ImageBackend> ImageModel<B> {
                     backend.read(&recorded.output).await?
                 }
                 Layout::Segments(segments) => {
-                    let planned = (&network.layers, network.survey()?);
-                    let mut tiled = Tiled::new(planned, backend, (rows, columns), memory, on_tile, cancelled);
-                    let output = tiled.run(&segments, values).await?;
-                    self.peak = tiled.peak;
+                    let task = Task { size: (rows, columns), memory, values, cancelled };
+                    let (output, _, peak) = task.run(network, backend, segments, on_tile).await?;
+                    self.peak = peak;
                     let Output::Image(image) = output else { return Err(no_plan()) };
                     backend.read(&image).await?
                 }

@@ -126,6 +126,18 @@ impl<B: ImageBackend> Network<B> {
         segments.map(Layout::Segments).ok_or_else(|| refused.unwrap_or_else(no_plan))
     }
 
+    /// Plans again, with less memory than before.
+    pub fn plan_again(&mut self, backend: &mut B, size: (u32, u32), memory: u64) -> Result<Vec<Segment>> {
+        let mut survey = self.survey.take().ok_or_else(no_plan)?;
+        let segments = survey.plan(&self.layers, backend, size, memory);
+        self.survey = Some(survey);
+        segments?.ok_or_else(|| Error::InvalidOption {
+            option: "memory",
+            value: format!("{memory} bytes"),
+            range: "enough for the layers at the latents' resolution, and for tiles of the others",
+        })
+    }
+
     /// About the least bytes that a plan for a size needs: more than `too_few`, `enough` at most.
     fn needed(
         &self,

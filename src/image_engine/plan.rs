@@ -53,6 +53,12 @@ impl Segment {
         u64::from(self.rows.size) * u64::from(self.columns.size)
     }
 
+    /// The size in a tile of a picture that was surveyed with another size.
+    fn tile_of(&self, surveyed: ImageShape) -> ImageShape {
+        let factor = surveyed.height / SURVEY / self.side;
+        ImageShape { height: self.rows.size * factor, width: self.columns.size * factor, ..surveyed }
+    }
+
     /// The same in more tiles, if there can be more.
     pub fn finer(&self) -> Option<Self> {
         let more = |cut: &Cut| {
@@ -228,7 +234,7 @@ impl Survey {
         let (rows, columns) = (size.0 * side, size.1 * side);
         let halo = self.halo(&layers).div_ceil(self.side(layers.start) / side);
         #[allow(clippy::cast_possible_truncation)] // as many as the network has
-        let norms = steps().filter(|step| matches!(step, Step::Norm(_))).count() as u32;
+        let norms = steps().filter(|step| matches!(step, Step::Norm(..))).count() as u32;
         let cut = |length| Cut::new(length, 1, halo);
         let mut segment =
             Segment { layers: layers.clone(), side, rows: cut(rows), columns: cut(columns), halo, norms };
@@ -256,7 +262,12 @@ impl Survey {
         });
         loop {
             let stored = if segment.tiles() == 1 { 0 } else { before?.saturating_add(behind?) };
-            let needed = cost.of(segment.positions()).saturating_add(stored).saturating_add(joined);
+            let needed = cost
+                .of(segment.positions())
+                .saturating_add(stored)
+                .saturating_add(joined)
+                .saturating_add(self.norm_bytes(backend, &segment))
+                .saturating_add(backend.overhead());
             if needed <= memory && self.is_allowed(backend, &segment) {
                 let work = self.work(&segment, size);
                 return Some((segment, work));
@@ -283,17 +294,27 @@ impl Survey {
         Cost { fixed: 0, each }
     }
 
+    /// Bytes of what a segment's tiles measure for its norms.
+    fn norm_bytes<B: ImageBackend>(&self, backend: &B, segment: &Segment) -> u64 {
+        let steps = self.layers[segment.layers.clone()].iter().flatten();
+        steps
+            .map(|step| match step {
+                Step::Norm(shape, groups) => {
+                    backend.norm_bytes(segment.tile_of(*shape), *groups, segment.tiles())
+                }
+                Step::Conv { .. } | Step::Attention => 0,
+            })
+            .sum()
+    }
+
     /// Whether the device allows all pictures of a tile.
     fn is_allowed<B: ImageBackend>(&self, backend: &B, segment: &Segment) -> bool {
         let sizes = self.layers[segment.layers.clone()].iter().flatten().filter_map(|step| match step {
             Step::Conv { out, .. } => Some(*out),
-            Step::Norm(_) | Step::Attention => None,
+            Step::Norm(..) | Step::Attention => None,
         });
-        sizes.chain([self.pictures[segment.layers.start]]).all(|shape| {
-            let factor = shape.height / SURVEY / segment.side;
-            let (height, width) = (segment.rows.size * factor, segment.columns.size * factor);
-            backend.allows(ImageShape { height, width, ..shape })
-        })
+        let mut shapes = sizes.chain([self.pictures[segment.layers.start]]);
+        shapes.all(|shape| backend.allows(segment.tile_of(shape)))
     }
 
     /// Positions of what goes in that reach a position of what comes out, on each side.
@@ -303,7 +324,7 @@ impl Survey {
             Step::Conv { filter, upsample, stride, .. } => {
                 (reach * stride + filter.kernel / 2).div_ceil(if *upsample { 2 } else { 1 })
             }
-            Step::Norm(_) | Step::Attention => reach,
+            Step::Norm(..) | Step::Attention => reach,
         })
     }
 
@@ -320,7 +341,7 @@ impl Survey {
                     let products = filter.inputs * filter.kernel * filter.kernel;
                     run += values(*out) * (u64::from(products) + VALUE);
                 }
-                Step::Norm(shape) => all += VALUE * values(*shape) + if tiles == 1 { 0 } else { run },
+                Step::Norm(shape, _) => all += VALUE * values(*shape) + if tiles == 1 { 0 } else { run },
                 Step::Attention => {}
             }
         }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::image::{Autoencoder, Tape};
 use crate::ops::{ImageBackend, Rect, Window};
 
-use super::network::no_plan;
+use super::network::{Network, no_plan};
 use super::plan::{Segment, Survey, Tile, record};
 use super::tiles::window;
 
@@ -22,8 +22,42 @@ pub(super) enum Output<B: ImageBackend> {
     Pixels(B::Pixels),
 }
 
+/// A picture to compute within some memory.
+pub(super) struct Task<'a> {
+    /// Rows and columns of the latents.
+    pub size: (u32, u32),
+    pub memory: Option<u64>,
+    /// What goes in, (height, width, channels).
+    pub values: &'a [f32],
+    pub cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Task<'_> {
+    /// What comes out of a network that was laid out in segments; kernel launches, and most bytes held.
+    pub async fn run<B: ImageBackend>(
+        &self,
+        network: &mut Network<B>,
+        backend: &mut B,
+        mut segments: Vec<Segment>,
+        on_tile: &mut dyn FnMut(u32, u32),
+    ) -> Result<(Output<B>, u64, u64)> {
+        let mut planned = self.memory.unwrap_or(u64::MAX);
+        loop {
+            let parts = (&network.layers, network.survey()?);
+            let mut tiled = Tiled::new(parts, backend, self.size, self.memory, on_tile, self.cancelled);
+            let output = tiled.run(&segments, self.values).await;
+            if !tiled.overflowed {
+                return Ok((output?, tiled.dispatches, tiled.peak));
+            }
+            // A plan for less leaves room for what could not be measured.
+            planned -= planned / 16;
+            segments = network.plan_again(backend, self.size, planned)?;
+        }
+    }
+}
+
 /// The computation of one picture.
-pub(super) struct Tiled<'a, B: ImageBackend> {
+struct Tiled<'a, B: ImageBackend> {
     network: &'a Autoencoder<B::Weights>,
     survey: &'a Survey,
     backend: &'a mut B,
@@ -38,13 +72,15 @@ pub(super) struct Tiled<'a, B: ImageBackend> {
     before: u64,
     memory: u64,
     /// Most bytes that it held beyond those before.
-    pub peak: u64,
-    pub dispatches: u64,
+    peak: u64,
+    /// A plan takes more memory than was measured.
+    overflowed: bool,
+    dispatches: u64,
 }
 
 impl<'a, B: ImageBackend> Tiled<'a, B> {
     /// For a network that was laid out for this size. `memory` are bytes beside those that the backend holds.
-    pub fn new(
+    fn new(
         (network, survey): (&'a Autoencoder<B::Weights>, &'a Survey),
         backend: &'a mut B,
         size: (u32, u32),
@@ -54,6 +90,7 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
     ) -> Self {
         let (before, memory) = (backend.allocated_bytes(), memory.unwrap_or(u64::MAX));
         let (done, count, peak, dispatches) = (0, 0, 0, 0);
+        let overflowed = false;
         Tiled {
             network,
             survey,
@@ -66,12 +103,13 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
             before,
             memory,
             peak,
+            overflowed,
             dispatches,
         }
     }
 
     /// Runs the segments on a picture of the host.
-    pub async fn run(&mut self, segments: &[Segment], values: &[f32]) -> Result<Output<B>> {
+    async fn run(&mut self, segments: &[Segment], values: &[f32]) -> Result<Output<B>> {
         self.count = segments.iter().map(Segment::runs).sum();
         let output = self.segments(segments, values).await;
         // Also after an error: pictures that nobody needs any more go.
@@ -114,6 +152,7 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
         let plan = self.backend.finish();
         let output = recorded?;
         if !self.fits() {
+            self.overflowed = true;
             return Err(too_large());
         }
         self.run_parts(&plan, &|_| true).await?;
@@ -197,7 +236,9 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
             drop(self.backend.finish());
             let too_large =
                 || Error::Internal { what: "a tile that does not fit into its memory".to_owned() };
-            segment = segment.finer().ok_or_else(too_large)?;
+            let finer = segment.finer();
+            self.overflowed = finer.is_none();
+            segment = finer.ok_or_else(too_large)?;
         }
     }
 

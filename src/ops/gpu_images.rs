@@ -6,7 +6,7 @@ use std::rc::Rc;
 use half::f16;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Gpu, GpuBuffer, Grid, MAX_GROUPS, PipelineKey, Plan, Recorder};
+use crate::gpu::{ARENA_BYTES, Binding, Gpu, GpuBuffer, Grid, MAX_GROUPS, PipelineKey, Plan, Recorder};
 
 use super::gpu_pixels::GpuPixels;
 use super::image::{
@@ -64,6 +64,12 @@ fn bytes(shape: ImageShape, half: bool) -> u64 {
 /// Workgroups in the first dimension of a convolution's grid.
 fn tiles(shape: ImageShape) -> u64 {
     u64::from(shape.width.div_ceil(TILE)) * u64::from(shape.height.div_ceil(TILE))
+}
+
+/// Slices into which the values of a group are cut.
+fn slices(input: ImageShape, groups: u32, most: u32) -> u32 {
+    let values = input.pixels() * u64::from(input.channels / groups.max(1));
+    (values.div_ceil(SLICE) as u32).clamp(1, most)
 }
 
 /// Weights and bias of a convolution.
@@ -235,8 +241,7 @@ impl GpuImages {
         check_norm(input.shape, norm)?;
         let channels = padded(input.shape.channels);
         let group_channels = input.shape.channels / norm.groups;
-        let values = input.shape.pixels() * u64::from(group_channels);
-        let slices = (values.div_ceil(SLICE) as u32).clamp(1, most_slices);
+        let slices = slices(input.shape, norm.groups, most_slices);
         let params = NormParams {
             height: input.shape.height,
             width: input.shape.width,
@@ -405,6 +410,15 @@ impl ImageBackend for GpuImages {
     fn tiled_norm(&mut self, input: &GpuImage, norm: &GroupNorm<'_>, tiles: u32) -> Result<GpuNorm> {
         let window = self.window.clone();
         self.record_norm(input, norm, tiles, TILE_SLICES, &window)
+    }
+
+    fn norm_bytes(&self, tile: ImageShape, groups: u32, tiles: u32) -> u64 {
+        u64::from(slices(tile, groups, TILE_SLICES)) * u64::from(groups) * u64::from(tiles) * 16
+    }
+
+    fn overhead(&self) -> u64 {
+        // Those of a segment's plan, of the copies in and out, and the one in use.
+        4 * ARENA_BYTES
     }
 
     fn measure(&mut self, window: Window) {

@@ -201,6 +201,10 @@ pub trait ImageBackend: Sized {
     /// # Errors
     /// As for [`ImageBackend::conv`].
     fn tiled_norm(&mut self, input: &Self::Image, norm: &GroupNorm<'_>, tiles: u32) -> Result<Self::Norm>;
+    /// Bytes of what the tiles of a norm measure, beside the pictures.
+    fn norm_bytes(&self, tile: ImageShape, groups: u32, tiles: u32) -> u64;
+    /// Bytes that plans may take beside pictures and norms, since parameters come in larger pieces.
+    fn overhead(&self) -> u64;
     /// Sets what tiled norms measure from the next run on.
     fn measure(&mut self, window: Window);
     /// Records the merging of what all tiles of a norm measured into the scales and shifts of the whole picture.

@@ -19,8 +19,8 @@ pub enum Step {
         /// Size of what comes out.
         out: ImageShape,
     },
-    /// A normalization over a picture of this size.
-    Norm(ImageShape),
+    /// A normalization over a picture of this size, in so many groups.
+    Norm(ImageShape, u32),
     /// An attention, which sees all positions at once.
     Attention,
 }
@@ -50,7 +50,7 @@ impl<'a, B: ImageBackend> Tape<'a, B> {
 
     /// Records a normalization.
     pub(super) fn norm(&mut self, input: &B::Image, norm: &GroupNorm<'_>) -> Result<B::Norm> {
-        self.steps.push(Step::Norm(B::shape(input)));
+        self.steps.push(Step::Norm(B::shape(input), norm.groups));
         let Some(tiles) = self.tiles else { return self.backend.group_norm(input, norm) };
         self.backend.end_part();
         let norm = self.backend.tiled_norm(input, norm, tiles)?;
