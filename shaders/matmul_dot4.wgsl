@@ -46,7 +46,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let first_token = group.y * TILE_TOKENS;
   let pair_lane = local % 8u;  // pairs pair_lane + 8 i
   let token_lane = local / 8u; // tokens token_lane + 8 i
-  let my_row = pair_row(min(first_pair + local / 2u, params.pairs - 1u)) + (local % 2u) * params.pair_stride;
+  let first_row = pair_row(min(first_pair + local / 2u, params.pairs - 1u));
+  let my_row = select(first_row, partner(first_row), local % 2u == 1u);
   let my_place = place_of(first_token + local);
 
   // Rows a and b of all four pairs, by token; one component a pair.

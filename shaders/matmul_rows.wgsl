@@ -160,9 +160,9 @@ fn main(
   var s = Sums();
   for (var block = 0u; block < params.blocks; block++) {
     let a = hold(row_a, block, params.blocks);
-    let b = hold(row_a + params.pair_stride, block, params.blocks);
+    let b = hold(partner(row_a), block, params.blocks);
     let c = hold(row_c, block, params.blocks);
-    let d = hold(row_c + params.pair_stride, block, params.blocks);
+    let d = hold(partner(row_c), block, params.blocks);
     // A loop, since eight times the 256 multiplications of a turn would not fit the instruction caches of GPUs.
     for (var i = 0u; i < 8u; i += 2u) {
       s = advance(s, weights_of(a, b, c, d, block, i), places, block * 8u + i);

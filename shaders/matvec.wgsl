@@ -204,10 +204,10 @@ fn main(
   for (var block = lane; block < params.blocks; block += LANES) {
     let in = input_block(block, token);
     sums.x += block_dot(row0, block, in);
-    sums.y += block_dot(row0 + params.pair_stride, block, in);
+    sums.y += block_dot(partner(row0), block, in);
 #ifdef PAIRS_2
     sums.z += block_dot(row1, block, in);
-    sums.w += block_dot(row1 + params.pair_stride, block, in);
+    sums.w += block_dot(partner(row1), block, in);
 #endif
   }
 #ifdef SUBGROUPS

@@ -110,6 +110,8 @@ pub struct TextEngine<B: Backend> {
     cached: Vec<u32>,
     batch: u32,
     draft_tokens: u32,
+    /// Whether the first logits of this model have been looked at.
+    logits_checked: bool,
 }
 
 /// The context a load will use.
@@ -149,13 +151,22 @@ impl<B: Backend + 'static> TextEngine<B> {
             });
         }
         let draft_tokens = draft_tokens.min(B::MOST_DRAFTS);
+        model::check(&directory)?;
         // Before the weights: a file whose text cannot be handled should not be downloaded first.
         let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;
         let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
         let sizes = Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens };
         let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
-        let mut engine =
-            TextEngine { backend, model, tokenizer, template, cached: Vec::new(), batch: 32, draft_tokens };
+        let mut engine = TextEngine {
+            backend,
+            model,
+            tokenizer,
+            template,
+            cached: Vec::new(),
+            batch: 32,
+            draft_tokens,
+            logits_checked: false,
+        };
         if draft_tokens > 0 && !engine.verifies_exactly().await? {
             engine.draft_tokens = 0;
         }
@@ -172,12 +183,12 @@ impl<B: Backend + 'static> TextEngine<B> {
         self.backend.compiled("verifying drafts").await?;
         self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
         for (pos, token) in (0..).zip(tokens) {
-            self.backend.set_tokens(&[*token]);
+            self.backend.set_tokens(&[*token])?;
             self.backend.run(&[&self.model.decode], Step { pos, count: 1, row: 0, counter: 0 })?;
         }
         self.backend.run(&[&self.model.head], Step { pos: 0, count: 1, row: 0, counter: 0 })?;
         let alone = self.backend.read(&self.model.logits, 0).await?;
-        self.backend.set_tokens(tokens);
+        self.backend.set_tokens(tokens)?;
         self.backend.run(&[verify], Step { pos: 0, count: tokens.len() as u32, row: 0, counter: 0 })?;
         // The last row sees what all others left in the cache.
         let together = self.backend.read(&self.model.logits, tokens.len() as u32 - 1).await?;
@@ -193,7 +204,7 @@ impl<B: Backend + 'static> TextEngine<B> {
     pub async fn warm_up(&mut self) -> Result<()> {
         self.cached.clear();
         self.backend.compiled("warming up").await?;
-        self.backend.set_tokens(&[0]);
+        self.backend.set_tokens(&[0])?;
         self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
         let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
         let LanguageModel { prefill, decode, head, sample, sample_adjusted, verify, .. } = &self.model;
@@ -334,7 +345,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         if limit == 0 {
             return Ok(generation);
         }
-        let Some(last) = self.prefill(prompt, cancelled).await? else {
+        let Some(mut last) = self.prefill(prompt, cancelled).await? else {
             generation.finish = Finish::Aborted;
             return Ok(generation);
         };
@@ -343,6 +354,10 @@ impl<B: Backend + 'static> TextEngine<B> {
         // Token 0 is drawn at the end of the prompt's last batch. Whatever draws token n after it also
         // puts token n - 1 into the cache.
         let mut in_flight = VecDeque::new();
+        if !self.logits_checked {
+            self.check_logits(&last).await?;
+            last.computed = true;
+        }
         in_flight.push_back(self.draw(last, 0, sampling, on_cpu)?);
         let ahead = if on_cpu { 1 } else { B::STEPS_AHEAD };
         let mut issued = 1;
@@ -357,7 +372,7 @@ impl<B: Backend + 'static> TextEngine<B> {
                     // A row draws what a step of its own would have drawn, if all drafts before it were right.
                     let accepted = drawn.iter().zip(&drafts).take_while(|(a, b)| a == b).count();
                     drawn.truncate(accepted + 1);
-                    self.backend.set_tokens(&drawn[accepted..]);
+                    self.backend.set_tokens(&drawn[accepted..])?;
                     issued += accepted;
                     pos += accepted as u32;
                     generation.drafted += drafts.len() as u64;
@@ -371,7 +386,7 @@ impl<B: Backend + 'static> TextEngine<B> {
                     let mut logits = self.backend.read(&self.model.logits, 0).await?;
                     let recent = [prompt, &run.tokens].concat();
                     let token = sampling.draw(&mut logits, &recent, counter);
-                    self.backend.set_tokens(&[token]);
+                    self.backend.set_tokens(&[token])?;
                     vec![token]
                 }
             };
@@ -423,7 +438,7 @@ impl<B: Backend + 'static> TextEngine<B> {
                 }
                 let step = Step { pos, count: 1, row: 0, counter: issued as u32 };
                 in_flight.push_back(self.draw(
-                    Last { prefill: false, step },
+                    Last { prefill: false, computed: false, step },
                     issued as u32,
                     sampling,
                     on_cpu,
@@ -478,12 +493,12 @@ impl<B: Backend + 'static> TextEngine<B> {
             let pos = self.cached.len();
             let count = (prompt.len() - pos).min(self.batch.min(MAX_BATCH) as usize);
             let tokens = &prompt[pos..pos + count];
-            self.backend.set_tokens(tokens);
+            self.backend.set_tokens(tokens)?;
             let step = Step { pos: pos as u32, count: count as u32, row: count as u32 - 1, counter: 0 };
             self.cached.extend_from_slice(tokens);
             if pos + count == prompt.len() {
                 // Also for a single token: how the pace cut the prompt must not change a bit of its logits.
-                return Ok(Some(Last { prefill: true, step }));
+                return Ok(Some(Last { prefill: true, computed: false, step }));
             }
             let begun = now_ms();
             self.backend.run(&[&self.model.prefill], step)?;
@@ -500,16 +515,33 @@ impl<B: Backend + 'static> TextEngine<B> {
         self.batch = ((fits / 32.0) as u32 * 32).clamp(32.min(most), most);
     }
 
-    /// Submits a batch with head and draw.
+    /// Computes the logits after the prompt and looks at them, once for a model. Its weights are numbers
+    /// ([`Error::NotFinite`] of the load), but may be so large that sums are not.
+    async fn check_logits(&mut self, last: &Last) -> Result<()> {
+        self.backend.run(&[&self.model.prefill, &self.model.head], last.step)?;
+        let logits = self.backend.read(&self.model.logits, 0).await?;
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            return Err(Error::NotFinite { place: "the first logits".to_owned() });
+        }
+        self.logits_checked = true;
+        Ok(())
+    }
+
+    /// Submits a batch with head and draw, or the draw alone where the logits are computed.
     fn draw(&mut self, last: Last, counter: u32, sampling: &Sampling, on_cpu: bool) -> Result<Draw<B>> {
         let model = &self.model;
         let body = if last.prefill { &model.prefill } else { &model.decode };
-        if on_cpu {
-            self.backend.run(&[body, &model.head], last.step)?;
-            return Ok(Draw::Cpu { counter });
-        }
         let sample = if sampling.adjusts() { &model.sample_adjusted } else { &model.sample };
-        Ok(Draw::Gpu(self.backend.run_and_fetch(&[body, &model.head, sample], last.step, 1)?))
+        match (on_cpu, last.computed) {
+            (true, true) => {}
+            (true, false) => self.backend.run(&[body, &model.head], last.step)?,
+            (false, computed) => {
+                let plans = [body, &model.head, sample];
+                let plans = if computed { &plans[2..] } else { &plans };
+                return Ok(Draw::Gpu(self.backend.run_and_fetch(plans, last.step, 1)?));
+            }
+        }
+        Ok(Draw::Cpu { counter })
     }
 
     /// Who proposes drafts, if they are wanted and can be verified. Penalties make each draw wait for the
@@ -526,7 +558,7 @@ impl<B: Backend + 'static> TextEngine<B> {
             return Err(Error::Internal { what: "drafts without a plan to verify them".to_owned() });
         };
         let rows = 1 + drafts.len() as u32;
-        self.backend.set_tokens(&[&[last], drafts.as_slice()].concat());
+        self.backend.set_tokens(&[&[last], drafts.as_slice()].concat())?;
         let step = Step { pos, count: rows, row: 0, counter };
         let ticket = self.backend.run_and_fetch(&[plan], step, rows)?;
         Ok(Draw::Verify { ticket, drafts })
@@ -547,7 +579,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         self.cached.truncate(skip);
         let mut rows = Vec::new();
         for chunk in tokens[skip..].chunks(batch.clamp(1, MAX_BATCH) as usize) {
-            self.backend.set_tokens(chunk);
+            self.backend.set_tokens(chunk)?;
             let mut step =
                 Step { pos: self.cached.len() as u32, count: chunk.len() as u32, row: 0, counter: 0 };
             let body = if batch > 1 { &self.model.prefill } else { &self.model.decode };
@@ -566,6 +598,8 @@ impl<B: Backend + 'static> TextEngine<B> {
 /// The last batch of a prompt, or a decode step.
 struct Last {
     prefill: bool,
+    /// Whether its logits are computed already.
+    computed: bool,
     step: Step,
 }
 

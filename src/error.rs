@@ -180,6 +180,14 @@ pub enum Error {
         /// Shape expected.
         expected: Vec<u64>,
     },
+    /// Weights are NaN or infinite, or so large that what is computed with them is.
+    #[error(
+        "the weights hold values that are not numbers (NaN or infinite), seen in {place}: the file is damaged or was converted wrongly; download it again or take another file"
+    )]
+    NotFinite {
+        /// Tensor, or the result in which it shows.
+        place: String,
+    },
     /// The shards given are not the shards of one model.
     #[error("split model: {what}")]
     SplitMismatch {
@@ -276,6 +284,7 @@ impl Error {
             Error::MissingTensor { .. } => "missing-tensor",
             Error::MissingMetadata { .. } => "missing-metadata",
             Error::ShapeMismatch { .. } => "shape-mismatch",
+            Error::NotFinite { .. } => "not-finite",
             Error::SplitMismatch { .. } => "split-mismatch",
             Error::UnsupportedTokenizer { .. } => "unsupported-tokenizer",
             Error::Tokenizer { .. } => "tokenizer",

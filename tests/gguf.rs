@@ -6,7 +6,7 @@
 use emberglass::dtype::DType;
 use emberglass::error::{Error, Result};
 use emberglass::weights::metadata::Value;
-use emberglass::weights::{ByteSource, Directory, FileSource, SliceSource, read_directory};
+use emberglass::weights::{ByteSource, Directory, FileSource, LocalFuture, SliceSource, read_directory};
 
 fn string(text: &str) -> Vec<u8> {
     let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
@@ -307,6 +307,56 @@ fn an_unsupported_tensor_type_is_an_error_only_when_used() {
     assert!(error.to_string().contains("type number 77"), "{error}");
 }
 
+/// Each key holds its caps, all of them together do not: a source that never ends must not fill the memory.
+#[test]
+fn a_header_has_an_end() {
+    /// Keys `0`, `1`, … with strings of 16 MiB, as many as are asked for. Notes how far it was read.
+    struct Endless(std::rc::Rc<std::cell::Cell<u64>>);
+    const STRING: u64 = 16 << 20;
+    impl Endless {
+        fn byte(at: u64) -> u8 {
+            let header = raw(3, 0, 1 << 16, &[]);
+            let Some(in_keys) = at.checked_sub(header.len() as u64) else {
+                return header[at as usize];
+            };
+            let name = |i: u64| format!("{i:05}");
+            let head = 8 + 5 + 4 + 8;
+            let (i, within) = (in_keys / (head + STRING), in_keys % (head + STRING));
+            let key = key(&name(i), 8, &STRING.to_le_bytes());
+            key.get(within as usize).copied().unwrap_or(b'a')
+        }
+    }
+    impl ByteSource for Endless {
+        fn read_at<'a>(&'a mut self, offset: u64, buf: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {
+            Box::pin(async move {
+                self.0.set(self.0.get().max(offset + buf.len() as u64));
+                // Long reads are inside a string, but for their ends.
+                let long = buf.len();
+                buf.fill(b'a');
+                for i in (0..long.min(64)).chain(long.saturating_sub(64)..long) {
+                    buf[i] = Self::byte(offset + i as u64);
+                }
+                Ok(())
+            })
+        }
+        fn size(&mut self) -> LocalFuture<'_, Result<Option<u64>>> {
+            Box::pin(async { Ok(None) })
+        }
+        fn name(&self) -> &str {
+            "endless.gguf"
+        }
+    }
+    let read = std::rc::Rc::new(std::cell::Cell::new(0));
+    let mut sources: [Box<dyn ByteSource>; 1] = [Box::new(Endless(read.clone()))];
+    let error = pollster::block_on(read_directory(&mut sources)).unwrap_err();
+    assert_eq!(error.code(), "malformed", "{error}");
+    assert!(
+        error.to_string().contains("the header of endless.gguf is longer than 268435456 bytes"),
+        "{error}"
+    );
+    assert!((200 << 20..=256 << 20).contains(&read.get()), "{} bytes were read", read.get());
+}
+
 /// Shard `no` of `count`, `total` tensors in all, holding one tensor.
 fn shard(no: u16, count: u16, total: i32, name: &str) -> Vec<u8> {
     let keys = [
@@ -346,6 +396,23 @@ fn shards_that_do_not_fit_are_refused() {
     refused(vec![a(), small()], "file 2 of 2 is not part of a split model");
     refused(vec![a(), shard(1, 2, 2, "a")], "tensor a is in two shards");
     refused(vec![shard(0, 2, 3, "a"), shard(1, 2, 3, "b")], "the shards hold 2 tensors instead of 3");
+    // Only the first shard's metadata is used, so a later one may not say more.
+    for louder in ["llama.rope.freq_base", "tokenizer.ggml.model", "general.architecture"] {
+        let with = |no: u16, name, keys: &[Vec<u8>]| {
+            let mut all = vec![
+                key("split.no", 2, &no.to_le_bytes()),
+                key("split.count", 2, &2u16.to_le_bytes()),
+                key("split.tensors.count", 5, &2i32.to_le_bytes()),
+            ];
+            all.extend_from_slice(keys);
+            file(&all, &[tensor(name, &[4], 0, 0)], 16)
+        };
+        let architecture = key("general.architecture", 8, &string("llama"));
+        let other = key(louder, 8, &string("x"));
+        let first = with(0, "a", &[architecture.clone()]);
+        refused(vec![first.clone(), with(1, "b", &[other])], &format!("file 2 has another {louder}"));
+        assert!(read_all(vec![first, with(1, "b", &[architecture])]).is_ok());
+    }
     // A truncated second shard names itself.
     let error = read_all(vec![a(), b()[..b().len() - 1].to_vec()]).unwrap_err();
     assert!(error.to_string().contains("1.gguf is truncated"), "{error}");

@@ -17,7 +17,7 @@ macro_rules! kernels {
         $(mod $module {
             use super::*;
             per_format!($rig, DType::ALL, $setup; project_add, gate_up, head, embed, qkv);
-            once!($rig, $setup; attention, attention_f16, attention_q8_0, sample_greedy, sample_few, sample_chain);
+            once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, sample_greedy, sample_few, sample_chain);
         })*
     };
 }
@@ -147,6 +147,13 @@ image_kernels! {
 #[test]
 fn split_vocabulary() {
     pollster::block_on(cases::split_vocabulary());
+}
+
+#[test]
+fn misuse_is_refused() {
+    let () = choose(DEFAULT);
+    pollster::block_on(cases::misuse::too_much_for_the_gpu());
+    pollster::block_on(cases::misuse::too_little_for_the_cpu());
 }
 
 /// Pipelines, which natively are never on their way for long.

@@ -31,7 +31,6 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
         assert!(variant.possible(gpu.features()), "{variant}: not on this adapter");
         let width = shape.heads * shape.head_dim;
         let kv = shape.kv_heads * shape.head_dim;
-        // A backend serves one model, so it has one shape of attention.
         let mut backend = GpuBackend::new(gpu.clone(), 8, 8).unwrap();
         backend.set_kernels(Kernels::all(variant));
         for &dtype in formats {
@@ -41,25 +40,37 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
             };
             let (square, qkv, gate_up) =
                 (weight(width, 1), weight(width + 2 * kv, 1), weight(2 * width, width));
+            let qkv_halves = weight(width + 2 * kv, shape.rope_dim / 2);
+            // Gate and up of different types are stored and multiplied by kernels of their own.
+            let other = if dtype == DType::F16 { DType::F32 } else { DType::F16 };
+            let segments = [dtype, other].map(|dtype| Segment { dtype, rows: width.into() });
+            let mixed = backend.weight("w", width.into(), &segments, width).unwrap();
             let x = backend.tensor("x", 2, width).unwrap();
             let y = backend.tensor("y", 2, width).unwrap();
-            let gain = backend.vector("gain", 2 * width + 2 * kv).unwrap();
+            let gain = backend.vector("gain", width).unwrap();
+            let bias = backend.vector("bias", 2 * width + 2 * kv).unwrap();
             let rope = backend.vector("rope", shape.capacity * shape.rope_dim).unwrap();
             let both = backend.tensor("qkv", 2, width + 2 * kv).unwrap();
             let caches = KvType::ALL.map(|kv| backend.cache("cache", HeadShape { kv, ..shape }).unwrap());
             for batch in [Batch::One, Batch::Many] {
-                for bias_at in [None, Some(width)] {
-                    let norm = Norm { gain: &gain, eps: 1e-5, bias_at };
-                    backend.qkv(&x, &norm, &qkv, &rope, &both, shape, batch).unwrap();
-                }
-                let norm = Norm { gain: &gain, eps: 1e-5, bias_at: None };
+                let norm = Norm { gain: &gain, eps: 1e-5 };
                 backend.embed(&square, &x, batch).unwrap();
-                for cache in &caches {
-                    backend.attend(&both, cache, &square, &y, batch).unwrap();
-                    backend.attend(&both, cache, &square, &y, Batch::Few).unwrap();
+                // Biases and the second kind of pairs do not depend on the format: floats and blocks stand for all.
+                let more = matches!(dtype, DType::F16 | DType::Q4_1);
+                for bias in [None, Some(&bias)].into_iter().take(if more { 2 } else { 1 }) {
+                    backend.qkv(&x, &norm, &qkv, bias, &rope, &both, shape, batch).unwrap();
+                    for cache in caches.iter().take(if bias.is_some() { 1 } else { 3 }) {
+                        backend.attend(&both, cache, &square, bias, &y, batch).unwrap();
+                        backend.attend(&both, cache, &square, bias, &y, Batch::Few).unwrap();
+                    }
+                    backend.gate_up(&x, &norm, &gate_up, bias, &y, batch).unwrap();
+                    backend.project_add(&x, &square, bias, &y, batch).unwrap();
+                    if more {
+                        let halves = HeadShape { pairs: RopePairs::Halves, ..shape };
+                        backend.qkv(&x, &norm, &qkv_halves, bias, &rope, &both, halves, batch).unwrap();
+                        backend.gate_up(&x, &norm, &mixed, bias, &y, batch).unwrap();
+                    }
                 }
-                backend.gate_up(&x, &norm, &gate_up, &y, batch).unwrap();
-                backend.project_add(&x, &square, &y, batch).unwrap();
                 backend.head(&x, &norm, &square, &y, batch).unwrap();
             }
         }
@@ -190,7 +201,7 @@ fn every_variant_is_valid() {
         let enable = if subgroups { "enable subgroups;\n" } else { "" };
         std::fs::write(folder.join(format!("{label}.wgsl")), format!("{enable}{source}")).unwrap();
     }
-    // 8 formats × (embed + 2 batches × (qkv, qkv with bias, gate_up, add) + head), and attention.
+    // 8 formats × (embed + 2 batches × (qkv, gate_up, add) + head), two formats with biases and both kinds of pairs, and attention.
     println!("{} variants", variants.len());
     assert!(variants.len() > 80, "{} variants", variants.len());
 }

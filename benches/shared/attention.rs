@@ -75,7 +75,7 @@ impl Layers {
                 let kv = &values[pos..][..(KV_HEADS * DIM) as usize];
                 backend.write_cache(&cache, pos, kv, kv);
             }
-            backend.attend(&qkv, &cache, &thin, &x, batch).unwrap();
+            backend.attend(&qkv, &cache, &thin, None, &x, batch).unwrap();
         }
         let attention = backend.finish();
         for (columns, outputs) in MATRICES {
@@ -86,7 +86,7 @@ impl Layers {
             for _ in 0..LAYERS {
                 let weight = backend.weight("weight", columns.into(), &segment, 1).unwrap();
                 backend.upload_rows(&weight, 0, &bytes).unwrap();
-                backend.project_add(&h, &weight, &x, batch).unwrap();
+                backend.project_add(&h, &weight, None, &x, batch).unwrap();
             }
         }
         Layers { attention, products: backend.finish(), backend }

@@ -158,7 +158,7 @@ impl<B: Backend> Case<B> {
         let embed = self.backend.finish();
         let mut plans = Vec::new();
         for weight in &self.weights {
-            self.backend.project_add(&self.x, weight, &self.out, batch).unwrap();
+            self.backend.project_add(&self.x, weight, None, &self.out, batch).unwrap();
             plans.push(self.backend.finish());
         }
         self.backend.compiled("recording").await.unwrap();
@@ -168,7 +168,7 @@ impl<B: Backend> Case<B> {
     /// The first and the last row of one product, which an output of zeros gets.
     async fn product(&mut self, embed: &B::Plan, plan: &B::Plan, batch: Batch) -> [Vec<f32>; 2] {
         let step = step(batch);
-        self.backend.set_tokens(&(0..step.count).rev().collect::<Vec<_>>());
+        self.backend.set_tokens(&(0..step.count).rev().collect::<Vec<_>>()).unwrap();
         self.backend.run(&[embed, plan], step).unwrap();
         let first = self.backend.read(&self.out, 0).await.unwrap();
         [first, self.backend.read(&self.out, step.count - 1).await.unwrap()]

@@ -20,6 +20,7 @@ export type ErrorCode =
   | "missing-tensor"
   | "missing-metadata"
   | "shape-mismatch"
+  | "not-finite"
   | "split-mismatch"
   | "unsupported-tokenizer"
   | "tokenizer"

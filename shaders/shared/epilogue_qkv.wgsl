@@ -6,17 +6,15 @@
 
 fn store_pair(part_row: u32, token: u32, a_in: f32, b_in: f32) {
   let row = params.out_base + part_row;
-  var a = a_in;
-  var b = b_in;
-#ifdef BIAS
-  let at_a = params.bias_at + row;
-  let at_b = at_a + params.pair_stride;
-  a += aux[at_a / 4u][at_a % 4u];
-  b += aux[at_b / 4u][at_b % 4u];
-#endif
+  let other = params.out_base + partner(part_row);
+  var a = biased(a_in, part_row);
+  var b = biased(b_in, partner(part_row));
   let in_head = row % params.head_dim;
-  // Stride 1: pair i is (2i, 2i + 1). Stride rope_dim / 2: pair i is (i, i + rope_dim / 2).
-  let i = select(in_head, in_head / 2u, params.pair_stride == 1u);
+#ifdef HALVES
+  let i = in_head;
+#else
+  let i = in_head / 2u;
+#endif
   if (row < params.q_rows + params.kv_rows && i < params.rope_dim / 2u) {
     let cs = rope[(step.pos + token) * (params.rope_dim / 2u) + i];
     let rotated = vec2<f32>(a * cs.x - b * cs.y, a * cs.y + b * cs.x);
@@ -24,5 +22,5 @@ fn store_pair(part_row: u32, token: u32, a_in: f32, b_in: f32) {
     b = rotated.y;
   }
   out[token * params.out_stride + row] = a;
-  out[token * params.out_stride + row + params.pair_stride] = b;
+  out[token * params.out_stride + other] = b;
 }

@@ -305,7 +305,7 @@ fn record<B: Backend>(
     for _ in 0..copies {
         let segment = [Segment { dtype: matrix.dtype, rows: matrix.rows }];
         let weight = backend.weight("race", matrix.cols, &segment, 1)?;
-        backend.head(&x, &Norm { gain: &gain, eps: 1e-5, bias_at: None }, &weight, &out, batch)?;
+        backend.head(&x, &Norm { gain: &gain, eps: 1e-5 }, &weight, &out, batch)?;
         weights.push(weight);
     }
     Ok(Recorded { plan: backend.finish(), _held: (x, out, gain, weights) })
@@ -391,7 +391,7 @@ impl<B: Backend> Product<B> {
         let gains: Vec<f32> = (0..columns).map(|i| 0.5 + (i % 7) as f32 / 7.0).collect();
         backend.upload_vector(&gain, 0, &gains);
         backend.embed(&inputs, &x, batch)?;
-        backend.head(&x, &Norm { gain: &gain, eps: 1e-5, bias_at: None }, &weight, &out, batch)?;
+        backend.head(&x, &Norm { gain: &gain, eps: 1e-5 }, &weight, &out, batch)?;
         let plan = backend.finish();
         let count = if batch == Batch::One { 1 } else { 2 };
         Ok(Product { backend, plan, out, count, _held: (x, gain, [inputs, weight]) })
@@ -409,7 +409,7 @@ impl<B: Backend> Product<B> {
 
     async fn run(mut self) -> Result<Vec<f32>> {
         self.backend.compiled("self-test").await?;
-        self.backend.set_tokens(&[1, 0]);
+        self.backend.set_tokens(&[1, 0])?;
         self.backend.run(&[&self.plan], Step { pos: 0, count: self.count, row: 0, counter: 0 })?;
         self.backend.read(&self.out, self.count - 1).await
     }
@@ -434,7 +434,7 @@ pub fn made_up(dtype: DType, rows: u32, columns: u32) -> Vec<u8> {
             DType::F32 => bytes.extend(value.to_le_bytes()),
             DType::F16 => bytes.extend(half),
             DType::BF16 => bytes.extend(half::bf16::from_f32(value).to_le_bytes()),
-            _ => {
+            DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => {
                 bytes.extend((0..dtype.block_bytes()).map(|_| (next() >> 24) as u8));
                 bytes[start..start + 2].copy_from_slice(&half);
                 if matches!(dtype, DType::Q4_1 | DType::Q5_1) {

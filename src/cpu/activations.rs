@@ -153,13 +153,14 @@ impl<const N: usize, A: Fn(&[i32; BLOCK]) -> [i32; N]> Kernel for Quantize<'_, N
             let scale = most / self.largest + 0.0 * s.sum(sum);
             let inverse = if most > 0.0 { self.largest / most } else { 0.0 };
             let mut q = [0; BLOCK];
-            let mut count = 0;
+            let mut count = 0i32;
             for (x, q) in x.iter().zip(q.as_chunks_mut::<8>().0) {
                 let mut rounded = [0.0; 8];
                 s.store(s.add(s.mul(s.load(x), s.splat(inverse)), s.splat(MAGIC)), &mut rounded);
                 for (q, rounded) in q.iter_mut().zip(rounded) {
+                    // Integers of values that are not finite may be any: then the scale is not finite either.
                     *q = (rounded.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
-                    count += *q;
+                    count = count.wrapping_add(*q);
                 }
             }
             self.to.push(Block { q: (self.arrange)(&q), scale, sum: scale * count as f32, count });
@@ -216,10 +217,15 @@ mod tests {
     fn what_is_not_finite_shows() {
         for level in Level::available() {
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                let mut x = Activations::default();
-                x.set(1, 32, |_, row| row[7] = bad);
-                x.quantize(level, true);
-                assert!(x.bytes(0)[0].scale.is_nan() || x.bytes(0)[0].scale.is_infinite(), "{bad}");
+                // One alone, and so many that sums of their integers do not fit.
+                for count in [1, 20, 32] {
+                    let mut x = Activations::default();
+                    x.set(1, 32, |_, row| row[32 - count..].fill(bad));
+                    x.quantize(level, true);
+                    x.quantize(level, false);
+                    assert!(!x.bytes(0)[0].scale.is_finite(), "{count} × {bad}");
+                    assert!(!x.words(0)[0].scale.is_finite(), "{count} × {bad}");
+                }
             }
         }
     }

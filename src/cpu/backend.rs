@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Batch, HeadShape, Norm, RopePairs, SampleParams, Segment, Step, Traffic, draw};
+use crate::ops::{Backend, Batch, HeadShape, Norm, SampleParams, Segment, Step, Traffic, draw};
 
 use super::activations::{Activations, Bits};
 use super::attention::{Cache, Head, Query};
@@ -64,7 +64,6 @@ pub type CpuVector = Shared<Vec<f32>>;
 struct OwnedNorm {
     gain: CpuVector,
     eps: f32,
-    bias_at: Option<usize>,
 }
 
 enum Op {
@@ -76,6 +75,7 @@ enum Op {
         x: CpuTensor,
         norm: OwnedNorm,
         weight: CpuWeight,
+        bias: Option<CpuVector>,
         rope: CpuVector,
         qkv: CpuTensor,
         shape: HeadShape,
@@ -84,17 +84,20 @@ enum Op {
         qkv: CpuTensor,
         cache: CpuCache,
         weight: CpuWeight,
+        bias: Option<CpuVector>,
         x: CpuTensor,
     },
     GateUp {
         x: CpuTensor,
         norm: OwnedNorm,
         weight: CpuWeight,
+        bias: Option<CpuVector>,
         h: CpuTensor,
     },
     ProjectAdd {
         h: CpuTensor,
         weight: CpuWeight,
+        bias: Option<CpuVector>,
         x: CpuTensor,
     },
     Head {
@@ -225,22 +228,24 @@ impl CpuBackend {
         let count = step.count as usize;
         match op {
             Op::Embed { weight, x } => self.run_embed(weight, x, count),
-            Op::Qkv { x, norm, weight, rope, qkv, shape } => {
+            Op::Qkv { x, norm, weight, bias, rope, qkv, shape } => {
                 self.normed(x, 0, count, norm, &mut scratch.input);
                 self.project(weight, scratch)?;
-                add_bias(norm, &mut scratch.output, weight.rows());
+                add_bias(self.level, bias.as_ref(), &mut scratch.output);
                 store_qkv(&scratch.output, &rope.read(), qkv, *shape, step.pos as usize);
                 Ok(())
             }
-            Op::Attend { qkv, cache, weight, x } => {
+            Op::Attend { qkv, cache, weight, bias, x } => {
                 self.run_attention(qkv, &cache.0, step, &mut scratch.input);
                 self.project(weight, scratch)?;
+                add_bias(self.level, bias.as_ref(), &mut scratch.output);
                 self.add_to(x, &scratch.output, count);
                 Ok(())
             }
-            Op::GateUp { x, norm, weight, h } => {
+            Op::GateUp { x, norm, weight, bias, h } => {
                 self.normed(x, 0, count, norm, &mut scratch.input);
                 self.project(weight, scratch)?;
+                add_bias(self.level, bias.as_ref(), &mut scratch.output);
                 let mut h_data = h.data.write();
                 for (t, both) in scratch.output.chunks_exact(2 * h.cols).enumerate() {
                     let (gate, up) = both.split_at(h.cols);
@@ -248,10 +253,11 @@ impl CpuBackend {
                 }
                 Ok(())
             }
-            Op::ProjectAdd { h, weight, x } => {
+            Op::ProjectAdd { h, weight, bias, x } => {
                 let data = h.data.read();
                 scratch.input.set(count, h.cols, |t, row| row.copy_from_slice(&data[h.row_at(t)]));
                 self.project(weight, scratch)?;
+                add_bias(self.level, bias.as_ref(), &mut scratch.output);
                 self.add_to(x, &scratch.output, count);
                 Ok(())
             }
@@ -267,10 +273,8 @@ impl CpuBackend {
             }
             Op::Sample { logits, adjust, batch } => {
                 self.tokens.clear();
-                for t in 0..draws(*batch, count) {
-                    self.run_sample(logits, t, *adjust, step.counter + t as u32);
-                }
-                Ok(())
+                (0..draws(*batch, count))
+                    .try_for_each(|t| self.run_sample(logits, t, *adjust, step.counter + t as u32))
             }
         }
     }
@@ -299,6 +303,7 @@ impl CpuBackend {
     }
 
     fn run_embed(&mut self, weight: &CpuWeight, x: &CpuTensor, count: usize) -> Result<()> {
+        fits("embed", count <= self.tokens.len() && count <= x.rows)?;
         let mut data = x.data.write();
         for (t, &token) in self.tokens.iter().take(count).enumerate() {
             self.team.row(weight, token as usize, &mut data[x.row_at(t)])?;
@@ -332,8 +337,10 @@ impl CpuBackend {
         });
     }
 
-    fn run_sample(&mut self, logits: &CpuTensor, row: usize, adjust: bool, counter: u32) {
-        let Some(sampling) = &mut self.sampling else { return };
+    fn run_sample(&mut self, logits: &CpuTensor, row: usize, adjust: bool, counter: u32) -> Result<()> {
+        let Some(sampling) = &mut self.sampling else {
+            return Err(Error::Internal { what: "a draw before sampling was set".to_owned() });
+        };
         let mut data = logits.data.write();
         let logits = &mut data[logits.row_at(row)];
         if adjust {
@@ -344,6 +351,7 @@ impl CpuBackend {
             sampling.recent.push(token);
         }
         self.tokens.push(token);
+        Ok(())
     }
 
     fn run_plans(&mut self, plans: &[&CpuPlan], step: Step) -> Result<()> {
@@ -360,14 +368,12 @@ fn draws(batch: Batch, count: usize) -> usize {
     if batch == Batch::One { 1 } else { count }
 }
 
-/// The projection's bias lies behind the norm's gain.
-fn add_bias(norm: &OwnedNorm, y: &mut [f32], cols: usize) {
-    let Some(at) = norm.bias_at else { return };
-    let gain = norm.gain.read();
-    for row in y.chunks_exact_mut(cols) {
-        for (y, bias) in row.iter_mut().zip(&gain[at..]) {
-            *y += bias;
-        }
+/// Adds the bias to each token's row.
+fn add_bias(level: Level, bias: Option<&CpuVector>, y: &mut [f32]) {
+    let Some(bias) = bias else { return };
+    let bias = bias.read();
+    for row in y.chunks_exact_mut(bias.len()) {
+        vector::add(level, row, &bias);
     }
 }
 
@@ -381,7 +387,7 @@ fn store_qkv(y: &[f32], table: &[f32], qkv: &CpuTensor, shape: HeadShape, pos: u
         let to = &mut data[qkv.row_at(t)];
         to.copy_from_slice(y);
         for head in to[..rotated].chunks_exact_mut(dim) {
-            vector::rope(head, turns, shape.pairs == RopePairs::Adjacent);
+            vector::rope(head, turns, shape.pairs);
         }
     }
 }
@@ -458,6 +464,7 @@ impl Backend for CpuBackend {
         x: &CpuTensor,
         norm: &Norm<'_, Self>,
         weight: &CpuWeight,
+        bias: Option<&CpuVector>,
         rope: &CpuVector,
         qkv: &CpuTensor,
         shape: HeadShape,
@@ -467,11 +474,11 @@ impl Backend for CpuBackend {
         let turns = shape.capacity as usize * shape.rope_dim as usize;
         fits("qkv", weight.cols() == x.cols && weight.rows() == rows && rope.read().len() >= turns)?;
         fits("qkv", qkv.cols == rows && qkv.rows >= 1)?;
-        fits("qkv bias", norm.bias_at.is_none_or(|at| norm.gain.read().len() >= at as usize + rows))?;
         self.recording.push(Op::Qkv {
             x: x.clone(),
             norm: own(norm, x)?,
             weight: weight.clone(),
+            bias: owned_bias(bias, weight)?,
             rope: rope.clone(),
             qkv: qkv.clone(),
             shape,
@@ -484,6 +491,7 @@ impl Backend for CpuBackend {
         qkv: &CpuTensor,
         cache: &CpuCache,
         weight: &CpuWeight,
+        bias: Option<&CpuVector>,
         x: &CpuTensor,
         _: Batch,
     ) -> Result<()> {
@@ -491,8 +499,8 @@ impl Backend for CpuBackend {
         let width = (shape.heads * shape.head_dim) as usize;
         fits("attend", qkv.cols == shape.qkv_width() as usize)?;
         fits("attend", weight.cols() == width && weight.rows() == x.cols)?;
-        let (qkv, cache) = (qkv.clone(), cache.clone());
-        self.recording.push(Op::Attend { qkv, cache, weight: weight.clone(), x: x.clone() });
+        let (qkv, cache, bias) = (qkv.clone(), cache.clone(), owned_bias(bias, weight)?);
+        self.recording.push(Op::Attend { qkv, cache, weight: weight.clone(), bias, x: x.clone() });
         Ok(())
     }
 
@@ -501,18 +509,27 @@ impl Backend for CpuBackend {
         x: &CpuTensor,
         norm: &Norm<'_, Self>,
         weight: &CpuWeight,
+        bias: Option<&CpuVector>,
         h: &CpuTensor,
         _: Batch,
     ) -> Result<()> {
         fits("gate_up", weight.cols() == x.cols && weight.rows() == 2 * h.cols)?;
-        let norm = own(norm, x)?;
-        self.recording.push(Op::GateUp { x: x.clone(), norm, weight: weight.clone(), h: h.clone() });
+        let (norm, bias) = (own(norm, x)?, owned_bias(bias, weight)?);
+        self.recording.push(Op::GateUp { x: x.clone(), norm, weight: weight.clone(), bias, h: h.clone() });
         Ok(())
     }
 
-    fn project_add(&mut self, h: &CpuTensor, weight: &CpuWeight, x: &CpuTensor, _: Batch) -> Result<()> {
+    fn project_add(
+        &mut self,
+        h: &CpuTensor,
+        weight: &CpuWeight,
+        bias: Option<&CpuVector>,
+        x: &CpuTensor,
+        _: Batch,
+    ) -> Result<()> {
         fits("project_add", weight.cols() == h.cols && weight.rows() == x.cols && !h.data.is(&x.data))?;
-        self.recording.push(Op::ProjectAdd { h: h.clone(), weight: weight.clone(), x: x.clone() });
+        let bias = owned_bias(bias, weight)?;
+        self.recording.push(Op::ProjectAdd { h: h.clone(), weight: weight.clone(), bias, x: x.clone() });
         Ok(())
     }
 
@@ -549,9 +566,10 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn set_tokens(&mut self, tokens: &[u32]) {
+    fn set_tokens(&mut self, tokens: &[u32]) -> Result<()> {
         self.tokens.clear();
         self.tokens.extend_from_slice(tokens);
+        Ok(())
     }
 
     fn set_sampling(&mut self, params: &SampleParams, bias: &[(u32, f32)], recent: &[u32]) -> Result<()> {
@@ -587,5 +605,11 @@ impl Backend for CpuBackend {
 
 fn own(norm: &Norm<'_, CpuBackend>, x: &CpuTensor) -> Result<OwnedNorm> {
     fits("norm", norm.gain.read().len() >= x.cols)?;
-    Ok(OwnedNorm { gain: norm.gain.clone(), eps: norm.eps, bias_at: norm.bias_at.map(|at| at as usize) })
+    Ok(OwnedNorm { gain: norm.gain.clone(), eps: norm.eps })
+}
+
+/// A bias of as many floats as the weight has rows.
+fn owned_bias(bias: Option<&CpuVector>, weight: &CpuWeight) -> Result<Option<CpuVector>> {
+    fits("bias", bias.is_none_or(|bias| bias.read().len() == weight.rows()))?;
+    Ok(bias.cloned())
 }

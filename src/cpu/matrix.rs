@@ -264,7 +264,9 @@ fn blocks<S: Simd, B: Blocks, const N: usize>(s: S, panel: &[u8], x: [&[B::X]; N
         let minima = if affine { s.load_f16(bytes_at::<16>(block, 16)) } else { scales };
         for n in 0..N {
             let (scale, sum, count) = at[n].sums();
-            let ints = if B::ZERO == 0 { ints[n] } else { s.add_i32(ints[n], s.splat_i32(-B::ZERO * count)) };
+            // The count may be any number if an activation is not finite, and the scale is not finite then.
+            let middle = s.splat_i32(count.wrapping_mul(-B::ZERO));
+            let ints = if B::ZERO == 0 { ints[n] } else { s.add_i32(ints[n], middle) };
             sums[n] = s.mul_add(s.to_floats(ints), s.mul(scales, s.splat(scale)), sums[n]);
             if affine {
                 sums[n] = s.mul_add(minima, s.splat(sum), sums[n]);
@@ -437,3 +439,44 @@ macro_rules! float_format {
 float_format!(Single, 32);
 float_format!(Half, 16);
 float_format!(Brain, 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Debug builds check integers for overflow, and quantized infinities may be any.
+    #[test]
+    fn activations_that_are_no_numbers_give_no_numbers() {
+        let cols = 64;
+        for (level, dtype) in Level::available().into_iter().flat_map(|l| DType::ALL.map(|d| (l, d))) {
+            // Every value is 1, or a quant of 0 with scale and minimum 1.
+            let one = half::f16::ONE.to_le_bytes();
+            let mut block = vec![0; dtype.block_bytes() as usize];
+            match dtype {
+                DType::F32 => block.copy_from_slice(&1f32.to_le_bytes()),
+                DType::BF16 => block.copy_from_slice(&half::bf16::ONE.to_le_bytes()),
+                DType::F16 | DType::Q4_0 | DType::Q5_0 => block[..2].copy_from_slice(&one),
+                DType::Q8_0 => block[..3].copy_from_slice(&[one[0], one[1], 127]),
+                DType::Q4_1 | DType::Q5_1 => block[..4].copy_from_slice(&[one, one].concat()),
+            }
+            let mut matrix = Matrix::new("test", dtype, 3, cols).unwrap();
+            matrix.fill(0, &block.repeat(3 * cols / dtype.block_len() as usize)).unwrap();
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for (bits, count) in
+                    [Bits::Eight, Bits::Sixteen].into_iter().flat_map(|b| [(b, 1), (b, cols)])
+                {
+                    let mut x = Activations::default();
+                    x.set(5, cols, |_, row| row[..count].fill(bad));
+                    matrix.prepare(level, bits, &mut x);
+                    let mut out = [0.0; 15];
+                    matrix.project(level, bits, &x, 0..matrix.panels(), &mut out, 3);
+                    assert!(
+                        out.iter().all(|y| !y.is_finite()),
+                        "{} {bits:?} {count} × {bad}: {out:?}",
+                        dtype.name()
+                    );
+                }
+            }
+        }
+    }
+}

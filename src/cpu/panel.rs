@@ -71,7 +71,7 @@ pub const fn zero_point(dtype: DType) -> i32 {
     match dtype {
         DType::Q4_0 => 8,
         DType::Q5_0 => 16,
-        _ => 0,
+        DType::F32 | DType::F16 | DType::BF16 | DType::Q4_1 | DType::Q5_1 | DType::Q8_0 => 0,
     }
 }
 
@@ -133,7 +133,9 @@ pub fn unpack_row(dtype: DType, panel: &[u8], r: usize, out: &mut [f32]) {
             *out = match dtype {
                 DType::F16 => f16(value),
                 DType::BF16 => half::bf16::from_le_bytes([value[0], value[1]]).to_f32(),
-                _ => value.first_chunk().map_or(0.0, |b| f32::from_le_bytes(*b)),
+                DType::F32 => value.first_chunk().map_or(0.0, |b| f32::from_le_bytes(*b)),
+                // Never: these have blocks.
+                DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => 0.0,
             };
         }
         return;

@@ -1,5 +1,7 @@
 //! What happens between the matrix products: RMSNorm, RoPE, SwiGLU, sums.
 
+use crate::ops::RopePairs;
+
 use super::simd::{Kernel, Level, Simd};
 
 /// out = x / rms(x) · gain.
@@ -100,20 +102,23 @@ impl Kernel for Add<'_> {
     }
 }
 
-/// Rotates pairs of a head: element `first(i)` with `first(i) + distance`, by the table's (cos, sin)
-/// of its position.
-pub fn rope(head: &mut [f32], table: &[f32], adjacent: bool) {
-    let half = table.len() / 2;
-    if adjacent {
-        for (pair, turn) in head.as_chunks_mut::<2>().0.iter_mut().zip(table.as_chunks::<2>().0) {
-            let ([a, b], [cos, sin]) = (*pair, *turn);
-            *pair = [a * cos - b * sin, a * sin + b * cos];
+/// Rotates the pairs of a head by `turns`, the (cos, sin) of each pair at the head's position. Elements behind the last
+/// pair stay as they are.
+pub fn rope(head: &mut [f32], turns: &[f32], pairs: RopePairs) {
+    let rotated = &mut head[..turns.len()];
+    let turns = turns.as_chunks::<2>().0;
+    match pairs {
+        RopePairs::Adjacent => {
+            for (pair, turn) in rotated.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
+                let ([a, b], [cos, sin]) = (*pair, *turn);
+                *pair = [a * cos - b * sin, a * sin + b * cos];
+            }
         }
-    } else {
-        let (low, high) = head.split_at_mut(head.len() / 2);
-        let turns = table.as_chunks::<2>().0;
-        for ((a, b), [cos, sin]) in low[..half].iter_mut().zip(&mut high[..half]).zip(turns) {
-            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+        RopePairs::Halves => {
+            let (low, high) = rotated.split_at_mut(turns.len());
+            for ((a, b), [cos, sin]) in low.iter_mut().zip(high).zip(turns) {
+                (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+            }
         }
     }
 }

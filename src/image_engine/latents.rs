@@ -30,6 +30,7 @@ pub struct Latents {
 }
 
 /// Number `index` of the standard normals of a seed. Box and Muller, 1958.
+#[allow(clippy::cast_possible_truncation)] // a normal number is of modest size
 pub(super) fn normal(seed: u64, index: u32) -> f32 {
     let pair = index & !1;
     // Away from 0, whose logarithm is not finite.

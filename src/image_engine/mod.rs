@@ -1,5 +1,8 @@
 //! The loops for pictures: latents → PIXELS and back. A network is recorded once for a size and kept.
 
+// A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 mod latents;
 mod network;
 mod prior;
@@ -13,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::Progress;
 use crate::model::image::{Autoencoder, Direction, Half, ImageConfig, Parts, unknown, wanted_bytes};
 use crate::ops::{ImageBackend, ImageShape, Precision};
-use crate::weights::{ByteSource, FloatTensors};
+use crate::weights::{ByteSource, FloatTensors, read_growing};
 
 pub use latents::{Latents, Picture};
 use network::{Layout, Network, no_plan};
@@ -477,7 +480,6 @@ async fn read_config(source: &mut dyn ByteSource) -> Result<ImageConfig> {
             what: format!("{name}: too large for a config, or of no known size"),
         });
     };
-    let mut bytes = vec![0; size as usize];
-    source.read_at(0, &mut bytes).await?;
+    let bytes = read_growing(source, 0, size).await?;
     ImageConfig::parse(&String::from_utf8_lossy(&bytes))
 }

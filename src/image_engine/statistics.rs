@@ -33,7 +33,9 @@ impl Statistics {
         self.norms.resize_with(norms.len(), Vec::new);
         for (norm, sums) in norms.iter().zip(&mut self.norms) {
             let channels = norm.gain.len();
-            let (scales, shifts) = backend.read_norm(&norm.norm, channels as u32).await?;
+            #[allow(clippy::cast_possible_truncation)] // a norm's channels
+            let count = channels as u32;
+            let (scales, shifts) = backend.read_norm(&norm.norm, count).await?;
             let size = (channels / norm.groups as usize).max(1);
             sums.resize(channels.div_ceil(size), Moments::default());
             for (group, sum) in sums.iter_mut().enumerate() {
@@ -61,8 +63,9 @@ impl Statistics {
                 let variance = sum.square / self.weight - mean * mean;
                 if variance > 0.0 {
                     let scale = f64::from(norm.gain[c]) / variance.sqrt();
-                    scales[c] = scale as f32;
-                    shifts[c] = (f64::from(norm.bias[c]) - mean * scale) as f32;
+                    #[allow(clippy::cast_possible_truncation)] // rounded
+                    let (scale, shift) = (scale as f32, (f64::from(norm.bias[c]) - mean * scale) as f32);
+                    (scales[c], shifts[c]) = (scale, shift);
                 }
             }
             backend.write_norm(to, &scales, &shifts);

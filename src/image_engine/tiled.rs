@@ -56,6 +56,8 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
         on_tile: &'a mut dyn FnMut(u32, u32),
         cancelled: &'a dyn Fn() -> bool,
     ) -> Self {
+        #[allow(clippy::cast_possible_truncation)]
+        // sides of pictures have 32 bits, and tiles some hundred pixels
         let count = (rows.starts.len() * columns.starts.len()) as u32;
         Tiled { network, backend, rows, columns, on_tile, cancelled, done: 0, count, dispatches: 0 }
     }
@@ -101,7 +103,9 @@ impl<'a, B: ImageBackend> Tiled<'a, B> {
         let statistics = self.measure(&large, feed).await?;
         let mut given = Vec::new();
         for norm in &large.norms {
-            given.push(self.backend.given_norm(norm.gain.len() as u32)?);
+            #[allow(clippy::cast_possible_truncation)] // a norm's channels
+            let channels = norm.gain.len() as u32;
+            given.push(self.backend.given_norm(channels)?);
         }
         statistics.write(self.backend, &large.norms, &given);
         let shape = large.shape;

@@ -114,12 +114,14 @@ pub(super) struct Joined {
 impl Joined {
     /// All zeros.
     pub fn new(shape: ImageShape, rows: &Cut, columns: &Cut) -> Result<Self> {
-        let count = shape.pixels() as usize * shape.channels as usize;
+        let count = shape.pixels().saturating_mul(u64::from(shape.channels));
         let mut values = Vec::new();
-        if values.try_reserve_exact(count).is_err() {
-            return Err(Error::OutOfMemory { what: "a picture".to_owned(), bytes: count as u64 * 4 });
-        }
-        values.resize(count, 0.0);
+        let room = usize::try_from(count).ok().filter(|&room| values.try_reserve_exact(room).is_ok());
+        let Some(room) = room else {
+            let bytes = count.saturating_mul(4);
+            return Err(Error::OutOfMemory { what: "a picture".to_owned(), bytes });
+        };
+        values.resize(room, 0.0);
         Ok(Joined {
             width: shape.width as usize,
             channels: shape.channels as usize,

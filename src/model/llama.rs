@@ -3,15 +3,73 @@
 
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Batch, HeadShape, KvType, Norm, RopePairs, Segment, Step};
-use crate::weights::{ByteSource, Directory, Metadata, TensorInfo};
+use crate::ops::{Backend, Batch, HeadShape, KvType, Norm, RopePairs, Step};
+use crate::weights::{ByteSource, Directory, TensorInfo};
 
+use super::arch_meta::{ArchMeta, Harmless, Values};
+use super::layout::{Layout, Linear, Stack};
 use super::loader::{Loader, Progress, read_vector};
-use super::{LanguageModel, Matrix, Sizes, facts, rope};
+use super::rope::Rope;
+use super::{LanguageModel, Matrix, Sizes, facts};
 
 /// Upper bounds for what a file may ask for; far above any model that fits a browser.
 const MAX_LAYERS: u32 = 512;
 const MAX_WIDTH: u32 = 1 << 16;
+const MAX_VOCAB: u32 = 1 << 22;
+
+/// Keys under `llama.` that change nothing here, and why. Those with numbers or words name a feature that this
+/// architecture does not have here; with these values it is off.
+const HARMLESS: [Harmless; 31] = {
+    const fn any(key: &'static str) -> Harmless {
+        Harmless { key, values: Values::Any }
+    }
+    const fn off(key: &'static str, values: &'static [f64]) -> Harmless {
+        Harmless { key, values: Values::Numbers(values) }
+    }
+    [
+        // The rows of token_embd.weight say it.
+        any("vocab_size"),
+        // Of LayerNorm; all norms here are RMSNorm.
+        any("attention.layer_norm_epsilon"),
+        // How a sentence becomes one vector: for embeddings.
+        any("pooling_type"),
+        // Whether the model was trained further for the scaling: says nothing of how to scale.
+        any("rope.scaling.finetuned"),
+        // Of YaRN and LongRoPE, which are refused by rope.scaling.type.
+        any("rope.scaling.original_context_length"),
+        any("rope.scaling.yarn_log_multiplier"),
+        any("rope.scaling.yarn_ext_factor"),
+        any("rope.scaling.yarn_attn_factor"),
+        any("rope.scaling.yarn_beta_fast"),
+        any("rope.scaling.yarn_beta_slow"),
+        // Which layers have the window of attention.sliding_window; `Config::read` allows none that is shorter than the
+        // context.
+        any("attention.sliding_window_pattern"),
+        // Both have the rows of Q and K as this architecture expects them.
+        Harmless { key: "tensor_data_layout", values: Values::Words(&["reference", "Meta AI original pth"]) },
+        Harmless { key: "attention.causal", values: Values::Flag(true) },
+        Harmless { key: "use_parallel_residual", values: Values::Flag(false) },
+        Harmless { key: "hidden_activation", values: Values::Words(&["silu"]) },
+        // A mixture of experts is refused by expert_count.
+        off("expert_used_count", &[0.0]),
+        off("expert_shared_count", &[0.0]),
+        off("expert_feed_forward_length", &[0.0]),
+        off("expert_shared_feed_forward_length", &[0.0]),
+        off("expert_weights_scale", &[0.0, 1.0]),
+        off("interleave_moe_layer_step", &[0.0]),
+        off("nextn_predict_layers", &[0.0]),
+        // llama.cpp takes 0 for a scale that is not there.
+        off("logit_scale", &[0.0, 1.0]),
+        off("embedding_scale", &[0.0, 1.0]),
+        off("residual_scale", &[0.0, 1.0]),
+        off("attention.clamp_kqv", &[0.0]),
+        off("attention.max_alibi_bias", &[0.0]),
+        off("attention.temperature_scale", &[0.0]),
+        off("attn_logit_softcapping", &[0.0]),
+        off("final_logit_softcapping", &[0.0]),
+        off("rope.dimension_sections", &[0.0]),
+    ]
+};
 
 /// The blueprint.
 struct Config {
@@ -21,27 +79,45 @@ struct Config {
     vocab: u32, // V
     eps: f32,
     heads: HeadShape,
-    rope_base: f32,
-    rope_scale: f32,
+    rope: Rope,
+    /// Floats of the table of angles.
+    rope_len: u32,
+}
+
+/// The file's tensors.
+struct Tensors<'a> {
+    token_embd: Stack<'a>,
+    output: Option<Stack<'a>>,
+    output_norm: &'a TensorInfo,
+    rope_freqs: Option<&'a TensorInfo>,
+    layers: Vec<LayerTensors<'a>>,
+}
+
+struct LayerTensors<'a> {
+    attn_norm: &'a TensorInfo,
+    attn_qkv: Stack<'a>,
+    attn_output: Stack<'a>,
+    ffn_norm: &'a TensorInfo,
+    ffn_gate_up: Stack<'a>,
+    ffn_down: Stack<'a>,
 }
 
 /// One layer's tensors and cache. Shapes as (rows, columns).
 struct Layer<B: Backend> {
-    attn_norm: B::Vector,   // (C), then the QKV bias if there is one
-    attn_qkv: B::Weight,    // (H·D + 2·G·D, C)
-    attn_output: B::Weight, // (C, H·D)
+    attn_norm: B::Vector,   // (C)
+    attn_qkv: Linear<B>,    // (H·D + 2·G·D, C)
+    attn_output: Linear<B>, // (C, H·D)
     ffn_norm: B::Vector,    // (C)
-    ffn_gate_up: B::Weight, // (2·F, C)
-    ffn_down: B::Weight,    // (C, F)
-    bias_at: Option<u32>,
-    cache: B::Cache, // (G, capacity, D) twice, of `KvType`
+    ffn_gate_up: Linear<B>, // (2·F, C)
+    ffn_down: Linear<B>,    // (C, F)
+    cache: B::Cache,        // (G, capacity, D) twice, of `KvType`
 }
 
 struct Weights<B: Backend> {
-    token_embd: B::Weight,     // (V, C)
-    output: Option<B::Weight>, // (V, C); none when tied to token_embd
+    token_embd: Linear<B>,     // (V, C)
+    output: Option<Linear<B>>, // (V, C); none when tied to token_embd
     output_norm: B::Vector,    // (C)
-    rope: B::Vector,           // (capacity, D/2) of (cos, sin)
+    rope: B::Vector,           // (capacity, R/2) of (cos, sin)
     layers: Vec<Layer<B>>,
 }
 
@@ -60,7 +136,7 @@ fn forward<B: Backend>(
     state: &State<B>,
     batch: Batch,
 ) -> Result<()> {
-    backend.embed(&weights.token_embd, &state.x, batch)?;
+    backend.embed(&weights.token_embd.weight, &state.x, batch)?;
     layers_forward(backend, config, &weights.layers, &weights.rope, state, batch)
 }
 
@@ -74,12 +150,16 @@ fn layers_forward<B: Backend>(
 ) -> Result<()> {
     let State { x, qkv, h } = state;
     for layer in layers {
-        let norm = Norm { gain: &layer.attn_norm, eps: config.eps, bias_at: layer.bias_at };
-        backend.qkv(x, &norm, &layer.attn_qkv, rope, qkv, config.heads, batch)?;
-        backend.attend(qkv, &layer.cache, &layer.attn_output, x, batch)?;
-        let norm = Norm { gain: &layer.ffn_norm, eps: config.eps, bias_at: None };
-        backend.gate_up(x, &norm, &layer.ffn_gate_up, h, batch)?;
-        backend.project_add(h, &layer.ffn_down, x, batch)?;
+        let norm = Norm { gain: &layer.attn_norm, eps: config.eps };
+        let Linear { weight, bias } = &layer.attn_qkv;
+        backend.qkv(x, &norm, weight, bias.as_ref(), rope, qkv, config.heads, batch)?;
+        let Linear { weight, bias } = &layer.attn_output;
+        backend.attend(qkv, &layer.cache, weight, bias.as_ref(), x, batch)?;
+        let norm = Norm { gain: &layer.ffn_norm, eps: config.eps };
+        let Linear { weight, bias } = &layer.ffn_gate_up;
+        backend.gate_up(x, &norm, weight, bias.as_ref(), h, batch)?;
+        let Linear { weight, bias } = &layer.ffn_down;
+        backend.project_add(h, weight, bias.as_ref(), x, batch)?;
     }
     Ok(())
 }
@@ -92,7 +172,8 @@ pub(super) async fn load<B: Backend + 'static>(
     progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<LanguageModel<B>> {
     let config = Config::read(directory, sizes)?;
-    let weights = allocate(backend, directory, &config)?;
+    let tensors = declare(directory, &config)?;
+    let weights = allocate(backend, &tensors, &config)?;
     let state = State {
         x: backend.tensor("x", sizes.max_batch, config.width)?,
         qkv: backend.tensor("qkv", sizes.max_batch, config.heads.qkv_width())?,
@@ -107,8 +188,8 @@ pub(super) async fn load<B: Backend + 'static>(
     let decode = backend.finish();
     forward(backend, &config, &weights, &state, Batch::Many)?;
     let prefill = backend.finish();
-    let norm = Norm { gain: &weights.output_norm, eps: config.eps, bias_at: None };
-    let output = weights.output.as_ref().unwrap_or(&weights.token_embd);
+    let norm = Norm { gain: &weights.output_norm, eps: config.eps };
+    let output = &weights.output.as_ref().unwrap_or(&weights.token_embd).weight;
     backend.head(&state.x, &norm, output, &logits, Batch::One)?;
     let head = backend.finish();
     backend.sample(&logits, false, Batch::One)?;
@@ -124,19 +205,15 @@ pub(super) async fn load<B: Backend + 'static>(
         None
     };
 
-    let divisors = match directory.find("rope_freqs.weight") {
-        Some(tensor) => match sources.get_mut(tensor.shard) {
-            Some(source) => Some(read_vector(source.as_mut(), tensor).await?),
-            None => None,
-        },
+    let divisors = match tensors.rope_freqs {
+        Some(tensor) => Some(read_vector(sources, tensor).await?),
         None => None,
     };
-    let heads = config.heads;
-    let table =
-        rope::table(heads.capacity, heads.rope_dim, config.rope_base, config.rope_scale, divisors.as_deref());
-    backend.upload_vector(&weights.rope, 0, &table);
-    drop(table);
-    places(directory, &config, &weights)?.run(backend, sources, progress).await?;
+    let pieces = config.rope.table(config.heads.capacity, config.heads.rope_dim, divisors.as_deref())?;
+    for (at, turns) in pieces {
+        backend.upload_vector(&weights.rope, at, &turns);
+    }
+    places(&tensors, &weights).run(backend, sources, progress).await?;
 
     let kv_bytes = u64::from(config.layers) * config.heads.kv_bytes();
     let facts = facts(directory, sizes, config.layers, config.vocab, kv_bytes)?;
@@ -146,39 +223,23 @@ pub(super) async fn load<B: Backend + 'static>(
 
 /// See [`super::matrices`]. Tensors of different types are different matrices, as on the GPU.
 pub(super) fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
-    let config = Config::read(
-        directory,
-        Sizes { context_length: 1, kv: KvType::default(), max_batch: 1, draft_tokens: 0 },
-    )?;
-    let c = u64::from(config.width);
-    let (q, kv, f) = (config.q_rows(), config.kv_rows(), u64::from(config.ffn));
+    let sizes = Sizes { context_length: 1, kv: KvType::default(), max_batch: 1, draft_tokens: 0 };
+    let tensors = declare(directory, &Config::read(directory, sizes)?)?;
+    let in_layers = tensors
+        .layers
+        .iter()
+        .flat_map(|layer| [&layer.attn_qkv, &layer.attn_output, &layer.ffn_gate_up, &layer.ffn_down]);
     let mut matrices: Vec<Matrix> = Vec::new();
-    let mut add = |tensors: &[String], cols, rows| -> Result<()> {
-        let mut dtypes = Vec::new();
-        for tensor in tensors {
-            let dtype = directory.tensor(tensor)?.dtype()?;
-            if !dtypes.contains(&dtype) {
-                dtypes.push(dtype);
-            }
-        }
-        for dtype in dtypes {
+    for stack in in_layers.chain([tensors.output.as_ref().unwrap_or(&tensors.token_embd)]) {
+        let (cols, rows) = stack.size();
+        for dtype in stack.dtypes()? {
             let same = |m: &&mut Matrix| (m.cols, m.rows, m.dtype) == (cols, rows, dtype);
             match matrices.iter_mut().find(same) {
                 Some(matrix) => matrix.count += 1,
                 None => matrices.push(Matrix { cols, rows, dtype, count: 1 }),
             }
         }
-        Ok(())
-    };
-    for i in 0..config.layers {
-        let qkv = ["attn_q.weight", "attn_k.weight", "attn_v.weight"];
-        add(&qkv.map(|tensor| name(i, tensor)), c, q + 2 * kv)?;
-        add(&[name(i, "attn_output.weight")], q, c)?;
-        add(&[name(i, "ffn_gate.weight")], c, 2 * f)?;
-        add(&[name(i, "ffn_down.weight")], f, c)?;
     }
-    let head = if directory.find("output.weight").is_some() { "output.weight" } else { "token_embd.weight" };
-    add(&[head.to_owned()], c, u64::from(config.vocab))?;
     Ok(matrices)
 }
 
@@ -194,18 +255,20 @@ const PROBE_LEAST: u32 = 3;
 /// See [`super::probe`]. The head is a product of the same kind: its time goes by its bytes.
 pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> Result<f64> {
     let sizes = Sizes { context_length: 64, max_batch: 1, draft_tokens: 0, kv: KvType::default() };
-    let mut config = Config::read(directory, sizes)?;
-    let layers = config.layers;
-    config.layers = layers.min(PROBE_LAYERS);
+    let config = Config::read(directory, sizes)?;
+    let tensors = declare(directory, &config)?;
+    let probed = config.layers.min(PROBE_LAYERS);
     let head_bytes = directory.tensor("token_embd.weight")?.bytes;
-    let layer_bytes: u64 = (0..config.layers)
+    let layer_bytes: u64 = (0..probed)
         .flat_map(|i| {
-            let prefix = name(i, "");
+            let prefix = format!("blk.{i}.");
             directory.tensors().iter().filter(move |t| t.name.starts_with(&prefix)).map(|t| t.bytes)
         })
         .sum();
-    let weights = allocate_layers(&mut backend, directory, &config)?;
-    let rope = backend.vector("rope", config.heads.capacity * config.heads.rope_dim)?;
+    let layers = tensors.layers.iter().take(PROBE_LAYERS as usize).enumerate();
+    let weights: Vec<_> =
+        layers.map(|(i, layer)| allocate_layer(&mut backend, i, layer, &config)).collect::<Result<_>>()?;
+    let rope = backend.vector("rope", config.rope_len)?;
     let state = State {
         x: backend.tensor("x", 1, config.width)?,
         qkv: backend.tensor("qkv", 1, config.heads.qkv_width())?,
@@ -229,201 +292,163 @@ pub(super) async fn probe<B: Backend>(mut backend: B, directory: &Directory) -> 
             break;
         }
     }
-    let whole = f64::from(layers) / f64::from(config.layers) + head_bytes as f64 / layer_bytes.max(1) as f64;
+    let whole = f64::from(config.layers) / f64::from(probed) + head_bytes as f64 / layer_bytes.max(1) as f64;
     Ok(best * whole)
 }
 
 impl Config {
     fn read(directory: &Directory, sizes: Sizes) -> Result<Self> {
-        let meta = &directory.metadata;
-        let heads = bounded(meta, "llama.attention.head_count", 1, 1024)?;
-        let kv_heads = meta.u32_or("llama.attention.head_count_kv", heads)?;
-        let width = bounded(meta, "llama.embedding_length", 32, MAX_WIDTH)?;
-        let head_dim = meta.u32_or("llama.attention.key_length", width / heads)?;
-        let rope_dim = meta.u32_or("llama.rope.dimension_count", head_dim)?;
-        if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim > 256 {
+        let meta = ArchMeta::new(&directory.metadata, "llama");
+        meta.count("context_length", 1..=u32::MAX)?;
+        let layers = meta.count("block_count", 1..=MAX_LAYERS)?;
+        let width = meta.count("embedding_length", 32..=MAX_WIDTH)?;
+        let heads = meta.count_of_layers("attention.head_count", layers, 1..=1024)?;
+        let kv_heads = match meta.has("attention.head_count_kv") {
+            true => meta.count_of_layers("attention.head_count_kv", layers, 1..=1024)?,
+            false => heads,
+        };
+        let head_dim = meta.count_or("attention.key_length", width / heads, 1..=u32::MAX)?;
+        if heads % kv_heads != 0 || head_dim == 0 || head_dim > 256 {
             return Err(Error::UnsupportedModel {
                 what: format!("{heads} query heads, {kv_heads} KV heads of size {head_dim}"),
             });
         }
-        if rope_dim > head_dim || rope_dim % 2 != 0 {
-            return Err(Error::Malformed { what: format!("llama.rope.dimension_count {rope_dim}") });
+        let rope_dim = meta.count_or("rope.dimension_count", head_dim, 2..=head_dim)?;
+        if rope_dim % 2 != 0 {
+            let what = format!("llama.rope.dimension_count is {rope_dim}, expected an even number");
+            return Err(Error::Malformed { what });
         }
-        if meta.u32_or("llama.attention.value_length", head_dim)? != head_dim {
-            return Err(Error::UnsupportedModel { what: "V heads of another size than K heads".to_owned() });
+        if meta.count_or("attention.value_length", head_dim, 1..=u32::MAX)? != head_dim {
+            return Err(meta.unsupported("attention.value_length", "V heads of another size than K heads"));
         }
-        if meta.u32_or("llama.expert_count", 0)? != 0 {
-            return Err(Error::UnsupportedModel { what: "a mixture of experts".to_owned() });
+        if meta.count_or("expert_count", 0, 0..=u32::MAX)? != 0 {
+            return Err(meta.unsupported("expert_count", "a mixture of experts"));
         }
-        let scaling = meta.str_or("llama.rope.scaling.type", "none")?;
-        let rope_scale = match scaling {
-            "none" | "llama3" => 1.0,
-            "linear" => meta.f32("llama.rope.scaling.factor")?,
-            other => return Err(Error::UnsupportedModel { what: format!("RoPE scaling {other}") }),
-        };
+        let capacity = sizes.context_length;
+        let window = meta.count_or("attention.sliding_window", 0, 0..=u32::MAX)?;
+        if window != 0 && window < capacity {
+            return Err(meta.unsupported(
+                "attention.sliding_window",
+                "load with a contextLength that is no longer than the window",
+            ));
+        }
+        // 0 stands for what the size of the heads says.
+        let scale = meta.number_if_any("attention.scale", 0.0..=f32::MAX)?.unwrap_or(0.0);
+        if scale != 0.0 && (scale * (head_dim as f32).sqrt() - 1.0).abs() > 1e-5 {
+            return Err(meta.unsupported("attention.scale", "another than 1 / √(head size)"));
+        }
         let embedding = directory.tensor("token_embd.weight")?;
-        let vocab = embedding.dims.get(1).copied().unwrap_or(0);
-        let vocab = u32::try_from(vocab)
-            .ok()
-            .filter(|v| (1..=1 << 22).contains(v))
-            .ok_or_else(|| Error::Malformed { what: format!("token_embd.weight has {vocab} rows") })?;
-        Ok(Config {
-            layers: bounded(meta, "llama.block_count", 1, MAX_LAYERS)?,
+        let rows = embedding.dims.get(1).copied().unwrap_or(0);
+        let vocab = u32::try_from(rows).ok().filter(|v| (1..=MAX_VOCAB).contains(v));
+        let vocab =
+            vocab.ok_or_else(|| Error::Malformed { what: format!("token_embd.weight has {rows} rows") })?;
+        let rope_len = capacity.checked_mul(rope_dim).ok_or_else(|| Error::OutOfMemory {
+            what: "the table of RoPE angles".to_owned(),
+            bytes: u64::from(capacity) * u64::from(rope_dim) * 4,
+        })?;
+        let config = Config {
+            layers,
             width,
-            ffn: bounded(meta, "llama.feed_forward_length", 1, MAX_WIDTH * 4)?,
+            ffn: meta.count_of_layers("feed_forward_length", layers, 1..=MAX_WIDTH * 4)?,
             vocab,
-            eps: meta.f32("llama.attention.layer_norm_rms_epsilon")?,
+            eps: meta.number("attention.layer_norm_rms_epsilon", 0.0..=1.0)?,
             heads: HeadShape {
                 heads,
                 kv_heads,
                 head_dim,
                 rope_dim,
                 pairs: RopePairs::Adjacent,
-                capacity: sizes.context_length,
+                capacity,
                 kv: sizes.kv,
             },
-            rope_base: meta.f32_or("llama.rope.freq_base", 10_000.0)?,
-            rope_scale,
+            rope: Rope::read(&meta, directory.find("rope_freqs.weight").is_some())?,
+            rope_len,
+        };
+        meta.finish(&HARMLESS)?;
+        Ok(config)
+    }
+}
+
+/// Names every tensor of the architecture, with its shape.
+fn declare<'a>(directory: &'a Directory, config: &Config) -> Result<Tensors<'a>> {
+    let layout = Layout::new(directory);
+    let &Config { layers, width, ffn, vocab, .. } = config;
+    let HeadShape { heads, kv_heads, head_dim, rope_dim, .. } = config.heads;
+    let (q, kv) = (heads * head_dim, kv_heads * head_dim);
+    let layer = |i: u32| {
+        let name = |tensor: &str| format!("blk.{i}.{tensor}");
+        let qkv = [(name("attn_q"), q), (name("attn_k"), kv), (name("attn_v"), kv)];
+        let gate_up = [(name("ffn_gate"), ffn), (name("ffn_up"), ffn)];
+        Ok(LayerTensors {
+            attn_norm: layout.vector(&name("attn_norm.weight"), width)?,
+            attn_qkv: layout.stack(name("attn_qkv"), &qkv, width)?,
+            attn_output: layout.stack(name("attn_output"), &[(name("attn_output"), width)], q)?,
+            ffn_norm: layout.vector(&name("ffn_norm.weight"), width)?,
+            ffn_gate_up: layout.stack(name("ffn_gate_up"), &gate_up, width)?,
+            ffn_down: layout.stack(name("ffn_down"), &[(name("ffn_down"), width)], ffn)?,
         })
-    }
-
-    fn q_rows(&self) -> u64 {
-        u64::from(self.heads.heads * self.heads.head_dim)
-    }
-
-    fn kv_rows(&self) -> u64 {
-        u64::from(self.heads.kv_heads * self.heads.head_dim)
-    }
+    };
+    let tensors = Tensors {
+        token_embd: layout.matrix("token_embd.weight", vocab, width)?,
+        output: layout.matrix_if_any("output.weight", vocab, width)?,
+        output_norm: layout.vector("output_norm.weight", width)?,
+        rope_freqs: layout.vector_if_any("rope_freqs.weight", rope_dim / 2)?,
+        layers: (0..layers).map(layer).collect::<Result<_>>()?,
+    };
+    layout.finish()?;
+    Ok(tensors)
 }
 
-fn bounded(meta: &Metadata, key: &str, least: u32, most: u32) -> Result<u32> {
-    let value = meta.u32(key)?;
-    if (least..=most).contains(&value) {
-        return Ok(value);
-    }
-    Err(Error::Malformed { what: format!("{key} is {value}, expected {least} to {most}") })
-}
-
-/// A tensor of layer `i`.
-fn name(i: u32, tensor: &str) -> String {
-    format!("blk.{i}.{tensor}")
-}
-
-/// The tensor, if it has exactly these dimensions (GGUF order: columns first).
-fn tensor<'a>(directory: &'a Directory, name: &str, dims: &[u64]) -> Result<&'a TensorInfo> {
-    let tensor = directory.tensor(name)?;
-    if tensor.dims != dims {
-        return Err(Error::ShapeMismatch {
-            what: name.to_owned(),
-            found: tensor.dims.clone(),
-            expected: dims.to_vec(),
-        });
-    }
-    Ok(tensor)
-}
-
-fn has_qkv_bias(directory: &Directory, layer: u32) -> bool {
-    directory.find(&name(layer, "attn_q.bias")).is_some()
-}
-
-fn segment(directory: &Directory, name: &str, cols: u64, rows: u64) -> Result<Segment> {
-    Ok(Segment { dtype: tensor(directory, name, &[cols, rows])?.dtype()?, rows })
-}
-
-/// Makes the layers' buffers, empty.
-fn allocate_layers<B: Backend>(
+/// Makes a layer's buffers, empty.
+fn allocate_layer<B: Backend>(
     backend: &mut B,
-    directory: &Directory,
+    i: usize,
+    tensors: &LayerTensors<'_>,
     config: &Config,
-) -> Result<Vec<Layer<B>>> {
-    let c = u64::from(config.width);
-    let segment = |name: &str, cols, rows| segment(directory, name, cols, rows);
-    let (q, kv, f) = (config.q_rows(), config.kv_rows(), u64::from(config.ffn));
-    let mut layers = Vec::new();
-    for i in 0..config.layers {
-        let bias = has_qkv_bias(directory, i);
-        let label = |tensor: &str| name(i, tensor);
-        let qkv = [
-            segment(&label("attn_q.weight"), c, q)?,
-            segment(&label("attn_k.weight"), c, kv)?,
-            segment(&label("attn_v.weight"), c, kv)?,
-        ];
-        let gate_up = [segment(&label("ffn_gate.weight"), c, f)?, segment(&label("ffn_up.weight"), c, f)?];
-        if gate_up[0].dtype != gate_up[1].dtype {
-            return Err(Error::UnsupportedModel {
-                what: format!("{} of another type than ffn_up.weight", label("ffn_gate.weight")),
-            });
-        }
-        let output = segment(&label("attn_output.weight"), q, c)?;
-        let down = segment(&label("ffn_down.weight"), f, c)?;
-        let bias_len = if bias { (q + 2 * kv) as u32 } else { 0 };
-        layers.push(Layer {
-            attn_norm: backend.vector(&label("attn_norm.weight"), config.width + bias_len)?,
-            attn_qkv: backend.weight(&label("attn_qkv"), c, &qkv, 1)?,
-            attn_output: backend.weight(&label("attn_output.weight"), q, &[output], 1)?,
-            ffn_norm: backend.vector(&label("ffn_norm.weight"), config.width)?,
-            ffn_gate_up: backend.weight(&label("ffn_gate_up"), c, &gate_up, config.ffn)?,
-            ffn_down: backend.weight(&label("ffn_down.weight"), f, &[down], 1)?,
-            bias_at: bias.then_some(config.width),
-            cache: backend.cache(&label("cache"), config.heads)?,
-        });
-    }
-    Ok(layers)
+) -> Result<Layer<B>> {
+    Ok(Layer {
+        attn_norm: backend.vector(&tensors.attn_norm.name, config.width)?,
+        attn_qkv: tensors.attn_qkv.allocate(backend, 1)?,
+        attn_output: tensors.attn_output.allocate(backend, 1)?,
+        ffn_norm: backend.vector(&tensors.ffn_norm.name, config.width)?,
+        ffn_gate_up: tensors.ffn_gate_up.allocate(backend, config.ffn)?,
+        ffn_down: tensors.ffn_down.allocate(backend, 1)?,
+        cache: backend.cache(&format!("blk.{i}.cache"), config.heads)?,
+    })
 }
 
 /// Makes every buffer, empty.
-fn allocate<B: Backend>(backend: &mut B, directory: &Directory, config: &Config) -> Result<Weights<B>> {
-    let c = u64::from(config.width);
-    let layers = allocate_layers(backend, directory, config)?;
-    let embedding = segment(directory, "token_embd.weight", c, u64::from(config.vocab))?;
-    let output = match directory.find("output.weight") {
-        Some(_) => {
-            let segment = segment(directory, "output.weight", c, u64::from(config.vocab))?;
-            Some(backend.weight("output.weight", c, &[segment], 1)?)
-        }
+fn allocate<B: Backend>(backend: &mut B, tensors: &Tensors<'_>, config: &Config) -> Result<Weights<B>> {
+    let layers = tensors.layers.iter().enumerate();
+    let layers = layers.map(|(i, layer)| allocate_layer(backend, i, layer, config)).collect::<Result<_>>()?;
+    let output = match &tensors.output {
+        Some(output) => Some(output.allocate(backend, 1)?),
         None => None,
     };
     Ok(Weights {
-        token_embd: backend.weight("token_embd.weight", c, &[embedding], 1)?,
+        token_embd: tensors.token_embd.allocate(backend, 1)?,
         output,
         output_norm: backend.vector("output_norm.weight", config.width)?,
-        rope: backend.vector("rope", config.heads.capacity * config.heads.rope_dim)?,
+        rope: backend.vector("rope", config.rope_len)?,
         layers,
     })
 }
 
 /// Says which tensor goes where.
-fn places<'a, B: Backend>(
-    directory: &'a Directory,
-    config: &Config,
-    weights: &'a Weights<B>,
-) -> Result<Loader<'a, B>> {
-    let c = u64::from(config.width);
-    let (q, kv, f) = (config.q_rows(), config.kv_rows(), u64::from(config.ffn));
+fn places<'a, B: Backend>(tensors: &Tensors<'a>, weights: &'a Weights<B>) -> Loader<'a, B> {
     let mut loader = Loader::new();
-    loader.rows(directory.tensor("token_embd.weight")?, &weights.token_embd, 0);
-    if let Some(output) = &weights.output {
-        loader.rows(directory.tensor("output.weight")?, output, 0);
+    tensors.token_embd.place(&mut loader, &weights.token_embd);
+    if let (Some(tensor), Some(output)) = (&tensors.output, &weights.output) {
+        tensor.place(&mut loader, output);
     }
-    loader.vector(tensor(directory, "output_norm.weight", &[c])?, &weights.output_norm, 0);
-    for (i, layer) in (0..).zip(&weights.layers) {
-        let get = |tensor: &str| directory.tensor(&name(i, tensor));
-        loader.vector(tensor(directory, &name(i, "attn_norm.weight"), &[c])?, &layer.attn_norm, 0);
-        loader.rows(get("attn_q.weight")?, &layer.attn_qkv, 0);
-        loader.rows(get("attn_k.weight")?, &layer.attn_qkv, q);
-        loader.rows(get("attn_v.weight")?, &layer.attn_qkv, q + kv);
-        if let Some(at) = layer.bias_at {
-            let biases = [("attn_q.bias", q, 0), ("attn_k.bias", kv, q), ("attn_v.bias", kv, q + kv)];
-            for (bias, len, row) in biases {
-                let info = tensor(directory, &name(i, bias), &[len])?;
-                loader.vector(info, &layer.attn_norm, at + row as u32);
-            }
-        }
-        loader.rows(get("attn_output.weight")?, &layer.attn_output, 0);
-        loader.vector(tensor(directory, &name(i, "ffn_norm.weight"), &[c])?, &layer.ffn_norm, 0);
-        loader.rows(get("ffn_gate.weight")?, &layer.ffn_gate_up, 0);
-        loader.rows(get("ffn_up.weight")?, &layer.ffn_gate_up, f);
-        loader.rows(get("ffn_down.weight")?, &layer.ffn_down, 0);
+    loader.vector(tensors.output_norm, &weights.output_norm, 0);
+    for (tensors, layer) in tensors.layers.iter().zip(&weights.layers) {
+        loader.vector(tensors.attn_norm, &layer.attn_norm, 0);
+        tensors.attn_qkv.place(&mut loader, &layer.attn_qkv);
+        tensors.attn_output.place(&mut loader, &layer.attn_output);
+        loader.vector(tensors.ffn_norm, &layer.ffn_norm, 0);
+        tensors.ffn_gate_up.place(&mut loader, &layer.ffn_gate_up);
+        tensors.ffn_down.place(&mut loader, &layer.ffn_down);
     }
-    Ok(loader)
+    loader
 }

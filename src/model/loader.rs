@@ -4,7 +4,7 @@
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::weights::{ByteSource, TensorInfo};
+use crate::weights::{ByteSource, TensorInfo, read_growing};
 
 /// How far loading has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,16 +60,15 @@ impl<'a, B: Backend> Loader<'a, B> {
         let mut staging = Vec::new();
         progress(Progress { loaded_bytes, total_bytes })?;
         for (tensor, destination) in &self.places {
-            let source = sources
-                .get_mut(tensor.shard)
-                .ok_or_else(|| Error::SplitMismatch { what: format!("no shard {}", tensor.shard) })?;
             match destination {
                 Destination::Vector { vector, at } => {
-                    let values = read_vector(source.as_mut(), tensor).await?;
+                    let values = read_vector(sources, tensor).await?;
                     backend.upload_vector(vector, *at, &values);
                     loaded_bytes += tensor.bytes;
                 }
                 Destination::Rows { weight, row } => {
+                    let source = source_of(sources, tensor)?;
+                    let dtype = tensor.dtype()?;
                     let rows = tensor.dims.get(1).copied().unwrap_or(1);
                     let row_bytes = tensor.bytes / rows.max(1);
                     let at_once = match STAGING / row_bytes.max(1) {
@@ -79,8 +78,13 @@ impl<'a, B: Backend> Loader<'a, B> {
                     let mut done = 0;
                     while done < rows {
                         let count = at_once.min(rows - done);
-                        staging.resize((count * row_bytes) as usize, 0);
+                        let bytes = usize::try_from(count * row_bytes).map_err(|_| Error::OutOfMemory {
+                            what: tensor.name.clone(),
+                            bytes: count * row_bytes,
+                        })?;
+                        staging.resize(bytes, 0);
                         source.read_at(tensor.offset + done * row_bytes, &mut staging).await?;
+                        check_finite(tensor, dtype, &staging)?;
                         backend.upload_rows(weight, row + done, &staging)?;
                         done += count;
                         loaded_bytes += count * row_bytes;
@@ -98,21 +102,35 @@ impl<'a, B: Backend> Loader<'a, B> {
     }
 }
 
+fn source_of<'s>(
+    sources: &'s mut [Box<dyn ByteSource>],
+    tensor: &TensorInfo,
+) -> Result<&'s mut Box<dyn ByteSource>> {
+    let missing = || Error::SplitMismatch {
+        what: format!("{} is in file {}, which was not given", tensor.name, tensor.shard + 1),
+    };
+    sources.get_mut(tensor.shard).ok_or_else(missing)
+}
+
+/// A single weight that is not a number spoils every answer, and softmax may hide it: so all are looked at.
+fn check_finite(tensor: &TensorInfo, dtype: DType, bytes: &[u8]) -> Result<()> {
+    if dtype.all_finite(bytes) {
+        return Ok(());
+    }
+    Err(Error::NotFinite { place: format!("tensor {}", tensor.name) })
+}
+
 /// Reads a small float tensor to the CPU.
-pub(super) async fn read_vector(source: &mut dyn ByteSource, tensor: &TensorInfo) -> Result<Vec<f32>> {
+pub(super) async fn read_vector(
+    sources: &mut [Box<dyn ByteSource>],
+    tensor: &TensorInfo,
+) -> Result<Vec<f32>> {
     let dtype = tensor.dtype()?;
-    let mut bytes = vec![0; tensor.bytes as usize];
-    source.read_at(tensor.offset, &mut bytes).await?;
-    Ok(match dtype {
-        DType::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        DType::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
-        DType::BF16 => bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
-        _ => {
-            return Err(Error::UnsupportedType {
-                tensor: tensor.name.clone(),
-                found: dtype.name().to_owned(),
-                supported: "F32, F16, BF16 for a vector".to_owned(),
-            });
-        }
+    let bytes = read_growing(source_of(sources, tensor)?.as_mut(), tensor.offset, tensor.bytes).await?;
+    check_finite(tensor, dtype, &bytes)?;
+    dtype.floats(&bytes).ok_or_else(|| Error::UnsupportedType {
+        tensor: tensor.name.clone(),
+        found: dtype.name().to_owned(),
+        supported: "F32, F16, BF16 for a vector".to_owned(),
     })
 }

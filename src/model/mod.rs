@@ -1,7 +1,12 @@
 //! Architectures, one file each: Config + Weights + State, and a forward pass that reads like the
 //! paper. Everything is recorded into plans once; [`LanguageModel`] is what the engine runs.
 
+// A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
+mod arch_meta;
 pub mod image;
+mod layout;
 mod llama;
 mod loader;
 mod rope;
@@ -9,7 +14,9 @@ mod rope;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::{Backend, KvType};
-use crate::weights::{ByteSource, Directory};
+use crate::weights::{ByteSource, Directory, TensorInfo};
+
+use arch_meta::ArchMeta;
 
 pub use loader::Progress;
 
@@ -92,14 +99,48 @@ pub async fn load<B: Backend + 'static>(
     sizes: Sizes,
     progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<LanguageModel<B>> {
-    let architecture = directory.metadata.str("general.architecture")?;
-    match architecture {
-        "llama" => llama::load(backend, directory, sources, sizes, progress).await,
-        _ => Err(Error::UnsupportedArchitecture {
-            found: architecture.to_owned(),
+    match architecture(directory)? {
+        Architecture::Llama => llama::load(backend, directory, sources, sizes, progress).await,
+    }
+}
+
+/// Those of [`ARCHITECTURES`].
+enum Architecture {
+    Llama,
+}
+
+/// The architecture of a file that is a whole model.
+fn architecture(directory: &Directory) -> Result<Architecture> {
+    let metadata = &directory.metadata;
+    // An adapter or a projector names the architecture of the model that it belongs to.
+    let kind = metadata.str_or("general.type", "model")?;
+    if kind != "model" {
+        let what =
+            format!("general.type = {kind} (the file is a part or an addition: give the model's file)");
+        return Err(Error::UnsupportedModel { what });
+    }
+    // Formats with blocks had other scales before version 2.
+    let version = metadata.u32_or("general.quantization_version", 2)?;
+    let has_blocks = |tensor: &TensorInfo| tensor.dtype().is_ok_and(|dtype| dtype.block_len() > 1);
+    if version != 2 && directory.tensors().iter().any(has_blocks) {
+        let what = format!("general.quantization_version = {version} (2 is supported)");
+        return Err(Error::UnsupportedModel { what });
+    }
+    match metadata.str("general.architecture")? {
+        "llama" => Ok(Architecture::Llama),
+        other => Err(Error::UnsupportedArchitecture {
+            found: other.to_owned(),
             supported: ARCHITECTURES.join(", "),
         }),
     }
+}
+
+/// Whether there is a file for the model's architecture.
+///
+/// # Errors
+/// [`Error::UnsupportedArchitecture`]; [`Error::UnsupportedModel`] for a file that is no whole model.
+pub fn check(directory: &Directory) -> Result<()> {
+    architecture(directory).map(|_| ())
 }
 
 /// A shape and type of weight matrices that a backend multiplies by.
@@ -128,14 +169,8 @@ impl Matrix {
 /// # Errors
 /// What is wrong with the file's header.
 pub fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
-    let mut matrices = match directory.metadata.str("general.architecture")? {
-        "llama" => llama::matrices(directory)?,
-        other => {
-            return Err(Error::UnsupportedArchitecture {
-                found: other.to_owned(),
-                supported: ARCHITECTURES.join(", "),
-            });
-        }
+    let mut matrices = match architecture(directory)? {
+        Architecture::Llama => llama::matrices(directory)?,
     };
     matrices.sort_by_key(|matrix| std::cmp::Reverse(matrix.bytes() * matrix.count));
     Ok(matrices)
@@ -147,28 +182,19 @@ pub fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
 /// # Errors
 /// What is wrong with the file's header or the device.
 pub async fn probe<B: Backend>(backend: B, directory: &Directory) -> Result<f64> {
-    match directory.metadata.str("general.architecture")? {
-        "llama" => llama::probe(backend, directory).await,
-        other => Err(Error::UnsupportedArchitecture {
-            found: other.to_owned(),
-            supported: ARCHITECTURES.join(", "),
-        }),
+    match architecture(directory)? {
+        Architecture::Llama => llama::probe(backend, directory).await,
     }
 }
 
 /// The context length a file asks for, in tokens.
 ///
 /// # Errors
-/// Missing metadata; [`Error::UnsupportedArchitecture`].
+/// As for [`check`]; [`Error::MissingMetadata`]; [`Error::Malformed`] for 0.
 pub fn trained_context_length(directory: &Directory) -> Result<u32> {
-    let architecture = directory.metadata.str("general.architecture")?;
-    if !ARCHITECTURES.contains(&architecture) {
-        return Err(Error::UnsupportedArchitecture {
-            found: architecture.to_owned(),
-            supported: ARCHITECTURES.join(", "),
-        });
-    }
-    directory.metadata.u32(&format!("{architecture}.context_length"))
+    check(directory)?;
+    let name = directory.metadata.str("general.architecture")?;
+    ArchMeta::new(&directory.metadata, name).count("context_length", 1..=u32::MAX)
 }
 
 fn facts(
@@ -180,10 +206,7 @@ fn facts(
 ) -> Result<Facts> {
     let mut by_type: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     for tensor in directory.tensors() {
-        // A tensor that no layer uses may have any type.
-        if let Ok(dtype) = tensor.dtype() {
-            *by_type.entry(dtype.name().to_owned()).or_default() += tensor.bytes;
-        }
+        *by_type.entry(tensor.dtype()?.name().to_owned()).or_default() += tensor.bytes;
     }
     let layer_tensors = directory.tensors().iter().filter(|t| t.name.starts_with("blk."));
     let mut weight_types: Vec<_> = by_type.into_iter().collect();

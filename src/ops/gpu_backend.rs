@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuBuffer, Mapping, Plan, Recorder, Traffic};
 
 use super::kernels::Kernels;
-use super::project::{Aux, Epilogue, Input, Projection};
+use super::project::{Epilogue, Input, Projection, Rms};
 use super::sample::{SampleParams, Sampler};
 use super::weight::GpuWeight;
 use super::{Backend, Batch, HeadShape, MAX_FEW, Norm, RopePairs, Segment, Step, attention, embed};
@@ -40,6 +40,27 @@ pub struct GpuTicket {
     staging: GpuBuffer,
 }
 
+/// Memory between two dispatches of an operation. Layers share it one after the other, so it is as large as the largest
+/// needs; plans recorded before it grew keep the smaller buffer that they were recorded with.
+struct Scratch {
+    label: &'static str,
+    buffer: Option<GpuBuffer>,
+}
+
+impl Scratch {
+    fn new(label: &'static str) -> Self {
+        Scratch { label, buffer: None }
+    }
+
+    /// A buffer of at least so many floats.
+    fn of(&mut self, gpu: &Gpu, floats: u64) -> Result<GpuBuffer> {
+        match &self.buffer {
+            Some(buffer) if buffer.size() >= floats * 4 => Ok(buffer.clone()),
+            _ => Ok(self.buffer.insert(gpu.storage(self.label, floats * 4)?).clone()),
+        }
+    }
+}
+
 /// The op set as WGSL.
 pub struct GpuBackend {
     gpu: Rc<Gpu>,
@@ -50,10 +71,12 @@ pub struct GpuBackend {
     longest_window: u32,
     ring: TokenRing,
     /// Attention output when decoding, for [`MAX_FEW`] tokens: partial sums, or with one split the output.
-    partials: Option<GpuBuffer>,
+    partials: Scratch,
     /// Attention output in prefill.
-    attended: Option<Rc<GpuTensor>>,
+    attended: Scratch,
     sampler: Option<Sampler>,
+    /// Rows and columns of the logits that the sampler was made for.
+    sampled: (u32, u32),
     traffic: Traffic,
     kernels: Kernels,
 }
@@ -72,9 +95,10 @@ impl GpuBackend {
             max_tokens,
             longest_window,
             ring: TokenRing::default(),
-            partials: None,
-            attended: None,
+            partials: Scratch::new("attention partials"),
+            attended: Scratch::new("attention output"),
             sampler: None,
+            sampled: (0, 0),
             traffic: Traffic::default(),
             kernels: Kernels::default(),
             gpu,
@@ -131,8 +155,8 @@ impl GpuBackend {
         (&mut self.recorder, &self.step)
     }
 
-    fn aux<'a>(norm: &Norm<'a, Self>) -> Aux<'a> {
-        Aux { vector: norm.gain, eps: norm.eps, bias_at: norm.bias_at }
+    fn rms<'a>(norm: &Norm<'a, Self>) -> Rms<'a> {
+        Rms { gain: norm.gain, eps: norm.eps }
     }
 
     fn count(&mut self, plans: &[&Plan], step: Step) {
@@ -216,6 +240,7 @@ impl Backend for GpuBackend {
         x: &GpuTensor,
         norm: &Norm<'_, Self>,
         weight: &GpuWeight,
+        bias: Option<&GpuBuffer>,
         rope: &GpuBuffer,
         qkv: &GpuTensor,
         shape: HeadShape,
@@ -223,7 +248,7 @@ impl Backend for GpuBackend {
     ) -> Result<()> {
         let stride = match shape.pairs {
             RopePairs::Adjacent => 1,
-            RopePairs::Halves => shape.head_dim / 2,
+            RopePairs::Halves => shape.rope_dim / 2,
         };
         if weight.pair_stride != stride || qkv.cols != shape.qkv_width() {
             return Err(Error::Internal { what: format!("{}: RoPE pairs or output", weight.label) });
@@ -231,7 +256,8 @@ impl Backend for GpuBackend {
         Projection {
             weight,
             input: Input::Tensor(x),
-            norm: Some(Self::aux(norm)),
+            norm: Some(Self::rms(norm)),
+            bias,
             out: qkv,
             epilogue: Epilogue::Qkv { shape, rope },
             batch,
@@ -244,6 +270,7 @@ impl Backend for GpuBackend {
         qkv: &GpuTensor,
         cache: &GpuCache,
         weight: &GpuWeight,
+        bias: Option<&GpuBuffer>,
         x: &GpuTensor,
         batch: Batch,
     ) -> Result<()> {
@@ -257,13 +284,7 @@ impl Backend for GpuBackend {
         match batch {
             Batch::One | Batch::Few => {
                 let stride = attention::partial_floats(shape);
-                let partials = match &self.partials {
-                    Some(buffer) => buffer.clone(),
-                    None => {
-                        let bytes = u64::from(MAX_FEW) * u64::from(stride) * 4;
-                        self.partials.insert(self.gpu.storage("attention partials", bytes)?).clone()
-                    }
-                };
+                let partials = self.partials.of(&self.gpu, u64::from(MAX_FEW) * u64::from(stride))?;
                 attention::record_decode(&mut self.recorder, &self.step, qkv, cache, &partials, batch)?;
                 let direct;
                 let splits = attention::splits(shape);
@@ -274,23 +295,19 @@ impl Backend for GpuBackend {
                     direct = GpuTensor { buffer: partials.clone(), rows: MAX_FEW, cols, stride };
                     Input::Tensor(&direct)
                 };
-                Projection { weight, input, norm: None, out: x, epilogue: Epilogue::Add, batch }.record(
+                Projection { weight, input, norm: None, bias, out: x, epilogue: Epilogue::Add, batch }.record(
                     &mut self.recorder,
                     &self.step,
                     &self.kernels,
                 )
             }
             Batch::Many => {
-                let attended = match &self.attended {
-                    Some(tensor) => tensor.clone(),
-                    None => {
-                        let cols = shape.heads * shape.head_dim;
-                        let tensor = Rc::new(self.tensor("attention output", qkv.rows, cols)?);
-                        self.attended.insert(tensor).clone()
-                    }
-                };
+                // Heads are whole blocks, so that rows need no padding.
+                let (rows, cols) = (qkv.rows, shape.heads * shape.head_dim);
+                let buffer = self.attended.of(&self.gpu, u64::from(rows) * u64::from(cols))?;
+                let attended = GpuTensor { buffer, rows, cols, stride: cols };
                 attention::record_prefill(&mut self.recorder, &self.step, qkv, cache, &attended)?;
-                self.project_add(&attended, weight, x, batch)
+                self.project_add(&attended, weight, bias, x, batch)
             }
         }
     }
@@ -300,13 +317,15 @@ impl Backend for GpuBackend {
         x: &GpuTensor,
         norm: &Norm<'_, Self>,
         weight: &GpuWeight,
+        bias: Option<&GpuBuffer>,
         h: &GpuTensor,
         batch: Batch,
     ) -> Result<()> {
         Projection {
             weight,
             input: Input::Tensor(x),
-            norm: Some(Self::aux(norm)),
+            norm: Some(Self::rms(norm)),
+            bias,
             out: h,
             epilogue: Epilogue::SwiGlu,
             batch,
@@ -314,9 +333,24 @@ impl Backend for GpuBackend {
         .record(&mut self.recorder, &self.step, &self.kernels)
     }
 
-    fn project_add(&mut self, h: &GpuTensor, weight: &GpuWeight, x: &GpuTensor, batch: Batch) -> Result<()> {
-        Projection { weight, input: Input::Tensor(h), norm: None, out: x, epilogue: Epilogue::Add, batch }
-            .record(&mut self.recorder, &self.step, &self.kernels)
+    fn project_add(
+        &mut self,
+        h: &GpuTensor,
+        weight: &GpuWeight,
+        bias: Option<&GpuBuffer>,
+        x: &GpuTensor,
+        batch: Batch,
+    ) -> Result<()> {
+        Projection {
+            weight,
+            input: Input::Tensor(h),
+            norm: None,
+            bias,
+            out: x,
+            epilogue: Epilogue::Add,
+            batch,
+        }
+        .record(&mut self.recorder, &self.step, &self.kernels)
     }
 
     fn head(
@@ -330,7 +364,8 @@ impl Backend for GpuBackend {
         Projection {
             weight,
             input: Input::Tensor(x),
-            norm: Some(Self::aux(norm)),
+            norm: Some(Self::rms(norm)),
+            bias: None,
             out: logits,
             epilogue: Epilogue::Store,
             batch,
@@ -341,8 +376,20 @@ impl Backend for GpuBackend {
     fn sample(&mut self, logits: &GpuTensor, adjust: bool, batch: Batch) -> Result<()> {
         let sampler = match &mut self.sampler {
             Some(sampler) => sampler,
-            none => none.insert(Sampler::new(&self.gpu, logits, self.longest_window)?),
+            none => {
+                self.sampled = (logits.rows, logits.cols);
+                none.insert(Sampler::new(&self.gpu, logits, self.longest_window)?)
+            }
         };
+        // Its buffers are as large as the first logits need.
+        let (rows, cols) = self.sampled;
+        if logits.rows > rows || logits.cols != cols {
+            return Err(Error::ShapeMismatch {
+                what: "sample".to_owned(),
+                found: vec![logits.cols.into(), logits.rows.into()],
+                expected: vec![cols.into(), rows.into()],
+            });
+        }
         sampler.record(&mut self.recorder, &self.step, logits, &self.tokens, adjust, batch)
     }
 
@@ -358,15 +405,20 @@ impl Backend for GpuBackend {
         self.gpu.compiled(doing).await
     }
 
-    fn set_tokens(&mut self, tokens: &[u32]) {
-        let most = tokens.len().min(self.max_tokens as usize);
-        self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(&tokens[..most]));
+    fn set_tokens(&mut self, tokens: &[u32]) -> Result<()> {
+        if tokens.len() > self.max_tokens as usize {
+            let what = format!("{} tokens for a backend of at most {}", tokens.len(), self.max_tokens);
+            return Err(Error::Internal { what });
+        }
+        self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(tokens));
+        Ok(())
     }
 
     fn set_sampling(&mut self, params: &SampleParams, bias: &[(u32, f32)], recent: &[u32]) -> Result<()> {
-        if let Some(sampler) = &self.sampler {
-            sampler.set(&self.gpu, params, bias, recent);
-        }
+        let Some(sampler) = &self.sampler else {
+            return Err(Error::Internal { what: "sampling is set before a draw was recorded".to_owned() });
+        };
+        sampler.set(&self.gpu, params, bias, recent);
         self.gpu.check("sampling")
     }
 

@@ -78,12 +78,10 @@ pub struct Segment {
 
 /// RMSNorm in front of a projection.
 pub struct Norm<'a, B: Backend> {
-    /// Gain at 0 (`C` floats); a bias of the projection may follow.
+    /// `C` floats.
     pub gain: &'a B::Vector,
     /// Added to the mean square.
     pub eps: f32,
-    /// Where the projection's bias begins in `gain`, if it has one.
-    pub bias_at: Option<u32>,
 }
 
 /// Which elements of a head RoPE rotates with each other.
@@ -91,7 +89,7 @@ pub struct Norm<'a, B: Backend> {
 pub enum RopePairs {
     /// (2i, 2i + 1): Llama files, whose Q and K rows are permuted for it.
     Adjacent,
-    /// (i, i + D/2): NeoX.
+    /// (i, i + R/2) with `R` the elements that are rotated: NeoX.
     Halves,
 }
 
@@ -197,9 +195,9 @@ pub trait Backend: Sized {
     /// # Errors
     /// Out of memory, or over a limit of the device.
     fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<Self::Tensor>;
-    /// A zeroed matrix whose rows are the segments one after the other, `cols` wide. `pair_stride` is
-    /// the distance of rows that one operation needs together; a matrix of stride 1 may be split
-    /// when it is larger than the device can bind.
+    /// A zeroed matrix whose rows are the segments one after the other, `cols` wide. `pair_stride` is the distance of
+    /// rows that one operation needs together: `F` for [`Backend::gate_up`], R/2 for [`Backend::qkv`] with
+    /// [`RopePairs::Halves`], else 1. A matrix of stride 1 may be split when it is larger than the device can bind.
     ///
     /// # Errors
     /// As for [`Backend::tensor`].
@@ -243,7 +241,8 @@ pub trait Backend: Sized {
     /// # Errors
     /// Shapes that do not fit; so for all operations.
     fn embed(&mut self, weight: &Self::Weight, x: &Self::Tensor, batch: Batch) -> Result<()>;
-    /// qkv (T, H·D + 2·G·D) = W · rmsnorm(x) (+ bias), RoPE on Q and K.
+    /// qkv (T, H·D + 2·G·D) = W · rmsnorm(x) + bias, RoPE on Q and K. A bias has a float for each row of W; so for all
+    /// operations.
     ///
     /// # Errors
     /// See [`Backend::embed`].
@@ -253,12 +252,13 @@ pub trait Backend: Sized {
         x: &Self::Tensor,
         norm: &Norm<'_, Self>,
         weight: &Self::Weight,
+        bias: Option<&Self::Vector>,
         rope: &Self::Vector,
         qkv: &Self::Tensor,
         shape: HeadShape,
         batch: Batch,
     ) -> Result<()>;
-    /// Puts the tokens' K and V into the cache; then x += W · softmax(Q Kᵀ / √D) V, causal, grouped heads.
+    /// Puts the tokens' K and V into the cache; then x += W · softmax(Q Kᵀ / √D) V + bias, causal, grouped heads.
     ///
     /// # Errors
     /// See [`Backend::embed`].
@@ -267,10 +267,12 @@ pub trait Backend: Sized {
         qkv: &Self::Tensor,
         cache: &Self::Cache,
         weight: &Self::Weight,
+        bias: Option<&Self::Vector>,
         x: &Self::Tensor,
         batch: Batch,
     ) -> Result<()>;
-    /// h = silu(gate · rmsnorm(x)) ⊙ (up · rmsnorm(x)); `weight` is gate's rows, then up's.
+    /// h = silu(gate · rmsnorm(x) + bias) ⊙ (up · rmsnorm(x) + bias); `weight` is gate's rows, then up's, and so is
+    /// `bias`.
     ///
     /// # Errors
     /// See [`Backend::embed`].
@@ -279,10 +281,11 @@ pub trait Backend: Sized {
         x: &Self::Tensor,
         norm: &Norm<'_, Self>,
         weight: &Self::Weight,
+        bias: Option<&Self::Vector>,
         h: &Self::Tensor,
         batch: Batch,
     ) -> Result<()>;
-    /// x += W · h.
+    /// x += W · h + bias.
     ///
     /// # Errors
     /// See [`Backend::embed`].
@@ -290,6 +293,7 @@ pub trait Backend: Sized {
         &mut self,
         h: &Self::Tensor,
         weight: &Self::Weight,
+        bias: Option<&Self::Vector>,
         x: &Self::Tensor,
         batch: Batch,
     ) -> Result<()>;
@@ -327,13 +331,16 @@ pub trait Backend: Sized {
     /// A kernel that does not compile; what else went wrong since the last call: out of memory, device lost.
     async fn compiled(&mut self, doing: &str) -> Result<()>;
 
-    /// Sets the tokens of the next batch (at most the rows of the prefill tensors).
-    fn set_tokens(&mut self, tokens: &[u32]);
+    /// Sets the tokens of the next batch.
+    ///
+    /// # Errors
+    /// More tokens than the backend has room for.
+    fn set_tokens(&mut self, tokens: &[u32]) -> Result<()>;
     /// Sets how tokens are drawn. `bias` and the penalty window (`recent`, oldest first) matter only
     /// for plans recorded with `adjust`.
     ///
     /// # Errors
-    /// Device lost.
+    /// No draw was recorded yet; device lost.
     fn set_sampling(&mut self, params: &SampleParams, bias: &[(u32, f32)], recent: &[u32]) -> Result<()>;
     /// Runs plans in order, as one submit.
     ///

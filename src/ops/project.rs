@@ -7,7 +7,7 @@ use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
 use super::gpu_backend::GpuTensor;
 use super::kernels::{Kernels, Products, Tuning};
 use super::weight::{BLOCK, GpuWeight};
-use super::{Batch, HeadShape};
+use super::{Batch, HeadShape, RopePairs};
 
 /// Mirrors `Params` of `shaders/shared/project.wgsl`.
 #[repr(C)]
@@ -19,8 +19,6 @@ struct Params {
     out_base: u32,
     x_stride: u32,
     out_stride: u32,
-    gain_at: u32,
-    bias_at: u32,
     width: u32,
     eps: f32,
     scale: f32,
@@ -30,7 +28,7 @@ struct Params {
     rope_dim: u32,
     splits: u32,
     rows: u32,
-    pad: [u32; 3],
+    bias_base: u32,
 }
 
 /// What happens to the finished dot products.
@@ -39,7 +37,8 @@ pub(super) enum Epilogue<'a> {
     Add,
     /// out = y.
     Store,
-    /// out = silu(first half of y) ⊙ second half.
+    /// out = silu(first half of y) ⊙ second half, the gate and the up projection. Halves of different types lie in
+    /// parts of their own: then the gate is stored first, and the up projection multiplies it.
     SwiGlu,
     /// RoPE on Q and K.
     Qkv { shape: HeadShape, rope: &'a GpuBuffer },
@@ -53,17 +52,18 @@ pub(super) enum Input<'a> {
     Partials { buffer: &'a GpuBuffer, splits: u32, shape: HeadShape },
 }
 
-/// RMSNorm and bias, in one vector.
-pub(super) struct Aux<'a> {
-    pub vector: &'a GpuBuffer,
+/// RMSNorm of the input.
+pub(super) struct Rms<'a> {
+    pub gain: &'a GpuBuffer,
     pub eps: f32,
-    pub bias_at: Option<u32>,
 }
 
 pub(super) struct Projection<'a> {
     pub weight: &'a GpuWeight,
     pub input: Input<'a>,
-    pub norm: Option<Aux<'a>>,
+    pub norm: Option<Rms<'a>>,
+    /// Added to y, one for each row.
+    pub bias: Option<&'a GpuBuffer>,
     pub out: &'a GpuTensor,
     pub epilogue: Epilogue<'a>,
     pub batch: Batch,
@@ -76,16 +76,20 @@ impl Projection<'_> {
         self.check()?;
         let blocks = weight.cols.div_ceil(BLOCK) as u32;
         let variant = kernels.of(weight.cols, weight.rows);
+        let halves_apart = self.halves_apart();
         for part in &weight.parts {
             let pairs = part.rows.div_ceil(2) as u32;
+            let is_up = halves_apart && part.row_base >= weight.rows / 2;
+            let out_base = if is_up { part.row_base - weight.rows / 2 } else { part.row_base };
             let mut params = Params {
                 pairs,
                 blocks,
-                pair_stride: weight.pair_stride,
-                out_base: part.row_base as u32,
+                pair_stride: if halves_apart { 1 } else { weight.pair_stride },
+                out_base: out_base as u32,
                 out_stride: self.out.stride,
                 width: weight.cols as u32,
                 rows: part.rows as u32,
+                bias_base: part.row_base as u32,
                 scale: 1.0,
                 ..bytemuck::Zeroable::zeroed()
             };
@@ -113,15 +117,20 @@ impl Projection<'_> {
                     bindings.push(Binding(4, buffer));
                 }
             }
-            if let Some(aux) = &self.norm {
-                params.eps = aux.eps;
-                params.bias_at = aux.bias_at.unwrap_or(0);
-                key = key.define("NORM").define("HAS_AUX").define_if(aux.bias_at.is_some(), "BIAS");
-                bindings.push(Binding(5, aux.vector));
+            if let Some(norm) = &self.norm {
+                params.eps = norm.eps;
+                key = key.define("NORM");
+                bindings.push(Binding(5, norm.gain));
+            }
+            if let Some(bias) = self.bias {
+                key = key.define("BIAS");
+                bindings.push(Binding(8, bias));
             }
             key = match &self.epilogue {
                 Epilogue::Add => key.define("EPILOGUE_ADD"),
                 Epilogue::Store => key.define("EPILOGUE_STORE"),
+                Epilogue::SwiGlu if is_up => key.define("EPILOGUE_GATED"),
+                Epilogue::SwiGlu if halves_apart => key.define("EPILOGUE_STORE"),
                 Epilogue::SwiGlu => key.define("EPILOGUE_SWIGLU"),
                 Epilogue::Qkv { shape, rope } => {
                     params.q_rows = shape.heads * shape.head_dim;
@@ -129,7 +138,7 @@ impl Projection<'_> {
                     params.head_dim = shape.head_dim;
                     params.rope_dim = shape.rope_dim;
                     bindings.push(Binding(7, rope));
-                    key.define("EPILOGUE_QKV")
+                    key.define("EPILOGUE_QKV").define_if(shape.pairs == RopePairs::Halves, "HALVES")
                 }
             };
             let grid = match self.batch {
@@ -166,6 +175,11 @@ impl Projection<'_> {
         Ok(())
     }
 
+    /// Whether gate and up lie in parts of their own.
+    fn halves_apart(&self) -> bool {
+        matches!(self.epilogue, Epilogue::SwiGlu) && self.weight.parts.len() > 1
+    }
+
     fn check(&self) -> Result<()> {
         let weight = self.weight;
         let x_cols = match &self.input {
@@ -179,9 +193,18 @@ impl Projection<'_> {
         };
         // Rows of a pair must lie in the same part; only a plain output may end in half a pair.
         let stride = u64::from(weight.pair_stride);
-        let odd_ok = stride == 1 && matches!(self.epilogue, Epilogue::Add | Epilogue::Store);
-        let whole = weight.parts.iter().all(|p| p.rows % (2 * stride) == 0 || odd_ok);
-        if x_cols == weight.cols && out_rows == weight.rows && whole {
+        let half = weight.rows / 2;
+        let whole = weight.parts.iter().all(|p| match &self.epilogue {
+            Epilogue::Add | Epilogue::Store => stride == 1 || p.rows % (2 * stride) == 0,
+            Epilogue::SwiGlu if self.halves_apart() => p.row_base + p.rows <= half || p.row_base >= half,
+            Epilogue::SwiGlu => stride == half,
+            Epilogue::Qkv { shape, .. } if shape.pairs == RopePairs::Halves => {
+                p.rows % u64::from(shape.head_dim) == 0
+            }
+            Epilogue::Qkv { .. } => stride == 1 && p.rows % 2 == 0,
+        });
+        let biased = self.bias.is_none_or(|bias| bias.size() >= weight.rows * 4);
+        if x_cols == weight.cols && out_rows == weight.rows && whole && biased {
             return Ok(());
         }
         Err(Error::ShapeMismatch {
@@ -209,8 +232,6 @@ layout_test!(
         out_base,
         x_stride,
         out_stride,
-        gain_at,
-        bias_at,
         width,
         eps,
         scale,
@@ -220,6 +241,7 @@ layout_test!(
         rope_dim,
         splits,
         rows,
+        bias_base,
     }
 );
 

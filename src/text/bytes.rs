@@ -19,13 +19,14 @@ pub(crate) fn byte_level_char(byte: u8) -> char {
 /// The byte that `c` stands for in a byte-level vocabulary.
 fn byte_of(c: char) -> Option<u8> {
     let code = c as u32;
-    Some(match code {
-        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => code as u8,
-        0x100..=0x120 => (code - 0x100) as u8,
-        0x121..=0x142 => (code - 0x121 + 0x7F) as u8,
+    let byte = match code {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => code,
+        0x100..=0x120 => code - 0x100,
+        0x121..=0x142 => code - 0x121 + 0x7F,
         0x143 => 0xAD,
         _ => return None,
-    })
+    };
+    u8::try_from(byte).ok()
 }
 
 /// Appends what a byte-level token text stands for. Characters outside the byte alphabet, and texts

@@ -51,6 +51,7 @@ fn now() -> Civil {
 
 /// Seconds since 1970 in the Gregorian calendar, by counting: years first, then months.
 #[cfg(any(not(target_arch = "wasm32"), test))]
+#[allow(clippy::cast_possible_truncation)] // parts of a date and a time of day
 fn civil(seconds: u64) -> Civil {
     let days = seconds / 86_400;
     let leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);

@@ -92,7 +92,7 @@ impl Spm {
             texts,
             scores,
         };
-        for id in 0..vocab.len() as u32 {
+        for id in (0u32..).take(vocab.len()) {
             let text = spm.text(id);
             match vocab.kind(id) {
                 // Made from control syntax or as a fallback only, never by merging a user's text.
@@ -122,6 +122,7 @@ impl Spm {
     /// The slot of `text`: where its id is, or where it would go.
     fn slot(&self, text: &[u8]) -> usize {
         let mask = self.slots.len() - 1;
+        #[allow(clippy::cast_possible_truncation)] // the low bits are all that is wanted
         let mut slot = self.hasher.hash_one(text) as usize & mask;
         // Ends: at least half of the slots are empty.
         while self.slots[slot] != NONE && self.text(self.slots[slot]) != text {

@@ -114,10 +114,10 @@ impl Vocab {
         }
 
         let mut end_of_generation = Vec::new();
-        for (id, text) in texts.iter().enumerate() {
+        for (id, text) in (0u32..).zip(texts.iter()) {
             if END_OF_GENERATION.iter().any(|end| end.as_bytes() == text) {
-                kinds[id] = Kind::Control;
-                end_of_generation.push(id as u32);
+                kinds[id as usize] = Kind::Control;
+                end_of_generation.push(id);
             }
         }
         for name in ["eos", "eot", "eom"] {
@@ -131,12 +131,12 @@ impl Vocab {
         let mut decoded = StringArray::default();
         let mut special = SpecialTokens::default();
         let mut buffer = Vec::new();
-        for (id, text) in texts.iter().enumerate() {
+        for (id, text) in (0u32..).zip(texts.iter()) {
             buffer.clear();
-            match kinds[id] {
+            match kinds[id as usize] {
                 kind @ (Kind::Control | Kind::Unknown | Kind::UserDefined) => {
                     buffer.extend_from_slice(text);
-                    special.insert(text, id as u32, kind.is_control());
+                    special.insert(text, id, kind.is_control());
                 }
                 Kind::Byte if bytes::from_hex(text).is_some() => {
                     buffer.extend(bytes::from_hex(text));

@@ -1,6 +1,9 @@
 //! TOKENS and PIXELS → JavaScript: the only `#[wasm_bindgen]` surface, used by `pkg/src/worker.ts` alone.
 //! Thin: it turns plain objects into options and results into plain objects.
 
+// A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 mod image;
 mod text;
 

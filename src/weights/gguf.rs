@@ -102,7 +102,7 @@ impl Directory {
     /// Bytes of all tensors of supported types.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.bytes).sum()
+        self.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.bytes))
     }
 }
 
@@ -129,6 +129,8 @@ pub async fn read_directory(sources: &mut [Box<dyn ByteSource>]) -> Result<Direc
         }
         if shard == 0 {
             directory.metadata = metadata;
+        } else {
+            check_shard_metadata(&directory.metadata, &metadata, shard)?;
         }
     }
     if shards == 0 {
@@ -173,6 +175,22 @@ fn check_split(metadata: &Metadata, shard: usize, shards: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a later shard says nothing of the architecture or the tokenizer that the first does not say: only the first
+/// one's metadata is used.
+fn check_shard_metadata(first: &Metadata, later: &Metadata, shard: usize) -> Result<()> {
+    let architecture = first.str_or("general.architecture", "")?;
+    let matters = |key: &str| {
+        let (group, _) = key.split_once('.').unwrap_or_default();
+        key == "general.architecture" || group == "tokenizer" || (!group.is_empty() && group == architecture)
+    };
+    match later.iter().find(|(key, value)| matters(key) && first.get(key) != Some(value)) {
+        None => Ok(()),
+        Some((key, _)) => Err(Error::SplitMismatch {
+            what: format!("file {} has another {key} than the first file", shard + 1),
+        }),
+    }
 }
 
 async fn read_header(source: &mut dyn ByteSource, shard: usize) -> Result<(Metadata, Vec<TensorInfo>)> {

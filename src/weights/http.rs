@@ -190,7 +190,7 @@ impl<T: Transport> StreamSource<T> {
             let at = offset + *done as u64;
             let rest = &mut buf[*done..];
             if at >= self.rewind_start && at < self.rewind_start + self.rewind.len() as u64 {
-                let from = (at - self.rewind_start) as usize;
+                let from = short(at - self.rewind_start);
                 let count = rest.len().min(self.rewind.len() - from);
                 rest[..count].copy_from_slice(&self.rewind[from..from + count]);
                 *done += count;
@@ -204,8 +204,8 @@ impl<T: Transport> StreamSource<T> {
             if !self.open || at < self.chunk_start || jump {
                 self.open(at).await?;
             } else if at < self.chunk_end {
-                let from = (at - self.chunk_start) as usize;
-                let count = rest.len().min((self.chunk_end - at) as usize);
+                let from = short(at - self.chunk_start);
+                let count = rest.len().min(short(self.chunk_end - at));
                 self.transport.copy(from, &mut rest[..count]);
                 *done += count;
             } else {
@@ -291,4 +291,9 @@ impl<T: Transport> ByteSource for StreamSource<T> {
     fn name(&self) -> &str {
         &self.url
     }
+}
+
+/// A distance within a buffer in memory.
+fn short(distance: u64) -> usize {
+    usize::try_from(distance).unwrap_or(usize::MAX)
 }

@@ -178,8 +178,10 @@ impl Metadata {
     /// # Errors
     /// [`Error::MissingMetadata`].
     pub fn f32(&self, key: &str) -> Result<f32> {
+        #[allow(clippy::cast_possible_truncation)] // the nearest f32, infinite beyond its range
+        let single = |value: f64| value as f32;
         self.typed(key, "a number", |value| match value {
-            Value::Float(v) => Some(*v as f32),
+            Value::Float(v) => Some(single(*v)),
             Value::Unsigned(v) => Some(*v as f32),
             Value::Signed(v) => Some(*v as f32),
             _ => None,

@@ -4,6 +4,9 @@
 //! [`Metadata`] and, for every tensor, the byte range to upload. No tensor data passes through here
 //! and no GPU type is named here.
 
+// A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 pub mod gguf;
 mod http;
 pub mod metadata;
@@ -17,10 +20,11 @@ mod fetch;
 
 pub use gguf::{Directory, TensorInfo, read_directory};
 pub use http::{Failure, Head, StreamSource, Transport};
-pub use metadata::{Metadata, StringArray};
+pub use metadata::{Metadata, StringArray, Value};
 pub use safetensors::{FloatTensor, FloatTensors};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
+pub(crate) use source::read_growing;
 pub use source::{ByteSource, LocalFuture, SliceSource};
 
 #[cfg(target_arch = "wasm32")]

@@ -3,6 +3,9 @@
 use crate::error::{Error, Result};
 use crate::weights::source::ByteSource;
 
+/// Ours, for a whole header, which stays in memory: those in use have some 10 MB, most of it vocabulary.
+pub(super) const MAX_HEADER: u64 = 256 << 20;
+
 /// Bytes fetched at a time. The most read ahead of a field, and the most a buffer grows before the
 /// bytes that should fill it have arrived.
 const CHUNK: usize = 64 << 10;
@@ -37,10 +40,14 @@ impl<'s> Reader<'s> {
         self.source.name()
     }
 
-    /// Fails unless `bytes` more bytes can follow. With an unknown size every claim passes here and
-    /// fails when the bytes do not come.
+    /// Fails unless `bytes` more bytes of header can follow. With an unknown size every claim up to [`MAX_HEADER`]
+    /// passes here and fails when the bytes do not come.
     pub(super) fn require(&self, bytes: u64) -> Result<()> {
         let needed = self.position().saturating_add(bytes);
+        if needed > MAX_HEADER {
+            let what = format!("the header of {} is longer than {MAX_HEADER} bytes", self.name());
+            return Err(Error::Malformed { what });
+        }
         match self.size {
             Some(size) if needed > size => {
                 Err(Error::Truncated { name: self.name().to_owned(), needed, actual: size })
@@ -90,11 +97,9 @@ impl<'s> Reader<'s> {
         self.require(count)?;
         let mut left = count;
         while left > 0 {
-            let have = (self.buffer.len() - self.next) as u64;
-            let part = match have {
-                0 => left.min(CHUNK as u64),
-                _ => left.min(have),
-            } as usize;
+            let have = self.buffer.len() - self.next;
+            let most = if have == 0 { CHUNK } else { have };
+            let part = usize::try_from(left).map_or(most, |left| left.min(most));
             self.ready(part).await?;
             to.extend_from_slice(&self.buffer[self.next..self.next + part]);
             self.next += part;

@@ -6,7 +6,7 @@ use safetensors::tensor::Metadata;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
-use super::source::ByteSource;
+use super::source::{ByteSource, read_growing};
 
 /// A header longer than this is none: image networks have a few thousand tensors of a hundred bytes.
 const MAX_HEADER: u64 = 16 << 20;
@@ -48,8 +48,7 @@ impl FloatTensors {
         if length > MAX_HEADER {
             return Err(malformed(format!("a safetensors header of {length} bytes")));
         }
-        let mut header = vec![0; length as usize];
-        source.read_at(8, &mut header).await?;
+        let header = read_growing(source, 8, length).await?;
         // The crate checks that the tensors follow each other without gap or overlap, and that their
         // sizes are those of their shapes.
         let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| malformed(e.to_string()))?;
@@ -128,8 +127,7 @@ impl FloatTensor {
     /// # Errors
     /// What the source gives.
     pub async fn values(&self, source: &mut dyn ByteSource) -> Result<Vec<f32>> {
-        let mut bytes = vec![0; self.bytes as usize];
-        source.read_at(self.offset, &mut bytes).await?;
+        let bytes = read_growing(source, self.offset, self.bytes).await?;
         Ok(match self.dtype {
             DType::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
             DType::BF16 => {

@@ -30,6 +30,29 @@ pub trait ByteSource {
     fn name(&self) -> &str;
 }
 
+/// Reads `bytes` bytes from `offset` on. The buffer grows as bytes arrive, at most to twice of what has come: a length
+/// that a file only claims is never allocated.
+///
+/// # Errors
+/// [`Error::OutOfMemory`], and what the source gives.
+pub(crate) async fn read_growing(source: &mut dyn ByteSource, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+    /// The first read at most.
+    const FIRST: u64 = 1 << 20;
+    let mut buffer = Vec::new();
+    while (buffer.len() as u64) < bytes {
+        let have = buffer.len();
+        let part = (bytes - have as u64).min(FIRST.max(have as u64));
+        let part = usize::try_from(part).ok().filter(|&part| buffer.try_reserve_exact(part).is_ok());
+        let Some(part) = part else {
+            return Err(Error::OutOfMemory { what: format!("a tensor of {}", source.name()), bytes });
+        };
+        buffer.resize(have + part, 0);
+        let at = offset.saturating_add(have as u64);
+        source.read_at(at, &mut buffer[have..]).await?;
+    }
+    Ok(buffer)
+}
+
 /// Bytes in memory.
 #[derive(Debug, Clone)]
 pub struct SliceSource {

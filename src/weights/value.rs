@@ -33,8 +33,8 @@ pub(super) async fn read_string(
     String::from_utf8(bytes).or_else(|_| malformed(format!("a string is not UTF-8 ({})", what())))
 }
 
-/// Bytes of one element of a GGUF value type; `None` for strings, arrays and unknown types.
-fn scalar_bytes(kind: u32) -> Option<u64> {
+/// Bytes of one element of a GGUF value type, up to 8; `None` for strings, arrays and unknown types.
+fn scalar_bytes(kind: u32) -> Option<u8> {
     Some(match kind {
         0 | 1 | 7 => 1,
         2 | 3 => 2,
@@ -58,12 +58,10 @@ pub(super) async fn read_value(reader: &mut Reader<'_>, key: &str) -> Result<Val
                 return malformed(format!("metadata {key} has unknown type {kind}"));
             };
             let mut raw = Vec::new();
-            reader.append(bytes, &mut raw).await?;
-            let mut wide = [0; 8];
-            wide[..raw.len()].copy_from_slice(&raw);
-            let unsigned = u64::from_le_bytes(wide);
+            reader.append(bytes.into(), &mut raw).await?;
+            let unsigned = widened(&raw);
             match kind {
-                6 => Value::Float(f32::from_bits(unsigned as u32).into()),
+                6 => Value::Float(single(unsigned).into()),
                 12 => Value::Float(f64::from_bits(unsigned)),
                 7 if unsigned > 1 => {
                     return malformed(format!("the boolean {key} is {unsigned}"));
@@ -76,10 +74,27 @@ pub(super) async fn read_value(reader: &mut Reader<'_>, key: &str) -> Result<Val
     })
 }
 
+/// Up to eight bytes as a little-endian number.
+fn widened(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// The float whose bits are the low half of a word.
+fn single(word: u64) -> f32 {
+    let [a, b, c, d, ..] = word.to_le_bytes();
+    f32::from_le_bytes([a, b, c, d])
+}
+
+/// The f32 nearest to the double whose bits these are.
+#[allow(clippy::cast_possible_truncation)] // infinite beyond the range of f32
+fn nearest(word: u64) -> f32 {
+    f64::from_bits(word) as f32
+}
+
 /// The low `bytes` bytes of `value` as a two's complement number.
-fn sign_extend(value: u64, bytes: u64) -> i64 {
-    let shift = 64 - 8 * bytes as u32;
-    ((value << shift) as i64) >> shift
+fn sign_extend(value: u64, bytes: u8) -> i64 {
+    let shift = 64 - 8 * u32::from(bytes);
+    (value << shift).cast_signed() >> shift
 }
 
 async fn read_array(reader: &mut Reader<'_>, key: &str) -> Result<Value> {
@@ -106,15 +121,11 @@ async fn read_array(reader: &mut Reader<'_>, key: &str) -> Result<Value> {
         });
     };
     let mut raw = Vec::new();
-    reader.append(count * bytes, &mut raw).await?;
-    let words = raw.chunks_exact(bytes as usize).map(|chunk| {
-        let mut wide = [0; 8];
-        wide[..chunk.len()].copy_from_slice(chunk);
-        u64::from_le_bytes(wide)
-    });
+    reader.append(count * u64::from(bytes), &mut raw).await?;
+    let words = raw.chunks_exact(bytes.into()).map(widened);
     Ok(match kind {
-        6 => Value::Floats(words.map(|word| f32::from_bits(word as u32)).collect()),
-        12 => Value::Floats(words.map(|word| f64::from_bits(word) as f32).collect()),
+        6 => Value::Floats(words.map(single).collect()),
+        12 => Value::Floats(words.map(nearest).collect()),
         _ => {
             let signed = matches!(kind, 1 | 3 | 5 | 11);
             let number = |word| match signed {

@@ -37,14 +37,16 @@ pub fn swiglu(gate: Sum, up: Sum) -> Sum {
     }
 }
 
-/// Rotates adjacent pairs (2i, 2i + 1) of the first `rope_dim` elements of a head.
-pub fn rope(head: &mut [Sum], rope_dim: usize, pos: usize, base: f64) {
+/// Rotates pairs of the first `rope_dim` elements of a head: (2i, 2i + 1), or by `halves` (i, i + rope_dim / 2), as
+/// ggml's `GGML_ROPE_TYPE_NORMAL` and `GGML_ROPE_TYPE_NEOX` do.
+pub fn rope(head: &mut [Sum], rope_dim: usize, halves: bool, pos: usize, base: f64) {
     for i in 0..rope_dim / 2 {
         let angle = pos as f64 * base.powf(-2.0 * i as f64 / rope_dim as f64);
         let (sin, cos) = angle.sin_cos();
-        let (a, b) = (head[2 * i], head[2 * i + 1]);
+        let (first, second) = if halves { (i, i + rope_dim / 2) } else { (2 * i, 2 * i + 1) };
+        let (a, b) = (head[first], head[second]);
         let (sum, slack) = (a.sum + b.sum, a.slack + b.slack);
-        head[2 * i] = Sum { value: a.value * cos - b.value * sin, sum, slack };
-        head[2 * i + 1] = Sum { value: a.value * sin + b.value * cos, sum, slack };
+        head[first] = Sum { value: a.value * cos - b.value * sin, sum, slack };
+        head[second] = Sum { value: a.value * sin + b.value * cos, sum, slack };
     }
 }

@@ -23,7 +23,7 @@ macro_rules! kernels {
         $(mod $module {
             use super::*;
             per_format!($rig, DType::ALL, $setup; project_add, gate_up, head, embed, qkv);
-            once!($rig, $setup; attention, attention_f16, attention_q8_0, sample_greedy, sample_few, sample_chain);
+            once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, sample_greedy, sample_few, sample_chain);
         })*
     };
 }

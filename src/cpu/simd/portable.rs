@@ -77,7 +77,8 @@ impl Simd for Portable {
     fn dot_words(self, w: [u32; 8], x: [u32; 8], sum: [u32; 8]) -> [u32; 8] {
         let products = map(w, x, |w, x| {
             let ([a, b], [c, d]) = (words(w), words(x));
-            (a * c + b * d) as u32
+            // Words of activations that are not finite may be any.
+            a.wrapping_mul(c).wrapping_add(b.wrapping_mul(d)) as u32
         });
         map(sum, products, u32::wrapping_add)
     }

@@ -42,11 +42,10 @@ impl Helpers {
     }
 
     pub fn create(&mut self, id: usize, dtype: DType, borders: &[usize], cols: usize) -> Result<()> {
-        let code = DType::ALL.iter().position(|&d| d == dtype).unwrap_or(0);
         let rows: Vec<u8> =
             borders[1..].windows(2).flat_map(|b| ((b[1] - b[0]) as u32).to_le_bytes()).collect();
         self.shared.put_bytes(&rows);
-        self.tell(Command::Create, &[id, code, cols])
+        self.tell(Command::Create, &[id, dtype.ggml() as usize, cols])
     }
 
     pub fn fill(&mut self, id: usize, part: usize, holder: usize, row: usize, file: &[u8]) -> Result<()> {
@@ -191,8 +190,11 @@ impl Helper {
     fn create(&mut self, id: usize, dtype: usize, cols: usize) -> Result<()> {
         let mut rows = vec![0; 4 * self.shared.helpers()];
         self.shared.take_bytes(&mut rows);
-        let rows = rows.as_chunks().0.get(self.index).map_or(0, |b| u32::from_le_bytes(*b));
-        let dtype = DType::ALL.get(dtype).copied().unwrap_or(DType::F32);
+        let unknown = |what: String| Error::Internal { what };
+        let rows = rows.as_chunks().0.get(self.index).map(|b| u32::from_le_bytes(*b));
+        let rows = rows.ok_or_else(|| unknown(format!("no rows for helper {}", self.index)))?;
+        let known = u32::try_from(dtype).ok().and_then(DType::from_ggml);
+        let dtype = known.ok_or_else(|| unknown(format!("a helper was told of type {dtype}")))?;
         let matrix = Matrix::new("a helper's rows", dtype, rows as usize, cols)?;
         if self.weights.len() <= id {
             self.weights.resize_with(id + 1, Vec::new);
@@ -212,7 +214,9 @@ impl Helper {
         let shared = &self.shared;
         self.x.set(tokens, cols, |t, row| shared.take_input(t * cols, row));
         let mut at = 0;
-        for matrix in self.weights.get(id).into_iter().flatten() {
+        let matrices = self.weights.get(id);
+        let matrices = matrices.ok_or_else(|| Error::Internal { what: format!("no weight {id}") })?;
+        for matrix in matrices {
             matrix.prepare(self.level, bits, &mut self.x);
             self.out.resize(matrix.rows() * tokens, 0.0);
             matrix.project(self.level, bits, &self.x, 0..matrix.panels(), &mut self.out, matrix.rows());

@@ -283,6 +283,7 @@ impl<B: ImageBackend> Reader<'_, B> {
     fn norm(&mut self, name: &str) -> Result<Norm> {
         let gain = self.parts.vector(&format!("{name}.weight"))?;
         let bias = self.parts.vector(&format!("{name}.bias"))?;
+        #[allow(clippy::cast_possible_truncation)] // at most MAX_CHANNELS
         let channels = gain.len() as u32;
         // Networks made smaller than diffusers' default say so in their config; without one, a group a channel.
         let groups =

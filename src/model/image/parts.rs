@@ -139,7 +139,9 @@ fn conv_shape(tensor: &FloatTensor) -> Result<ConvShape> {
             what: format!("{}: a kernel of {kernel} × {kernel} (1 and 3 are supported)", tensor.name),
         });
     }
-    Ok(ConvShape { inputs: inputs as u32, outputs: outputs as u32, kernel: kernel as u32 })
+    #[allow(clippy::cast_possible_truncation)] // at most MAX_CHANNELS
+    let shape = ConvShape { inputs: inputs as u32, outputs: outputs as u32, kernel: kernel as u32 };
+    Ok(shape)
 }
 
 fn filter<B: ImageBackend>(

@@ -49,14 +49,31 @@ async fn attention_over<R: Rig>(kv: KvType) {
     }
 }
 
+/// Layers of different shapes on one backend, the smaller first: what they share must be large enough for both.
+pub async fn attention_of_several_shapes<R: Rig>() {
+    let mut s = Setup::<R>::new(1).await;
+    for (batch, count) in [(Batch::One, 1), (Batch::Few, 5), (Batch::Many, 17)] {
+        // With splits, and too wide for them.
+        for shape in
+            [heads(1, 1, 32, 100), heads(9, 3, 64, 100), heads(26, 13, 128, 100), heads(2, 1, 32, 100)]
+        {
+            check_on(&mut s, shape, batch, count, 33).await;
+        }
+    }
+}
+
 async fn check_attention<R: Rig>(shape: HeadShape, batch: Batch, count: usize, pos: usize) {
     if pos + count > shape.capacity as usize {
         return;
     }
+    let mut s = Setup::<R>::new(u64::from(shape.head_dim) + pos as u64).await;
+    check_on(&mut s, shape, batch, count, pos).await;
+}
+
+async fn check_on<R: Rig>(s: &mut Setup<R>, shape: HeadShape, batch: Batch, count: usize, pos: usize) {
     let what = format!("attention {shape:?} {batch:?} {count} at {pos}");
     let (dim, capacity) = (shape.head_dim as usize, shape.capacity as usize);
     let (width, kv_width) = (shape.heads as usize * dim, shape.kv_heads as usize * dim);
-    let mut s = Setup::<R>::new(u64::from(shape.head_dim) + pos as u64).await;
     // Where nothing may look the cache holds what would show in any sum.
     let poison = if shape.kv == KvType::F32 { f32::NAN } else { 6e4 };
     let mut before = [vec![poison; kv_width * capacity], vec![poison; kv_width * capacity]];
@@ -84,7 +101,8 @@ async fn check_attention<R: Rig>(shape: HeadShape, batch: Batch, count: usize, p
         row[..shown.len()].fill(0.0);
     }
     s.backend.write_raw(&x, &raw);
-    s.backend.attend(&qkv, &cache, &identity, &x, batch).unwrap();
+    let (bias, biases) = s.bias(shown.len(), count % 2 == 1);
+    s.backend.attend(&qkv, &cache, &identity, bias.as_ref(), &x, batch).unwrap();
     s.run(step(pos, count, 0)).await;
 
     // The tokens' K and V are in the cache as well as it can hold them, and nothing else has changed.
@@ -121,11 +139,11 @@ async fn check_attention<R: Rig>(shape: HeadShape, batch: Batch, count: usize, p
             let seen = from..from + (pos + t + 1) * dim;
             heads.extend(oracle::attend(q, &as_f64(&after[0][seen.clone()]), &as_f64(&after[1][seen])));
         }
-        want.extend(shown.iter().map(|element| heads[*element]));
+        want.extend(shown.iter().zip(&biases).map(|(element, bias)| heads[*element] + bias));
     }
     let got = s.backend.read_raw(&x).await;
     // A score is a sum of `dim` products of size <= 100, so its error shifts p by that much
-    // relatively; outputs are averages of |v| <= 10.
+    // relatively; outputs are averages of |v| <= 10, and so are biases.
     let score_error = (dim as f64 + 8.0) * 2f64.powi(-24) * 100.0 * (dim as f64).sqrt();
     let tolerances =
         vec![10.0 * (2.0 * score_error + (pos + count + 16) as f64 * 2f64.powi(-23)); want.len()];

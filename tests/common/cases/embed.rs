@@ -33,7 +33,7 @@ async fn check_embed<R: Rig>(s: &mut Setup<R>, dtype: DType, w: &Matrix<R>, cols
         want.extend(row.iter().map(|&value| Sum { value, sum: value.abs() + 1.0, slack: 0.0 }));
         want.resize(want.len().next_multiple_of(padded), Sum { sum: 1.0, ..Sum::default() });
     }
-    s.backend.set_tokens(tokens);
+    s.backend.set_tokens(tokens).unwrap();
     s.backend.embed(&w.weight, &x, Batch::Many).unwrap();
     s.run(step(0, tokens.len(), 0)).await;
     s.check(&format!("embed {} {cols} x {}", dtype.name(), tokens.len()), &x, &layout, &want, 0).await;
@@ -48,10 +48,10 @@ pub async fn split_vocabulary() {
         let mut s = Setup { backend: gpu_rig::with_options(options).await, random: Random::new(7) };
         let w = s.matrix(cols, &[(dtype, rows)], 1, Inputs::Floats);
         check_embed(&mut s, dtype, &w, cols, &[0, 79, 80, 159, 160, 161, 255, 256]).await;
-        let n = s.normed(1, cols, 0, Inputs::Floats);
+        let n = s.normed(1, cols, Inputs::Floats);
         let (logits, layout) = s.output(1, rows);
         let want = w.times(&n.rows[0], Inputs::Floats);
-        let norm = Norm { gain: &n.gain, eps: EPS, bias_at: None };
+        let norm = Norm { gain: &n.gain, eps: EPS };
         s.backend.head(&n.x, &norm, &w.weight, &logits, Batch::One).unwrap();
         let plan = s.backend.finish();
         let parts = GpuBackend::dispatches(&plan);

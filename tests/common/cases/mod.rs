@@ -4,11 +4,12 @@
 mod attention;
 mod embed;
 pub mod image;
+pub mod misuse;
 pub mod pipelines;
 mod project;
 mod sample;
 
-pub use attention::{attention, attention_f16, attention_q8_0};
+pub use attention::{attention, attention_f16, attention_of_several_shapes, attention_q8_0};
 pub use embed::{embed, split_vocabulary};
 pub use project::{gate_up, head, project_add, qkv};
 pub use sample::{sample_chain, sample_few, sample_greedy};
@@ -38,6 +39,9 @@ fn shapes(dtype: DType) -> Vec<(usize, usize)> {
         vec![(32, 1), (96, 65), (576, 66), (160, 7)]
     }
 }
+
+/// Floats, nibbles and bytes: they stand for all types where nothing depends on the type, as biases and row pairs.
+const FORMATS: [DType; 3] = [DType::F16, DType::Q4_1, DType::Q8_0];
 
 const BATCHES: [(Batch, usize); 6] = [
     (Batch::One, 1),
@@ -103,8 +107,6 @@ struct Normed<R: Rig> {
     gain: R::Vector,
     /// What the norm makes of each row.
     rows: Vec<Vec<f64>>,
-    /// What follows the gain in its vector.
-    bias: Vec<f64>,
 }
 
 impl<R: Rig> Setup<R> {
@@ -167,7 +169,7 @@ impl<R: Rig> Setup<R> {
     /// Random activations in front of a norm. Exact ones are exact behind it: the gain is made of
     /// powers of two, and x is divided by them. The norm's common factor changes nothing, as a block's
     /// largest magnitude stays 127 steps.
-    fn normed(&mut self, rows: usize, cols: usize, bias: usize, inputs: Inputs) -> Normed<R> {
+    fn normed(&mut self, rows: usize, cols: usize, inputs: Inputs) -> Normed<R> {
         let gain = match inputs {
             Inputs::Floats => self.random.floats(cols),
             Inputs::Exact => (0..cols).map(|_| self.random.power_of_two(-2, 2)).collect(),
@@ -179,12 +181,25 @@ impl<R: Rig> Setup<R> {
             }
         }
         let x = self.tensor(&rows);
-        let bias = self.random.floats(bias);
-        let vector = self.backend.vector("gain", (cols + bias.len()) as u32).unwrap();
-        self.backend.upload_vector(&vector, 0, &[gain.as_slice(), &bias].concat());
+        let vector = self.vector(&gain);
         let gain = as_f64(&gain);
         let rows = rows.iter().map(|row| oracle::rms_norm(&as_f64(row), &gain, f64::from(EPS))).collect();
-        Normed { x, gain: vector, rows, bias: as_f64(&bias) }
+        Normed { x, gain: vector, rows }
+    }
+
+    fn vector(&mut self, values: &[f32]) -> R::Vector {
+        let vector = self.backend.vector("vector", values.len() as u32).unwrap();
+        self.backend.upload_vector(&vector, 0, values);
+        vector
+    }
+
+    /// A bias of random numbers and its values; without one the values are zero.
+    fn bias(&mut self, rows: usize, biased: bool) -> (Option<R::Vector>, Vec<f64>) {
+        if !biased {
+            return (None, vec![0.0; rows]);
+        }
+        let values = self.random.floats(rows);
+        (Some(self.vector(&values)), as_f64(&values))
     }
 
     /// An output with one row more than is written, all guards.

@@ -1,20 +1,22 @@
 //! Projections and what is fused with them.
 
 use emberglass::DType;
-use emberglass::ops::{Batch, HeadShape, Norm};
+use emberglass::ops::{Batch, HeadShape, Norm, RopePairs};
 
-use super::{BATCHES, EPS, INPUTS, Inputs, Setup, heads, shapes, step};
+use super::{BATCHES, EPS, FORMATS, INPUTS, Inputs, Setup, heads, shapes, step};
 use crate::common::compare::GUARD;
 use crate::common::rig::Rig;
 use crate::reference::{Sum, project as oracle};
 
-/// x += W h.
+/// x += W h + bias, with a bias and without.
 pub async fn project_add<R: Rig>(dtype: DType) {
     for (cols, rows) in shapes(dtype) {
         for (batch, count) in BATCHES {
             for inputs in INPUTS {
                 let mut s = Setup::<R>::new((cols * 1000 + rows) as u64).await;
                 let w = s.matrix(cols, &[(dtype, rows)], 1, inputs);
+                let biased = FORMATS.contains(&dtype) && (rows + count) % 2 == 0;
+                let (bias, biases) = s.bias(rows, biased);
                 let (h, h_rows) = s.input(count, cols, inputs);
                 let (x, layout) = s.output(count, rows);
                 // The residual itself, with guards left round it.
@@ -24,11 +26,11 @@ pub async fn project_add<R: Rig>(dtype: DType) {
                     for (i, y) in w.times(h, inputs).into_iter().enumerate() {
                         let residual = s.random.float();
                         raw[t * layout.stride + i] = residual;
-                        want.push(y.plus(f64::from(residual)));
+                        want.push(y.plus(biases[i]).plus(f64::from(residual)));
                     }
                 }
                 s.backend.write_raw(&x, &raw);
-                s.backend.project_add(&h, &w.weight, &x, batch).unwrap();
+                s.backend.project_add(&h, &w.weight, bias.as_ref(), &x, batch).unwrap();
                 s.run(step(0, count, 0)).await;
                 let what = format!("project_add {} {cols}x{rows} {batch:?} {count} {inputs:?}", dtype.name());
                 s.check(&what, &x, &layout, &want, cols).await;
@@ -37,28 +39,50 @@ pub async fn project_add<R: Rig>(dtype: DType) {
     }
 }
 
-/// h = silu(gate · norm(x)) ⊙ (up · norm(x)).
+/// h = silu(gate · norm(x) + bias) ⊙ (up · norm(x) + bias), gate and up of one type and of two.
 pub async fn gate_up<R: Rig>(dtype: DType) {
-    for (cols, half) in shapes(dtype) {
+    let other = match dtype {
+        DType::F32 => DType::F16,
+        DType::F16 | DType::BF16 => DType::F32,
+        DType::Q8_0 => DType::Q4_1,
+        DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 => DType::Q8_0,
+    };
+    for (index, (cols, half)) in shapes(dtype).into_iter().enumerate() {
         for (batch, count) in BATCHES {
             for inputs in INPUTS {
-                let mut s = Setup::<R>::new((cols * 1000 + half + 1) as u64).await;
-                let w = s.matrix(cols, &[(dtype, half), (dtype, half)], half as u32, inputs);
-                let n = s.normed(count, cols, 0, inputs);
-                let (h, layout) = s.output(count, half);
-                let mut want = Vec::new();
-                for row in &n.rows {
-                    let y = w.times(row, inputs);
-                    want.extend((0..half).map(|i| oracle::swiglu(y[i], y[half + i])));
+                check_gate_up::<R>([dtype, dtype], (cols, half), (batch, count), inputs).await;
+                // Odd and even numbers of rows.
+                if index >= 2 && FORMATS.contains(&dtype) {
+                    check_gate_up::<R>([dtype, other], (cols, half), (batch, count), inputs).await;
                 }
-                let norm = Norm { gain: &n.gain, eps: EPS, bias_at: None };
-                s.backend.gate_up(&n.x, &norm, &w.weight, &h, batch).unwrap();
-                s.run(step(0, count, 0)).await;
-                let what = format!("gate_up {} {cols}x{half} {batch:?} {count} {inputs:?}", dtype.name());
-                s.check(&what, &h, &layout, &want, 2 * cols).await;
             }
         }
     }
+}
+
+async fn check_gate_up<R: Rig>(
+    dtypes: [DType; 2],
+    (cols, half): (usize, usize),
+    (batch, count): (Batch, usize),
+    inputs: Inputs,
+) {
+    let mut s = Setup::<R>::new((cols * 1000 + half + 1) as u64).await;
+    let w = s.matrix(cols, &dtypes.map(|dtype| (dtype, half)), half as u32, inputs);
+    let biased = FORMATS.contains(&dtypes[0]) && (half + count) % 2 == 0;
+    let (bias, biases) = s.bias(2 * half, biased);
+    let n = s.normed(count, cols, inputs);
+    let (h, layout) = s.output(count, half);
+    let mut want = Vec::new();
+    for row in &n.rows {
+        let y: Vec<Sum> = w.times(row, inputs).into_iter().zip(&biases).map(|(y, b)| y.plus(*b)).collect();
+        want.extend((0..half).map(|i| oracle::swiglu(y[i], y[half + i])));
+    }
+    let norm = Norm { gain: &n.gain, eps: EPS };
+    s.backend.gate_up(&n.x, &norm, &w.weight, bias.as_ref(), &h, batch).unwrap();
+    s.run(step(0, count, 0)).await;
+    let names = dtypes.map(DType::name);
+    let what = format!("gate_up {names:?} {cols}x{half} {batch:?} {count} {inputs:?}");
+    s.check(&what, &h, &layout, &want, 2 * cols).await;
 }
 
 /// logits = W · norm(x[row]), or of every row.
@@ -67,12 +91,12 @@ pub async fn head<R: Rig>(dtype: DType) {
         for inputs in INPUTS {
             let mut s = Setup::<R>::new((cols * 1000 + rows + 2) as u64).await;
             let w = s.matrix(cols, &[(dtype, rows)], 1, inputs);
-            let n = s.normed(4, cols, 0, inputs);
+            let n = s.normed(4, cols, inputs);
             for (batch, row, count) in [(Batch::One, 0, 1), (Batch::One, 3, 1), (Batch::Few, 0, 4)] {
                 let (logits, layout) = s.output(count, rows);
                 let of_rows = n.rows[row..row + count].iter();
                 let want: Vec<Sum> = of_rows.flat_map(|x| w.times(x, inputs)).collect();
-                let norm = Norm { gain: &n.gain, eps: EPS, bias_at: None };
+                let norm = Norm { gain: &n.gain, eps: EPS };
                 s.backend.head(&n.x, &norm, &w.weight, &logits, batch).unwrap();
                 s.run(step(0, 4, row)).await;
                 let what = format!("head {} {cols}x{rows} {batch:?} row {row} {inputs:?}", dtype.name());
@@ -82,13 +106,23 @@ pub async fn head<R: Rig>(dtype: DType) {
     }
 }
 
-/// Q, K, V with RoPE (whole and partial), bias, and mixed dtypes.
+/// Q, K, V with RoPE (whole and partial, of both kinds of pairs), bias, and mixed dtypes.
 pub async fn qkv<R: Rig>(dtype: DType) {
-    for (shape, bias, other) in [
+    let mut shapes = vec![
         (heads(3, 1, 32, 9), false, dtype),
         (HeadShape { rope_dim: 16, ..heads(4, 2, 64, 9) }, true, dtype),
         (heads(2, 2, 32, 9), true, DType::Q8_0),
-    ] {
+    ];
+    if FORMATS.contains(&dtype) {
+        let halves = HeadShape { pairs: RopePairs::Halves, ..heads(4, 2, 64, 9) };
+        // All of a head, a part that heads are a multiple of, parts that they are none of, a single pair.
+        shapes.extend([(64, false), (16, true), (48, false), (6, false), (2, true)].map(
+            |(rope_dim, bias)| {
+                (HeadShape { rope_dim, ..halves }, bias, if rope_dim == 48 { DType::Q8_0 } else { dtype })
+            },
+        ));
+    }
+    for (shape, bias, other) in shapes {
         for batch in [(Batch::One, 1, 0), (Batch::One, 1, 8), (Batch::Many, 5, 3), (Batch::Many, 9, 0)] {
             for inputs in INPUTS {
                 check_qkv::<R>(dtype, shape, bias, other, batch, inputs).await;
@@ -125,8 +159,10 @@ async fn check_qkv<R: Rig>(
     let dim = shape.head_dim as usize;
     let (q_rows, kv_rows) = (shape.heads as usize * dim, shape.kv_heads as usize * dim);
     let all = q_rows + 2 * kv_rows;
-    let w = s.matrix(cols, &[(dtype, q_rows), (dtype, kv_rows), (other, kv_rows)], 1, inputs);
-    let n = s.normed(count, cols, if bias { all } else { 0 }, inputs);
+    let stride = if shape.pairs == RopePairs::Halves { shape.rope_dim / 2 } else { 1 };
+    let w = s.matrix(cols, &[(dtype, q_rows), (dtype, kv_rows), (other, kv_rows)], stride, inputs);
+    let (bias, biases) = s.bias(all, bias);
+    let n = s.normed(count, cols, inputs);
     let (qkv, layout) = s.output(count, all);
     let table = rope_table(shape);
     let rope = s.backend.vector("rope", table.len() as u32).unwrap();
@@ -135,16 +171,17 @@ async fn check_qkv<R: Rig>(
     let mut want = Vec::new();
     for (t, row) in n.rows.iter().enumerate() {
         let mut y = w.times(row, inputs);
-        for (y, bias) in y.iter_mut().zip(&n.bias) {
+        for (y, bias) in y.iter_mut().zip(&biases) {
             *y = y.plus(*bias);
         }
         for head in y[..q_rows + kv_rows].chunks_exact_mut(dim) {
-            oracle::rope(head, shape.rope_dim as usize, pos + t, ROPE_BASE);
+            let halves = shape.pairs == RopePairs::Halves;
+            oracle::rope(head, shape.rope_dim as usize, halves, pos + t, ROPE_BASE);
         }
         want.extend(y);
     }
-    let norm = Norm { gain: &n.gain, eps: EPS, bias_at: bias.then_some(cols as u32) };
-    s.backend.qkv(&n.x, &norm, &w.weight, &rope, &qkv, shape, batch).unwrap();
+    let norm = Norm { gain: &n.gain, eps: EPS };
+    s.backend.qkv(&n.x, &norm, &w.weight, bias.as_ref(), &rope, &qkv, shape, batch).unwrap();
     s.run(step(pos, count, 0)).await;
     let what = format!("qkv {} {shape:?} {batch:?} at {pos} of {count} {inputs:?}", dtype.name());
     s.check(&what, &qkv, &layout, &want, cols).await;

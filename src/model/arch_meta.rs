@@ -1,0 +1,264 @@
+//! The metadata of one architecture. Nothing in it is ignored silently: every key under the architecture's name is read,
+//! or is on a list of harmless ones, or is an error that names it.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use crate::error::{Error, Result};
+use crate::weights::{Metadata, Value};
+
+/// A model's metadata by keys without the architecture's name in front. It remembers which keys were read, and checks
+/// ranges: numbers of a file may be anything.
+pub(super) struct ArchMeta<'a> {
+    metadata: &'a Metadata,
+    architecture: &'a str,
+    read: RefCell<BTreeSet<String>>,
+}
+
+/// A key that may be in a file unread.
+pub(super) struct Harmless {
+    /// Without the architecture's name.
+    pub key: &'static str,
+    /// Values with which it changes nothing that is computed.
+    pub values: Values,
+}
+
+/// Values of a [`Harmless`] key. An array has them if all its elements do.
+pub(super) enum Values {
+    /// The key says nothing that is computed with.
+    Any,
+    /// These numbers leave what it names out.
+    Numbers(&'static [f64]),
+    /// So does this boolean.
+    Flag(bool),
+    /// So do these words.
+    Words(&'static [&'static str]),
+}
+
+impl Values {
+    fn hold(&self, value: &Value) -> bool {
+        match self {
+            Values::Any => true,
+            Values::Numbers(allowed) => numbers(value).is_some_and(|n| n.iter().all(|n| allowed.contains(n))),
+            Values::Flag(flag) => *value == Value::Bool(*flag),
+            Values::Words(words) => matches!(value, Value::String(word) if words.contains(&word.as_str())),
+        }
+    }
+}
+
+/// A number, or an array of numbers.
+fn numbers(value: &Value) -> Option<Vec<f64>> {
+    Some(match value {
+        Value::Unsigned(n) => vec![*n as f64],
+        Value::Signed(n) => vec![*n as f64],
+        Value::Float(n) => vec![*n],
+        Value::Integers(n) => n.iter().map(|n| f64::from(*n)).collect(),
+        Value::Wide(n) => n.iter().map(|n| *n as f64).collect(),
+        Value::Floats(n) => n.iter().map(|n| f64::from(*n)).collect(),
+        Value::Bool(_) | Value::String(_) | Value::Strings(_) => return None,
+    })
+}
+
+/// A value for a message.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Unsigned(n) => n.to_string(),
+        Value::Signed(n) => n.to_string(),
+        Value::Float(n) => n.to_string(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::String(text) => text.chars().take(80).collect(),
+        Value::Strings(_) | Value::Integers(_) | Value::Wide(_) | Value::Floats(_) => "an array".to_owned(),
+    }
+}
+
+impl<'a> ArchMeta<'a> {
+    pub(super) fn new(metadata: &'a Metadata, architecture: &'a str) -> Self {
+        ArchMeta { metadata, architecture, read: RefCell::default() }
+    }
+
+    /// The whole key, which counts as read from now on.
+    fn full(&self, key: &str) -> String {
+        self.read.borrow_mut().insert(key.to_owned());
+        format!("{}.{key}", self.architecture)
+    }
+
+    /// An error about a key whose value asks for what is not there.
+    pub(super) fn unsupported(&self, key: &str, why: &str) -> Error {
+        let full = self.full(key);
+        let value = self.metadata.get(&full).map_or("missing".to_owned(), shown);
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        Error::UnsupportedModel { what: format!("{full} = {value}{why}") }
+    }
+
+    /// A whole number within a range.
+    pub(super) fn count(&self, key: &str, range: RangeInclusive<u32>) -> Result<u32> {
+        let key = self.full(key);
+        within(&key, self.metadata.u32(&key)?, range)
+    }
+
+    /// [`ArchMeta::count`], or `default` if the key is missing.
+    pub(super) fn count_or(&self, key: &str, default: u32, range: RangeInclusive<u32>) -> Result<u32> {
+        if self.has(key) { self.count(key, range) } else { Ok(default) }
+    }
+
+    /// [`ArchMeta::count`] of a key that may have one number for all layers or an array of one for each, which must be
+    /// the same.
+    pub(super) fn count_of_layers(&self, key: &str, layers: u32, range: RangeInclusive<u32>) -> Result<u32> {
+        let full = self.full(key);
+        let Some(Value::Integers(each)) = self.metadata.get(&full) else {
+            return self.count(key, range);
+        };
+        let first = each.first().copied().unwrap_or(0);
+        if each.len() as u64 != u64::from(layers) {
+            let what = format!("{full} has {} numbers for {layers} layers", each.len());
+            return Err(Error::Malformed { what });
+        }
+        if each.iter().any(|number| *number != first) {
+            return Err(self.unsupported(key, "layers differ"));
+        }
+        within(&full, u32::try_from(first).map_err(|_| outside(&full, first, &range))?, range)
+    }
+
+    /// A number within a range.
+    pub(super) fn number(&self, key: &str, range: RangeInclusive<f32>) -> Result<f32> {
+        let key = self.full(key);
+        within(&key, self.metadata.f32(&key)?, range)
+    }
+
+    /// [`ArchMeta::number`], or `None` if the key is missing.
+    pub(super) fn number_if_any(&self, key: &str, range: RangeInclusive<f32>) -> Result<Option<f32>> {
+        if self.has(key) { self.number(key, range).map(Some) } else { Ok(None) }
+    }
+
+    /// A word, or `default` if the key is missing.
+    pub(super) fn word_or(&self, key: &str, default: &'a str) -> Result<&'a str> {
+        let full = self.full(key);
+        if self.metadata.contains(&full) { self.metadata.str(&full) } else { Ok(default) }
+    }
+
+    /// Whether the file has the key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.metadata.contains(&self.full(key))
+    }
+
+    /// Every key of the architecture that was not read must be harmless.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedModel`], which names the first that is not.
+    pub(super) fn finish(&self, harmless: &[Harmless]) -> Result<()> {
+        for (full, value) in self.metadata.iter() {
+            let key = full.strip_prefix(self.architecture).and_then(|rest| rest.strip_prefix('.'));
+            let Some(key) = key.filter(|key| !self.read.borrow().contains(*key)) else { continue };
+            if !harmless.iter().any(|known| known.key == key && known.values.hold(value)) {
+                return Err(self.unsupported(key, ""));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within<T: PartialOrd + Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<T> {
+    if range.contains(&value) { Ok(value) } else { Err(outside(key, value, &range)) }
+}
+
+fn outside<T: Display>(key: &str, value: impl Display, range: &RangeInclusive<T>) -> Error {
+    Error::Malformed { what: format!("{key} is {value}, expected {} to {}", range.start(), range.end()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(keys: &[(&str, Value)]) -> Metadata {
+        let mut metadata = Metadata::default();
+        for (key, value) in keys {
+            metadata.insert(format!("toy.{key}"), value.clone());
+        }
+        metadata.insert("toys.other", Value::Unsigned(1));
+        metadata
+    }
+
+    const HARMLESS: [Harmless; 4] = [
+        Harmless { key: "note", values: Values::Any },
+        Harmless { key: "scale", values: Values::Numbers(&[0.0, 1.0]) },
+        Harmless { key: "causal", values: Values::Flag(true) },
+        Harmless { key: "layout", values: Values::Words(&["reference"]) },
+    ];
+
+    #[track_caller]
+    fn finished(keys: &[(&str, Value)], read: &[&str]) -> Result<()> {
+        let metadata = metadata(keys);
+        let meta = ArchMeta::new(&metadata, "toy");
+        read.iter().for_each(|key| {
+            let _ = meta.count_or(key, 0, 0..=9);
+        });
+        meta.finish(&HARMLESS)
+    }
+
+    #[test]
+    fn a_key_that_nobody_read_is_named() {
+        let count = ("count", Value::Unsigned(3));
+        assert_eq!(finished(&[count.clone()], &["count"]), Ok(()));
+        let error = finished(&[count], &["counts"]).unwrap_err();
+        assert!(error.to_string().contains("toy.count = 3"), "{error}");
+        assert_eq!(error.code(), "unsupported-model");
+    }
+
+    #[test]
+    fn a_harmless_key_is_harmless_with_its_values_only() {
+        let text = |text: &str| Value::String(text.to_owned());
+        for (key, value) in [
+            ("note", Value::Floats(vec![f32::NAN])),
+            ("scale", Value::Float(1.0)),
+            ("scale", Value::Unsigned(0)),
+            ("scale", Value::Integers(vec![1, 1, 0])),
+            ("causal", Value::Bool(true)),
+            ("layout", text("reference")),
+        ] {
+            assert_eq!(finished(&[(key, value.clone())], &[]), Ok(()), "{key} = {value:?}");
+        }
+        for (key, value) in [
+            ("scale", Value::Float(0.5)),
+            ("scale", Value::Float(f64::NAN)),
+            ("scale", Value::Floats(vec![1.0, 2.0])),
+            ("scale", Value::Bool(true)),
+            ("causal", Value::Bool(false)),
+            ("layout", text("another")),
+            ("layout", Value::Unsigned(0)),
+        ] {
+            let error = finished(&[(key, value)], &[]).unwrap_err();
+            assert!(error.to_string().contains(&format!("toy.{key}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_malformed() {
+        for bad in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e300] {
+            let metadata = metadata(&[("eps", Value::Float(bad))]);
+            let error = ArchMeta::new(&metadata, "toy").number("eps", 1e-9..=1.0).unwrap_err();
+            assert_eq!(error.code(), "malformed");
+            assert!(error.to_string().contains("toy.eps is"), "{error}");
+        }
+        let metadata = metadata(&[("eps", Value::Float(0.5)), ("count", Value::Unsigned(0))]);
+        let meta = ArchMeta::new(&metadata, "toy");
+        assert_eq!(meta.number("eps", 0.0..=1.0), Ok(0.5));
+        assert_eq!(meta.count("count", 1..=9).unwrap_err().code(), "malformed");
+        assert_eq!(meta.count_or("absent", 7, 1..=9), Ok(7));
+    }
+
+    #[test]
+    fn an_array_has_the_same_number_for_each_layer() {
+        let of = |value, layers| {
+            let metadata = metadata(&[("heads", value)]);
+            ArchMeta::new(&metadata, "toy").count_of_layers("heads", layers, 1..=64)
+        };
+        assert_eq!(of(Value::Unsigned(8), 3), Ok(8));
+        assert_eq!(of(Value::Integers(vec![8, 8, 8]), 3), Ok(8));
+        assert_eq!(of(Value::Integers(vec![8, 8]), 3).unwrap_err().code(), "malformed");
+        assert_eq!(of(Value::Integers(vec![8, 4, 8]), 3).unwrap_err().code(), "unsupported-model");
+        assert_eq!(of(Value::Integers(vec![-8; 3]), 3).unwrap_err().code(), "malformed");
+        assert_eq!(of(Value::Integers(vec![65; 3]), 3).unwrap_err().code(), "malformed");
+    }
+}
