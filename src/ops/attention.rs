@@ -135,15 +135,12 @@ pub(super) fn record_prefill(
     out: &GpuTensor,
 ) -> Result<()> {
     let shape = cache.shape;
-    // Q and output of these rows fill half of the 16 KiB of workgroup memory that WebGPU promises.
-    let rows = (1024 / shape.head_dim).clamp(4, 16).next_power_of_two();
-    let key = key("attention_prefill", shape)
-        .constant("ROWS", rows)
-        .constant("Q_VEC4", rows * shape.head_dim / 4)
-        .constant("SCORES", rows * 33);
+    // Blocks of four rows. A thread has a vec4 of a block's outputs, and a workgroup at most 64 threads.
+    let blocks = 64 / (shape.head_dim / 4);
+    let key = key("attention_prefill", shape).constant("BLOCKS", blocks);
     let bindings =
         [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, &out.buffer)];
-    let grid = Grid::Tokens { x: shape.kv_heads, rows: shape.heads / shape.kv_heads, tile: rows };
+    let grid = Grid::Tokens { x: shape.kv_heads, rows: shape.heads / shape.kv_heads, tile: 4 * blocks };
     recorder.dispatch(&key, (0, &params(qkv, out.stride, shape)), &bindings, grid, 0)
 }
 
