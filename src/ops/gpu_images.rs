@@ -444,7 +444,7 @@ impl ImageBackend for GpuImages {
             if cancelled() {
                 return Err(Error::Aborted);
             }
-            self.recorder.run(&[submit], 1, None);
+            self.recorder.run(&[submit], (0, 1), None);
             self.gpu.settle("an image network").await?;
         }
         // Also while the last one ran: a small picture has no other.
