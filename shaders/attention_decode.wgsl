@@ -1,14 +1,16 @@
 // Attention of one token, or of a few, over the whole cache: online softmax, no score matrix in memory.
 //
 // Workgroup (split, (token, KV head)): the query heads that share this K and V, HEADS at a time, over one part of the
-// token's positions, 64 at a time. First thread = position: each computes the scores of its position. Then thread = (part,
-// vec4 of the output): each sums p · V over every PARTS-th position. Components of a vec4 of scores are heads. With one
-// split the result is final; with more, what is left (sum of V, maximum, sum of exponentials) is merged by the
-// output projection (shared/merge.wgsl). A token's numbers do not depend on how many there are.
+// token's positions, 64 at a time. How many parts there are depends on the positions (shared/splits.wgsl). First thread =
+// position: each computes the scores of its position. Then thread = (part, vec4 of the output): each sums p · V over every
+// PARTS-th position. Components of a vec4 of scores are heads. With one split the result is final; with more, what is left
+// (sum of V, maximum, sum of exponentials) is merged by the output projection (shared/merge.wgsl). A token's numbers do not
+// depend on how many tokens there are.
 //
 // With STORE, for one token, the workgroup whose part holds the token itself first puts its K and V into the cache; no
 // other workgroup reads them. Without, they are there already.
 #import shared/attention.wgsl
+#import shared/splits.wgsl
 @group(0) @binding(4) var<storage, read_write> out: array<vec2<f32>>;
 
 const WORKGROUP: u32 = 64u;
@@ -65,7 +67,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let kv_head = group.y % params.kv_heads;
   let token = group.y / params.kv_heads;
   let length = step.pos + token + 1u;
-  let per_split = (length + params.splits - 1u) / params.splits;
+  let splits = splits_of(length);
+  // Of a few tokens the last may need more splits than this one.
+  if (split >= splits) {
+    return;
+  }
+  let per_split = (length + splits - 1u) / splits;
   let first = split * per_split;
   let end = min(first + per_split, length);
   let part = local / HEAD_VEC4;

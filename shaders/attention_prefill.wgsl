@@ -1,93 +1,151 @@
-// Causal attention of many tokens over the cache (their own K and V are in it already), online
-// softmax, no score matrix in memory, tiles that are masked for all rows are skipped.
+// Causal attention of many tokens over the cache, which holds their own K and V already: flash attention. The softmax is
+// online, so no matrix of scores is in memory. Tiles that no row of the workgroup may see are skipped.
 //
-// A workgroup of 64 takes ROWS rows: (token, query head of one kv head), so that grouped heads share
-// each K and V read. 64 / ROWS threads share a row: they divide the TILE positions of a step for the
-// scores, and the elements of the head for the output.
+// A row is a (token, query head) of one KV head, numbered token by token. A workgroup takes BLOCKS blocks of four rows, and
+// HEAD_VEC4 threads share a block. A tile is 4 · HEAD_VEC4 positions, as many as a head has elements. A thread first
+// computes the scores of its four rows with four positions of the tile, then adds the tile's p · V to one vec4 of the
+// four outputs: both are 4 × 4 numbers in registers for each load of four vec4s.
+//
+// K and V are read from the cache, not staged: a subgroup reads neighbouring cells at once, and each serves four rows.
 #import shared/attention.wgsl
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
-const TILE: u32 = 32u;
-const LANES: u32 = 64u / ROWS;
+const THREADS: u32 = BLOCKS * HEAD_VEC4;
+const TILE: u32 = 4u * HEAD_VEC4;
 
-var<workgroup> q_tile: array<vec4<f32>, Q_VEC4>; // (ROWS, HEAD_VEC4)
-var<workgroup> sums: array<vec4<f32>, Q_VEC4>;   // (ROWS, HEAD_VEC4), unnormalized output
-var<workgroup> scores: array<f32, SCORES>;       // (ROWS, TILE + 1): 1 against bank conflicts
+// The components of all of these are the four rows of a block.
+var<workgroup> q_tile: array<vec4<f32>, BLOCKS * TILE>;  // (block, element of the head), scaled
+var<workgroup> weights: array<vec4<f32>, BLOCKS * TILE>; // (block, position of the tile): exp(score - maximum)
+var<workgroup> shares: array<vec4<f32>, THREADS>;        // of each thread: the maximum of its scores; at the end its sum
 
-@compute @workgroup_size(64)
+// Multiplies and adds one after the other, so that each pair can be one instruction.
+fn add_products(sum: vec4<f32>, by: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+  return (((sum + by.x * a) + by.y * b) + by.z * c) + by.w * d;
+}
+
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let kv_head = group.x;
-  let first_row = group.y * ROWS;
+  let block = local / HEAD_VEC4;
+  let lane = local % HEAD_VEC4;
+  let of_block = block * TILE;
   let rows = step.count * GROUP;
+  let first = (group.y * BLOCKS + block) * 4u;
+  // Rows beyond the last are computed as the last is, and not stored.
+  let row = min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(rows - 1u));
+  let token = row / vec4<u32>(GROUP);
+  let head = row % vec4<u32>(GROUP) + kv_head * GROUP;
+  let seen = token + (step.pos + 1u); // positions that a row may see
+  let end = step.pos + (min((group.y + 1u) * BLOCKS * 4u, rows) - 1u) / GROUP + 1u;
 
-  for (var i = local; i < Q_VEC4; i += 64u) {
-    let r = min(first_row + i / HEAD_VEC4, rows - 1u);
-    let at = (r / GROUP) * params.qkv_stride + (kv_head * GROUP + r % GROUP) * HEAD_VEC4 + i % HEAD_VEC4;
-    q_tile[i] = qkv[at] * params.scale;
-    sums[i] = vec4<f32>();
-  }
+  let q_at = token * params.qkv_stride + head * HEAD_VEC4 + lane;
+  let q = transpose(mat4x4<f32>(qkv[q_at.x], qkv[q_at.y], qkv[q_at.z], qkv[q_at.w]));
+  q_tile[of_block + lane * 4u] = q[0] * params.scale;
+  q_tile[of_block + lane * 4u + 1u] = q[1] * params.scale;
+  q_tile[of_block + lane * 4u + 2u] = q[2] * params.scale;
+  q_tile[of_block + lane * 4u + 3u] = q[3] * params.scale;
+  workgroupBarrier();
 
-  let lane = local % LANES;
-  let my_row = local / LANES;
-  let q_at = my_row * HEAD_VEC4;
-  let score_at = my_row * (TILE + 1u);
-  let row = min(first_row + my_row, rows - 1u);
-  let my_end = step.pos + row / GROUP + 1u; // positions this row may see
-  let end = step.pos + min(first_row + ROWS - 1u, rows - 1u) / GROUP + 1u;
-  var top = LOWEST;
-  var total = 0.0;
+  let v_cells = v_at(kv_head, 0u) + lane;
+  var top = vec4<f32>(LOWEST);
+  var total = vec4<f32>(); // this thread's share of the sum of exponentials
+  var out0 = vec4<f32>();  // of row 0 of the block, not normalized
+  var out1 = vec4<f32>();
+  var out2 = vec4<f32>();
+  var out3 = vec4<f32>();
 
   for (var tile = 0u; tile < end; tile += TILE) {
-    workgroupBarrier();
-    for (var j = lane; j < TILE; j += LANES) {
-      var score = LOWEST;
-      if (tile + j < my_end) {
-        score = 0.0;
-        var cell = k_at(kv_head, tile + j);
-        for (var block = 0u; block < HEAD_BLOCKS; block++) {
-          let scale = k_scale(cell);
-          var of_block = 0.0;
-          for (var d = block * BLOCK_VEC4; d < (block + 1u) * BLOCK_VEC4; d++) {
-            of_block += dot(q_tile[q_at + d], load_cell(cell));
-            cell += KV_PANEL;
-          }
-          score += of_block * scale;
-        }
+    let at = vec4<u32>(0u, HEAD_VEC4, 2u * HEAD_VEC4, 3u * HEAD_VEC4) + (tile + lane);
+    // Nothing may be read beyond the last position; its score stands in, and is masked.
+    let held = min(at, vec4<u32>(end - 1u));
+    var cells = vec4<u32>(k_at(kv_head, held.x), k_at(kv_head, held.y), k_at(kv_head, held.z), k_at(kv_head, held.w));
+    var score0 = vec4<f32>();
+    var score1 = vec4<f32>();
+    var score2 = vec4<f32>();
+    var score3 = vec4<f32>();
+    for (var part = 0u; part < HEAD_BLOCKS; part++) {
+      let scales = vec4<f32>(k_scale(cells.x), k_scale(cells.y), k_scale(cells.z), k_scale(cells.w));
+      var sum0 = vec4<f32>();
+      var sum1 = vec4<f32>();
+      var sum2 = vec4<f32>();
+      var sum3 = vec4<f32>();
+      for (var d = part * BLOCK_VEC4; d < (part + 1u) * BLOCK_VEC4; d++) {
+        let k0 = load_cell(cells.x);
+        let k1 = load_cell(cells.y);
+        let k2 = load_cell(cells.z);
+        let k3 = load_cell(cells.w);
+        let qx = q_tile[of_block + 4u * d];
+        let qy = q_tile[of_block + 4u * d + 1u];
+        let qz = q_tile[of_block + 4u * d + 2u];
+        let qw = q_tile[of_block + 4u * d + 3u];
+        sum0 = add_products(sum0, k0, qx, qy, qz, qw);
+        sum1 = add_products(sum1, k1, qx, qy, qz, qw);
+        sum2 = add_products(sum2, k2, qx, qy, qz, qw);
+        sum3 = add_products(sum3, k3, qx, qy, qz, qw);
+        cells += KV_PANEL;
       }
-      scores[score_at + j] = score;
+      score0 += sum0 * scales.x;
+      score1 += sum1 * scales.y;
+      score2 += sum2 * scales.z;
+      score3 += sum3 * scales.w;
     }
+    score0 = select(vec4<f32>(LOWEST), score0, vec4<u32>(at.x) < seen);
+    score1 = select(vec4<f32>(LOWEST), score1, vec4<u32>(at.y) < seen);
+    score2 = select(vec4<f32>(LOWEST), score2, vec4<u32>(at.z) < seen);
+    score3 = select(vec4<f32>(LOWEST), score3, vec4<u32>(at.w) < seen);
+
+    shares[local] = max(max(score0, score1), max(score2, score3));
     workgroupBarrier();
-    var tile_top = top;
-    for (var j = 0u; j < TILE; j++) {
-      tile_top = max(tile_top, scores[score_at + j]);
+    var higher = top;
+    for (var i = 0u; i < HEAD_VEC4; i++) {
+      higher = max(higher, shares[block * HEAD_VEC4 + i]);
     }
-    let shrink = exp(top - tile_top);
-    top = tile_top;
+    let shrink = exp(top - higher);
+    top = higher;
+    // Masked positions: LOWEST - top underflows to 0. Every row sees position 0, so top is real.
+    let p0 = exp(score0 - top);
+    let p1 = exp(score1 - top);
+    let p2 = exp(score2 - top);
+    let p3 = exp(score3 - top);
+    total = total * shrink + ((p0 + p1) + (p2 + p3));
+    weights[of_block + lane] = p0;
+    weights[of_block + HEAD_VEC4 + lane] = p1;
+    weights[of_block + 2u * HEAD_VEC4 + lane] = p2;
+    weights[of_block + 3u * HEAD_VEC4 + lane] = p3;
     workgroupBarrier();
-    for (var j = lane; j < TILE; j += LANES) {
-      // Masked positions: LOWEST - top underflows to 0. Every row sees position 0, so top is real.
-      scores[score_at + j] = exp(scores[score_at + j] - top);
-    }
-    workgroupBarrier();
+
+    out0 *= shrink.x;
+    out1 *= shrink.y;
+    out2 *= shrink.z;
+    out3 *= shrink.w;
     let count = min(TILE, end - tile);
-    total *= shrink;
-    for (var j = 0u; j < count; j++) {
-      total += scores[score_at + j];
-    }
-    for (var d = lane; d < HEAD_VEC4; d += LANES) {
-      var sum = sums[q_at + d] * shrink;
-      for (var j = 0u; j < count; j++) {
-        let cell = v_at(kv_head, tile + j) + d;
-        sum += scores[score_at + j] * v_scale(cell) * load_cell(cell);
-      }
-      sums[q_at + d] = sum;
+    for (var j = 0u; j < count; j += 4u) {
+      // Beyond the last position the weights are zero; V there may be anything, so the last one's is taken.
+      let position = min(vec4<u32>(0u, 1u, 2u, 3u) + (tile + j), vec4<u32>(end - 1u));
+      let cell = position * HEAD_VEC4 + v_cells;
+      let v0 = load_cell(cell.x) * v_scale(cell.x);
+      let v1 = load_cell(cell.y) * v_scale(cell.y);
+      let v2 = load_cell(cell.z) * v_scale(cell.z);
+      let v3 = load_cell(cell.w) * v_scale(cell.w);
+      let of_j = of_block + j;
+      let p = transpose(mat4x4<f32>(weights[of_j], weights[of_j + 1u], weights[of_j + 2u], weights[of_j + 3u]));
+      out0 = add_products(out0, p[0], v0, v1, v2, v3);
+      out1 = add_products(out1, p[1], v0, v1, v2, v3);
+      out2 = add_products(out2, p[2], v0, v1, v2, v3);
+      out3 = add_products(out3, p[3], v0, v1, v2, v3);
     }
   }
 
-  if (first_row + my_row < rows) {
-    let at = (row / GROUP) * params.out_stride / 4u + (kv_head * GROUP + row % GROUP) * HEAD_VEC4;
-    for (var d = lane; d < HEAD_VEC4; d += LANES) {
-      out[at + d] = sums[q_at + d] / total;
-    }
+  // After the last tile's second barrier no thread reads the maxima any more.
+  shares[local] = total;
+  workgroupBarrier();
+  var whole = vec4<f32>();
+  for (var i = 0u; i < HEAD_VEC4; i++) {
+    whole += shares[block * HEAD_VEC4 + i];
   }
+  let to = token * (params.out_stride / 4u) + head * HEAD_VEC4 + lane;
+  if (first < rows) { out[to.x] = out0 / whole.x; }
+  if (first + 1u < rows) { out[to.y] = out1 / whole.y; }
+  if (first + 2u < rows) { out[to.z] = out2 / whole.z; }
+  if (first + 3u < rows) { out[to.w] = out3 / whole.w; }
 }

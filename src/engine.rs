@@ -12,8 +12,8 @@ use crate::text::tokenizer::{check_length, texts};
 use crate::text::{ChatTemplate, Drafter, Message, Sampling, StopFilter, Tokenizer};
 use crate::weights::{ByteSource, Directory};
 
-/// Most tokens of one prefill submit.
-pub const MAX_BATCH: u32 = 128;
+/// Most tokens of one prefill submit. Wide GPUs need many to be busy: a matrix or a head is few workgroups for 128.
+pub const MAX_BATCH: u32 = 512;
 /// Prefill batches grow and shrink towards this time, far below what makes a browser take the
 /// device away.
 const BATCH_MS: f64 = 200.0;

@@ -7,7 +7,7 @@ struct Params {
   out_stride: u32, // floats from one token's output to the next
   kv_heads: u32,
   capacity: u32,   // positions in the cache, a multiple of 32
-  splits: u32,     // decode: workgroups a KV head
+  splits: u32,     // decode: most workgroups of a token and KV head
   scale: f32,      // 1 / sqrt(head size)
   pad0: u32,
   pad1: u32,

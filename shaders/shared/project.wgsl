@@ -25,7 +25,7 @@ struct Params {
   kv_rows: u32,
   head_dim: u32,
   rope_dim: u32,    // elements of a head that are rotated
-  splits: u32,      // attention partials to merge
+  splits: u32,      // attention partials that a token has room for
   rows: u32,        // rows in this part; an odd last one has no partner
   bias_base: u32,   // index of the bias of this part's row 0
 }

@@ -33,6 +33,17 @@ pub enum Grid {
         /// Rows a workgroup takes.
         tile: u32,
     },
+    /// `x` = workgroups for each `each` positions begun up to the last token's, at most `most`; `y` = tokens × `rows`.
+    Positions {
+        /// Workgroups along x.
+        x: u32,
+        /// For so many positions.
+        each: u32,
+        /// Most along x.
+        most: u32,
+        /// Rows a token has.
+        rows: u32,
+    },
     /// `groups` workgroups of rows, folded into y and z; `x` is the token, so that the workgroups of different tokens
     /// that read the same rows run one after the other.
     Rows {
@@ -59,10 +70,14 @@ impl Grid {
         Grid::Fixed(groups.div_ceil(y), y)
     }
 
-    fn groups(self, tokens: u32) -> (u32, u32, u32) {
+    /// For so many tokens, the last of which sees `positions`.
+    fn groups(self, tokens: u32, positions: u32) -> (u32, u32, u32) {
         match self {
             Grid::Fixed(x, y) => (x, y, 1),
             Grid::Tokens { x, rows, tile } => (x, (tokens * rows).div_ceil(tile), 1),
+            Grid::Positions { x, each, most, rows } => {
+                ((positions.div_ceil(each) * x).min(most), tokens * rows, 1)
+            }
             Grid::Rows { groups, each_token } => {
                 let z = groups.div_ceil(MAX_GROUPS).max(1);
                 (if each_token { tokens } else { 1 }, groups.div_ceil(z), z)
@@ -250,8 +265,14 @@ impl Recorder {
         std::mem::take(&mut self.plan)
     }
 
-    /// Runs plans one after the other: one pass, one submit, then copies `copy` = (from, to, bytes).
-    pub fn run(&self, plans: &[&Plan], tokens: u32, copy: Option<(&GpuBuffer, &GpuBuffer, u64)>) {
+    /// Runs plans one after the other: one pass, one submit, then copies `copy` = (from, to, bytes). The batch's first
+    /// token has the position `pos`.
+    pub fn run(
+        &self,
+        plans: &[&Plan],
+        (pos, tokens): (u32, u32),
+        copy: Option<(&GpuBuffer, &GpuBuffer, u64)>,
+    ) {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -260,7 +281,7 @@ impl Recorder {
                 timeline.mark(&mut pass, "");
             }
             for dispatch in plans.iter().flat_map(|plan| &plan.dispatches) {
-                let (x, y, z) = dispatch.grid.groups(tokens);
+                let (x, y, z) = dispatch.grid.groups(tokens, pos + tokens);
                 dispatch.pipeline.enter(&self.gpu, &mut pass);
                 pass.set_bind_group(0, &dispatch.bind_group, &[]);
                 pass.dispatch_workgroups(x, y, z);

@@ -49,6 +49,7 @@ sources![
     "shared/random.wgsl",
     "shared/rounded.wgsl",
     "shared/sampling.wgsl",
+    "shared/splits.wgsl",
     "shared/step.wgsl",
     "shared/tile.wgsl",
     "shared/weights.wgsl",

@@ -46,27 +46,32 @@ pub(super) fn cache_bytes(shape: HeadShape) -> u64 {
     u64::from(capacity(shape)) * shape.kv_bytes()
 }
 
-/// Over how many workgroups a KV head's positions are split when decoding.
-pub(super) fn splits(shape: HeadShape) -> u32 {
-    if shape.heads * shape.head_dim * 4 <= MERGE_BYTES { 8 } else { 1 }
+/// Over how many workgroups a KV head's positions are split at most when decoding. How many they are for a number of
+/// positions is said by `shaders/shared/splits.wgsl`, and by the grid of [`record_decode`]. A processor (`software`) has
+/// few cores, and pays for each workgroup's barriers.
+pub(super) fn most_splits(shape: HeadShape, software: bool) -> u32 {
+    match shape.heads * shape.head_dim * 4 <= MERGE_BYTES {
+        true if software => 8,
+        true => 32,
+        false => 1,
+    }
 }
 
 /// Floats that `attention_decode` leaves for a token: partial sums (see `shaders/shared/merge.wgsl`), or with one split
 /// the output.
-pub(super) fn partial_floats(shape: HeadShape) -> u32 {
-    let splits = splits(shape);
+pub(super) fn partial_floats(shape: HeadShape, splits: u32) -> u32 {
     let rows = shape.heads * splits;
     let statistics = if splits > 1 { (2 * rows).next_multiple_of(4) } else { 0 };
     rows * shape.head_dim + statistics
 }
 
-fn params(qkv: &GpuTensor, out_stride: u32, shape: HeadShape) -> Params {
+fn params(qkv: &GpuTensor, out_stride: u32, shape: HeadShape, splits: u32) -> Params {
     Params {
         qkv_stride: qkv.stride / 4,
         out_stride,
         kv_heads: shape.kv_heads,
         capacity: capacity(shape),
-        splits: splits(shape),
+        splits,
         scale: (1.0 / f64::from(shape.head_dim).sqrt()) as f32,
         pad: [0; 2],
     }
@@ -80,7 +85,7 @@ fn key(name: &'static str, shape: HeadShape) -> PipelineKey {
         .define_if(shape.kv == KvType::Q8_0, "KV_Q8_0")
 }
 
-fn decode_key(shape: HeadShape) -> PipelineKey {
+fn decode_key(shape: HeadShape, splits: u32) -> PipelineKey {
     let group = shape.heads / shape.kv_heads;
     // Four at most are components of a vector; a larger group is cut as evenly as it can be.
     let heads = group.div_ceil(group.div_ceil(4));
@@ -89,11 +94,11 @@ fn decode_key(shape: HeadShape) -> PipelineKey {
         .constant("HEADS", heads)
         .constant("Q_VEC4", heads * head_vec4)
         .constant("SUMS", heads * (64 / head_vec4) * head_vec4)
-        .define_if(splits(shape) > 1, "SPLIT")
+        .define_if(splits > 1, "SPLIT")
 }
 
 /// One token, or with [`Batch::Few`] a few; `out` receives partial sums, or with one split the final output.
-/// A few tokens' K and V must be in the cache; that of one is stored on the way.
+/// A few tokens' K and V must be in the cache; that of one is stored on the way. `splits` is [`most_splits`].
 pub(super) fn record_decode(
     recorder: &mut Recorder,
     step: &GpuBuffer,
@@ -101,15 +106,19 @@ pub(super) fn record_decode(
     cache: &GpuCache,
     out: &GpuBuffer,
     batch: Batch,
+    splits: u32,
 ) -> Result<()> {
     let shape = cache.shape;
-    let key = decode_key(shape).define_if(batch == Batch::One, "STORE");
+    let key = decode_key(shape, splits).define_if(batch == Batch::One, "STORE");
     let bindings = [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, out)];
-    let grid = match batch {
-        Batch::One => Grid::Fixed(splits(shape), shape.kv_heads),
-        Batch::Few | Batch::Many => Grid::Tokens { x: splits(shape), rows: shape.kv_heads, tile: 1 },
-    };
-    recorder.dispatch(&key, (0, &params(qkv, partial_floats(shape), shape)), &bindings, grid, 0)
+    let grid = Grid::Positions { x: 4, each: 256, most: splits, rows: shape.kv_heads };
+    recorder.dispatch(
+        &key,
+        (0, &params(qkv, partial_floats(shape, splits), shape, splits)),
+        &bindings,
+        grid,
+        0,
+    )
 }
 
 /// K and V of several tokens into the cache.
@@ -123,7 +132,7 @@ pub(super) fn record_store(
     let bindings = [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer)];
     let grid = Grid::Items { items: 2 * shape.kv_heads * shape.head_dim / 32, tile: 64 };
     let key = key("kv_store", shape).define("STORE");
-    recorder.dispatch(&key, (0, &params(qkv, 0, shape)), &bindings, grid, 0)
+    recorder.dispatch(&key, (0, &params(qkv, 0, shape, 1)), &bindings, grid, 0)
 }
 
 /// Many tokens, whose K and V are in the cache.
@@ -135,28 +144,25 @@ pub(super) fn record_prefill(
     out: &GpuTensor,
 ) -> Result<()> {
     let shape = cache.shape;
-    // Q and output of these rows fill half of the 16 KiB of workgroup memory that WebGPU promises.
-    let rows = (1024 / shape.head_dim).clamp(4, 16).next_power_of_two();
-    let key = key("attention_prefill", shape)
-        .constant("ROWS", rows)
-        .constant("Q_VEC4", rows * shape.head_dim / 4)
-        .constant("SCORES", rows * 33);
+    // Blocks of four rows. A thread has a vec4 of a block's outputs, and a workgroup at most 64 threads.
+    let blocks = 64 / (shape.head_dim / 4);
+    let key = key("attention_prefill", shape).constant("BLOCKS", blocks);
     let bindings =
         [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, &out.buffer)];
-    let grid = Grid::Tokens { x: shape.kv_heads, rows: shape.heads / shape.kv_heads, tile: rows };
-    recorder.dispatch(&key, (0, &params(qkv, out.stride, shape)), &bindings, grid, 0)
+    let grid = Grid::Tokens { x: shape.kv_heads, rows: shape.heads / shape.kv_heads, tile: 4 * blocks };
+    recorder.dispatch(&key, (0, &params(qkv, out.stride, shape, 1)), &bindings, grid, 0)
 }
 
 #[cfg(test)]
 fn shape_of(heads: u32, kv_heads: u32, head_dim: u32, kv: KvType) -> HeadShape {
     let pairs = super::RopePairs::Adjacent;
-    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs, capacity: 150, kv }
+    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs, capacity: 520, kv }
 }
 
 #[cfg(test)]
 layout_test!(
     layout,
-    decode_key(shape_of(2, 1, 32, KvType::F32)),
+    decode_key(shape_of(2, 1, 32, KvType::F32), 8),
     "params",
     Params { qkv_stride, out_stride, kv_heads, capacity, splits, scale }
 );
@@ -185,8 +191,10 @@ mod tests {
         for shape in kinds.into_iter().flat_map(|(h, g, d)| KvType::ALL.map(|kv| shape_of(h, g, d, kv))) {
             let mut backend = GpuBackend::new(gpu.clone(), MAX_FEW, 1).unwrap();
             let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
-            let stride = partial_floats(shape) as usize;
-            for (pos, count) in [(0, 5), (62, 5), (127, 8)] {
+            let splits = most_splits(shape, false);
+            let stride = partial_floats(shape, splits) as usize;
+            // Of the last, four see at most 512 positions, which are divided over 8 workgroups; the others' over 12.
+            for (pos, count) in [(0, 5), (62, 5), (127, 8), (508, 8)] {
                 let before = floats((pos * width) as usize, pos + 1);
                 let tokens = floats((count * width) as usize, count);
                 // One at a time, then all at once, over the same earlier positions.
@@ -208,7 +216,7 @@ mod tests {
                     if batch == Batch::Few {
                         record_store(recorder, step, &qkv, &cache).unwrap();
                     }
-                    record_decode(recorder, step, &qkv, &cache, &out, batch).unwrap();
+                    record_decode(recorder, step, &qkv, &cache, &out, batch, splits).unwrap();
                     let plan = backend.finish();
                     for first in (0..count).step_by(each as usize) {
                         let from = (first * width) as usize;

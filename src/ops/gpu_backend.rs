@@ -283,11 +283,12 @@ impl Backend for GpuBackend {
         }
         match batch {
             Batch::One | Batch::Few => {
-                let stride = attention::partial_floats(shape);
+                let splits = attention::most_splits(shape, self.gpu.adapter().is_fallback);
+                let stride = attention::partial_floats(shape, splits);
                 let partials = self.partials.of(&self.gpu, u64::from(MAX_FEW) * u64::from(stride))?;
-                attention::record_decode(&mut self.recorder, &self.step, qkv, cache, &partials, batch)?;
+                let recorder = &mut self.recorder;
+                attention::record_decode(recorder, &self.step, qkv, cache, &partials, batch, splits)?;
                 let direct;
-                let splits = attention::splits(shape);
                 let input = if splits > 1 {
                     Input::Partials { buffer: &partials, splits, shape }
                 } else {
@@ -424,7 +425,7 @@ impl Backend for GpuBackend {
 
     fn run(&mut self, plans: &[&Plan], step: Step) -> Result<()> {
         self.count(plans, step);
-        self.recorder.run(plans, step.count, None);
+        self.recorder.run(plans, (step.pos, step.count), None);
         self.gpu.check("running kernels")
     }
 
@@ -433,7 +434,7 @@ impl Backend for GpuBackend {
         let most = u64::from(MAX_FEW) * 4;
         let staging = self.ring.free.pop().unwrap_or_else(|| self.gpu.staging("drawn tokens", most));
         let bytes = u64::from(draws) * 4;
-        self.recorder.run(plans, step.count, Some((&self.tokens, &staging, bytes)));
+        self.recorder.run(plans, (step.pos, step.count), Some((&self.tokens, &staging, bytes)));
         self.traffic.readbacks += 1;
         let mapping = self.gpu.start_map(&staging, bytes);
         self.gpu.check("running kernels")?;

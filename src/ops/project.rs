@@ -112,9 +112,9 @@ impl Projection<'_> {
                 Input::Partials { buffer, splits, shape } => {
                     params.splits = *splits;
                     params.head_dim = shape.head_dim;
-                    params.x_stride = super::attention::partial_floats(*shape) / 4;
+                    params.x_stride = super::attention::partial_floats(*shape, *splits) / 4;
                     key = key.define("MERGE").constant("INPUT_VEC4", shape.heads * shape.head_dim / 4);
-                    bindings.push(Binding(4, buffer));
+                    bindings.extend([Binding(3, step), Binding(4, buffer)]);
                 }
             }
             if let Some(norm) = &self.norm {
