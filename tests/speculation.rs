@@ -39,8 +39,20 @@ async fn speculation<B: Backend + 'static>(backend: B, size: &Size) {
     off_where_draws_wait_for_each_other(&mut model).await;
 }
 
+/// A sample of what [`on_the_gpu_at_length`] tries.
 #[test]
 fn on_the_gpu() {
+    pollster::block_on(async {
+        let mut model = model::load_for_drafts(model::gpu().await, MAX_DRAFTS).await;
+        assert_eq!(model.draft_tokens(), MAX_DRAFTS, "a verification must have a step's very bits");
+        texts_are_the_same(&mut model, &Size { prompts: 1, ..SLOW }).await;
+        the_cache_holds_what_was_accepted(&mut model).await;
+    });
+}
+
+#[test]
+#[ignore = "a minute on a software adapter; cargo xtask test --exhaustive and the GPU bundle run it"]
+fn on_the_gpu_at_length() {
     pollster::block_on(async { speculation(model::gpu().await, &SLOW).await });
 }
 

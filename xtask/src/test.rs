@@ -151,7 +151,12 @@ fn default_model() -> Result<()> {
 }
 
 fn native() -> Result<()> {
-    run(with_extent(cargo().args(["test", "--workspace"])))
+    let mut command = cargo();
+    command.args(["test", "--workspace"]);
+    if EXTENT.get() == Some(&Extent::Exhaustive) {
+        command.args(["--", "--include-ignored"]);
+    }
+    run(with_extent(&mut command))
 }
 
 /// The test targets that run in a browser: those that Cargo.toml names `web_…`.
