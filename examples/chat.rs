@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use emberglass::choice::Hints;
 use emberglass::cpu::{Bits, CpuOptions, Level, Team};
-use emberglass::ops::{Backend, KvType};
+use emberglass::engine::device::Hints;
+use emberglass::graph::{Backend, KvType};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, Device, Error, FileSource, Finish, GenerateOptions, GpuBackend, Message, Prompt,

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use emberglass::cpu::{CpuImages, Level};
-use emberglass::ops::{GpuImages, ImageBackend, Precision};
+use emberglass::gpu::GpuImages;
+use emberglass::graph::{ImageBackend, Precision};
 use emberglass::{ByteSource, DecodeOptions, Error, FileSource, Gpu, GpuOptions, ImageModel, Latents};
 
 #[derive(Clone, Copy, ValueEnum)]

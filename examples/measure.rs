@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use emberglass::choice::{Hints, time_all};
+use emberglass::engine::device::{Hints, time_all};
 use emberglass::engine::{self, LoadOptions};
-use emberglass::ops::{GpuImages, ImageBackend, Kernels, Precision};
+use emberglass::gpu::{GpuImages, Kernels};
+use emberglass::graph::{ImageBackend, Precision};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, DecodeOptions, Device, Error, FileSource, GenerateOptions, Gpu, GpuBackend, GpuOptions,

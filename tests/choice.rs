@@ -4,8 +4,8 @@
 #[path = "common/model.rs"]
 mod model;
 
-use emberglass::choice::{Choice, Device, Hints, How, Why, choose, probe};
-use emberglass::ops::Kernels;
+use emberglass::engine::device::{Choice, Device, Hints, How, Why, choose, probe};
+use emberglass::gpu::Kernels;
 use emberglass::{Gpu, GpuOptions};
 
 #[test]

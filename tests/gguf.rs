@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use emberglass::dtype::DType;
 use emberglass::error::{Error, Result};
+use emberglass::formats::DType;
 use emberglass::weights::metadata::Value;
 use emberglass::weights::{ByteSource, Directory, FileSource, LocalFuture, SliceSource, read_directory};
 

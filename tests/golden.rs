@@ -11,10 +11,10 @@ mod model;
 mod random;
 
 use divergence::divergence;
-use emberglass::choice::{Device, Hints, choose};
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
-use emberglass::ops::{Backend, KvType};
+use emberglass::engine::device::{Device, Hints, choose};
+use emberglass::graph::{Backend, KvType};
 use emberglass::{Finish, GenerateOptions, Message, Prompt, Sampling, TextEngine};
 use model::root::file;
 use random::Random;

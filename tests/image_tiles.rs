@@ -14,7 +14,8 @@ mod random;
 use std::time::Instant;
 
 use emberglass::cpu::{CpuImages, Level};
-use emberglass::ops::{GpuImages, ImageBackend, Precision};
+use emberglass::gpu::GpuImages;
+use emberglass::graph::{ImageBackend, Precision};
 use emberglass::{
     ByteSource, DecodeEvent, DecodeOptions, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture,
     SliceSource,

@@ -11,7 +11,8 @@ mod images;
 mod random;
 
 use emberglass::cpu::{CpuImages, Level};
-use emberglass::ops::{GpuImages, ImageBackend, Precision};
+use emberglass::gpu::GpuImages;
+use emberglass::graph::{ImageBackend, Precision};
 use emberglass::weights::FloatTensors;
 use emberglass::{
     ByteSource, DecodeEvent, DecodeOptions, FileSource, Gpu, GpuOptions, ImageModel, Latents, Picture,

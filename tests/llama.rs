@@ -11,7 +11,7 @@ mod model;
 
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
-use emberglass::ops::{Backend, KvType};
+use emberglass::graph::{Backend, KvType};
 use emberglass::{
     ByteSource, CpuBackend, DType, Error, Finish, GenerateOptions, Prompt, Sampling, SliceSource, TextEngine,
     engine, read_directory,

@@ -8,7 +8,8 @@ use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
 use common::gpu_rig::{offers, store, take};
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::ops::{GpuImages, Precision, Tile, Tuning, Variant};
+use emberglass::gpu::{GpuImages, Tile, Tuning, Variant};
+use emberglass::graph::Precision;
 use emberglass::{CpuBackend, DType, Gpu, GpuBackend, GpuOptions};
 
 /// The cases, once for each backend.

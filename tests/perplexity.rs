@@ -11,7 +11,7 @@ mod model;
 use emberglass::TextEngine;
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
-use emberglass::ops::{Backend, KvType};
+use emberglass::graph::{Backend, KvType};
 use emberglass::text::{Special, Tokenizer};
 use serde_json::Value;
 

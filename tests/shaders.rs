@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use emberglass::gpu::{Access, bindings};
-use emberglass::ops::{
-    Activation, Backend, Batch, Conv, ConvShape, GpuBackend, GpuImages, GroupNorm, HeadShape, ImageBackend,
-    ImageShape, Kernels, KvType, Norm, Precision, Rect, RopePairs, Segment, Tile, Tuning, Variant,
+use emberglass::gpu::{GpuBackend, GpuImages, Kernels, Tile, Tuning, Variant};
+use emberglass::graph::{
+    Activation, Backend, Batch, Conv, ConvShape, GroupNorm, HeadShape, ImageBackend, ImageShape, KvType,
+    Norm, Precision, Rect, RopePairs, Segment,
 };
 use emberglass::{DType, Gpu, GpuOptions};
 use naga::valid::{Capabilities, ValidationFlags, Validator};

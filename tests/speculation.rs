@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use emberglass::cpu::Bits;
 use emberglass::engine::{LoadOptions, MAX_DRAFTS};
-use emberglass::ops::Backend;
+use emberglass::graph::Backend;
 use emberglass::{Finish, GenerateOptions, Generation, Message, Prompt, Sampling, TextEngine};
 
 /// How much is computed: software GPUs are slow.

@@ -1,9 +1,9 @@
 //! The CPU path's attention beside the products of the same layers: SmolLM2-135M's shapes, one thread.
 
 use emberglass::DType;
-use emberglass::choice::made_up;
 use emberglass::cpu::{CpuBackend, CpuOptions};
-use emberglass::ops::{Backend, Batch, HeadShape, KvType, RopePairs, Segment, Step};
+use emberglass::engine::device::made_up;
+use emberglass::graph::{Backend, Batch, HeadShape, KvType, RopePairs, Segment, Step};
 
 /// Each has a cache and weights of its own, so that what is read is as cold as in a model.
 const LAYERS: usize = 30;

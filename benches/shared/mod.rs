@@ -6,9 +6,10 @@
 
 mod attention;
 
-use emberglass::choice::made_up;
 use emberglass::cpu::{CpuBackend, CpuOptions};
-use emberglass::ops::{Backend, Batch, GpuBackend, Kernels, Segment, Step, Tile, Tuning, Variant};
+use emberglass::engine::device::made_up;
+use emberglass::gpu::{GpuBackend, Kernels, Tile, Tuning, Variant};
+use emberglass::graph::{Backend, Batch, Segment, Step};
 use emberglass::{DType, Gpu, GpuOptions};
 
 /// Beyond any cache, but in a browser, whose software adapter takes its time.

@@ -12,7 +12,7 @@
 //! one: K's lie in octets of positions, too.
 
 use crate::error::Result;
-use crate::ops::{HeadShape, KvType};
+use crate::graph::{HeadShape, KvType};
 
 use super::memory::{Account, Shared, zeroed};
 use super::panel::BLOCK;

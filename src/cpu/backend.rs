@@ -8,7 +8,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Batch, HeadShape, Norm, SampleParams, Segment, Step, Traffic, draw};
+use crate::graph::{Backend, Batch, HeadShape, Norm, Segment, Step, Traffic};
+use crate::sampling::{SampleParams, draw};
 
 use super::activations::{Activations, Bits};
 use super::attention::{Cache, Head, Query};

@@ -4,7 +4,7 @@
 //! (kernel row, kernel column, input channel, 8), and one activation meets eight of them. A micro-tile is
 //! a panel times six neighbouring pixels of a row; a pixel outside of the picture is a row of zeros.
 
-use crate::ops::Activation;
+use crate::graph::Activation;
 
 use super::simd::{Kernel, Level, Simd};
 
@@ -77,7 +77,7 @@ pub struct View<'a> {
     pub stride: usize,
 }
 
-/// One convolution, see [`crate::ops::Conv`]; norm and `before` have been applied to the input.
+/// One convolution, see [`crate::graph::Conv`]; norm and `before` have been applied to the input.
 pub struct Convolve<'a> {
     pub weights: &'a Packed,
     pub input: View<'a>,

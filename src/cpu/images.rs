@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::ops::{
+use crate::graph::{
     Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Rect, Window,
     check_attention, check_conv, check_copy, check_norm, check_pixels, check_rect, check_weights, not_finite,
 };

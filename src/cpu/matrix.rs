@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::formats::DType;
 
 use super::activations::{Activations, Bits, Block};
 use super::panel::{self, BLOCK, BlockLayout, ROWS};

@@ -15,7 +15,7 @@
 //!     bit `2 · octet` for the low and `2 · octet + 1` for the high nibble.
 //!   - Eight bits (Q8_0): for each pair of columns 16 bytes, two to a row.
 
-use crate::dtype::DType;
+use crate::formats::DType;
 
 /// Rows of a panel.
 pub const ROWS: usize = 8;

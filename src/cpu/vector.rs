@@ -1,6 +1,6 @@
 //! What happens between the matrix products: RMSNorm, RoPE, SwiGLU, sums.
 
-use crate::ops::RopePairs;
+use crate::graph::RopePairs;
 
 use super::simd::{Kernel, Level, Simd};
 

@@ -1,7 +1,7 @@
 //! A weight matrix of the backend: parts of one dtype each, and who holds which rows.
 
 use crate::error::{Error, Result};
-use crate::ops::Segment;
+use crate::graph::Segment;
 
 use super::matrix::Matrix;
 use super::memory::{Account, Shared};

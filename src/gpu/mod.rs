@@ -1,28 +1,27 @@
-//! The only folder that names `wgpu`: device, buffers, shader text, pipelines, and the recorder
-//! that turns dispatches into submits.
+//! The GPU backend: the op set as WGSL.
+//!
+//! | file | job |
+//! |---|---|
+//! | `device/` | the only folder that names `wgpu`: device, buffers, shader text, pipelines, and the recorder |
+//! | `kernels/` | one file a kernel family: what it binds, its parameters, its grid |
+//! | `weight.rs` | matrices, and the repacking of file blocks for the kernels |
+//! | `variants.rs` | variants of kernels, and which one a matrix takes |
+//! | `backend.rs`, `images.rs` | the op sets of language models and of image networks |
 
-mod bindings;
-#[cfg(target_arch = "wasm32")]
-mod canvas;
+#[cfg(test)]
+#[macro_use]
+mod layout;
+
+mod backend;
 mod device;
-mod pipeline;
-#[cfg(target_arch = "wasm32")]
-mod pipeline_async;
-mod rates;
-mod recorder;
-mod shader;
-mod tensor;
-#[cfg(not(target_arch = "wasm32"))]
-mod timeline;
+mod images;
+mod kernels;
+mod variants;
+mod weight;
 
-pub use bindings::{Access, bindings};
-#[cfg(target_arch = "wasm32")]
-pub use canvas::Canvas;
-pub use device::{AdapterReport, Features, Gpu, GpuOptions};
-pub use pipeline::{PipelineKey, Value};
-pub use rates::Rates;
-pub use recorder::{ARENA_BYTES, Binding, Grid, MAX_GROUPS, Plan, Recorder, Traffic};
-pub use shader::{SOURCES, expand};
-pub use tensor::{GpuBuffer, Mapping};
-#[cfg(not(target_arch = "wasm32"))]
-pub use timeline::Ran;
+pub use backend::{GpuBackend, GpuCache, GpuTensor};
+pub use device::*;
+pub use images::{GpuImage, GpuImages};
+pub use kernels::pixels::GpuPixels;
+pub use variants::{Kernels, Products, Tile, Tuning, Variant};
+pub use weight::GpuWeight;

@@ -4,9 +4,9 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Segment};
+use crate::formats::DType;
+use crate::graph::{Backend, Segment};
 use crate::weights::{Directory, TensorInfo};
 
 use super::loader::Loader;

@@ -1,9 +1,9 @@
 //! Streams tensors from the sources into the backend, in file order, a few MiB at a time: a plain
 //! sequential download needs one request, and the file never sits in memory.
 
-use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ops::Backend;
+use crate::formats::DType;
+use crate::graph::Backend;
 use crate::weights::{ByteSource, TensorInfo, read_growing};
 
 /// How far loading has come.

@@ -4,18 +4,19 @@
 // A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+mod arch;
 mod arch_meta;
 pub mod image;
 mod layout;
-mod llama;
 mod loader;
 mod rope;
 
-use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ops::{Backend, KvType};
+use crate::formats::DType;
+use crate::graph::{Backend, KvType};
 use crate::weights::{ByteSource, Directory, TensorInfo};
 
+use arch::llama;
 use arch_meta::ArchMeta;
 
 pub use loader::Progress;

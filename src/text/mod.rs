@@ -1,5 +1,4 @@
-//! Text ↔ tokens: the tokenizer and the chat template, both from the file's own metadata,
-//! the CPU's part of sampling, and drafts of what may follow.
+//! Text ↔ tokens: the tokenizer and the chat template, both from the file's own metadata.
 
 // A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
@@ -8,10 +7,8 @@ mod automaton;
 mod byte_level;
 mod bytes;
 mod category;
-mod drafts;
 mod jinja;
 mod pretokenizer;
-mod sampler;
 mod special;
 mod spm;
 mod stop;
@@ -19,8 +16,6 @@ pub mod template;
 pub mod tokenizer;
 mod vocab;
 
-pub use drafts::Drafter;
-pub use sampler::Sampling;
 pub use stop::{Passed, StopFilter};
 pub use template::{ChatTemplate, Message};
 pub use tokenizer::{MAX_TEXT_BYTES, Segment, Special, StreamDecoder, Tokenizer};

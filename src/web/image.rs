@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, OffscreenCanvas};
 
-use crate::choice::{self, Why};
 use crate::clock::now_ms;
 use crate::cpu::{CpuImages, Level};
+use crate::engine::device::{self as choice, Why};
+use crate::engine::image::{DecodeEvent, DecodeOptions, Decoded, ImageModel, Latents, Picture};
 use crate::error::{Error, Result};
 use crate::gpu::Canvas;
-use crate::image_engine::{DecodeEvent, DecodeOptions, Decoded, ImageModel, Latents, Picture};
+use crate::gpu::GpuImages;
+use crate::graph::{ImageBackend, Precision};
 use crate::model::Progress;
-use crate::ops::{GpuImages, ImageBackend, Precision};
 
 use super::{
     DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, whole_u32, wish,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, Blob};
 
-use crate::choice::{Device, Why};
+use crate::engine::device::{Device, Why};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Gpu};
 use crate::weights::{BlobSource, ByteSource, Hooks, HttpSource, Limits};

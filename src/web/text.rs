@@ -9,13 +9,15 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::AbortSignal;
 
-use crate::choice::{self, Hints, Why};
 use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
+use crate::engine::device::{self as choice, Hints, Why};
 use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine};
 use crate::error::{Error, Result};
+use crate::gpu::GpuBackend;
+use crate::graph::{Backend, KvType};
 use crate::model::Progress;
-use crate::ops::{Backend, GpuBackend, KvType};
-use crate::text::{Message, Sampling, Special};
+use crate::sampling::Sampling;
+use crate::text::{Message, Special};
 use crate::weights::read_directory;
 
 use super::{

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use crate::dtype::{DType, ggml_type_name};
 use crate::error::{Error, Result};
+use crate::formats::{DType, ggml_type_name};
 use crate::weights::metadata::Metadata;
 use crate::weights::reader::Reader;
 use crate::weights::source::ByteSource;

@@ -3,10 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use emberglass::ops::{
-    GpuBackend, GpuCache, GpuImages, GpuTensor, HeadShape, ImageBackend, Kernels, KvType, Precision,
-    Products, Tile, Variant,
-};
+use emberglass::gpu::{GpuBackend, GpuCache, GpuImages, GpuTensor, Kernels, Products, Tile, Variant};
+use emberglass::graph::{HeadShape, ImageBackend, KvType, Precision};
 use emberglass::{DType, Gpu, GpuOptions};
 
 use super::cases::image::ImageRig;

@@ -5,7 +5,8 @@ pub mod root;
 
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
-use emberglass::ops::{Backend, Kernels, KvType, Variant};
+use emberglass::gpu::{Kernels, Variant};
+use emberglass::graph::{Backend, KvType};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, CpuOptions, FileSource, Gpu, GpuBackend, GpuOptions, TextEngine, engine,

@@ -2,7 +2,7 @@
 //! memory read and written whole.
 
 use emberglass::DType;
-use emberglass::ops::Backend;
+use emberglass::graph::Backend;
 
 /// Largest error of an activation rounded to int8, as a share of the largest magnitude in its block
 /// of 32 columns: half a step of 1/127. The quotient is rounded in f32, which at 127 steps is up to

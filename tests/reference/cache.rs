@@ -1,6 +1,6 @@
 //! The types of the KV cache: how far a stored value may be from the value, and blocks quantized by the definition.
 
-use emberglass::ops::KvType;
+use emberglass::graph::KvType;
 
 /// Largest error of an element of a block of 32.
 pub fn error(kv: KvType, block: &[f64], value: f64) -> f64 {

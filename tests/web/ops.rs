@@ -11,7 +11,8 @@ use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
 use common::gpu_rig::{store, take};
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::ops::{GpuImages, Precision};
+use emberglass::gpu::GpuImages;
+use emberglass::graph::Precision;
 use emberglass::{CpuBackend, DType, GpuBackend};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 

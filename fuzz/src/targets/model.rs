@@ -2,7 +2,7 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use emberglass::engine::LoadOptions;
-use emberglass::ops::KvType;
+use emberglass::graph::KvType;
 use emberglass::weights::StringArray;
 use emberglass::weights::metadata::Value;
 use emberglass::{

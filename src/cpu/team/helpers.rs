@@ -7,8 +7,8 @@
 
 use js_sys::SharedArrayBuffer;
 
-use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::formats::DType;
 
 use super::super::activations::{Activations, Bits};
 use super::super::matrix::Matrix;

@@ -99,7 +99,7 @@ impl Team {
     pub(super) fn create(
         &mut self,
         id: usize,
-        dtype: crate::dtype::DType,
+        dtype: crate::formats::DType,
         borders: &[usize],
         cols: usize,
     ) -> Result<()> {

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv, GroupNorm, ImageBackend, ImageShape, check_attention};
+use crate::graph::{Activation, Conv, GroupNorm, ImageBackend, ImageShape, check_attention};
 
 use super::config::ImageConfig;
 use super::names::Named;

@@ -13,7 +13,7 @@ mod tape;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::ops::ImageBackend;
+use crate::graph::ImageBackend;
 
 use autoencoder_kl::AutoencoderKl;
 use taesd::Taesd;

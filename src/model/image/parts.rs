@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv, ConvShape, ImageBackend};
+use crate::graph::{Activation, Conv, ConvShape, ImageBackend};
 use crate::weights::{ByteSource, FloatTensor};
 
 use super::names::Named;

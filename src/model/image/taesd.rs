@@ -16,7 +16,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv, GroupNorm, ImageBackend};
+use crate::graph::{Activation, Conv, GroupNorm, ImageBackend};
 
 use super::config::ImageConfig;
 use super::names::Named;

@@ -1,7 +1,7 @@
 //! Recording of a network's layers, with notes of what a plan in tiles has to know of them.
 
 use crate::error::Result;
-use crate::ops::{Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
+use crate::graph::{Conv, ConvShape, GroupNorm, ImageBackend, ImageShape};
 
 use super::parts::Filter;
 

@@ -1,7 +1,7 @@
 //! Attention and the KV cache.
 
 use emberglass::DType;
-use emberglass::ops::{Batch, HeadShape, KvType, Segment};
+use emberglass::graph::{Batch, HeadShape, KvType, Segment};
 
 use super::{Inputs, Setup, as_f64, heads, step};
 use crate::common::compare::{GUARD, Layout, assert_close};

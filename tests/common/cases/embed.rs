@@ -1,6 +1,7 @@
 //! The embedding, and a vocabulary too large for one binding.
 
-use emberglass::ops::{Backend, Batch, GpuBackend, Norm};
+use emberglass::gpu::GpuBackend;
+use emberglass::graph::{Backend, Batch, Norm};
 use emberglass::{DType, GpuOptions};
 
 use super::{EPS, Inputs, Matrix, Setup, shapes, step};

@@ -1,6 +1,6 @@
 //! Convolutions of image networks and what is fused with them.
 
-use emberglass::ops::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Rect, Window};
+use emberglass::graph::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Rect, Window};
 
 use super::tolerance;
 use crate::common::compare::{Layout, assert_close};

@@ -1,7 +1,8 @@
 //! What a backend has no room for, or was not told, is an error: it is never cut or left out.
 #![allow(dead_code)] // run natively only
 
-use emberglass::ops::{Backend, Batch, SampleParams};
+use emberglass::graph::{Backend, Batch};
+use emberglass::sampling::SampleParams;
 use emberglass::{CpuBackend, DType, GpuBackend};
 
 use super::{Inputs, Setup, step};

@@ -15,7 +15,7 @@ pub use project::{gate_up, head, project_add, qkv};
 pub use sample::{sample_chain, sample_few, sample_greedy, sample_infinite};
 
 use emberglass::DType;
-use emberglass::ops::{Batch, HeadShape, KvType, RopePairs, Segment, Step};
+use emberglass::graph::{Batch, HeadShape, KvType, RopePairs, Segment, Step};
 
 use super::compare::{GUARD, Layout, assert_close};
 use super::random::Random;

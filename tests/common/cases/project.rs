@@ -1,7 +1,7 @@
 //! Projections and what is fused with them.
 
 use emberglass::DType;
-use emberglass::ops::{Batch, HeadShape, Norm, RopePairs};
+use emberglass::graph::{Batch, HeadShape, Norm, RopePairs};
 
 use super::{BATCHES, EPS, FORMATS, INPUTS, Inputs, Setup, heads, shapes, step};
 use crate::common::compare::GUARD;

@@ -1,6 +1,7 @@
 //! Sampling.
 
-use emberglass::ops::{Batch, MAX_FEW, NO_TOKEN, SampleParams, Step};
+use emberglass::graph::{Batch, MAX_FEW, Step};
+use emberglass::sampling::{NO_TOKEN, SampleParams};
 
 use super::{Setup, step};
 use crate::common::rig::Rig;

@@ -1,0 +1,15 @@
+//! The loops, and what they run on.
+//!
+//! | file | job |
+//! |---|---|
+//! | `text.rs` | load, prefill and decode → tokens; cancel, KV reuse, statistics |
+//! | `image/` | latents → pixels and back |
+//! | `device.rs` | GPU or CPU, and why |
+//! | `tune.rs` | which kernels are right on this adapter, and which are fast |
+
+pub mod device;
+pub mod image;
+mod text;
+mod tune;
+
+pub use text::*;

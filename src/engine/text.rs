@@ -1,0 +1,746 @@
+//! The loops: load, prefill, decode → TOKENS. Cancelling, KV prefix reuse, statistics.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use crate::breath::{Pause, at_once};
+use crate::clock::now_ms;
+use crate::error::{Error, Result};
+use crate::graph::{Backend, KvType, MAX_FEW, Step, Traffic};
+use crate::model::{self, Facts, LanguageModel, Progress, Sizes};
+use crate::sampling::{Drafter, NO_TOKEN, Sampling};
+use crate::text::tokenizer::{check_length, texts};
+use crate::text::{ChatTemplate, Message, StopFilter, Tokenizer};
+use crate::weights::{ByteSource, Directory};
+
+/// Most tokens of one prefill submit. Wide GPUs need many to be busy: a matrix or a head is few workgroups for 128.
+pub const MAX_BATCH: u32 = 512;
+/// Prefill batches grow and shrink towards this time, far below what makes a browser take the
+/// device away.
+const BATCH_MS: f64 = 200.0;
+/// Context when the caller does not ask for one: KV memory grows with it.
+const DEFAULT_CONTEXT: u32 = 2048;
+
+/// Most drafts that [`LoadOptions::draft_tokens`] may ask for: a verification computes the token before them, too.
+pub const MAX_DRAFTS: u32 = MAX_FEW - 1;
+
+/// What is settled when a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Tokens the KV cache holds; [`context_length`] knows a good number.
+    pub context_length: u32,
+    /// What it holds of them.
+    pub kv: KvType,
+    /// Speculative decoding: most drafts that are verified in one step, up to [`MAX_DRAFTS`]; a backend may
+    /// take fewer. 0 is off. Texts are the same either way.
+    pub draft_tokens: u32,
+}
+
+/// What to continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// A conversation, rendered with the file's chat template.
+    Messages(Vec<Message>),
+    /// Raw text; control tokens in it are control tokens.
+    Text(String),
+    /// Token ids.
+    Tokens(Vec<u32>),
+}
+
+/// How to continue it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GenerateOptions {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most tokens to generate; `None` is until the context is full.
+    pub max_tokens: Option<usize>,
+    /// Strings that end the text, not shown themselves.
+    pub stop: Vec<String>,
+    /// Go on past end-of-text tokens (for tests and benches).
+    pub ignore_end: bool,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended its text.
+    Stop,
+    /// A stop string appeared.
+    StopString(String),
+    /// `max_tokens` reached.
+    Length,
+    /// The KV cache is full.
+    ContextFull,
+    /// The caller cancelled; the text so far stands.
+    Aborted,
+}
+
+/// The result of a generation. Times in milliseconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// All text.
+    pub text: String,
+    /// The prompt's token ids.
+    pub prompt: Vec<u32>,
+    /// Generated token ids, without the end token.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Prompt tokens that were in the KV cache already.
+    pub reused: usize,
+    /// From the call to the last prompt token computed and the first token drawn.
+    pub prefill_ms: f64,
+    /// From the call to the first piece of text.
+    pub first_token_ms: f64,
+    /// From the first token to the last.
+    pub decode_ms: f64,
+    /// What decoding cost, all steps together.
+    pub decode_traffic: Traffic,
+    /// Decode steps run, those that ran ahead included.
+    pub decode_steps: u64,
+    /// Drafts that were verified, all steps together.
+    pub drafted: u64,
+    /// Of these, drafts that were right: tokens that cost no step of their own.
+    pub accepted: u64,
+}
+
+impl Generation {
+    /// One that has not begun.
+    fn empty(prompt: Vec<u32>, reused: usize, finish: Finish) -> Self {
+        Generation {
+            text: String::new(),
+            prompt,
+            tokens: Vec::new(),
+            finish,
+            reused,
+            prefill_ms: 0.0,
+            first_token_ms: 0.0,
+            decode_ms: 0.0,
+            decode_traffic: Traffic::default(),
+            decode_steps: 0,
+            drafted: 0,
+            accepted: 0,
+        }
+    }
+}
+
+/// A language model ready to generate.
+pub struct TextEngine<B: Backend> {
+    backend: B,
+    model: LanguageModel<B>,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    /// Tokens whose K and V are in the cache.
+    cached: Vec<u32>,
+    batch: u32,
+    draft_tokens: u32,
+    /// Whether the first logits of this model have been looked at.
+    logits_checked: bool,
+}
+
+/// The context a load will use.
+///
+/// # Errors
+/// [`Error::InvalidOption`] for 0 or more than the model knows.
+pub fn context_length(directory: &Directory, wish: Option<u32>) -> Result<u32> {
+    let trained = model::trained_context_length(directory)?;
+    match wish {
+        None => Ok(DEFAULT_CONTEXT.min(trained)),
+        Some(n) if (1..=trained).contains(&n) => Ok(n),
+        Some(n) => Err(Error::InvalidOption {
+            option: "contextLength",
+            value: n.to_string(),
+            range: "1 to the model's trained context length",
+        }),
+    }
+}
+
+impl<B: Backend + 'static> TextEngine<B> {
+    /// Loads the model that `directory` describes. `progress` may return [`Error::Aborted`].
+    ///
+    /// # Errors
+    /// Whatever is wrong with the file, the source or the device.
+    pub async fn load(
+        mut backend: B,
+        directory: Directory,
+        sources: &mut [Box<dyn ByteSource>],
+        LoadOptions { context_length, kv, draft_tokens }: LoadOptions,
+        progress: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<Self> {
+        if draft_tokens > MAX_DRAFTS {
+            return Err(Error::InvalidOption {
+                option: "draftTokens",
+                value: draft_tokens.to_string(),
+                range: "0 to 7",
+            });
+        }
+        let draft_tokens = draft_tokens.min(B::MOST_DRAFTS);
+        model::check(&directory)?;
+        // Before the weights: a file whose text cannot be handled should not be downloaded first.
+        let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;
+        check_rows(&directory, tokenizer.vocab_size())?;
+        let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
+        let sizes = Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens };
+        let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
+        let mut engine = TextEngine {
+            backend,
+            model,
+            tokenizer,
+            template,
+            cached: Vec::new(),
+            batch: 32,
+            draft_tokens,
+            logits_checked: false,
+        };
+        if draft_tokens > 0 && !engine.verifies_exactly().await? {
+            engine.draft_tokens = 0;
+        }
+        Ok(engine)
+    }
+
+    /// Whether a verification gives the very bits that single steps do. The sums are the same, but a shader
+    /// compiler may fuse multiplications with additions in one kernel and not in another.
+    async fn verifies_exactly(&mut self) -> Result<bool> {
+        let Some(verify) = &self.model.verify else { return Ok(false) };
+        let Facts { context_length, vocab_size, .. } = self.model.facts;
+        let tokens: Vec<u32> = (0..=self.draft_tokens).map(|t| t % vocab_size).collect();
+        let tokens = &tokens[..tokens.len().min(context_length as usize)];
+        self.backend.compiled("verifying drafts").await?;
+        self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
+        for (pos, token) in (0..).zip(tokens) {
+            self.backend.set_tokens(&[*token])?;
+            self.backend.run(&[&self.model.decode], Step { pos, count: 1, row: 0, counter: 0 })?;
+        }
+        self.backend.run(&[&self.model.head], Step { pos: 0, count: 1, row: 0, counter: 0 })?;
+        let alone = self.backend.read(&self.model.logits, 0).await?;
+        self.backend.set_tokens(tokens)?;
+        self.backend.run(&[verify], Step { pos: 0, count: tokens.len() as u32, row: 0, counter: 0 })?;
+        // The last row sees what all others left in the cache.
+        let together = self.backend.read(&self.model.logits, tokens.len() as u32 - 1).await?;
+        let bits = |logits: &[f32]| logits.iter().map(|l| l.to_bits()).collect::<Vec<_>>();
+        Ok(bits(&alone) == bits(&together))
+    }
+
+    /// Waits until all kernels are compiled and runs every one once, so that nothing of that is left to do while the
+    /// user waits for the first token.
+    ///
+    /// # Errors
+    /// A kernel that does not compile or run.
+    pub async fn warm_up(&mut self) -> Result<()> {
+        self.cached.clear();
+        self.backend.compiled("warming up").await?;
+        self.backend.set_tokens(&[0])?;
+        self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
+        let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
+        let LanguageModel { prefill, decode, head, sample, sample_adjusted, verify, .. } = &self.model;
+        let plans = [prefill, decode, head, sample_adjusted, sample].into_iter().chain(verify);
+        self.backend.run(&plans.collect::<Vec<_>>(), step)?;
+        self.backend.settle("warming up").await
+    }
+
+    /// What the model is.
+    pub fn facts(&self) -> &Facts {
+        &self.model.facts
+    }
+
+    /// Kernel launches of one decode step.
+    pub fn dispatches_per_token(&self) -> u64 {
+        let LanguageModel { decode, head, sample, .. } = &self.model;
+        [decode, head, sample].iter().map(|plan| B::dispatches(plan)).sum()
+    }
+
+    /// Most drafts that are verified at once; 0 is without speculation, because it was not asked for or
+    /// because this device would not compute the same texts.
+    pub fn draft_tokens(&self) -> u32 {
+        self.draft_tokens
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Token ids of a prompt, as [`TextEngine::generate`] would compute them.
+    ///
+    /// # Errors
+    /// Template and tokenizer errors; [`Error::PromptTooLong`] and [`Error::TextTooLong`];
+    /// [`Error::EmptyPrompt`].
+    pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        at_once(self.encode_slowly(prompt, &mut Pause::never()))
+    }
+
+    async fn encode_slowly(&self, prompt: &Prompt, pause: &mut Pause<'_>) -> Result<Vec<u32>> {
+        let tokens = match prompt {
+            Prompt::Messages(messages) => {
+                let all = messages.iter().flat_map(|m| [m.role.as_str(), m.content.as_str()]);
+                let bytes = all.clone().map(str::len).sum();
+                // A template may leave some of the text out, so only what it writes is sure to count.
+                if check_length(bytes).is_err() {
+                    self.check_fits(bytes, all)?;
+                    check_length(bytes)?;
+                }
+                let segments = self.template.render(messages, true)?;
+                self.check_fits(texts(&segments).map(str::len).sum(), texts(&segments))?;
+                self.tokenizer.encode_rendered(&segments, pause).await?
+            }
+            Prompt::Text(text) => {
+                self.check_fits(text.len(), [text.as_str()].into_iter())?;
+                self.tokenizer.encode_prompt(text, pause).await?
+            }
+            Prompt::Tokens(tokens) => {
+                let vocab = self.model.facts.vocab_size;
+                if let Some(id) = tokens.iter().find(|&&id| id >= vocab) {
+                    return Err(Error::InvalidOption {
+                        option: "tokens",
+                        value: id.to_string(),
+                        range: "ids below the vocabulary size",
+                    });
+                }
+                tokens.clone()
+            }
+        };
+        if tokens.is_empty() { Err(Error::EmptyPrompt) } else { Ok(tokens) }
+    }
+
+    /// Refuses texts, of so many bytes together, that cannot fit the context even if all of their tokens
+    /// are the longest of the vocabulary.
+    fn check_fits<'t>(&self, bytes: usize, texts: impl Iterator<Item = &'t str>) -> Result<()> {
+        let context_length = self.model.facts.context_length as usize;
+        let least_tokens = self.tokenizer.fewest_tokens(texts);
+        match least_tokens >= context_length {
+            true => Err(Error::PromptTooLong { bytes, least_tokens, context_length }),
+            false => Ok(()),
+        }
+    }
+
+    /// Continues a prompt. `piece` gets every piece of text as soon as it is whole; `cancelled` is
+    /// asked between steps.
+    ///
+    /// # Errors
+    /// Bad options, a prompt that does not fit, a lost device. What was generated before and the
+    /// loaded model stay usable, except after [`Error::DeviceLost`].
+    pub async fn generate(
+        &mut self,
+        prompt: &Prompt,
+        options: &GenerateOptions,
+        piece: &mut dyn FnMut(&str),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Generation> {
+        let started = now_ms();
+        options.sampling.validate()?;
+        options.sampling.check_vocabulary(self.tokenizer.vocab_size())?;
+        let filter = StopFilter::new(&options.stop)?;
+        let prompt = match self.encode_slowly(prompt, &mut Pause::new(cancelled)).await {
+            Err(Error::Aborted) => return Ok(Generation::empty(Vec::new(), 0, Finish::Aborted)),
+            encoded => encoded?,
+        };
+        let context = self.model.facts.context_length as usize;
+        if prompt.len() >= context {
+            return Err(Error::ContextOverflow { prompt_tokens: prompt.len(), context_length: context });
+        }
+        let mut run =
+            Run { decoder: self.tokenizer.stream_decoder(), filter, text: String::new(), tokens: Vec::new() };
+        let options = &self.with_suppressed(options);
+        let result = self.run(&prompt, options, &mut run, piece, cancelled, started).await;
+        if result.is_err() {
+            self.cached.clear();
+        }
+        result
+    }
+
+    /// The options, with the tokens that the file suppresses forbidden.
+    fn with_suppressed<'o>(&self, options: &'o GenerateOptions) -> Cow<'o, GenerateOptions> {
+        let suppressed = self.tokenizer.suppressed();
+        let mut options = Cow::Borrowed(options);
+        if !suppressed.is_empty() {
+            let forbidden = suppressed.iter().map(|&id| (id, f32::NEG_INFINITY));
+            options.to_mut().sampling.logit_bias.extend(forbidden);
+        }
+        options
+    }
+
+    async fn run(
+        &mut self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        run: &mut Run,
+        piece: &mut dyn FnMut(&str),
+        cancelled: &dyn Fn() -> bool,
+        started: f64,
+    ) -> Result<Generation> {
+        let sampling = &options.sampling;
+        let context = self.model.facts.context_length;
+        let on_cpu = sampling.needs_all_logits();
+        let limit = options.max_tokens.unwrap_or(usize::MAX);
+        self.backend.set_sampling(&sampling.params(context), &sampling.logit_bias, prompt)?;
+
+        let mut generation = Generation::empty(prompt.to_vec(), self.reuse(prompt), Finish::Length);
+        if limit == 0 {
+            return Ok(generation);
+        }
+        let Some(mut last) = self.prefill(prompt, cancelled).await? else {
+            generation.finish = Finish::Aborted;
+            return Ok(generation);
+        };
+
+        let mut drafter = self.drafter(prompt, sampling);
+        // Token 0 is drawn at the end of the prompt's last batch. Whatever draws token n after it also
+        // puts token n - 1 into the cache.
+        let mut in_flight = VecDeque::new();
+        if !self.logits_checked {
+            self.check_logits(&last).await?;
+            last.computed = true;
+        }
+        in_flight.push_back(self.draw(last, 0, sampling, on_cpu)?);
+        let ahead = if on_cpu { 1 } else { B::STEPS_AHEAD };
+        let mut issued = 1;
+        let mut pos = prompt.len() as u32;
+        let mut before = self.backend.traffic();
+        let mut first = 0.0;
+        let mut failed = None;
+        'text: while let Some(draw) = in_flight.pop_front() {
+            let tokens = match draw {
+                Draw::Gpu(ticket) => self.backend.drawn(ticket).await?,
+                Draw::Verify { ticket, drafts } => {
+                    let mut drawn = self.backend.drawn(ticket).await?;
+                    // A row draws what a step of its own would have drawn, if all drafts before it were right.
+                    let accepted = drawn.iter().zip(&drafts).take_while(|(a, b)| a == b).count();
+                    drawn.truncate(accepted + 1);
+                    self.backend.set_tokens(&drawn[accepted..])?;
+                    issued += accepted;
+                    pos += accepted as u32;
+                    generation.drafted += drafts.len() as u64;
+                    generation.accepted += accepted as u64;
+                    if let Some(drafter) = &mut drafter {
+                        drafter.judge(drafts.len(), accepted);
+                    }
+                    drawn
+                }
+                Draw::Cpu { counter } => {
+                    let mut logits = self.backend.read(&self.model.logits, 0).await?;
+                    let recent = [prompt, &run.tokens].concat();
+                    let token = sampling.draw(&mut logits, &recent, counter);
+                    if token != NO_TOKEN {
+                        self.backend.set_tokens(&[token])?;
+                    }
+                    vec![token]
+                }
+            };
+            let now = now_ms();
+            if run.tokens.is_empty() {
+                first = now;
+                generation.prefill_ms = now - started;
+                before = self.backend.traffic();
+            }
+            generation.decode_ms = now - first;
+            for token in tokens {
+                if token == NO_TOKEN {
+                    failed = Some(Error::NoCandidates);
+                    break 'text;
+                }
+                if self.tokenizer.is_end(token) && !options.ignore_end {
+                    generation.finish = Finish::Stop;
+                    break 'text;
+                }
+                let stop = run.push(token, piece);
+                if let Some(drafter) = &mut drafter {
+                    drafter.push(token);
+                }
+                if generation.first_token_ms == 0.0 && !run.text.is_empty() {
+                    generation.first_token_ms = now_ms() - started;
+                }
+                if let Some(stop) = stop {
+                    generation.finish = Finish::StopString(stop);
+                    break 'text;
+                }
+                if run.tokens.len() >= limit {
+                    break 'text;
+                }
+                if cancelled() {
+                    generation.finish = Finish::Aborted;
+                    break 'text;
+                }
+            }
+            while in_flight.len() < ahead && issued < limit && pos < context {
+                let room = (limit - issued).min((context - pos) as usize) - 1;
+                let drafts = drafter.as_ref().map_or(Vec::new(), |drafter| drafter.draft(room));
+                if !drafts.is_empty() {
+                    // Behind steps that still run the last token is not known; they end first.
+                    if in_flight.is_empty()
+                        && let Some(&last) = run.tokens.last()
+                    {
+                        in_flight.push_back(self.verify(last, drafts, pos, issued as u32)?);
+                        issued += 1;
+                        pos += 1;
+                        generation.decode_steps += 1;
+                    }
+                    break;
+                }
+                let step = Step { pos, count: 1, row: 0, counter: issued as u32 };
+                in_flight.push_back(self.draw(
+                    Last { prefill: false, computed: false, step },
+                    issued as u32,
+                    sampling,
+                    on_cpu,
+                )?);
+                issued += 1;
+                pos += 1;
+                generation.decode_steps += 1;
+            }
+            if in_flight.is_empty() {
+                generation.finish = Finish::ContextFull;
+            }
+        }
+        // Steps that ran ahead are waited for and forgotten: their cache entries lie past `cached`, as
+        // those of rejected drafts do.
+        for draw in in_flight {
+            if let Draw::Gpu(ticket) | Draw::Verify { ticket, .. } = draw {
+                self.backend.drawn(ticket).await?;
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let after = self.backend.traffic();
+        generation.decode_traffic = Traffic {
+            dispatches: after.dispatches - before.dispatches,
+            submits: after.submits - before.submits,
+            readbacks: after.readbacks - before.readbacks,
+            weight_bytes: after.weight_bytes - before.weight_bytes,
+        };
+        let written = (issued - 1).min(run.tokens.len());
+        self.cached.extend_from_slice(&run.tokens[..written]);
+        if !matches!(generation.finish, Finish::StopString(_)) {
+            run.finish(piece);
+        }
+        generation.text = std::mem::take(&mut run.text);
+        generation.tokens = std::mem::take(&mut run.tokens);
+        Ok(generation)
+    }
+
+    /// Rolls the cache back to the longest prefix shared with `prompt`, at most all but one token
+    /// (the last one must be computed for its logits).
+    fn reuse(&mut self, prompt: &[u32]) -> usize {
+        let same = self.cached.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        self.cached.truncate(same.min(prompt.len() - 1));
+        self.cached.len()
+    }
+
+    /// Computes all of `prompt` that is not cached, up to its last batch, which is returned
+    /// unsubmitted. `None` if cancelled.
+    async fn prefill(&mut self, prompt: &[u32], cancelled: &dyn Fn() -> bool) -> Result<Option<Last>> {
+        loop {
+            if cancelled() {
+                return Ok(None);
+            }
+            let pos = self.cached.len();
+            let count = (prompt.len() - pos).min(self.batch.min(MAX_BATCH) as usize);
+            let tokens = &prompt[pos..pos + count];
+            self.backend.set_tokens(tokens)?;
+            let step = Step { pos: pos as u32, count: count as u32, row: count as u32 - 1, counter: 0 };
+            self.cached.extend_from_slice(tokens);
+            if pos + count == prompt.len() {
+                // Also for a single token: how the pace cut the prompt must not change a bit of its logits.
+                return Ok(Some(Last { prefill: true, computed: false, step }));
+            }
+            let begun = now_ms();
+            self.backend.run(&[&self.model.prefill], step)?;
+            self.backend.settle("prefill").await?;
+            self.pace(count, now_ms() - begun);
+        }
+    }
+
+    /// Sets the size of the next batches from the time this one took.
+    fn pace(&mut self, tokens: usize, ms: f64) {
+        let most = self.model.facts.context_length.min(MAX_BATCH);
+        let fits = BATCH_MS / ms.max(1e-3) * tokens as f64;
+        // Whole tiles of the matmul.
+        self.batch = ((fits / 32.0) as u32 * 32).clamp(32.min(most), most);
+    }
+
+    /// Computes the logits after the prompt and looks at them, once for a model. Its weights are numbers
+    /// ([`Error::NotFinite`] of the load), but may be so large that sums are not.
+    async fn check_logits(&mut self, last: &Last) -> Result<()> {
+        self.backend.run(&[&self.model.prefill, &self.model.head], last.step)?;
+        let logits = self.backend.read(&self.model.logits, 0).await?;
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            return Err(Error::NotFinite { place: "the first logits".to_owned() });
+        }
+        self.logits_checked = true;
+        Ok(())
+    }
+
+    /// Submits a batch with head and draw, or the draw alone where the logits are computed.
+    fn draw(&mut self, last: Last, counter: u32, sampling: &Sampling, on_cpu: bool) -> Result<Draw<B>> {
+        let model = &self.model;
+        let body = if last.prefill { &model.prefill } else { &model.decode };
+        let sample = if sampling.adjusts() { &model.sample_adjusted } else { &model.sample };
+        match (on_cpu, last.computed) {
+            (true, true) => {}
+            (true, false) => self.backend.run(&[body, &model.head], last.step)?,
+            (false, computed) => {
+                let plans = [body, &model.head, sample];
+                let plans = if computed { &plans[2..] } else { &plans };
+                return Ok(Draw::Gpu(self.backend.run_and_fetch(plans, last.step, 1)?));
+            }
+        }
+        Ok(Draw::Cpu { counter })
+    }
+
+    /// Who proposes drafts, if they are wanted and can be verified. Penalties make each draw wait for the
+    /// token before, and so does a draw on the CPU.
+    fn drafter(&self, prompt: &[u32], sampling: &Sampling) -> Option<Drafter> {
+        let sequential = sampling.adjusts() || sampling.needs_all_logits();
+        let wanted = self.draft_tokens > 0 && !sequential;
+        wanted.then(|| Drafter::new(prompt, self.draft_tokens as usize))
+    }
+
+    /// Submits the last token with its drafts: each row draws the token after it.
+    fn verify(&mut self, last: u32, drafts: Vec<u32>, pos: u32, counter: u32) -> Result<Draw<B>> {
+        let Some(plan) = &self.model.verify else {
+            return Err(Error::Internal { what: "drafts without a plan to verify them".to_owned() });
+        };
+        let rows = 1 + drafts.len() as u32;
+        self.backend.set_tokens(&[&[last], drafts.as_slice()].concat())?;
+        let step = Step { pos, count: rows, row: 0, counter };
+        let ticket = self.backend.run_and_fetch(&[plan], step, rows)?;
+        Ok(Draw::Verify { ticket, drafts })
+    }
+
+    /// Logits after every token of `tokens`, (T, V), from position 0. `batch` tokens are computed at
+    /// a time; 1 takes the decode path. For tests and perplexity.
+    ///
+    /// # Errors
+    /// As [`TextEngine::generate`].
+    pub async fn logits(&mut self, tokens: &[u32], batch: u32, reuse: bool) -> Result<Vec<Vec<f32>>> {
+        let tokens = self.encode(&Prompt::Tokens(tokens.to_vec()))?;
+        let context = self.model.facts.context_length as usize;
+        if tokens.len() > context {
+            return Err(Error::ContextOverflow { prompt_tokens: tokens.len(), context_length: context });
+        }
+        let skip = if reuse { self.reuse(&tokens) } else { 0 };
+        self.cached.truncate(skip);
+        let mut rows = Vec::new();
+        for chunk in tokens[skip..].chunks(batch.clamp(1, MAX_BATCH) as usize) {
+            self.backend.set_tokens(chunk)?;
+            let mut step =
+                Step { pos: self.cached.len() as u32, count: chunk.len() as u32, row: 0, counter: 0 };
+            let body = if batch > 1 { &self.model.prefill } else { &self.model.decode };
+            self.backend.run(&[body], step)?;
+            for row in 0..chunk.len() as u32 {
+                step.row = row;
+                self.backend.run(&[&self.model.head], step)?;
+                rows.push(self.backend.read(&self.model.logits, 0).await?);
+            }
+            self.cached.extend_from_slice(chunk);
+        }
+        Ok(rows)
+    }
+}
+
+/// Refuses a file whose embeddings are not those of its vocabulary: a row of each token is read, and each
+/// row's logit is a token.
+fn check_rows(directory: &Directory, tokens: usize) -> Result<()> {
+    for name in ["token_embd.weight", "output.weight"] {
+        let Some(tensor) = directory.find(name) else { continue };
+        let rows = tensor.dims.get(1).copied().unwrap_or(1);
+        if rows != tokens as u64 {
+            let what = format!("{name} has {rows} rows, but the vocabulary has {tokens} tokens");
+            return Err(Error::Malformed { what });
+        }
+    }
+    Ok(())
+}
+
+/// The last batch of a prompt, or a decode step.
+struct Last {
+    prefill: bool,
+    /// Whether its logits are computed already.
+    computed: bool,
+    step: Step,
+}
+
+/// Tokens being drawn.
+enum Draw<B: Backend> {
+    Gpu(B::Ticket),
+    Verify { ticket: B::Ticket, drafts: Vec<u32> },
+    Cpu { counter: u32 },
+}
+
+/// Tokens into text.
+struct Run {
+    decoder: crate::text::StreamDecoder,
+    filter: StopFilter,
+    text: String,
+    tokens: Vec<u32>,
+}
+
+impl Run {
+    fn push(&mut self, token: u32, piece: &mut dyn FnMut(&str)) -> Option<String> {
+        self.tokens.push(token);
+        let decoded = self.decoder.push(token);
+        let passed = self.filter.push(&decoded);
+        self.emit(&passed.text, piece);
+        passed.stop
+    }
+
+    fn finish(&mut self, piece: &mut dyn FnMut(&str)) {
+        let rest = self.decoder.finish();
+        let mut text = self.filter.push(&rest).text;
+        text.push_str(&self.filter.finish());
+        self.emit(&text, piece);
+    }
+
+    fn emit(&mut self, text: &str, piece: &mut dyn FnMut(&str)) {
+        if !text.is_empty() {
+            self.text.push_str(text);
+            piece(text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{SliceSource, read_directory};
+
+    /// A header with one matrix of so many rows.
+    fn directory(name: &str, rows: u64) -> Directory {
+        let mut bytes = b"GGUF".to_vec();
+        bytes.extend(3u32.to_le_bytes());
+        for number in [1, 0, name.len() as u64] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(name.as_bytes());
+        bytes.extend(2u32.to_le_bytes());
+        bytes.extend([32, rows].iter().flat_map(|n| n.to_le_bytes()));
+        bytes.extend([0; 12]); // F32, at the beginning of the data
+        bytes.resize(bytes.len().next_multiple_of(32) + 128 * rows as usize, 0);
+        let source: Box<dyn ByteSource> = Box::new(SliceSource::new("test.gguf", bytes));
+        pollster::block_on(read_directory(&mut [source])).unwrap()
+    }
+
+    #[test]
+    fn rows_are_as_many_as_tokens() {
+        for name in ["token_embd.weight", "output.weight"] {
+            assert_eq!(check_rows(&directory(name, 262), 262), Ok(()));
+            for rows in [250, 320] {
+                let error = check_rows(&directory(name, rows), 262).unwrap_err();
+                assert_eq!(error.code(), "malformed");
+                let message = error.to_string();
+                let said = format!("{name} has {rows} rows, but the vocabulary has 262 tokens");
+                assert!(message.contains(&said), "{message}");
+            }
+        }
+    }
+}

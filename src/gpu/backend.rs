@@ -1,0 +1,464 @@
+//! The GPU backend: what each operation works on, and how plans run.
+
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+use crate::graph::{Backend, Batch, HeadShape, MAX_FEW, Norm, RopePairs, Segment, Step, Traffic};
+use crate::sampling::SampleParams;
+
+use super::device::{Gpu, GpuBuffer, Mapping, Plan, Recorder};
+
+use super::kernels::linear::{Epilogue, Input, Projection, Rms};
+use super::kernels::sample::Sampler;
+use super::kernels::{attention, embed};
+use super::variants::Kernels;
+use super::weight::GpuWeight;
+
+/// Activations (rows, cols) f32. Rows lie `stride` floats apart, a multiple of 32; the padding is zero
+/// and stays zero, so that kernels may read whole blocks.
+#[derive(Debug)]
+pub struct GpuTensor {
+    pub(super) buffer: GpuBuffer,
+    pub(super) rows: u32,
+    pub(super) cols: u32,
+    pub(super) stride: u32,
+}
+
+/// K and V of one layer, laid out as `shaders/shared/kv.wgsl` says.
+#[derive(Debug)]
+pub struct GpuCache {
+    pub(super) buffer: GpuBuffer,
+    pub(super) shape: HeadShape,
+}
+
+/// Staging buffers for tokens on their way to the CPU, used again and again.
+#[derive(Default)]
+struct TokenRing {
+    free: Vec<GpuBuffer>,
+}
+
+/// Drawn tokens on their way.
+pub struct GpuTicket {
+    mapping: Mapping,
+    staging: GpuBuffer,
+}
+
+/// Memory between two dispatches of an operation. Layers share it one after the other, so it is as large as the largest
+/// needs; plans recorded before it grew keep the smaller buffer that they were recorded with.
+struct Scratch {
+    label: &'static str,
+    buffer: Option<GpuBuffer>,
+}
+
+impl Scratch {
+    fn new(label: &'static str) -> Self {
+        Scratch { label, buffer: None }
+    }
+
+    /// A buffer of at least so many floats.
+    fn of(&mut self, gpu: &Gpu, floats: u64) -> Result<GpuBuffer> {
+        match &self.buffer {
+            Some(buffer) if buffer.size() >= floats * 4 => Ok(buffer.clone()),
+            _ => Ok(self.buffer.insert(gpu.storage(self.label, floats * 4)?).clone()),
+        }
+    }
+}
+
+/// The op set as WGSL.
+pub struct GpuBackend {
+    gpu: Rc<Gpu>,
+    recorder: Recorder,
+    step: GpuBuffer,
+    tokens: GpuBuffer,
+    max_tokens: u32,
+    longest_window: u32,
+    ring: TokenRing,
+    /// Attention output when decoding, for [`MAX_FEW`] tokens: partial sums, or with one split the output.
+    partials: Scratch,
+    /// Attention output in prefill.
+    attended: Scratch,
+    sampler: Option<Sampler>,
+    /// Rows and columns of the logits that the sampler was made for.
+    sampled: (u32, u32),
+    traffic: Traffic,
+    kernels: Kernels,
+}
+
+impl GpuBackend {
+    /// A backend on a device, for batches of at most `max_tokens` tokens and penalties that look back
+    /// at most `longest_window` tokens.
+    ///
+    /// # Errors
+    /// As for [`Gpu::storage`].
+    pub fn new(gpu: Rc<Gpu>, max_tokens: u32, longest_window: u32) -> Result<Self> {
+        Ok(GpuBackend {
+            recorder: Recorder::new(gpu.clone()),
+            step: gpu.uniform("step", size_of::<Step>() as u64),
+            tokens: gpu.storage("tokens", u64::from(max_tokens) * 4)?,
+            max_tokens,
+            longest_window,
+            ring: TokenRing::default(),
+            partials: Scratch::new("attention partials"),
+            attended: Scratch::new("attention output"),
+            sampler: None,
+            sampled: (0, 0),
+            traffic: Traffic::default(),
+            kernels: Kernels::default(),
+            gpu,
+        })
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn gpu(&self) -> &Rc<Gpu> {
+        &self.gpu
+    }
+
+    /// Which kernels are recorded from now on.
+    pub fn set_kernels(&mut self, kernels: Kernels) {
+        self.kernels = kernels;
+    }
+
+    /// All floats of a tensor, padding included. For tests.
+    ///
+    /// # Errors
+    /// Device lost.
+    pub async fn read_raw(&self, tensor: &GpuTensor) -> Result<Vec<f32>> {
+        let bytes = self.gpu.read(&tensor.buffer, 0, tensor.buffer.size()).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    /// Overwrites all floats of a tensor, padding included. For tests.
+    pub fn write_raw(&self, tensor: &GpuTensor, values: &[f32]) {
+        self.gpu.write(&tensor.buffer, 0, bytemuck::cast_slice(values));
+    }
+
+    /// Floats from one row of a tensor to the next.
+    #[must_use]
+    pub fn stride(&self, tensor: &GpuTensor) -> usize {
+        tensor.stride as usize
+    }
+
+    /// A cache's words (`shaders/shared/kv.wgsl`), and the shape that says what they are. For tests.
+    ///
+    /// # Errors
+    /// Device lost.
+    pub async fn read_cache(&self, cache: &GpuCache) -> Result<(HeadShape, Vec<u32>)> {
+        let bytes = self.gpu.read(&cache.buffer, 0, cache.buffer.size()).await?;
+        Ok((cache.shape, bytemuck::pod_collect_to_vec(&bytes)))
+    }
+
+    /// Overwrites a cache's words. For tests.
+    pub fn write_cache(&self, cache: &GpuCache, words: &[u32]) {
+        self.gpu.write(&cache.buffer, 0, bytemuck::cast_slice(words));
+    }
+
+    #[cfg(test)]
+    pub(super) fn recording(&mut self) -> (&mut Recorder, &GpuBuffer) {
+        (&mut self.recorder, &self.step)
+    }
+
+    fn rms<'a>(norm: &Norm<'a, Self>) -> Rms<'a> {
+        Rms { gain: norm.gain, eps: norm.eps }
+    }
+
+    fn count(&mut self, plans: &[&Plan], step: Step) {
+        self.gpu.write(&self.step, 0, bytemuck::bytes_of(&step));
+        self.traffic.submits += 1;
+        for plan in plans {
+            let traffic = plan.traffic();
+            self.traffic.dispatches += traffic.dispatches;
+            self.traffic.weight_bytes += traffic.weight_bytes;
+        }
+    }
+}
+
+impl Backend for GpuBackend {
+    type Tensor = GpuTensor;
+    type Weight = GpuWeight;
+    type Vector = GpuBuffer;
+    type Cache = GpuCache;
+    type Plan = Plan;
+    type Ticket = GpuTicket;
+    const STEPS_AHEAD: usize = 3;
+    /// A row adds little to reading the weights.
+    const MOST_DRAFTS: u32 = MAX_FEW - 1;
+
+    fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<GpuTensor> {
+        let stride = cols.next_multiple_of(32);
+        let buffer = self.gpu.storage(label, u64::from(rows) * u64::from(stride) * 4)?;
+        Ok(GpuTensor { buffer, rows, cols, stride })
+    }
+
+    fn weight(
+        &mut self,
+        label: &str,
+        cols: u64,
+        segments: &[Segment],
+        pair_stride: u32,
+    ) -> Result<GpuWeight> {
+        GpuWeight::new(&self.gpu, label, cols, segments, pair_stride)
+    }
+
+    fn upload_rows(&mut self, weight: &GpuWeight, row: u64, bytes: &[u8]) -> Result<()> {
+        weight.upload(&self.gpu, row, bytes)
+    }
+
+    fn vector(&mut self, label: &str, len: u32) -> Result<GpuBuffer> {
+        self.gpu.storage(label, u64::from(len) * 4)
+    }
+
+    fn upload_vector(&mut self, vector: &GpuBuffer, at: u32, values: &[f32]) {
+        self.gpu.write(vector, u64::from(at) * 4, bytemuck::cast_slice(values));
+    }
+
+    fn cache(&mut self, label: &str, shape: HeadShape) -> Result<GpuCache> {
+        let whole_blocks = shape.head_dim.is_multiple_of(32);
+        if !whole_blocks || shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
+            return Err(Error::UnsupportedModel {
+                what: format!(
+                    "{} query and {} KV heads of size {} (the size must be a multiple of 32)",
+                    shape.heads, shape.kv_heads, shape.head_dim
+                ),
+            });
+        }
+        attention::check(shape)?;
+        Ok(GpuCache { buffer: self.gpu.storage(label, attention::cache_bytes(shape))?, shape })
+    }
+
+    async fn settle(&mut self, doing: &str) -> Result<()> {
+        self.gpu.settle(doing).await
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.gpu.allocated_bytes()
+    }
+
+    fn embed(&mut self, weight: &GpuWeight, x: &GpuTensor, _batch: Batch) -> Result<()> {
+        embed::record(&mut self.recorder, &self.step, &self.tokens, weight, x)
+    }
+
+    fn qkv(
+        &mut self,
+        x: &GpuTensor,
+        norm: &Norm<'_, Self>,
+        weight: &GpuWeight,
+        bias: Option<&GpuBuffer>,
+        rope: &GpuBuffer,
+        qkv: &GpuTensor,
+        shape: HeadShape,
+        batch: Batch,
+    ) -> Result<()> {
+        let stride = match shape.pairs {
+            RopePairs::Adjacent => 1,
+            RopePairs::Halves => shape.rope_dim / 2,
+        };
+        if weight.pair_stride != stride || qkv.cols != shape.qkv_width() {
+            return Err(Error::Internal { what: format!("{}: RoPE pairs or output", weight.label) });
+        }
+        Projection {
+            weight,
+            input: Input::Tensor(x),
+            norm: Some(Self::rms(norm)),
+            bias,
+            out: qkv,
+            epilogue: Epilogue::Qkv { shape, rope },
+            batch,
+        }
+        .record(&mut self.recorder, &self.step, &self.kernels)
+    }
+
+    fn attend(
+        &mut self,
+        qkv: &GpuTensor,
+        cache: &GpuCache,
+        weight: &GpuWeight,
+        bias: Option<&GpuBuffer>,
+        x: &GpuTensor,
+        batch: Batch,
+    ) -> Result<()> {
+        let shape = cache.shape;
+        if qkv.cols != shape.qkv_width() {
+            return Err(Error::Internal { what: format!("{}: not behind its Q, K and V", weight.label) });
+        }
+        if batch != Batch::One {
+            attention::record_store(&mut self.recorder, &self.step, qkv, cache)?;
+        }
+        match batch {
+            Batch::One | Batch::Few => {
+                let splits = attention::most_splits(shape, self.gpu.adapter().is_fallback);
+                let stride = attention::partial_floats(shape, splits);
+                let partials = self.partials.of(&self.gpu, u64::from(MAX_FEW) * u64::from(stride))?;
+                let recorder = &mut self.recorder;
+                attention::record_decode(recorder, &self.step, qkv, cache, &partials, batch, splits)?;
+                let direct;
+                let input = if splits > 1 {
+                    Input::Partials { buffer: &partials, splits, shape }
+                } else {
+                    let cols = shape.heads * shape.head_dim;
+                    direct = GpuTensor { buffer: partials.clone(), rows: MAX_FEW, cols, stride };
+                    Input::Tensor(&direct)
+                };
+                Projection { weight, input, norm: None, bias, out: x, epilogue: Epilogue::Add, batch }.record(
+                    &mut self.recorder,
+                    &self.step,
+                    &self.kernels,
+                )
+            }
+            Batch::Many => {
+                // Heads are whole blocks, so that rows need no padding.
+                let (rows, cols) = (qkv.rows, shape.heads * shape.head_dim);
+                let buffer = self.attended.of(&self.gpu, u64::from(rows) * u64::from(cols))?;
+                let attended = GpuTensor { buffer, rows, cols, stride: cols };
+                attention::record_prefill(&mut self.recorder, &self.step, qkv, cache, &attended)?;
+                self.project_add(&attended, weight, bias, x, batch)
+            }
+        }
+    }
+
+    fn gate_up(
+        &mut self,
+        x: &GpuTensor,
+        norm: &Norm<'_, Self>,
+        weight: &GpuWeight,
+        bias: Option<&GpuBuffer>,
+        h: &GpuTensor,
+        batch: Batch,
+    ) -> Result<()> {
+        Projection {
+            weight,
+            input: Input::Tensor(x),
+            norm: Some(Self::rms(norm)),
+            bias,
+            out: h,
+            epilogue: Epilogue::SwiGlu,
+            batch,
+        }
+        .record(&mut self.recorder, &self.step, &self.kernels)
+    }
+
+    fn project_add(
+        &mut self,
+        h: &GpuTensor,
+        weight: &GpuWeight,
+        bias: Option<&GpuBuffer>,
+        x: &GpuTensor,
+        batch: Batch,
+    ) -> Result<()> {
+        Projection {
+            weight,
+            input: Input::Tensor(h),
+            norm: None,
+            bias,
+            out: x,
+            epilogue: Epilogue::Add,
+            batch,
+        }
+        .record(&mut self.recorder, &self.step, &self.kernels)
+    }
+
+    fn head(
+        &mut self,
+        x: &GpuTensor,
+        norm: &Norm<'_, Self>,
+        weight: &GpuWeight,
+        logits: &GpuTensor,
+        batch: Batch,
+    ) -> Result<()> {
+        Projection {
+            weight,
+            input: Input::Tensor(x),
+            norm: Some(Self::rms(norm)),
+            bias: None,
+            out: logits,
+            epilogue: Epilogue::Store,
+            batch,
+        }
+        .record(&mut self.recorder, &self.step, &self.kernels)
+    }
+
+    fn sample(&mut self, logits: &GpuTensor, adjust: bool, batch: Batch) -> Result<()> {
+        let sampler = match &mut self.sampler {
+            Some(sampler) => sampler,
+            none => {
+                self.sampled = (logits.rows, logits.cols);
+                none.insert(Sampler::new(&self.gpu, logits, self.longest_window)?)
+            }
+        };
+        // Its buffers are as large as the first logits need.
+        let (rows, cols) = self.sampled;
+        if logits.rows > rows || logits.cols != cols {
+            return Err(Error::ShapeMismatch {
+                what: "sample".to_owned(),
+                found: vec![logits.cols.into(), logits.rows.into()],
+                expected: vec![cols.into(), rows.into()],
+            });
+        }
+        sampler.record(&mut self.recorder, &self.step, logits, &self.tokens, adjust, batch)
+    }
+
+    fn finish(&mut self) -> Plan {
+        self.recorder.finish()
+    }
+
+    fn dispatches(plan: &Plan) -> u64 {
+        plan.traffic().dispatches
+    }
+
+    async fn compiled(&mut self, doing: &str) -> Result<()> {
+        self.gpu.compiled(doing).await
+    }
+
+    fn set_tokens(&mut self, tokens: &[u32]) -> Result<()> {
+        if tokens.len() > self.max_tokens as usize {
+            let what = format!("{} tokens for a backend of at most {}", tokens.len(), self.max_tokens);
+            return Err(Error::Internal { what });
+        }
+        self.gpu.write(&self.tokens, 0, bytemuck::cast_slice(tokens));
+        Ok(())
+    }
+
+    fn set_sampling(&mut self, params: &SampleParams, bias: &[(u32, f32)], recent: &[u32]) -> Result<()> {
+        let Some(sampler) = &self.sampler else {
+            return Err(Error::Internal { what: "sampling is set before a draw was recorded".to_owned() });
+        };
+        sampler.set(&self.gpu, params, bias, recent);
+        self.gpu.check("sampling")
+    }
+
+    fn run(&mut self, plans: &[&Plan], step: Step) -> Result<()> {
+        self.count(plans, step);
+        self.recorder.run(plans, (step.pos, step.count), None);
+        self.gpu.check("running kernels")
+    }
+
+    fn run_and_fetch(&mut self, plans: &[&Plan], step: Step, draws: u32) -> Result<GpuTicket> {
+        self.count(plans, step);
+        let most = u64::from(MAX_FEW) * 4;
+        let staging = self.ring.free.pop().unwrap_or_else(|| self.gpu.staging("drawn tokens", most));
+        let bytes = u64::from(draws) * 4;
+        self.recorder.run(plans, (step.pos, step.count), Some((&self.tokens, &staging, bytes)));
+        self.traffic.readbacks += 1;
+        let mapping = self.gpu.start_map(&staging, bytes);
+        self.gpu.check("running kernels")?;
+        Ok(GpuTicket { mapping, staging })
+    }
+
+    async fn drawn(&mut self, ticket: GpuTicket) -> Result<Vec<u32>> {
+        let bytes = self.gpu.finish_map(ticket.mapping).await?;
+        self.ring.free.push(ticket.staging);
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    async fn read(&mut self, tensor: &GpuTensor, row: u32) -> Result<Vec<f32>> {
+        let offset = u64::from(row) * u64::from(tensor.stride) * 4;
+        let bytes = self.gpu.read(&tensor.buffer, offset, u64::from(tensor.cols) * 4).await?;
+        self.traffic.readbacks += 1;
+        self.traffic.submits += 1;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+}

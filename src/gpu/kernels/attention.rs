@@ -1,0 +1,240 @@
+//! Fused attention with online softmax over the KV cache: `attention_decode` (one token or a few, the positions split
+//! over workgroups) and `attention_prefill` (many tokens), with `kv_store` before it. One token's K and V are stored by
+//! `attention_decode` itself, so that decoding has no dispatch for it.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
+use crate::graph::{Batch, HeadShape, KvType};
+
+use crate::gpu::backend::{GpuCache, GpuTensor};
+
+/// Mirrors `Params` of `shaders/shared/attention.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    qkv_stride: u32,
+    out_stride: u32,
+    kv_heads: u32,
+    capacity: u32,
+    splits: u32,
+    scale: f32,
+    pad: [u32; 2],
+}
+
+/// The merged attention output must fit the workgroup memory of the output projection, next to its
+/// own 1 KiB; larger models do without splits.
+const MERGE_BYTES: u32 = 12 * 1024;
+
+/// Positions of a panel of K in the cache.
+const KV_PANEL: u32 = 32;
+
+/// A thread of `attention_decode` has one vec4 of the output, and there are 64.
+pub(in crate::gpu) fn check(shape: HeadShape) -> Result<()> {
+    if shape.head_dim <= 256 {
+        return Ok(());
+    }
+    Err(Error::UnsupportedModel { what: format!("heads of size {}", shape.head_dim) })
+}
+
+/// Positions that the cache has room for: whole panels.
+fn capacity(shape: HeadShape) -> u32 {
+    shape.capacity.next_multiple_of(KV_PANEL)
+}
+
+/// Bytes of the cache of one layer.
+pub(in crate::gpu) fn cache_bytes(shape: HeadShape) -> u64 {
+    u64::from(capacity(shape)) * shape.kv_bytes()
+}
+
+/// Over how many workgroups a KV head's positions are split at most when decoding. How many they are for a number of
+/// positions is said by `shaders/shared/splits.wgsl`, and by the grid of [`record_decode`]. A processor (`software`) has
+/// few cores, and pays for each workgroup's barriers.
+pub(in crate::gpu) fn most_splits(shape: HeadShape, software: bool) -> u32 {
+    match shape.heads * shape.head_dim * 4 <= MERGE_BYTES {
+        true if software => 8,
+        true => 32,
+        false => 1,
+    }
+}
+
+/// Floats that `attention_decode` leaves for a token: partial sums (see `shaders/shared/merge.wgsl`), or with one split
+/// the output.
+pub(in crate::gpu) fn partial_floats(shape: HeadShape, splits: u32) -> u32 {
+    let rows = shape.heads * splits;
+    let statistics = if splits > 1 { (2 * rows).next_multiple_of(4) } else { 0 };
+    rows * shape.head_dim + statistics
+}
+
+fn params(qkv: &GpuTensor, out_stride: u32, shape: HeadShape, splits: u32) -> Params {
+    Params {
+        qkv_stride: qkv.stride / 4,
+        out_stride,
+        kv_heads: shape.kv_heads,
+        capacity: capacity(shape),
+        splits,
+        scale: (1.0 / f64::from(shape.head_dim).sqrt()) as f32,
+        pad: [0; 2],
+    }
+}
+
+fn key(name: &'static str, shape: HeadShape) -> PipelineKey {
+    PipelineKey::new(name)
+        .constant("HEAD_VEC4", shape.head_dim / 4)
+        .constant("GROUP", shape.heads / shape.kv_heads)
+        .define_if(shape.kv == KvType::F16, "KV_F16")
+        .define_if(shape.kv == KvType::Q8_0, "KV_Q8_0")
+}
+
+fn decode_key(shape: HeadShape, splits: u32) -> PipelineKey {
+    let group = shape.heads / shape.kv_heads;
+    // Four at most are components of a vector; a larger group is cut as evenly as it can be.
+    let heads = group.div_ceil(group.div_ceil(4));
+    let head_vec4 = shape.head_dim / 4;
+    key("attention_decode", shape)
+        .constant("HEADS", heads)
+        .constant("Q_VEC4", heads * head_vec4)
+        .constant("SUMS", heads * (64 / head_vec4) * head_vec4)
+        .define_if(splits > 1, "SPLIT")
+}
+
+/// One token, or with [`Batch::Few`] a few; `out` receives partial sums, or with one split the final output.
+/// A few tokens' K and V must be in the cache; that of one is stored on the way. `splits` is [`most_splits`].
+pub(in crate::gpu) fn record_decode(
+    recorder: &mut Recorder,
+    step: &GpuBuffer,
+    qkv: &GpuTensor,
+    cache: &GpuCache,
+    out: &GpuBuffer,
+    batch: Batch,
+    splits: u32,
+) -> Result<()> {
+    let shape = cache.shape;
+    let key = decode_key(shape, splits).define_if(batch == Batch::One, "STORE");
+    let bindings = [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, out)];
+    let grid = Grid::Positions { x: 4, each: 256, most: splits, rows: shape.kv_heads };
+    recorder.dispatch(
+        &key,
+        (0, &params(qkv, partial_floats(shape, splits), shape, splits)),
+        &bindings,
+        grid,
+        0,
+    )
+}
+
+/// K and V of several tokens into the cache.
+pub(in crate::gpu) fn record_store(
+    recorder: &mut Recorder,
+    step: &GpuBuffer,
+    qkv: &GpuTensor,
+    cache: &GpuCache,
+) -> Result<()> {
+    let shape = cache.shape;
+    let bindings = [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer)];
+    let grid = Grid::Items { items: 2 * shape.kv_heads * shape.head_dim / 32, tile: 64 };
+    let key = key("kv_store", shape).define("STORE");
+    recorder.dispatch(&key, (0, &params(qkv, 0, shape, 1)), &bindings, grid, 0)
+}
+
+/// Many tokens, whose K and V are in the cache.
+pub(in crate::gpu) fn record_prefill(
+    recorder: &mut Recorder,
+    step: &GpuBuffer,
+    qkv: &GpuTensor,
+    cache: &GpuCache,
+    out: &GpuTensor,
+) -> Result<()> {
+    let shape = cache.shape;
+    // Blocks of four rows. A thread has a vec4 of a block's outputs, and a workgroup at most 64 threads.
+    let blocks = 64 / (shape.head_dim / 4);
+    let key = key("attention_prefill", shape).constant("BLOCKS", blocks);
+    let bindings =
+        [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, &out.buffer)];
+    let grid = Grid::Tokens { x: shape.kv_heads, rows: shape.heads / shape.kv_heads, tile: 4 * blocks };
+    recorder.dispatch(&key, (0, &params(qkv, out.stride, shape, 1)), &bindings, grid, 0)
+}
+
+#[cfg(test)]
+fn shape_of(heads: u32, kv_heads: u32, head_dim: u32, kv: KvType) -> HeadShape {
+    let pairs = crate::graph::RopePairs::Adjacent;
+    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs, capacity: 520, kv }
+}
+
+#[cfg(test)]
+layout_test!(
+    layout,
+    decode_key(shape_of(2, 1, 32, KvType::F32), 8),
+    "params",
+    Params { qkv_stride, out_stride, kv_heads, capacity, splits, scale }
+);
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+    use crate::gpu::GpuBackend;
+    use crate::gpu::{Gpu, GpuOptions};
+    use crate::graph::{Backend, MAX_FEW, Step};
+
+    /// Numbers in [-1, 1) that look random.
+    fn floats(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Speculative decoding rests on it: a token's numbers do not depend on whether others are verified with it.
+    #[test]
+    fn a_few_tokens_are_bit_for_bit_what_they_are_alone() {
+        let gpu = pollster::block_on(Gpu::new(GpuOptions::default())).unwrap();
+        let kinds = [(9, 3, 64), (16, 8, 256), (6, 1, 96)];
+        for shape in kinds.into_iter().flat_map(|(h, g, d)| KvType::ALL.map(|kv| shape_of(h, g, d, kv))) {
+            let mut backend = GpuBackend::new(gpu.clone(), MAX_FEW, 1).unwrap();
+            let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+            let splits = most_splits(shape, false);
+            let stride = partial_floats(shape, splits) as usize;
+            // Of the last, four see at most 512 positions, which are divided over 8 workgroups; the others' over 12.
+            for (pos, count) in [(0, 5), (62, 5), (127, 8), (508, 8)] {
+                let before = floats((pos * width) as usize, pos + 1);
+                let tokens = floats((count * width) as usize, count);
+                // One at a time, then all at once, over the same earlier positions.
+                let [mut alone, mut together] = [Vec::new(), Vec::new()];
+                for batch in [Batch::One, Batch::Few] {
+                    let cache = backend.cache("cache", shape).unwrap();
+                    if pos > 0 {
+                        let earlier = backend.tensor("earlier", pos, width).unwrap();
+                        backend.write_raw(&earlier, &before);
+                        let (recorder, step) = backend.recording();
+                        record_store(recorder, step, &earlier, &cache).unwrap();
+                        let plan = backend.finish();
+                        backend.run(&[&plan], Step { pos: 0, count: pos, row: 0, counter: 0 }).unwrap();
+                    }
+                    let each = if batch == Batch::One { 1 } else { count };
+                    let qkv = backend.tensor("qkv", each, width).unwrap();
+                    let out = backend.vector("out", each * stride as u32).unwrap();
+                    let (recorder, step) = backend.recording();
+                    if batch == Batch::Few {
+                        record_store(recorder, step, &qkv, &cache).unwrap();
+                    }
+                    record_decode(recorder, step, &qkv, &cache, &out, batch, splits).unwrap();
+                    let plan = backend.finish();
+                    for first in (0..count).step_by(each as usize) {
+                        let from = (first * width) as usize;
+                        backend.write_raw(&qkv, &tokens[from..from + (each * width) as usize]);
+                        let step = Step { pos: pos + first, count: each, row: 0, counter: 0 };
+                        backend.run(&[&plan], step).unwrap();
+                        let bytes = pollster::block_on(gpu.read(&out, 0, out.size())).unwrap();
+                        let bits: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+                        if batch == Batch::One { &mut alone } else { &mut together }.extend(bits);
+                    }
+                }
+                assert_eq!(alone.len(), count as usize * stride);
+                assert_eq!(alone, together, "{shape:?} at {pos}");
+                // And they are numbers, other ones for each token.
+                assert!(alone.iter().all(|bits| f32::from_bits(*bits).is_finite()));
+                assert_ne!(alone[..stride], alone[stride..2 * stride]);
+            }
+        }
+    }
+}

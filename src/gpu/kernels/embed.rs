@@ -1,0 +1,64 @@
+//! `embed`: rows of the embedding, dequantized, as the first activations.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
+
+use crate::gpu::backend::GpuTensor;
+use crate::gpu::weight::{BLOCK, GpuWeight};
+
+/// Mirrors `Params` of `shaders/embed.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    blocks: u32,
+    row_base: u32,
+    rows: u32,
+    out_stride: u32,
+    scale: f32,
+    pad: [u32; 3],
+}
+
+pub(in crate::gpu) fn record(
+    recorder: &mut Recorder,
+    step: &GpuBuffer,
+    tokens: &GpuBuffer,
+    weight: &GpuWeight,
+    out: &GpuTensor,
+) -> Result<()> {
+    if u64::from(out.cols) != weight.cols {
+        return Err(Error::ShapeMismatch {
+            what: format!("embed {}", weight.label),
+            found: vec![u64::from(out.cols)],
+            expected: vec![weight.cols],
+        });
+    }
+    let blocks = weight.cols.div_ceil(BLOCK) as u32;
+    for part in &weight.parts {
+        let key =
+            PipelineKey::new("embed").define(part.define()).define_if(part.scales.is_some(), "HAS_SCALES");
+        let params = Params {
+            blocks,
+            row_base: part.row_base as u32,
+            rows: part.rows as u32,
+            out_stride: out.stride / 4,
+            scale: 1.0,
+            pad: [0; 3],
+        };
+        let mut bindings =
+            vec![Binding(0, &part.quants), Binding(3, step), Binding(4, tokens), Binding(5, &out.buffer)];
+        if let Some(scales) = &part.scales {
+            bindings.push(Binding(1, scales));
+        }
+        let grid = Grid::Items { items: blocks, tile: 64 };
+        recorder.dispatch(&key, (2, &params), &bindings, grid, part.bytes / part.rows.max(1))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+layout_test!(
+    layout,
+    PipelineKey::new("embed").define("W_F32"),
+    "params",
+    Params { blocks, row_base, rows, out_stride, scale }
+);

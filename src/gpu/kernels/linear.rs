@@ -1,0 +1,259 @@
+//! Projections: y = epilogue(W · norm(x)), by `matvec` for one token and `matmul` for many.
+//! QKV with RoPE, residual add, SwiGLU and the head are epilogues of the same kernels.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
+use crate::graph::{Batch, HeadShape, RopePairs};
+
+use crate::gpu::backend::GpuTensor;
+use crate::gpu::variants::{Kernels, Products, Tuning};
+use crate::gpu::weight::{BLOCK, GpuWeight};
+
+/// Mirrors `Params` of `shaders/shared/project.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    pairs: u32,
+    blocks: u32,
+    pair_stride: u32,
+    out_base: u32,
+    x_stride: u32,
+    out_stride: u32,
+    width: u32,
+    eps: f32,
+    scale: f32,
+    q_rows: u32,
+    kv_rows: u32,
+    head_dim: u32,
+    rope_dim: u32,
+    splits: u32,
+    rows: u32,
+    bias_base: u32,
+}
+
+/// What happens to the finished dot products.
+pub(in crate::gpu) enum Epilogue<'a> {
+    /// out += y.
+    Add,
+    /// out = y.
+    Store,
+    /// out = silu(first half of y) ⊙ second half, the gate and the up projection. Halves of different types lie in
+    /// parts of their own: then the gate is stored first, and the up projection multiplies it.
+    SwiGlu,
+    /// RoPE on Q and K.
+    Qkv { shape: HeadShape, rope: &'a GpuBuffer },
+}
+
+/// Where x comes from.
+pub(in crate::gpu) enum Input<'a> {
+    /// Activations.
+    Tensor(&'a GpuTensor),
+    /// Partial sums of `attention_decode`, merged on the way in.
+    Partials { buffer: &'a GpuBuffer, splits: u32, shape: HeadShape },
+}
+
+/// RMSNorm of the input.
+pub(in crate::gpu) struct Rms<'a> {
+    pub gain: &'a GpuBuffer,
+    pub eps: f32,
+}
+
+pub(in crate::gpu) struct Projection<'a> {
+    pub weight: &'a GpuWeight,
+    pub input: Input<'a>,
+    pub norm: Option<Rms<'a>>,
+    /// Added to y, one for each row.
+    pub bias: Option<&'a GpuBuffer>,
+    pub out: &'a GpuTensor,
+    pub epilogue: Epilogue<'a>,
+    pub batch: Batch,
+}
+
+impl Projection<'_> {
+    /// Checks shapes and records one dispatch for each part of the weight.
+    pub(in crate::gpu) fn record(
+        &self,
+        recorder: &mut Recorder,
+        step: &GpuBuffer,
+        kernels: &Kernels,
+    ) -> Result<()> {
+        let weight = self.weight;
+        self.check()?;
+        let blocks = weight.cols.div_ceil(BLOCK) as u32;
+        let variant = kernels.of(weight.cols, weight.rows);
+        let halves_apart = self.halves_apart();
+        for part in &weight.parts {
+            let pairs = part.rows.div_ceil(2) as u32;
+            let is_up = halves_apart && part.row_base >= weight.rows / 2;
+            let out_base = if is_up { part.row_base - weight.rows / 2 } else { part.row_base };
+            let mut params = Params {
+                pairs,
+                blocks,
+                pair_stride: if halves_apart { 1 } else { weight.pair_stride },
+                out_base: out_base as u32,
+                out_stride: self.out.stride,
+                width: weight.cols as u32,
+                rows: part.rows as u32,
+                bias_base: part.row_base as u32,
+                scale: 1.0,
+                ..bytemuck::Zeroable::zeroed()
+            };
+            let quantized = part.scales.is_some();
+            let tile = variant.prefill.of(quantized);
+            let name = match self.batch {
+                Batch::One | Batch::Few => "matvec",
+                Batch::Many => tile.shader(),
+            };
+            let mut key = PipelineKey::new(name).define(part.define()).define_if(quantized, "HAS_SCALES");
+            let mut bindings = vec![Binding(0, &part.quants), Binding(6, &self.out.buffer)];
+            if let Some(scales) = &part.scales {
+                bindings.push(Binding(1, scales));
+            }
+            match &self.input {
+                Input::Tensor(x) => {
+                    params.x_stride = x.stride / 4;
+                    bindings.extend([Binding(3, step), Binding(4, &x.buffer)]);
+                }
+                Input::Partials { buffer, splits, shape } => {
+                    params.splits = *splits;
+                    params.head_dim = shape.head_dim;
+                    params.x_stride = super::attention::partial_floats(*shape, *splits) / 4;
+                    key = key.define("MERGE").constant("INPUT_VEC4", shape.heads * shape.head_dim / 4);
+                    bindings.extend([Binding(3, step), Binding(4, buffer)]);
+                }
+            }
+            if let Some(norm) = &self.norm {
+                params.eps = norm.eps;
+                key = key.define("NORM");
+                bindings.push(Binding(5, norm.gain));
+            }
+            if let Some(bias) = self.bias {
+                key = key.define("BIAS");
+                bindings.push(Binding(8, bias));
+            }
+            key = match &self.epilogue {
+                Epilogue::Add => key.define("EPILOGUE_ADD"),
+                Epilogue::Store => key.define("EPILOGUE_STORE"),
+                Epilogue::SwiGlu if is_up => key.define("EPILOGUE_GATED"),
+                Epilogue::SwiGlu if halves_apart => key.define("EPILOGUE_STORE"),
+                Epilogue::SwiGlu => key.define("EPILOGUE_SWIGLU"),
+                Epilogue::Qkv { shape, rope } => {
+                    params.q_rows = shape.heads * shape.head_dim;
+                    params.kv_rows = shape.kv_heads * shape.head_dim;
+                    params.head_dim = shape.head_dim;
+                    params.rope_dim = shape.rope_dim;
+                    bindings.push(Binding(7, rope));
+                    key.define("EPILOGUE_QKV").define_if(shape.pairs == RopePairs::Halves, "HALVES")
+                }
+            };
+            let grid = match self.batch {
+                Batch::One | Batch::Few => {
+                    let Tuning { lanes, pairs: each, subgroups, products } = variant.decode.within(blocks);
+                    let merges = matches!(self.input, Input::Partials { .. });
+                    let staged = !merges && blocks <= STAGED_BLOCKS;
+                    if staged {
+                        key = key.define("STAGED").constant("INPUT_VEC4", blocks * 8);
+                    }
+                    let held = staged || merges;
+                    let rounds = held && quantized && blocks * (128 + 80) <= ROUNDED_BYTES;
+                    key = key.define_if(lanes == 1, "LANES_1").define_if(each == 2, "PAIRS_2");
+                    key = key.define_if(subgroups, "SUBGROUPS");
+                    key = match products {
+                        Products::Half if rounds => key.define("ROUNDED").define("F16"),
+                        Products::Dot4 if rounds => key.define("ROUNDED").define("DOT4"),
+                        _ => key,
+                    };
+                    key = key.constant("LANES", lanes).constant("PAIRS", each);
+                    Grid::Rows {
+                        groups: pairs.div_ceil(64 / lanes * each),
+                        each_token: self.batch == Batch::Few,
+                    }
+                }
+                Batch::Many => {
+                    key = tile.define().into_iter().fold(key, PipelineKey::define);
+                    let (tile_pairs, tokens) = tile.shape();
+                    Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tokens }
+                }
+            };
+            recorder.dispatch(&key, (2, &params), &bindings, grid, part.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Whether gate and up lie in parts of their own.
+    fn halves_apart(&self) -> bool {
+        matches!(self.epilogue, Epilogue::SwiGlu) && self.weight.parts.len() > 1
+    }
+
+    fn check(&self) -> Result<()> {
+        let weight = self.weight;
+        let x_cols = match &self.input {
+            Input::Tensor(x) => u64::from(x.cols),
+            Input::Partials { shape, .. } => u64::from(shape.heads * shape.head_dim),
+        };
+        let out_rows = match &self.epilogue {
+            Epilogue::Add | Epilogue::Store => u64::from(self.out.cols),
+            Epilogue::SwiGlu => 2 * u64::from(self.out.cols),
+            Epilogue::Qkv { shape, .. } => u64::from(shape.qkv_width()),
+        };
+        // Rows of a pair must lie in the same part; only a plain output may end in half a pair.
+        let stride = u64::from(weight.pair_stride);
+        let half = weight.rows / 2;
+        let whole = weight.parts.iter().all(|p| match &self.epilogue {
+            Epilogue::Add | Epilogue::Store => stride == 1 || p.rows % (2 * stride) == 0,
+            Epilogue::SwiGlu if self.halves_apart() => p.row_base + p.rows <= half || p.row_base >= half,
+            Epilogue::SwiGlu => stride == half,
+            Epilogue::Qkv { shape, .. } if shape.pairs == RopePairs::Halves => {
+                p.rows % u64::from(shape.head_dim) == 0
+            }
+            Epilogue::Qkv { .. } => stride == 1 && p.rows % 2 == 0,
+        });
+        let biased = self.bias.is_none_or(|bias| bias.size() >= weight.rows * 4);
+        if x_cols == weight.cols && out_rows == weight.rows && whole && biased {
+            return Ok(());
+        }
+        Err(Error::ShapeMismatch {
+            what: format!("projection {}", weight.label),
+            found: vec![weight.cols, weight.rows],
+            expected: vec![x_cols, out_rows],
+        })
+    }
+}
+
+/// Blocks of x that `matvec` brings into workgroup memory, at most: 8 KiB.
+const STAGED_BLOCKS: u32 = 64;
+/// The same where x is rounded there as well: another 6 KiB, or less beside the merged attention output.
+const ROUNDED_BYTES: u32 = 14 * 1024;
+
+#[cfg(test)]
+layout_test!(
+    layout,
+    PipelineKey::new("matmul").define("W_F32").define("EPILOGUE_STORE"),
+    "params",
+    Params {
+        pairs,
+        blocks,
+        pair_stride,
+        out_base,
+        x_stride,
+        out_stride,
+        width,
+        eps,
+        scale,
+        q_rows,
+        kv_rows,
+        head_dim,
+        rope_dim,
+        splits,
+        rows,
+        bias_base,
+    }
+);
+
+#[cfg(test)]
+layout_test!(
+    step_layout,
+    PipelineKey::new("matmul").define("W_F32").define("EPILOGUE_STORE"),
+    "step",
+    crate::graph::Step { pos, count, row, counter }
+);

@@ -1,0 +1,3 @@
+//! The architectures of language models, one file each.
+
+pub(super) mod llama;
