@@ -166,7 +166,7 @@ fn a_rope_factor_has_three_spellings() {
             }
         }
     });
-    for other in ["yarn", "longrope", "llama3", "", "linear "] {
+    for other in ["longrope", "llama3", "", "linear "] {
         refused(
             &kind(factor(plain()), other),
             "unsupported-model",
@@ -263,7 +263,6 @@ fn a_key_that_is_not_computed_with_is_named() {
     for (key, value) in [
         ("llama.attention.clamp_kqv", Set::F32(8.0)),
         ("llama.attention.max_alibi_bias", Set::F32(8.0)),
-        ("llama.attention.scale", Set::F32(0.5)),
         ("llama.attention.causal", Set::Bool(false)),
         ("llama.attention.value_length", Set::U32(16)),
         ("llama.attention.layer_norm_rms_epsilons", Set::F32(1.0)),

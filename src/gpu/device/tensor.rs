@@ -45,6 +45,12 @@ impl GpuBuffer {
         &self.inner.raw
     }
 
+    /// Whether both are one buffer.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -72,7 +72,7 @@ fn params(qkv: &GpuTensor, out_stride: u32, shape: HeadShape, splits: u32) -> Pa
         kv_heads: shape.kv_heads,
         capacity: capacity(shape),
         splits,
-        scale: (1.0 / f64::from(shape.head_dim).sqrt()) as f32,
+        scale: shape.scale,
         pad: [0; 2],
     }
 }
@@ -98,13 +98,13 @@ fn decode_key(shape: HeadShape, splits: u32) -> PipelineKey {
 }
 
 /// One token, or with [`Batch::Few`] a few; `out` receives partial sums, or with one split the final output.
-/// A few tokens' K and V must be in the cache; that of one is stored on the way. `splits` is [`most_splits`].
+/// A few tokens' K and V must be in the cache; that of one is stored on the way. `splits` is [`most_splits`], or 1.
 pub(in crate::gpu) fn record_decode(
     recorder: &mut Recorder,
     step: &GpuBuffer,
     qkv: &GpuTensor,
     cache: &GpuCache,
-    out: &GpuBuffer,
+    (out, out_stride): (&GpuBuffer, u32),
     batch: Batch,
     splits: u32,
 ) -> Result<()> {
@@ -112,13 +112,7 @@ pub(in crate::gpu) fn record_decode(
     let key = decode_key(shape, splits).define_if(batch == Batch::One, "STORE");
     let bindings = [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, out)];
     let grid = Grid::Positions { x: 4, each: 256, most: splits, rows: shape.kv_heads };
-    recorder.dispatch(
-        &key,
-        (0, &params(qkv, partial_floats(shape, splits), shape, splits)),
-        &bindings,
-        grid,
-        0,
-    )
+    recorder.dispatch(&key, (0, &params(qkv, out_stride, shape, splits)), &bindings, grid, 0)
 }
 
 /// K and V of several tokens into the cache.
@@ -155,8 +149,8 @@ pub(in crate::gpu) fn record_prefill(
 
 #[cfg(test)]
 fn shape_of(heads: u32, kv_heads: u32, head_dim: u32, kv: KvType) -> HeadShape {
-    let pairs = crate::graph::RopePairs::Adjacent;
-    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs, capacity: 520, kv }
+    let (scale, cap, window, max_batch, capacity) = (0.1, 0.0, 0, 8, 520);
+    HeadShape { heads, kv_heads, head_dim, scale, cap, window, max_batch, capacity, kv }
 }
 
 #[cfg(test)]
@@ -207,7 +201,7 @@ mod tests {
                         backend.write_raw(&earlier, &before);
                         let (recorder, step) = backend.recording();
                         record_store(recorder, step, &earlier, &cache).unwrap();
-                        let plan = backend.finish();
+                        let plan = backend.recorded();
                         backend.run(&[&plan], Step { pos: 0, count: pos, row: 0, counter: 0 }).unwrap();
                     }
                     let each = if batch == Batch::One { 1 } else { count };
@@ -217,8 +211,9 @@ mod tests {
                     if batch == Batch::Few {
                         record_store(recorder, step, &qkv, &cache).unwrap();
                     }
-                    record_decode(recorder, step, &qkv, &cache, &out, batch, splits).unwrap();
-                    let plan = backend.finish();
+                    record_decode(recorder, step, &qkv, &cache, (&out, stride as u32), batch, splits)
+                        .unwrap();
+                    let plan = backend.recorded();
                     for first in (0..count).step_by(each as usize) {
                         let from = (first * width) as usize;
                         backend.write_raw(&qkv, &tokens[from..from + (each * width) as usize]);

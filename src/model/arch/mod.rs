@@ -1,3 +1,5 @@
 //! The architectures of language models, one file each.
 
-pub(super) mod llama;
+mod llama;
+
+pub(super) use llama::Llama;

@@ -1,9 +1,9 @@
 //! Attention and the KV cache.
 
 use emberglass::DType;
-use emberglass::graph::{Batch, HeadShape, KvType, Segment};
+use emberglass::graph::{Batch, HeadShape, KvType, Op, Segment, Then};
 
-use super::{Inputs, Setup, as_f64, heads, step};
+use super::{Inputs, Setup, as_f64, heads, linear, step};
 use crate::common::compare::{GUARD, Layout, assert_close};
 use crate::common::rig::Rig;
 use crate::reference::{attention as oracle, cache};
@@ -89,7 +89,7 @@ async fn check_on<R: Rig>(s: &mut Setup<R>, shape: HeadShape, batch: Batch, coun
     // The projection passes on every element, or of very many every 13th, which meets all heads and places.
     let shown: Vec<usize> = (0..width).step_by(if width > 1024 { 13 } else { 1 }).collect();
     let segment = Segment { dtype: DType::F32, rows: shown.len() as u64 };
-    let identity = s.backend.weight("identity", width as u64, &[segment], 1).unwrap();
+    let identity = s.backend.weight("identity", width as u64, &[segment]).unwrap();
     let mut bytes = vec![0u8; shown.len() * width * 4];
     for (row, element) in bytes.chunks_exact_mut(width * 4).zip(&shown) {
         row[element * 4..][..4].copy_from_slice(&1f32.to_le_bytes());
@@ -102,8 +102,10 @@ async fn check_on<R: Rig>(s: &mut Setup<R>, shape: HeadShape, batch: Batch, coun
     }
     s.backend.write_raw(&x, &raw);
     let (bias, biases) = s.bias(shown.len(), count % 2 == 1);
-    s.backend.attend(&qkv, &cache, &identity, bias.as_ref(), &x, batch).unwrap();
-    s.run(step(pos, count, 0)).await;
+    let attended = s.backend.tensor("attended", count as u32, width as u32).unwrap();
+    let attend = Op::Attend { qkv: &qkv, memory: &cache, to: &attended };
+    let project = linear::<R>(&attended, None, &identity, bias.as_ref(), Then::Add, &x);
+    s.run(&[attend, project], batch, step(pos, count, 0)).await;
 
     // The tokens' K and V are in the cache as well as it can hold them, and nothing else has changed.
     let after = s.backend.read_cache(&cache).await;
