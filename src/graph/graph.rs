@@ -24,6 +24,15 @@ pub struct V {
     pub len: u32,
 }
 
+/// The gain and the bias of a LayerNorm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerNorm {
+    /// (C)
+    pub gain: V,
+    /// (C)
+    pub bias: Option<V>,
+}
+
 /// A matrix (rows, cols) that a model declared, and its bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct W {
@@ -149,7 +158,7 @@ impl Graph {
     ///
     /// # Errors
     /// See [`Graph::positions`].
-    pub fn layer_norm(&self, x: X, gain: V, bias: Option<V>, eps: f32) -> Result<X> {
+    pub fn layer_norm(&self, x: X, LayerNorm { gain, bias }: LayerNorm, eps: f32) -> Result<X> {
         fits("norm", x.cols, gain.len)?;
         fits("norm", x.cols, bias.map_or(x.cols, |bias| bias.len))?;
         let norm = Norm { kind: NormKind::Layer, gain: gain.id, bias: bias.map(|bias| bias.id), eps };
@@ -240,6 +249,11 @@ impl Graph {
     pub fn add(&self, a: X, b: X) -> Result<X> {
         fits("add", a.cols, b.cols)?;
         Ok(self.push(Node::Add { a, b }, a.cols))
+    }
+
+    /// cap · tanh(x / cap); 0 is no cap.
+    pub fn soft_cap(&self, x: X, cap: f32) -> X {
+        if cap == 0.0 { x } else { self.map(Act::Cap(cap), x) }
     }
 
     /// x · factor.

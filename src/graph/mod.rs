@@ -20,7 +20,7 @@ mod op;
 
 pub use backend::{Backend, Batch, MAX_FEW, Segment, Step, Traffic};
 pub use fuse::{Program, TensorShape};
-pub use graph::{Graph, M, V, W, X};
+pub use graph::{Graph, LayerNorm, M, V, W, X};
 pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Rect, Window};
 pub(crate) use image::{
     check_attention, check_conv, check_copy, check_norm, check_pixels, check_rect, check_weights, not_finite,

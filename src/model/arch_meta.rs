@@ -11,7 +11,7 @@ use crate::graph::{Heads, RopePairs};
 use crate::weights::{Metadata, Value};
 
 use super::layout::Scores;
-use super::rope::RopeTable;
+use super::rope::{BASES, RopeTable};
 
 /// Upper bounds for what a file may ask for; far above any model that fits a browser.
 const MAX_LAYERS: u32 = 512;
@@ -200,6 +200,20 @@ impl<'a> ArchMeta<'a> {
         if self.has(key) { self.number(key, range).map(Some) } else { Ok(None) }
     }
 
+    /// [`ArchMeta::number`], or `default` if the key is missing.
+    pub(super) fn number_or(&self, key: &str, default: f32, range: RangeInclusive<f32>) -> Result<f32> {
+        Ok(self.number_if_any(key, range)?.unwrap_or(default))
+    }
+
+    /// A boolean, or `default` if the key is missing.
+    pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        match self.metadata.get(&self.full(key)) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.malformed(key, shown(other), "true or false")),
+        }
+    }
+
     /// A word, or `default` if the key is missing.
     pub(super) fn word_or(&self, key: &str, default: &'a str) -> Result<&'a str> {
         let full = self.full(key);
@@ -279,6 +293,28 @@ impl<'a> ArchMeta<'a> {
         // 0 stands for what the size of the heads says.
         let scale = self.number_if_any("attention.scale", 0.0..=f32::MAX)?.filter(|scale| *scale != 0.0);
         Ok(Scores { scale: scale.unwrap_or(usual.scale), window, ..usual })
+    }
+
+    /// The window of each layer, 0 for those that see all: of every `period` layers the last. What the file says goes
+    /// before: `attention.sliding_window`, and `attention.sliding_window_pattern` as a period or a flag for each layer.
+    pub(super) fn windows(&self, layers: u32, window: u32, period: u32) -> Result<Vec<u32>> {
+        let window = self.count_or("attention.sliding_window", window, 0..=u32::MAX)?;
+        let key = "attention.sliding_window_pattern";
+        let of = |within: bool| if within { window } else { 0 };
+        if let Some(Value::Integers(flags)) = self.metadata.get(&self.full(key)) {
+            if flags.len() as u64 != u64::from(layers) {
+                return Err(self.malformed(key, format_args!("{} flags", flags.len()), "one for each layer"));
+            }
+            return Ok(flags.iter().map(|flag| of(*flag != 0)).collect());
+        }
+        let period = self.count_or(key, period, 0..=MAX_LAYERS)?;
+        // A period of 0 has the window everywhere, as in llama.cpp.
+        Ok((0..layers).map(|i| of(period == 0 || i % period < period - 1)).collect())
+    }
+
+    /// A base of angles.
+    pub(super) fn rope_base(&self, key: &str, default: f32) -> Result<f32> {
+        self.number_or(key, default, BASES)
     }
 
     /// The table of angles.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use crate::error::{Error, Result};
 use crate::formats::DType;
-use crate::graph::{HeadShape, Heads, Ids, M, Rope, V, W};
+use crate::graph::{HeadShape, Heads, Ids, LayerNorm, M, Rope, V, W};
 use crate::weights::{Directory, TensorInfo};
 
 use super::Sizes;
@@ -178,6 +178,33 @@ impl<'a> Layout<'a> {
     pub(super) fn qkv(&mut self, heads: Heads, width: u32) -> Result<W> {
         let [q, kv] = heads.rows();
         self.stack("attn_qkv", &[("attn_q", q), ("attn_k", kv), ("attn_v", kv)], width)
+    }
+
+    /// Q, K and V of a layer: one tensor, or three where a file has them apart.
+    pub(super) fn fused_qkv(&mut self, heads: Heads, width: u32) -> Result<W> {
+        match self.has("attn_q.weight") {
+            true => self.qkv(heads, width),
+            false => self.linear("attn_qkv", heads.qkv_width(), width),
+        }
+    }
+
+    /// The LayerNorm `NAME.weight`, and `NAME.bias` if the file has one.
+    pub(super) fn layer_norm(&mut self, name: &str, width: u32) -> Result<LayerNorm> {
+        let gain = self.vector(&format!("{name}.weight"), width)?;
+        Ok(LayerNorm { gain, bias: self.vector_if_any(&format!("{name}.bias"), width)? })
+    }
+
+    /// A vector of (heads, D), which a file has as a matrix.
+    pub(super) fn vector_of_heads(&mut self, name: &str, heads: u32, dim: u32) -> Result<V> {
+        let tensor = self.get(name, &[dim, heads])?;
+        Ok(self.keep(tensor.name.clone(), heads * dim, Content::Tensors(vec![(0, tensor)])))
+    }
+
+    /// Notes a tensor that this load does not need, because the file has another for its context.
+    pub(super) fn known(&mut self, name: &str) {
+        if let Some(tensor) = self.directory.find(name) {
+            self.declared.insert(&tensor.name);
+        }
     }
 
     /// Gate and up of a layer: two tensors.

@@ -65,7 +65,24 @@ const fn entry<A: Arch>() -> (&'static str, Draw) {
 }
 
 /// Architectures there is a file for.
-const ARCHITECTURES: &[(&str, Draw)] = &[entry::<arch::Llama>()];
+const ARCHITECTURES: &[(&str, Draw)] = &[
+    entry::<arch::Llama>(),
+    entry::<arch::Qwen2>(),
+    entry::<arch::Qwen3>(),
+    entry::<arch::Gemma>(),
+    entry::<arch::Gemma2>(),
+    entry::<arch::Gemma3>(),
+    entry::<arch::Phi3>(),
+    entry::<arch::SmolLm3>(),
+    entry::<arch::Granite>(),
+    entry::<arch::Olmo2>(),
+    entry::<arch::StableLm>(),
+    entry::<arch::Gpt2>(),
+    entry::<arch::GptNeoX>(),
+    entry::<arch::Phi2>(),
+    entry::<arch::StarCoder2>(),
+    entry::<arch::Falcon>(),
+];
 
 /// Their names.
 pub fn architectures() -> impl Iterator<Item = &'static str> {

@@ -47,7 +47,7 @@ pub(super) struct Yarn {
 /// Factors and divisors of angles; those in use are 1 to some hundred.
 const FACTORS: RangeInclusive<f32> = 1e-3..=1e6;
 /// Bases in use are 10 000 to some 100 million.
-const BASES: RangeInclusive<f32> = 1.0..=1e15;
+pub(super) const BASES: RangeInclusive<f32> = 1.0..=1e15;
 /// Positions of one piece of the table.
 const PIECE: u32 = 4096;
 
