@@ -13,7 +13,8 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 fn shape(heads: u32, kv_heads: u32, head_dim: u32) -> HeadShape {
     let (rope_dim, pairs, kv) = (head_dim, RopePairs::Adjacent, KvType::F32);
-    HeadShape { heads, kv_heads, head_dim, rope_dim, pairs, capacity: 8, kv }
+    let (scale, cap, window, max_batch) = (0.25, 0.0, 0, 8);
+    HeadShape { heads, kv_heads, head_dim, rope_dim, pairs, scale, cap, window, max_batch, capacity: 8, kv }
 }
 
 /// Records every operation for every format, batch and kind of attention.

@@ -58,6 +58,10 @@ impl Layers {
             head_dim: DIM,
             rope_dim: DIM,
             pairs: RopePairs::Adjacent,
+            scale: 0.125,
+            cap: 0.0,
+            window: 0,
+            max_batch: TOKENS,
             capacity: CONTEXT,
             kv,
         };

@@ -107,6 +107,8 @@ pub struct Head<'a> {
     pub cells: Cells<'a>,
     /// `D`, a multiple of 8; of 32 where there are scales.
     pub dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
 }
 
 /// By what they are stored as.
@@ -198,7 +200,8 @@ impl Cache {
     /// Runs `work` with every KV head.
     pub fn with_heads<T>(&self, work: impl FnOnce(Vec<Head<'_>>) -> T) -> T {
         let dim = self.shape.head_dim as usize;
-        let head = |cells| Head { cells, dim };
+        let scale = self.shape.scale;
+        let head = |cells| Head { cells, dim, scale };
         match &self.memory {
             Memory::F32(m) => work(m.read().heads(self.shape).map(Cells::F32).map(head).collect()),
             Memory::F16(m) => work(m.read().heads(self.shape).map(Cells::F16).map(head).collect()),
@@ -301,7 +304,7 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// A row `q` that attends to positions 0 to `seen` - 1, at least one; `out` becomes softmax(q Kᵀ / √D) V. Both are
+    /// A row `q` that attends to positions 0 to `seen` - 1, at least one; `out` becomes softmax(q Kᵀ · scale) V. Both are
     /// `D` floats.
     pub fn new(q: &'a [f32], seen: usize, out: &'a mut [f32]) -> Self {
         out.fill(0.0);
@@ -316,16 +319,16 @@ pub fn attend(level: Level, head: Head<'_>, queries: &mut [Query<'_>]) {
     let mut wide = [Vec::new(), Vec::new()];
     for tile in 0..longest.div_ceil(TILE) {
         match head.cells {
-            Cells::F32(planes) => on_tile(level, tile, planes.octets(dim, tile), queries),
+            Cells::F32(planes) => on_tile(level, tile, head.scale, planes.octets(dim, tile), queries),
             // One pass widens as it reads; several share what was widened once.
             Cells::F16(planes) if queries.len() <= TOGETHER => {
-                on_tile(level, tile, planes.octets(dim, tile), queries);
+                on_tile(level, tile, head.scale, planes.octets(dim, tile), queries);
             }
             Cells::F16(planes) => {
-                on_tile(level, tile, planes.widened(level, dim, tile, &mut wide), queries);
+                on_tile(level, tile, head.scale, planes.widened(level, dim, tile, &mut wide), queries);
             }
             Cells::Q8_0(planes) => {
-                on_tile(level, tile, planes.widened(level, dim, tile, &mut wide), queries);
+                on_tile(level, tile, head.scale, planes.widened(level, dim, tile, &mut wide), queries);
             }
         }
     }
@@ -337,14 +340,14 @@ pub fn attend(level: Level, head: Head<'_>, queries: &mut [Query<'_>]) {
     }
 }
 
-fn on_tile<O: Octet>(level: Level, tile: usize, [k, v]: [&[O]; 2], queries: &mut [Query<'_>]) {
+fn on_tile<O: Octet>(level: Level, tile: usize, scale: f32, [k, v]: [&[O]; 2], queries: &mut [Query<'_>]) {
     let base = tile * TILE;
     for rows in queries.chunks_mut(TOGETHER) {
         match rows.len() {
-            1 => level.run(Rows::<O, 1> { k, v, base, rows }),
-            2 => level.run(Rows::<O, 2> { k, v, base, rows }),
-            3 => level.run(Rows::<O, 3> { k, v, base, rows }),
-            _ => level.run(Rows::<O, 4> { k, v, base, rows }),
+            1 => level.run(Rows::<O, 1> { k, v, base, scale, rows }),
+            2 => level.run(Rows::<O, 2> { k, v, base, scale, rows }),
+            3 => level.run(Rows::<O, 3> { k, v, base, scale, rows }),
+            _ => level.run(Rows::<O, 4> { k, v, base, scale, rows }),
         }
     }
 }
@@ -416,6 +419,8 @@ struct Rows<'a, 'b, O, const N: usize> {
     v: &'a [O],
     /// The tile's first position.
     base: usize,
+    /// Factor of the scores.
+    scale: f32,
     /// N of them.
     rows: &'a mut [Query<'b>],
 }
@@ -424,7 +429,7 @@ impl<O: Octet, const N: usize> Kernel for Rows<'_, '_, O, N> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Rows { k, v, base, rows } = self;
+        let Rows { k, v, base, scale, rows } = self;
         let Some(rows) = rows.first_chunk_mut::<N>() else { return };
         let dim = rows[0].q.len();
         let mut here = 0;
@@ -438,7 +443,6 @@ impl<O: Octet, const N: usize> Kernel for Rows<'_, '_, O, N> {
         let mut p = [[0.0; TILE]; N];
         // Of the rows side by side: one address, and nothing to check.
         let mut factors = [[0.0; N]; TILE];
-        let scale = 1.0 / (dim as f32).sqrt();
         for first in (0..dim).step_by(TILE) {
             let width = TILE.min(dim - first);
             for n in 0..N {

@@ -321,7 +321,8 @@ impl CpuImages {
         let mut queries: Vec<Query<'_>> = rows.map(|(q, out)| Query::new(q, positions, out)).collect();
         let (k, v) = (keys.as_chunks().0, values.as_chunks().0);
         let cells = Cells::F32(Planes { k, v, k_scales: &[], v_scales: &[] });
-        attend(self.level, Head { cells, dim }, &mut queries);
+        let scale = 1.0 / (dim as f32).sqrt();
+        attend(self.level, Head { cells, dim, scale }, &mut queries);
     }
 }
 

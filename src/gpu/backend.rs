@@ -213,16 +213,11 @@ impl Backend for GpuBackend {
     }
 
     fn cache(&mut self, label: &str, shape: HeadShape) -> Result<GpuCache> {
-        let whole_blocks = shape.head_dim.is_multiple_of(32);
-        if !whole_blocks || shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
-            return Err(Error::UnsupportedModel {
-                what: format!(
-                    "{} query and {} KV heads of size {} (the size must be a multiple of 32)",
-                    shape.heads, shape.kv_heads, shape.head_dim
-                ),
-            });
+        shape.check()?;
+        if !shape.head_dim.is_multiple_of(32) || shape.cap > 0.0 || shape.window > 0 {
+            let what = "attention with a soft cap, a window or heads that are no multiple of 32".to_owned();
+            return Err(Error::UnsupportedModel { what });
         }
-        attention::check(shape)?;
         Ok(GpuCache { buffer: self.gpu.storage(label, attention::cache_bytes(shape))?, shape })
     }
 

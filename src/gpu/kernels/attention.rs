@@ -2,7 +2,7 @@
 //! over workgroups) and `attention_prefill` (many tokens), with `kv_store` before it. One token's K and V are stored by
 //! `attention_decode` itself, so that decoding has no dispatch for it.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
 use crate::graph::{Batch, HeadShape, KvType};
 
@@ -27,14 +27,6 @@ const MERGE_BYTES: u32 = 12 * 1024;
 
 /// Positions of a panel of K in the cache.
 const KV_PANEL: u32 = 32;
-
-/// A thread of `attention_decode` has one vec4 of the output, and there are 64.
-pub(in crate::gpu) fn check(shape: HeadShape) -> Result<()> {
-    if shape.head_dim <= 256 {
-        return Ok(());
-    }
-    Err(Error::UnsupportedModel { what: format!("heads of size {}", shape.head_dim) })
-}
 
 /// Positions that the cache has room for: whole panels.
 fn capacity(shape: HeadShape) -> u32 {
@@ -72,7 +64,7 @@ fn params(qkv: &GpuTensor, out_stride: u32, shape: HeadShape, splits: u32) -> Pa
         kv_heads: shape.kv_heads,
         capacity: capacity(shape),
         splits,
-        scale: (1.0 / f64::from(shape.head_dim).sqrt()) as f32,
+        scale: shape.scale,
         pad: [0; 2],
     }
 }
@@ -155,8 +147,19 @@ pub(in crate::gpu) fn record_prefill(
 
 #[cfg(test)]
 fn shape_of(heads: u32, kv_heads: u32, head_dim: u32, kv: KvType) -> HeadShape {
-    let pairs = crate::graph::RopePairs::Adjacent;
-    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs, capacity: 520, kv }
+    HeadShape {
+        heads,
+        kv_heads,
+        head_dim,
+        rope_dim: head_dim,
+        pairs: crate::graph::RopePairs::Adjacent,
+        scale: (1.0 / f64::from(head_dim).sqrt()) as f32,
+        cap: 0.0,
+        window: 0,
+        max_batch: crate::graph::MAX_FEW,
+        capacity: 520,
+        kv,
+    }
 }
 
 #[cfg(test)]

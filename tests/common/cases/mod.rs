@@ -235,5 +235,6 @@ fn step(pos: usize, count: usize, row: usize) -> Step {
 
 fn heads(heads: u32, kv_heads: u32, head_dim: u32, capacity: u32) -> HeadShape {
     let (rope_dim, pairs, kv) = (head_dim, RopePairs::Adjacent, KvType::F32);
-    HeadShape { heads, kv_heads, head_dim, rope_dim, pairs, capacity, kv }
+    let (scale, cap, window, max_batch) = ((1.0 / f64::from(head_dim).sqrt()) as f32, 0.0, 0, 128);
+    HeadShape { heads, kv_heads, head_dim, rope_dim, pairs, scale, cap, window, max_batch, capacity, kv }
 }
