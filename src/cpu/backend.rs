@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::graph::{Backend, Batch, HeadShape, Norm, Segment, Step, Traffic};
+use crate::graph::{Backend, Batch, HeadShape, KvType, Norm, Segment, Step, Traffic};
 use crate::sampling::{SampleParams, draw};
 
 use super::activations::{Activations, Bits};
@@ -142,6 +142,8 @@ pub struct CpuBackend {
     recording: Vec<Op>,
     tokens: Vec<u32>,
     sampling: Option<Sampling>,
+    /// What a cache holds that could not hold a K or V, until that has been reported.
+    overflow: Option<KvType>,
     scratch: Scratch,
     traffic: Traffic,
     breath: crate::breath::Breath,
@@ -160,6 +162,7 @@ impl CpuBackend {
             recording: Vec::new(),
             tokens: Vec::new(),
             sampling: None,
+            overflow: None,
             scratch: Scratch::default(),
             traffic: Traffic::default(),
             breath: crate::breath::Breath::default(),
@@ -313,7 +316,7 @@ impl CpuBackend {
         Ok(())
     }
 
-    fn run_attention(&self, qkv: &CpuTensor, cache: &Cache, step: Step, input: &mut Activations) {
+    fn run_attention(&mut self, qkv: &CpuTensor, cache: &Cache, step: Step, input: &mut Activations) {
         let shape = cache.shape;
         let (dim, pos) = (shape.head_dim as usize, step.pos as usize);
         let (q_cols, kv_cols) = (shape.heads as usize * dim, shape.kv_heads as usize * dim);
@@ -322,16 +325,19 @@ impl CpuBackend {
         let data = qkv.data.read();
         for t in 0..step.count as usize {
             let (k, v) = data[qkv.row_at(t)][q_cols..].split_at(kv_cols);
-            cache.store(pos + t, k, v);
+            if !cache.store(pos + t, k, v) {
+                self.overflow = Some(shape.kv);
+            }
         }
         cache.with_heads(|heads| {
             let mut work: Vec<(Head<'_>, Vec<Query<'_>>)> =
                 heads.into_iter().map(|head| (head, Vec::new())).collect();
             for (t, out) in input.rows_mut().enumerate() {
-                let seen = pos + t + 1;
+                let position = step.pos + t as u32;
+                let seen = shape.first_seen(position) as usize..position as usize + 1;
                 let rows = data[qkv.row_at(t)][..q_cols].chunks_exact(dim).zip(out.chunks_exact_mut(dim));
                 for (h, (q, out)) in rows.enumerate() {
-                    work[h / group].1.push(Query::new(q, seen, out));
+                    work[h / group].1.push(Query::new(q, seen.clone(), out));
                 }
             }
             self.team.attend(self.level, work);
@@ -353,6 +359,14 @@ impl CpuBackend {
         }
         self.tokens.push(token);
         Ok(())
+    }
+
+    /// An overflow since the last time, which is told once.
+    fn check_overflow(&mut self) -> Result<()> {
+        match self.overflow.take() {
+            Some(kv) => Err(Error::KvOverflow { kv: kv.name() }),
+            None => Ok(()),
+        }
     }
 
     fn run_plans(&mut self, plans: &[&CpuPlan], step: Step) -> Result<()> {
@@ -434,10 +448,6 @@ impl Backend for CpuBackend {
 
     fn cache(&mut self, label: &str, shape: HeadShape) -> Result<CpuCache> {
         shape.check()?;
-        if !shape.head_dim.is_multiple_of(32) || shape.cap > 0.0 || shape.window > 0 {
-            let what = "attention with a soft cap, a window or heads that are no multiple of 32".to_owned();
-            return Err(Error::UnsupportedModel { what });
-        }
         Ok(CpuCache(Cache::new(&self.account, label, shape)?))
     }
 
@@ -580,6 +590,7 @@ impl Backend for CpuBackend {
 
     fn run_and_fetch(&mut self, plans: &[&CpuPlan], step: Step, draws: u32) -> Result<Vec<u32>> {
         self.run_plans(plans, step)?;
+        self.check_overflow()?;
         fits("draw", self.tokens.len() == draws as usize)?;
         Ok(self.tokens.clone())
     }
@@ -592,6 +603,7 @@ impl Backend for CpuBackend {
     async fn read(&mut self, tensor: &CpuTensor, row: u32) -> Result<Vec<f32>> {
         self.breath.take().await;
         fits("read", (row as usize) < tensor.rows)?;
+        self.check_overflow()?;
         Ok(tensor.data.read()[tensor.row_at(row as usize)].to_vec())
     }
 

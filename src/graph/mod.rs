@@ -92,9 +92,9 @@ pub enum RopePairs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvType {
     /// Four bytes an element.
-    #[default]
     F32,
-    /// Two. What is beyond its range becomes the largest number there is.
+    /// Two. A K or V beyond ±65504 is [`Error::KvOverflow`].
+    #[default]
     F16,
     /// Bytes with one f32 scale for 32 elements of a head.
     Q8_0,
@@ -409,12 +409,12 @@ pub trait Backend: Sized {
     /// Waits for drawn tokens. [`NO_TOKEN`] stands where there was no candidate.
     ///
     /// # Errors
-    /// Device lost, out of memory.
+    /// Device lost, out of memory; [`Error::KvOverflow`] if a K or V that was stored since the last report could not be.
     async fn drawn(&mut self, ticket: Self::Ticket) -> Result<Vec<u32>>;
     /// Copies one row of activations to the CPU.
     ///
     /// # Errors
-    /// Device lost, out of memory.
+    /// As for [`Backend::drawn`].
     async fn read(&mut self, tensor: &Self::Tensor, row: u32) -> Result<Vec<f32>>;
     /// Dispatches, submits, readbacks and weight bytes since the backend was made.
     fn traffic(&self) -> Traffic;
