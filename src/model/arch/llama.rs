@@ -358,7 +358,7 @@ impl Config {
                 head_dim,
                 rope_dim,
                 pairs: RopePairs::Adjacent,
-                scale: (1.0 / f64::from(head_dim).sqrt()) as f32,
+                scale: 1.0 / (head_dim as f32).sqrt(),
                 cap: 0.0,
                 window: 0,
                 max_batch: sizes.max_batch,
