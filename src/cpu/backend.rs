@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::graph::{
-    Backend, Batch, Bind, Each, HeadNorm, HeadShape, Heads, Norm, NormKind, Of, Op, Operands, Rope, Rows,
-    Segment, Step, Then, Traffic,
+    Backend, Batch, Bind, Each, HeadNorm, HeadShape, Heads, KvType, Norm, NormKind, Of, Op, Operands, Rope,
+    Rows, Segment, Step, Then, Traffic,
 };
 use crate::sampling::{SampleParams, draw};
 
@@ -121,6 +121,8 @@ pub struct CpuBackend {
     weights: usize,
     tokens: Vec<u32>,
     sampling: Option<Sampling>,
+    /// What a cache holds that could not hold a K or V, until that has been reported.
+    overflow: Option<KvType>,
     scratch: Scratch,
     traffic: Traffic,
     breath: crate::breath::Breath,
@@ -138,6 +140,7 @@ impl CpuBackend {
             weights: 0,
             tokens: Vec::new(),
             sampling: None,
+            overflow: None,
             scratch: Scratch::default(),
             traffic: Traffic::default(),
             breath: crate::breath::Breath::default(),
@@ -375,7 +378,7 @@ impl CpuBackend {
         Ok(())
     }
 
-    fn run_attention(&self, qkv: &CpuTensor, cache: &Cache, pos: usize, count: usize, to: &CpuTensor) {
+    fn run_attention(&mut self, qkv: &CpuTensor, cache: &Cache, pos: usize, count: usize, to: &CpuTensor) {
         let shape = cache.shape;
         let dim = shape.head_dim as usize;
         let [q_cols, kv_cols] = shape.heads().rows().map(|rows| rows as usize);
@@ -383,17 +386,20 @@ impl CpuBackend {
         let data = qkv.data.read();
         for t in 0..count {
             let (k, v) = data[qkv.row_at(t)][q_cols..].split_at(kv_cols);
-            cache.store(pos + t, k, v);
+            if !cache.store(pos + t, k, v) {
+                self.overflow = Some(shape.kv);
+            }
         }
         let mut out = to.data.write();
         cache.with_heads(|heads| {
             let mut work: Vec<(Head<'_>, Vec<Query<'_>>)> =
                 heads.into_iter().map(|head| (head, Vec::new())).collect();
             for (t, out) in out.chunks_exact_mut(to.stride).take(count).enumerate() {
-                let seen = pos + t + 1;
+                let position = (pos + t) as u32;
+                let seen = shape.first_seen(position) as usize..pos + t + 1;
                 let rows = data[qkv.row_at(t)][..q_cols].chunks_exact(dim).zip(out.chunks_exact_mut(dim));
                 for (h, (q, out)) in rows.enumerate() {
-                    work[h / group].1.push(Query::new(q, seen, out));
+                    work[h / group].1.push(Query::new(q, seen.clone(), out));
                 }
             }
             self.team.attend(self.level, work);
@@ -415,6 +421,14 @@ impl CpuBackend {
         }
         self.tokens.push(token);
         Ok(())
+    }
+
+    /// An overflow since the last time, which is told once.
+    fn check_overflow(&mut self) -> Result<()> {
+        match self.overflow.take() {
+            Some(kv) => Err(Error::KvOverflow { kv: kv.name() }),
+            None => Ok(()),
+        }
     }
 
     fn run_plans(&mut self, plans: &[&CpuPlan], step: Step) -> Result<()> {
@@ -556,15 +570,7 @@ impl Backend for CpuBackend {
     }
 
     fn cache(&mut self, label: &str, shape: HeadShape) -> Result<CpuCache> {
-        let whole_blocks = shape.head_dim.is_multiple_of(BLOCK as u32);
-        if !whole_blocks || shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
-            return Err(Error::UnsupportedModel {
-                what: format!(
-                    "{} query and {} KV heads of size {} (the size must be a multiple of 32)",
-                    shape.heads, shape.kv_heads, shape.head_dim
-                ),
-            });
-        }
+        shape.check()?;
         Ok(CpuCache(Cache::new(&self.account, label, shape)?))
     }
 
@@ -612,6 +618,7 @@ impl Backend for CpuBackend {
 
     fn run_and_fetch(&mut self, plans: &[&CpuPlan], step: Step, draws: u32) -> Result<Vec<u32>> {
         self.run_plans(plans, step)?;
+        self.check_overflow()?;
         fits("draw", self.tokens.len() == draws as usize)?;
         Ok(self.tokens.clone())
     }
@@ -624,6 +631,7 @@ impl Backend for CpuBackend {
     async fn read(&mut self, tensor: &CpuTensor, row: u32) -> Result<Vec<f32>> {
         self.breath.take().await;
         fits("read", (row as usize) < tensor.rows)?;
+        self.check_overflow()?;
         Ok(tensor.data.read()[tensor.row_at(row as usize)].to_vec())
     }
 

@@ -235,7 +235,11 @@ impl<B: Backend + 'static> TextEngine<B> {
         let LanguageModel { prefill, decode, head, sample, sample_adjusted, verify, .. } = &self.model;
         let plans = [prefill, decode, head, sample_adjusted, sample].into_iter().chain(verify);
         self.backend.run(&plans.collect::<Vec<_>>(), step)?;
-        self.backend.settle("warming up").await
+        // Reading waits. An overflow of the token taken here says nothing about a text, and is forgotten.
+        match self.backend.read(&self.model.logits, 0).await {
+            Ok(_) | Err(Error::KvOverflow { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// What the model is.

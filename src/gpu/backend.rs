@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::graph::{Backend, Batch, HeadShape, MAX_FEW, Of, Op, Rows, Segment, Step, Traffic};
+use crate::graph::{Backend, Batch, HeadShape, KvType, MAX_FEW, Of, Op, Rows, Segment, Step, Traffic};
 use crate::sampling::SampleParams;
 
-use super::device::{Gpu, GpuBuffer, Mapping, Plan, Recorder};
+use super::device::{Copied, Gpu, GpuBuffer, Mapping, Plan, Recorder};
 
 use super::kernels::linear::{Input, Linear};
 use super::kernels::sample::Sampler;
@@ -29,6 +29,8 @@ pub struct GpuTensor {
 pub struct GpuCache {
     pub(super) buffer: GpuBuffer,
     pub(super) shape: HeadShape,
+    /// The backend's, see there.
+    pub(super) overflow: GpuBuffer,
 }
 
 /// Staging buffers for tokens on their way to the CPU, used again and again.
@@ -71,6 +73,9 @@ impl Scratch {
     }
 }
 
+/// Bytes of the word that tells an overflow; what is read together with it follows.
+const OVERFLOW_BYTES: u64 = 4;
+
 /// The op set as WGSL.
 pub struct GpuBackend {
     gpu: Rc<Gpu>,
@@ -82,6 +87,10 @@ pub struct GpuBackend {
     ring: TokenRing,
     /// Partial sums of attention when decoding, for [`MAX_FEW`] tokens.
     partials: Scratch,
+    /// A word that is 1 after a cache could not hold a K or V, until that has been reported.
+    overflow: GpuBuffer,
+    /// What such a cache holds.
+    narrow: KvType,
     sampler: Option<Sampler>,
     /// Rows and columns of the logits that the sampler was made for.
     sampled: (u32, u32),
@@ -104,6 +113,8 @@ impl GpuBackend {
             longest_window,
             ring: TokenRing::default(),
             partials: Scratch::new("attention partials"),
+            overflow: gpu.storage("KV overflow", OVERFLOW_BYTES)?,
+            narrow: KvType::default(),
             sampler: None,
             sampled: (0, 0),
             traffic: Traffic::default(),
@@ -155,6 +166,16 @@ impl GpuBackend {
     /// Overwrites a cache's words. For tests.
     pub fn write_cache(&self, cache: &GpuCache, words: &[u32]) {
         self.gpu.write(&cache.buffer, 0, bytemuck::cast_slice(words));
+    }
+
+    /// What was read behind the word that tells an overflow, if it does not tell one. A told one is forgotten.
+    fn behind_overflow<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        let (word, rest) = bytes.split_at(OVERFLOW_BYTES as usize);
+        if word.iter().all(|&byte| byte == 0) {
+            return Ok(rest);
+        }
+        self.gpu.write(&self.overflow, 0, &[0; OVERFLOW_BYTES as usize]);
+        Err(Error::KvOverflow { kv: self.narrow.name() })
     }
 
     /// Records the dispatches of an op. `merged` are the partial sums of the attention before it, which `op` merges.
@@ -315,17 +336,12 @@ impl Backend for GpuBackend {
     }
 
     fn cache(&mut self, label: &str, shape: HeadShape) -> Result<GpuCache> {
-        let whole_blocks = shape.head_dim.is_multiple_of(32);
-        if !whole_blocks || shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
-            return Err(Error::UnsupportedModel {
-                what: format!(
-                    "{} query and {} KV heads of size {} (the size must be a multiple of 32)",
-                    shape.heads, shape.kv_heads, shape.head_dim
-                ),
-            });
+        shape.check()?;
+        if shape.kv != KvType::F32 {
+            self.narrow = shape.kv;
         }
-        attention::check(shape)?;
-        Ok(GpuCache { buffer: self.gpu.storage(label, attention::cache_bytes(shape))?, shape })
+        let buffer = self.gpu.storage(label, attention::cache_bytes(shape))?;
+        Ok(GpuCache { buffer, shape, overflow: self.overflow.clone() })
     }
 
     async fn settle(&mut self, doing: &str) -> Result<()> {
@@ -382,18 +398,22 @@ impl Backend for GpuBackend {
 
     fn run(&mut self, plans: &[&Plan], step: Step) -> Result<()> {
         self.count(plans, step);
-        self.recorder.run(plans, (step.pos, step.count), None);
+        self.recorder.run(plans, (step.pos, step.count), &[]);
         self.gpu.check("running kernels")
     }
 
     fn run_and_fetch(&mut self, plans: &[&Plan], step: Step, draws: u32) -> Result<GpuTicket> {
         self.count(plans, step);
-        let most = u64::from(MAX_FEW) * 4;
+        let most = OVERFLOW_BYTES + u64::from(MAX_FEW) * 4;
         let staging = self.ring.free.pop().unwrap_or_else(|| self.gpu.staging("drawn tokens", most));
         let bytes = u64::from(draws) * 4;
-        self.recorder.run(plans, (step.pos, step.count), Some((&self.tokens, &staging, bytes)));
+        let copies = [
+            Copied { from: &self.overflow, to: &staging, at: 0, bytes: OVERFLOW_BYTES },
+            Copied { from: &self.tokens, to: &staging, at: OVERFLOW_BYTES, bytes },
+        ];
+        self.recorder.run(plans, (step.pos, step.count), &copies);
         self.traffic.readbacks += 1;
-        let mapping = self.gpu.start_map(&staging, bytes);
+        let mapping = self.gpu.start_map(&staging, OVERFLOW_BYTES + bytes);
         self.gpu.check("running kernels")?;
         Ok(GpuTicket { mapping, staging })
     }
@@ -401,15 +421,16 @@ impl Backend for GpuBackend {
     async fn drawn(&mut self, ticket: GpuTicket) -> Result<Vec<u32>> {
         let bytes = self.gpu.finish_map(ticket.mapping).await?;
         self.ring.free.push(ticket.staging);
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        self.behind_overflow(&bytes).map(bytemuck::pod_collect_to_vec)
     }
 
     async fn read(&mut self, tensor: &GpuTensor, row: u32) -> Result<Vec<f32>> {
         let offset = u64::from(row) * u64::from(tensor.stride) * 4;
-        let bytes = self.gpu.read(&tensor.buffer, offset, u64::from(tensor.cols) * 4).await?;
+        let row = (&tensor.buffer, offset, u64::from(tensor.cols) * 4);
+        let bytes = self.gpu.read_parts(&[(&self.overflow, 0, OVERFLOW_BYTES), row]).await?;
         self.traffic.readbacks += 1;
         self.traffic.submits += 1;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        self.behind_overflow(&bytes).map(bytemuck::pod_collect_to_vec)
     }
 
     fn traffic(&self) -> Traffic {

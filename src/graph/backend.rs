@@ -160,12 +160,13 @@ pub trait Backend: Sized {
     /// Waits for drawn tokens. [`NO_TOKEN`] stands where there was no candidate.
     ///
     /// # Errors
-    /// Device lost, out of memory.
+    /// Device lost, out of memory; [`Error::KvOverflow`](crate::Error::KvOverflow) if a K or V that was stored since the
+    /// last report could not be.
     async fn drawn(&mut self, ticket: Self::Ticket) -> Result<Vec<u32>>;
     /// Copies one row of activations to the CPU.
     ///
     /// # Errors
-    /// Device lost, out of memory.
+    /// As for [`Backend::drawn`].
     async fn read(&mut self, tensor: &Self::Tensor, row: u32) -> Result<Vec<f32>>;
     /// Dispatches, submits, readbacks and weight bytes since the backend was made.
     fn traffic(&self) -> Traffic;

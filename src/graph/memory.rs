@@ -5,15 +5,15 @@ use crate::error::{Error, Result};
 use super::op::Heads;
 
 /// Largest head size: a workgroup of `attention_decode` has a thread for each four elements of a head.
-pub(crate) const MAX_HEAD: u32 = 256;
+const MAX_HEAD: u32 = 256;
 
 /// What K and V are stored as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvType {
     /// Four bytes an element.
-    #[default]
     F32,
-    /// Two. What is beyond its range becomes the largest number there is.
+    /// Two. A K or V beyond ±65504 is [`Error::KvOverflow`].
+    #[default]
     F16,
     /// Bytes with one f32 scale for 32 elements of a head.
     Q8_0,
@@ -65,7 +65,7 @@ pub struct HeadShape {
     pub cap: f32,
     /// Sliding window: a query at position p sees the positions p - window + 1 to p. 0 is none: it sees all up to p.
     pub window: u32,
-    /// Most tokens of a batch, whatever its [`Batch`]. With a window the cache has room for so many besides.
+    /// Most tokens of a batch, whatever its [`Batch`](super::Batch). With a window the cache has room for so many besides.
     pub max_batch: u32,
     /// Positions of a context.
     pub capacity: u32,
@@ -139,5 +139,68 @@ impl HeadShape {
     #[must_use]
     pub fn qkv_width(self) -> u32 {
         self.heads().qkv_width()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windowed(window: u32, max_batch: u32, capacity: u32) -> HeadShape {
+        HeadShape {
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 8,
+            scale: 1.0,
+            cap: 0.0,
+            window,
+            max_batch,
+            capacity,
+            kv: KvType::F32,
+        }
+    }
+
+    #[test]
+    fn a_ring_has_room_for_the_window_and_a_batch() {
+        assert_eq!(windowed(0, 8, 1000).slots(), 1000);
+        assert_eq!(windowed(57, 8, 1000).slots(), 64);
+        assert_eq!(windowed(58, 8, 1000).slots(), 128);
+        assert_eq!(windowed(512, 512, 1000).slots(), 1000);
+        assert_eq!(windowed(u32::MAX, u32::MAX, 1000).slots(), 1000);
+        assert_eq!(windowed(1, 1, 100).slots(), 64);
+    }
+
+    /// Against a ring that is written position by position.
+    #[test]
+    fn a_cache_goes_back_as_far_as_a_query_finds_all_it_sees() {
+        for (window, max_batch, capacity) in
+            [(0, 8, 150), (5, 8, 300), (60, 8, 300), (1, 1, 200), (64, 64, 120)]
+        {
+            let shape = windowed(window, max_batch, capacity);
+            for written in [0, 1, 63, 64, 65, 100, capacity] {
+                let mut ring = vec![None; shape.slots() as usize];
+                for position in 0..written {
+                    ring[(position % shape.slots()) as usize] = Some(position);
+                }
+                for to in 0..=written {
+                    let mut seen = shape.first_seen(to)..to;
+                    let there = seen.all(|p| ring[(p % shape.slots()) as usize] == Some(p));
+                    assert_eq!(
+                        shape.rollback_ok(written, to),
+                        there,
+                        "{window} {max_batch}: {written} to {to}"
+                    );
+                }
+                assert!(!shape.rollback_ok(written, written + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn q8_0_has_a_scale_for_each_block_begun() {
+        for (head_dim, bytes) in [(8, 12), (32, 36), (80, 92), (96, 108)] {
+            let shape = HeadShape { head_dim, kv: KvType::Q8_0, ..windowed(0, 1, 1) };
+            assert_eq!(shape.kv_bytes(), 2 * bytes);
+        }
     }
 }

@@ -120,7 +120,7 @@ impl Linear<'_, '_> {
                     params.splits = *splits;
                     params.head_dim = shape.head_dim;
                     params.x_stride = super::attention::partial_floats(*shape, *splits) / 4;
-                    key = key.define("MERGE").constant("INPUT_VEC4", shape.heads * shape.head_dim / 4);
+                    key = key.define("MERGE").constant("INPUT_VEC4", blocks * 8);
                     bindings.extend([Binding(3, step), Binding(4, buffer)]);
                 }
             }

@@ -10,7 +10,10 @@ mod project;
 mod rows;
 mod sample;
 
-pub use attention::{attention, attention_f16, attention_of_several_shapes, attention_q8_0};
+pub use attention::{
+    attention, attention_f16, attention_of_head_sizes, attention_of_several_shapes, attention_of_windows,
+    attention_q8_0, attention_with_a_cap, kv_overflow,
+};
 pub use embed::{embed, split_vocabulary};
 pub use project::{gate_up, head, map, project_add, qkv};
 pub use rows::{elements, norms, norms_of_heads, positions};
