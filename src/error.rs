@@ -223,7 +223,7 @@ pub enum Error {
         reason: String,
     },
     /// Chat messages were given to a model without a chat template.
-    #[error("this model has no chat template: give a plain prompt instead of messages")]
+    #[error("this model has no chat template, so it takes no messages: give it a text to continue")]
     NoChatTemplate,
 
     // === Generation ===

@@ -70,7 +70,10 @@ export interface ModelInfo {
   layers: number;
   /** Number of tokens in the vocabulary. */
   vocabularySize: number;
-  /** Without a chat template only plain prompts can be generated from. */
+  /**
+   * Whether the file has a chat template. A model without one is a base model: it continues a text
+   * (`generate("Once upon a time")`), and `createChat` and messages are refused with `no-chat-template`.
+   */
   hasChatTemplate: boolean;
   /** The device that computes, and why that one. */
   device: DeviceInfo;
