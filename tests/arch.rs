@@ -75,7 +75,10 @@ async fn as_llama_cpp<B: Backend + 'static>(backend: B, name: &str) {
             for pair in prompt["logits_first"].as_array().unwrap() {
                 let (id, wanted) = (pair[0].as_u64().unwrap() as usize, pair[1].as_f64().unwrap());
                 let ours = f64::from(last[id]);
-                assert!((ours - wanted).abs() <= LOGIT, "{what} by {batch}: logit {id} is {ours}, not {wanted}");
+                assert!(
+                    (ours - wanted).abs() <= LOGIT,
+                    "{what} by {batch}: logit {id} is {ours}, not {wanted}"
+                );
             }
         }
     }

@@ -52,23 +52,28 @@ struct Partials {
     shape: HeadShape,
 }
 
-/// Memory between two dispatches. Layers share it one after the other, so it is as large as the largest
-/// needs; plans recorded before it grew keep the smaller buffer that they were recorded with.
+/// Memory between two dispatches. Layers share it one after the other. Plans that were recorded before it grew keep the
+/// smaller buffer, so none is given back before the backend is.
 struct Scratch {
     label: &'static str,
-    buffer: Option<GpuBuffer>,
+    /// The last is the largest.
+    buffers: Vec<GpuBuffer>,
 }
 
 impl Scratch {
     fn new(label: &'static str) -> Self {
-        Scratch { label, buffer: None }
+        Scratch { label, buffers: Vec::new() }
     }
 
     /// A buffer of at least so many floats.
     fn of(&mut self, gpu: &Gpu, floats: u64) -> Result<GpuBuffer> {
-        match &self.buffer {
+        match self.buffers.last() {
             Some(buffer) if buffer.size() >= floats * 4 => Ok(buffer.clone()),
-            _ => Ok(self.buffer.insert(gpu.storage(self.label, floats * 4)?).clone()),
+            _ => {
+                let buffer = gpu.storage(self.label, floats * 4)?;
+                self.buffers.push(buffer.clone());
+                Ok(buffer)
+            }
         }
     }
 }
