@@ -3,6 +3,8 @@
 //!
 //! Source: `ggml.h` (`enum ggml_type`), `ggml-common.h` (`block_q4_0` …) and `ggml-quants.c` of llama.cpp.
 
+mod grids;
+
 /// Elements that [`Format::unpack`] gives at once, and the kernels' block.
 pub const BLOCK: usize = 32;
 
@@ -137,6 +139,36 @@ formats! {
     Q5_K q5_k,
     /// 256 × 6 bits, a scale of 8 bits for each 16.
     Q6_K q6_k,
+    /// 32 × 4 bits that stand for 16 numbers, one f16 scale.
+    IQ4_NL iq4_nl,
+    /// 256 × the same, a scale of 6 bits for each 32.
+    IQ4_XS iq4_xs,
+    /// 256 weights, fours of a grid of 512, a scale of 4 bits for each 32.
+    IQ3_S iq3_s,
+    /// 256 weights, fours of a grid of 256, a scale of 4 bits for each 32.
+    IQ3_XXS iq3_xxs,
+    /// 256 weights, eights of a grid of 1024, a scale of 4 bits for each 16.
+    IQ2_S iq2_s,
+    /// 256 weights, eights of a grid of 512, a scale of 4 bits for each 16.
+    IQ2_XS iq2_xs,
+    /// 256 weights, eights of a grid of 256, a scale of 4 bits for each 32.
+    IQ2_XXS iq2_xxs,
+    /// 256 weights, eights of a grid of 2048, a scale of 3 bits for each 32.
+    IQ1_S iq1_s,
+    /// 256 weights, eights of a grid of 2048, a scale of 3 bits for each 16.
+    IQ1_M iq1_m,
+    /// 256 weights of three values, five a byte, one f16 scale.
+    TQ1_0 tq1_0,
+    /// 256 weights of three values, four a byte, one f16 scale.
+    TQ2_0 tq2_0,
+    /// 32 floats of 4 bits, one scale that is a power of two.
+    MXFP4 mxfp4,
+    /// 64 floats of 4 bits, a scale of 8 bits for each 16.
+    NVFP4 nvfp4,
+    /// 128 × 1 bit, one f16 scale.
+    Q1_0 q1_0,
+    /// 64 × 2 bits, one f16 scale.
+    Q2_0 q2_0,
 }
 
 impl DType {
@@ -253,6 +285,10 @@ fn u16_at(block: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([block[at], block[at + 1]])
 }
 
+fn u32_at(block: &[u8], at: usize) -> u32 {
+    u32::from(u16_at(block, at)) | u32::from(u16_at(block, at + 2)) << 16
+}
+
 fn f16_at(block: &[u8], at: usize) -> f32 {
     half::f16::from_bits(u16_at(block, at)).to_f32()
 }
@@ -265,6 +301,11 @@ fn nibbles_f16(block: &[u8], at: usize) -> u16 {
 /// Sixteen bytes' low nibbles, then their high nibbles.
 fn nibbles(bytes: &[u8]) -> [i8; BLOCK] {
     std::array::from_fn(|i| (if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 }) as i8)
+}
+
+/// The low nibble, then the high one.
+fn two_nibbles(byte: u8) -> [f32; 2] {
+    [byte & 15, byte >> 4].map(f32::from)
 }
 
 /// 32 quants with one scale and one low.

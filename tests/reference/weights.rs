@@ -6,7 +6,7 @@ use crate::common::random::Random;
 use emberglass::DType;
 
 /// Where a block has f16 that scale its values, and by how much they are to be.
-fn f16_scales(dtype: DType) -> &'static [(usize, f32)] {
+pub fn f16_scales(dtype: DType) -> &'static [(usize, f32)] {
     match dtype {
         DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[(0, 0.02)],
         DType::Q4_1 | DType::Q5_1 => &[(0, 0.02), (2, 0.1)],
@@ -14,7 +14,13 @@ fn f16_scales(dtype: DType) -> &'static [(usize, f32)] {
         DType::Q3_K => &[(108, 0.002)],
         DType::Q4_K | DType::Q5_K => &[(0, 0.001), (2, 0.002)],
         DType::Q6_K => &[(208, 0.0002)],
-        DType::F32 | DType::F16 | DType::BF16 => &[],
+        DType::IQ4_NL | DType::Q1_0 | DType::Q2_0 => &[(0, 0.01)],
+        DType::IQ4_XS => &[(0, 0.0005)],
+        DType::IQ3_S | DType::IQ3_XXS | DType::IQ2_S | DType::IQ2_XS | DType::IQ2_XXS => &[(0, 0.005)],
+        DType::IQ1_S => &[(0, 0.05)],
+        DType::TQ1_0 => &[(52, 0.1)],
+        DType::TQ2_0 => &[(64, 0.1)],
+        DType::F32 | DType::F16 | DType::BF16 | DType::IQ1_M | DType::MXFP4 | DType::NVFP4 => &[],
     }
 }
 
@@ -29,6 +35,13 @@ pub fn random_rows(dtype: DType, rows: usize, cols: usize, random: &mut Random) 
             _ => {
                 let start = bytes.len();
                 bytes.extend((0..dtype.block_bytes()).map(|_| random.bits() as u8));
+                let block = &mut bytes[start..];
+                match dtype {
+                    DType::MXFP4 => block[0] = 118 + (random.below(8) as u8),
+                    // The upper nibbles of four words are an f16, here of 2^-7 to 2^-3.
+                    DType::IQ1_M => block[55] = (block[55] & 0x8f) | 0x20,
+                    _ => {}
+                }
                 for &(at, size) in f16_scales(dtype) {
                     let scale = half::f16::from_f32(size * random.float());
                     bytes[start + at..start + at + 2].copy_from_slice(&scale.to_le_bytes());
@@ -83,6 +96,31 @@ pub fn dequantize(dtype: DType, bytes: &[u8]) -> Vec<f64> {
 /// The same, each less the middle of what its block can hold: scale times a whole number, of either sign.
 pub fn spread(dtype: DType, bytes: &[u8]) -> Vec<f64> {
     values(dtype, bytes).into_iter().map(|(_, spread)| spread).collect()
+}
+
+/// What codes of IQ4 stand for, `kvalues_iq4nl`.
+const IQ4: [i32; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// A float of one sign bit, two of exponent with a bias of 1, one of fraction (E2M1).
+fn e2m1(code: u32) -> f64 {
+    let fraction = f64::from(code & 1) / 2.0;
+    let size = match code >> 1 & 3 {
+        0 => fraction,
+        exponent => (1.0 + fraction) * 2f64.powi(exponent as i32 - 1),
+    };
+    if code & 8 == 8 { -size } else { size }
+}
+
+/// Element `i` of a grid's point `index`, codes of `bits` bits. The table is the product's: that it is llama.cpp's is
+/// shown by the digests of `tests/formats.rs`.
+fn code(dtype: DType, index: usize, i: usize, bits: u32) -> usize {
+    usize::from(dtype.format().grid[index] >> (bits * i as u32)) & ((1 << bits) - 1)
+}
+
+/// -1 if bit `i` of seven is set, or as bit 7 if an odd number of them is (`ksigns_iq2xs`).
+fn sign_of_seven(seven: u32, i: usize) -> f64 {
+    let is_set = if i == 7 { seven.count_ones() % 2 == 1 } else { seven >> i & 1 == 1 };
+    if is_set { -1.0 } else { 1.0 }
 }
 
 /// Value, and value less the middle of its block.
@@ -166,5 +204,89 @@ fn value(dtype: DType, b: &[u8], i: usize) -> (f64, f64) {
             let q = i32::from(low | (b[128 + 32 * n + l] >> (2 * (of_128 / 32)) & 3) << 4) - 32;
             signed(f16(b, 208) * f64::from(b[192 + i / 16] as i8), q)
         }
+        DType::IQ4_NL => signed(f16(b, 0), IQ4[nibble(2) as usize]),
+        DType::IQ4_XS => {
+            let j = i / 32;
+            let scale = bits(&b[4..8], 4 * j, 4) | bits(&b[2..4], 2 * j, 2) << 4;
+            let q = bits(&b[8 + 16 * j..], 8 * (l % 16) + 4 * (l / 16), 4);
+            signed(f16(b, 0) * (f64::from(scale) - 32.0), IQ4[q as usize])
+        }
+        DType::IQ3_S => {
+            let index = u32::from(b[2 + i / 4]) | bits(&b[66..74], i / 4, 1) << 8;
+            let size = 1.0 + 2.0 * code(dtype, index as usize, i % 4, 4) as f64;
+            let sign = if bits(&b[74..106], i, 1) == 1 { -1.0 } else { 1.0 };
+            let scale = f64::from(1 + 2 * bits(&b[106..110], 4 * (i / 32), 4));
+            alone(f16(b, 0) * scale * size * sign)
+        }
+        DType::IQ3_XXS => {
+            let word = bits(&b[66 + 4 * (i / 32)..], 0, 32);
+            let size = [4, 12, 20, 28, 36, 44, 52, 62][code(dtype, usize::from(b[2 + i / 4]), i % 4, 4)];
+            let sign = sign_of_seven(word >> (7 * (l / 8)) & 127, i % 8);
+            alone(f16(b, 0) * (0.5 + f64::from(word >> 28)) * 0.5 * f64::from(size) * sign)
+        }
+        DType::IQ2_XXS => {
+            let at = 2 + 8 * (i / 32);
+            let word = bits(&b[at + 4..], 0, 32);
+            let size = [8, 25, 43][code(dtype, usize::from(b[at + l / 8]), i % 8, 2)];
+            let sign = sign_of_seven(word >> (7 * (l / 8)) & 127, i % 8);
+            alone(f16(b, 0) * (0.5 + f64::from(word >> 28)) * 0.25 * f64::from(size) * sign)
+        }
+        DType::IQ2_XS => {
+            let word = bits(&b[2 + 2 * (i / 8)..], 0, 16);
+            let size = [8, 25, 43][code(dtype, (word & 511) as usize, i % 8, 2)];
+            let scale = 0.5 + f64::from(bits(&b[66..], 4 * (i / 16), 4));
+            alone(f16(b, 0) * scale * 0.25 * f64::from(size) * sign_of_seven(word >> 9, i % 8))
+        }
+        DType::IQ2_S => {
+            let index = u32::from(b[2 + i / 8]) | bits(&b[66..74], 2 * (i / 8), 2) << 8;
+            let size = [8, 25, 43][code(dtype, index as usize, i % 8, 2)];
+            let sign = if bits(&b[34..66], i, 1) == 1 { -1.0 } else { 1.0 };
+            let scale = 0.5 + f64::from(bits(&b[74..], 4 * (i / 16), 4));
+            alone(f16(b, 0) * scale * 0.25 * f64::from(size) * sign)
+        }
+        DType::IQ1_S => {
+            let word = bits(&b[34 + 2 * (i / 32)..], 0, 16);
+            let index = u32::from(b[2 + i / 8]) | (word >> (3 * (l / 8)) & 7) << 8;
+            let delta = if word >> 15 == 1 { -0.125 } else { 0.125 };
+            let point = code(dtype, index as usize, i % 8, 2) as f64 - 1.0;
+            alone(f16(b, 0) * f64::from(2 * (word >> 12 & 7) + 1) * (point + delta))
+        }
+        DType::IQ1_M => {
+            let four = bits(&b[32..48], 4 * (i / 8), 4);
+            let index = u32::from(b[i / 8]) | (four & 7) << 8;
+            let delta = if four & 8 == 8 { -0.125 } else { 0.125 };
+            let point = code(dtype, index as usize, i % 8, 2) as f64 - 1.0;
+            // Each 16-bit word has four scales, of 16 elements each, and a nibble of d.
+            let scale = bits(&b[48 + 2 * (i / 64)..], 3 * (i % 64 / 16), 3);
+            let d = (0..4).map(|k| bits(&b[48 + 2 * k..], 12, 4) << (4 * k)).sum::<u32>();
+            alone(half::f16::from_bits(d as u16).to_f64() * f64::from(2 * scale + 1) * (point + delta))
+        }
+        DType::TQ1_0 => {
+            let (at, digit) = match i {
+                0..160 => (i % 32, i / 32),
+                160..240 => (32 + i % 16, (i - 160) / 16),
+                _ => (48 + i % 4, (i - 240) / 4),
+            };
+            // The byte is its five digits times 256 / 243, rounded up: digits come off the top.
+            let mut fraction = u32::from(b[at]);
+            for _ in 0..digit {
+                fraction = fraction * 3 % 256;
+            }
+            signed(f16(b, 52), (fraction * 3 / 256) as i32 - 1)
+        }
+        DType::TQ2_0 => signed(f16(b, 64), two_bits(0) as i32 - 1),
+        DType::MXFP4 => alone(e2m1(nibble(1)) * 2f64.powi(i32::from(b[0]) - 127)),
+        DType::NVFP4 => {
+            let (exponent, fraction) = (i32::from(b[i / 16] >> 3 & 15), f64::from(b[i / 16] & 7) / 8.0);
+            let scale = match exponent {
+                _ if b[i / 16] == 0x7f => 0.0,
+                0 => fraction * 2f64.powi(-6),
+                _ => (1.0 + fraction) * 2f64.powi(exponent - 7),
+            };
+            let byte = b[4 + 8 * (i / 16) + i % 8];
+            alone(scale * e2m1(u32::from(if i % 16 < 8 { byte & 15 } else { byte >> 4 })))
+        }
+        DType::Q1_0 => alone(f16(b, 0) * if bits(&b[2..], i, 1) == 1 { 1.0 } else { -1.0 }),
+        DType::Q2_0 => signed(f16(b, 0), bits(&b[2..], 2 * i, 2) as i32 - 1),
     }
 }
