@@ -301,7 +301,10 @@ fn an_unsupported_tensor_type_is_an_error_only_when_used() {
     assert_eq!(error.code(), "unsupported-type");
     assert_eq!(
         error.to_string(),
-        format!("tensor k has type Q8_K, which is not supported (supported: {})", DType::ALL.map(DType::name).join(", "))
+        format!(
+            "tensor k has type Q8_K, which is not supported (supported: {})",
+            DType::ALL.map(DType::name).join(", ")
+        )
     );
     let error = directory.tensor("z").unwrap().dtype().unwrap_err();
     assert!(error.to_string().contains("type number 77"), "{error}");
