@@ -50,13 +50,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let w = load_block(row, block, params.blocks);
   let scale = params.scale * w.scale;
   let low = params.scale * w.low;
+  let high = params.scale * second(w);
   let at = token * params.out_stride + block * 8u;
   put(at + 0u, scale * w.w0 + low);
   put(at + 1u, scale * w.w1 + low);
   put(at + 2u, scale * w.w2 + low);
   put(at + 3u, scale * w.w3 + low);
-  put(at + 4u, scale * w.w4 + low);
-  put(at + 5u, scale * w.w5 + low);
-  put(at + 6u, scale * w.w6 + low);
-  put(at + 7u, scale * w.w7 + low);
+  put(at + 4u, high.x * w.w4 + high.y);
+  put(at + 5u, high.x * w.w5 + high.y);
+  put(at + 6u, high.x * w.w6 + high.y);
+  put(at + 7u, high.x * w.w7 + high.y);
 }

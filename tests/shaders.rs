@@ -16,17 +16,24 @@ fn shape(heads: u32, kv_heads: u32, head_dim: u32) -> HeadShape {
     HeadShape { heads, kv_heads, head_dim, scale, cap, window, max_batch, capacity, kv }
 }
 
+/// Floats, nibbles, bytes, and two scales a block.
+const FORMATS: [DType; 4] = [DType::F16, DType::Q4_1, DType::Q8_0, DType::Q6_K];
+
 /// Compiles every op for every format, batch and kind of attention.
 fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     let mut backends = Vec::new();
     // The last is too wide for merging partial sums, so it takes the path without splits.
     let shapes = [shape(9, 3, 64), shape(2, 2, 32), shape(7, 1, 128), shape(32, 16, 128)];
-    let usual = shapes.map(|shape| (shape, Variant::DEFAULT, &DType::ALL[..]));
-    // Other kernels: one format of floats, one of nibbles and one of bytes are all their conditions tell apart.
-    let formats = &[DType::F16, DType::Q4_1, DType::Q8_0][..];
-    let decode = Tuning::ALL.map(|decode| (shapes[0], Variant { decode, prefill: Tile::Rows }, formats));
-    let prefill = Tile::ALL.map(|prefill| (shapes[0], Variant { prefill, ..Variant::DEFAULT }, formats));
-    let all = usual.into_iter().chain(decode).chain(prefill);
+    let usual = shapes.map(|shape| (shape, Variant::DEFAULT, &FORMATS[..]));
+    // Whole blocks of every format.
+    let wide = shape(4, 2, 64);
+    let every = [(wide, Variant::DEFAULT, &DType::ALL[..])];
+    // Other kernels: floats, nibbles, bytes, and scales for halves of a block are all their conditions tell apart.
+    let decode = Tuning::ALL.map(|decode| (wide, Variant { decode, prefill: Tile::Rows }, &FORMATS[..]));
+    let prefill = Tile::ALL.map(|prefill| (wide, Variant { prefill, ..Variant::DEFAULT }, &FORMATS[..]));
+    let whole_blocks =
+        |shape: HeadShape, dtype: DType| (shape.heads * shape.head_dim) % dtype.block_len() as u32 == 0;
+    let all = usual.into_iter().chain(every).chain(decode).chain(prefill);
     for (shape, variant, formats) in all {
         // Natively llvmpipe has subgroups of eight, and f16.
         assert!(variant.possible(gpu.features()), "{variant}: not on this adapter");
@@ -34,7 +41,7 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
         let [width, kv] = heads.rows();
         let mut backend = GpuBackend::new(gpu.clone(), 8, 8).unwrap();
         backend.set_kernels(Kernels::all(variant));
-        for &dtype in formats {
+        for &dtype in formats.iter().filter(|dtype| whole_blocks(shape, **dtype)) {
             let mut weight = |rows: u32| {
                 let segment = Segment { dtype, rows: u64::from(rows) };
                 backend.weight("w", u64::from(width), &[segment]).unwrap()
@@ -57,7 +64,7 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
             let rope = |pairs| Rope { table: &table, dim: heads.dim, pairs };
             for batch in [Batch::One, Batch::Few, Batch::Many] {
                 // The activations, biases and the second kind of pairs depend neither on the format nor on the shape.
-                let more = shape == shapes[0] && dtype == DType::Q4_1;
+                let more = shape == wide && dtype == DType::Q4_1;
                 let mut ops = vec![Op::Embed { table: &square, scale: 2.0, to: &x }];
                 for bias in [None, Some(&bias)].into_iter().take(if more { 2 } else { 1 }) {
                     let mut linear = |x, norm, weight, then, to| {
@@ -198,7 +205,7 @@ fn record_images(gpu: &std::rc::Rc<Gpu>, precision: Precision) {
     images.place(&colours, (1.0, 0.0), rect, &joined).unwrap();
 }
 
-/// What [`bindings`] reads off the text, by naga's parser, in the order of the text.
+/// What [`bindings`] reads off the text, by naga's parser.
 fn naga_bindings(module: &naga::Module) -> Vec<(u32, Access)> {
     let variables = module.global_variables.iter();
     variables
@@ -248,8 +255,13 @@ fn every_variant_is_valid() {
         validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
         validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
         validator.validate(&module).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(source)));
+        // naga has them in the order of their use.
+        let by_number = |mut bindings: Vec<(u32, Access)>| {
+            bindings.sort_by_key(|(number, _)| *number);
+            bindings
+        };
         let declared = bindings(source).unwrap_or_else(|e| panic!("{label}: {e}"));
-        assert_eq!(declared, naga_bindings(&module), "{label}");
+        assert_eq!(by_number(declared), by_number(naga_bindings(&module)), "{label}");
         let storage = module
             .global_variables
             .iter()
@@ -270,7 +282,7 @@ fn every_variant_is_valid() {
         let enable = if subgroups { "enable subgroups;\n" } else { "" };
         std::fs::write(folder.join(format!("{label}.wgsl")), format!("{enable}{source}")).unwrap();
     }
-    // 8 formats × (embed + 2 batches × (qkv, gate_up, add) + head), one format with biases and both kinds of pairs, and attention.
+    // 28 formats × (embed + 2 batches × (qkv, gate_up, add) + head), one format with biases and both kinds of pairs, and attention.
     println!("{} variants", variants.len());
     assert!(variants.len() > 80, "{} variants", variants.len());
 }

@@ -153,8 +153,9 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
     let begun = now_ms();
     let mut kernels = Kernels::default();
     let mut tried = 0;
+    let raced = |won_on_a_gpu: bool| won_on_a_gpu || gpu.adapter().is_fallback;
     let mut candidates: Vec<Tuning> =
-        Tuning::ALL.into_iter().filter(|tuning| tuning.possible(gpu.features())).collect();
+        Tuning::ALL.into_iter().filter(|t| t.possible(gpu.features()) && raced(t.is_raced())).collect();
     let mut prefill = Tile::ALL[0];
     let mut seen = Vec::new();
     for (index, &matrix) in matrices.iter().enumerate() {
@@ -183,7 +184,7 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
         times.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if index == 0 {
             let mut best = f64::INFINITY;
-            let tiles = Tile::ALL.into_iter().filter(|tile| tile.possible(gpu.features()));
+            let tiles = Tile::ALL.into_iter().filter(|t| t.possible(gpu.features()) && raced(t.is_raced()));
             let variants = tiles.map(|prefill| Variant { decode: Tuning::ALL[0], prefill });
             if now_ms() - begun < BUDGET_MS {
                 compile(gpu, matrix, variants.clone(), Batch::Many).await?;
@@ -439,20 +440,9 @@ pub fn made_up(dtype: DType, rows: u32, columns: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..blocks {
         let value = (next() >> 8) as f32 / (1 << 24) as f32 - 0.5;
-        let half = half::f16::from_f32(value).to_le_bytes();
         let start = bytes.len();
-        match dtype {
-            DType::F32 => bytes.extend(value.to_le_bytes()),
-            DType::F16 => bytes.extend(half),
-            DType::BF16 => bytes.extend(half::bf16::from_f32(value).to_le_bytes()),
-            DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => {
-                bytes.extend((0..dtype.block_bytes()).map(|_| (next() >> 24) as u8));
-                bytes[start..start + 2].copy_from_slice(&half);
-                if matches!(dtype, DType::Q4_1 | DType::Q5_1) {
-                    bytes[start + 2..start + 4].copy_from_slice(&half);
-                }
-            }
-        }
+        bytes.extend((0..dtype.block_bytes()).map(|_| (next() >> 24) as u8));
+        dtype.put_scale(&mut bytes[start..], value);
     }
     bytes
 }

@@ -83,10 +83,10 @@ impl Rig for CpuBackend {
     }
 
     fn activation_error(dtype: DType) -> f64 {
-        match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => 0.0,
-            _ if WISH.get().bits == Bits::Eight => INT8_HALF_STEP,
-            _ => INT16_HALF_STEP,
+        match WISH.get().bits {
+            _ if dtype.is_float() => 0.0,
+            Bits::Eight => INT8_HALF_STEP,
+            Bits::Sixteen => INT16_HALF_STEP,
         }
     }
 }

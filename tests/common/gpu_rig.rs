@@ -169,10 +169,8 @@ impl Rig for GpuBackend {
     }
 
     fn activation_error(dtype: DType) -> f64 {
-        let floats = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
-        let Variant { decode, prefill } = VARIANT.get();
-        let whole = decode.products == Products::Dot4 || prefill == Tile::Dot4;
-        if whole && !floats { WHOLE_HALF_STEP } else { 0.0 }
+        let whole = VARIANT.get().decode.products == Products::Dot4;
+        if whole && !dtype.is_float() { WHOLE_HALF_STEP } else { 0.0 }
     }
 
     fn half_sums() -> bool {

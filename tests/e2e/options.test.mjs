@@ -72,9 +72,9 @@ test("kernels are chosen, remembered for the next load, and can be pinned", { ti
   const again = await run({ device: "webgpu" }, true);
   assert.equal(again.info.device.kernelsReason, "Kernels as measured at an earlier load.");
   assert.equal(again.info.device.kernels, first.info.device.kernels);
-  const pinned = await run({ device: "webgpu", kernels: "lanes4+pairs1+subgroups+dot4/dot4" }, true);
+  const pinned = await run({ device: "webgpu", kernels: "lanes4+pairs1+subgroups+dot4/memory" }, true);
   assert.equal(pinned.info.device.kernelsReason, "Kernels as asked for.");
-  assert.equal(pinned.info.device.kernels, "lanes4+pairs1+subgroups+dot4/dot4");
+  assert.equal(pinned.info.device.kernels, "lanes4+pairs1+subgroups+dot4/memory");
   const missing = await run({ device: "webgpu", kernels: "lanes8+pairs1+f16/f16" }, true).catch((error) => String(error));
   assert.match(missing, /no f16/);
   const refused = await run({ device: "webgpu", kernels: "lanes9/nonsense" }, true).catch((error) => String(error));

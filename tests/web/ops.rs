@@ -84,7 +84,7 @@ macro_rules! variants {
 // Those that use what browsers and wgpu treat differently, and what software adapters take; all run natively.
 variants! {
     gpu_one_lane: "lanes1+pairs2/quads";
-    gpu_subgroups_dot4: "lanes4+pairs1+subgroups+dot4/dot4";
+    gpu_subgroups_dot4: "lanes4+pairs1+subgroups+dot4/memory";
 }
 
 /// Image networks: the cases, once for each backend.

@@ -1,7 +1,9 @@
 //! `embed`: rows of the embedding, dequantized, as the first activations.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
+#[cfg(test)]
+use crate::gpu::PipelineKey;
+use crate::gpu::{Binding, GpuBuffer, Grid, Recorder};
 
 use crate::gpu::backend::GpuTensor;
 use crate::gpu::weight::{BLOCK, GpuWeight};
@@ -36,9 +38,7 @@ pub(in crate::gpu) fn record(
     }
     let blocks = weight.cols.div_ceil(BLOCK) as u32;
     for part in &weight.parts {
-        let key =
-            PipelineKey::new("embed").define(part.define()).define_if(part.scales.is_some(), "HAS_SCALES");
-        let key = key.define_if(tokens.is_none(), "POSITIONS");
+        let key = part.key("embed").define_if(tokens.is_none(), "POSITIONS");
         let params = Params {
             blocks,
             row_base: part.row_base as u32,

@@ -100,12 +100,12 @@ impl Linear<'_, '_> {
                 ..bytemuck::Zeroable::zeroed()
             };
             let quantized = part.scales.is_some();
-            let tile = variant.prefill.of(quantized);
+            let tile = variant.prefill;
             let name = match self.batch {
                 Batch::One | Batch::Few => "matvec",
                 Batch::Many => tile.shader(),
             };
-            let mut key = PipelineKey::new(name).define(part.define()).define_if(quantized, "HAS_SCALES");
+            let mut key = part.key(name);
             let mut bindings = vec![Binding(0, &part.quants), Binding(6, &self.out.buffer)];
             if let Some(scales) = &part.scales {
                 bindings.push(Binding(1, scales));

@@ -40,15 +40,15 @@ const EPS: f32 = 1e-5;
 
 /// Widths and heights that end on, before and past every tile: block 32, pairs 32, odd.
 fn shapes(dtype: DType) -> Vec<(usize, usize)> {
-    if dtype.block_len() == 1 {
-        vec![(1, 1), (5, 3), (33, 66), (64, 31)]
-    } else {
-        vec![(32, 1), (96, 65), (576, 66), (160, 7)]
+    match dtype.block_len() as usize {
+        1 => vec![(1, 1), (5, 3), (33, 66), (64, 31)],
+        32 => vec![(32, 1), (96, 65), (576, 66), (160, 7)],
+        block => vec![(block, 1), (2 * block, 66), (3 * block, 7)],
     }
 }
 
-/// Floats, nibbles and bytes: they stand for all types where nothing depends on the type, as biases and row pairs.
-const FORMATS: [DType; 3] = [DType::F16, DType::Q4_1, DType::Q8_0];
+/// Floats, nibbles, bytes and two scales a block: they stand for all types where nothing depends on the type, as biases and row pairs.
+const FORMATS: [DType; 4] = [DType::F16, DType::Q4_1, DType::Q8_0, DType::Q6_K];
 
 const BATCHES: [(Batch, usize); 6] = [
     (Batch::One, 1),
@@ -88,13 +88,15 @@ struct Matrix<R: Rig> {
     spreads: Vec<f64>,
     /// Of each row, `Rig::activation_error`.
     errors: Vec<f64>,
+    /// Whether sums of [`Inputs::Exact`] are exact.
+    plain: bool,
 }
 
 impl<R: Rig> Matrix<R> {
     /// W x.
     fn times(&self, x: &[f64], inputs: Inputs) -> Vec<Sum> {
         let mut y = oracle::matvec(&self.values, x);
-        if inputs == Inputs::Floats {
+        if inputs == Inputs::Floats || !self.plain {
             let rows = self.values.chunks_exact(x.len()).zip(self.spreads.chunks_exact(x.len()));
             for ((y, (row, spread)), error) in y.iter_mut().zip(rows).zip(&self.errors) {
                 let largest = oracle::sum_of_largest(row, x);
@@ -127,13 +129,15 @@ impl<R: Rig> Setup<R> {
             segments.iter().map(|&(dtype, rows)| Segment { dtype, rows: rows as u64 }).collect();
         let weight = self.backend.weight("w", cols as u64, &parts).unwrap();
         let (mut values, mut spreads, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        let mut row = 0;
+        let (mut row, mut all_plain) = (0, true);
         for &(dtype, rows) in segments {
-            let bytes = if R::half_sums() && inputs == Inputs::Exact {
+            let plain = if R::half_sums() && inputs == Inputs::Exact {
                 weights::plain_rows(dtype, rows, cols, &mut self.random)
             } else {
-                weights::random_rows(dtype, rows, cols, &mut self.random)
+                None
             };
+            all_plain &= plain.is_some() || !R::half_sums();
+            let bytes = plain.unwrap_or_else(|| weights::random_rows(dtype, rows, cols, &mut self.random));
             let half = rows / 2;
             let (first, rest) = bytes.split_at(bytes.len() / rows * half);
             self.backend.upload_rows(&weight, row, first).unwrap();
@@ -143,7 +147,7 @@ impl<R: Rig> Setup<R> {
             errors.extend(vec![R::activation_error(dtype); rows]);
             row += rows as u64;
         }
-        Matrix { weight, values, spreads, errors }
+        Matrix { weight, values, spreads, errors, plain: all_plain }
     }
 
     fn floats(&mut self, len: usize, inputs: Inputs) -> Vec<f32> {

@@ -50,14 +50,17 @@ pub async fn gate_up<R: Rig>(dtype: DType) {
         DType::F32 => DType::F16,
         DType::F16 | DType::BF16 => DType::F32,
         DType::Q8_0 => DType::Q4_1,
-        DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 => DType::Q8_0,
+        DType::Q6_K => DType::Q4_K,
+        _ => DType::Q8_0,
     };
-    for (index, (cols, half)) in shapes(dtype).into_iter().enumerate() {
+    let shapes = shapes(dtype);
+    let last = shapes.len() - 1;
+    for (index, (cols, half)) in shapes.into_iter().enumerate() {
         for (batch, count) in BATCHES {
             for inputs in INPUTS {
                 check_gate_up::<R>([dtype, dtype], (cols, half), (batch, count), inputs).await;
                 // Of an odd number of rows, whose last has no partner.
-                if index == 3 && FORMATS.contains(&dtype) {
+                if index == last && FORMATS.contains(&dtype) {
                     check_gate_up::<R>([dtype, other], (cols, half), (batch, count), inputs).await;
                 }
             }
@@ -211,7 +214,7 @@ async fn check_qkv<R: Rig>(
     (batch, count, pos): (Batch, usize, usize),
     inputs: Inputs,
 ) {
-    let cols = 64;
+    let cols = dtype.block_len().max(64) as usize;
     let mut s = Setup::<R>::new((shape.heads.heads * 100 + count as u32) as u64).await;
     let dim = shape.heads.dim as usize;
     let [q_rows, kv_rows] = shape.heads.rows().map(|rows| rows as usize);
