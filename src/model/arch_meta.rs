@@ -11,7 +11,7 @@ use crate::graph::{Heads, RopePairs};
 use crate::weights::{Metadata, Value};
 
 use super::layout::Scores;
-use super::rope::{BASES, RopeTable};
+use super::rope::{BASES, FACTORS, RopeTable};
 
 /// Upper bounds for what a file may ask for; far above any model that fits a browser.
 const MAX_LAYERS: u32 = 512;
@@ -110,8 +110,11 @@ const HARMLESS: [Harmless; 31] = {
         any("rope.scaling.yarn_beta_slow"),
         // Which layers have the window of attention.sliding_window, which is read where it can be shorter than the context.
         any("attention.sliding_window_pattern"),
-        // Both have the rows of Q and K as this architecture expects them.
-        Harmless { key: "tensor_data_layout", values: Values::Words(&["reference", "Meta AI original pth"]) },
+        // All have the rows of Q and K as their architecture expects them; Falcon's files say jploski.
+        Harmless {
+            key: "tensor_data_layout",
+            values: Values::Words(&["reference", "Meta AI original pth", "jploski"]),
+        },
         Harmless { key: "attention.causal", values: Values::Flag(true) },
         Harmless { key: "use_parallel_residual", values: Values::Flag(false) },
         Harmless { key: "hidden_activation", values: Values::Words(&["silu"]) },
@@ -315,6 +318,11 @@ impl<'a> ArchMeta<'a> {
     /// A base of angles.
     pub(super) fn rope_base(&self, key: &str, default: f32) -> Result<f32> {
         self.number_or(key, default, BASES)
+    }
+
+    /// A factor of all that is turned.
+    pub(super) fn rope_magnitude(&self) -> Result<f32> {
+        self.number_or("rope.scaling.attn_factor", 1.0, FACTORS)
     }
 
     /// The table of angles.

@@ -174,18 +174,13 @@ impl<'a> Layout<'a> {
         Ok(W { id, rows, cols, bias })
     }
 
-    /// Q, K and V of a layer: three tensors.
+    /// Q, K and V of a layer: one tensor, or three where a file has them apart.
     pub(super) fn qkv(&mut self, heads: Heads, width: u32) -> Result<W> {
+        if self.has("attn_qkv.weight") {
+            return self.linear("attn_qkv", heads.qkv_width(), width);
+        }
         let [q, kv] = heads.rows();
         self.stack("attn_qkv", &[("attn_q", q), ("attn_k", kv), ("attn_v", kv)], width)
-    }
-
-    /// Q, K and V of a layer: one tensor, or three where a file has them apart.
-    pub(super) fn fused_qkv(&mut self, heads: Heads, width: u32) -> Result<W> {
-        match self.has("attn_q.weight") {
-            true => self.qkv(heads, width),
-            false => self.linear("attn_qkv", heads.qkv_width(), width),
-        }
     }
 
     /// The LayerNorm `NAME.weight`, and `NAME.bias` if the file has one.
@@ -200,23 +195,17 @@ impl<'a> Layout<'a> {
         Ok(self.keep(tensor.name.clone(), heads * dim, Content::Tensors(vec![(0, tensor)])))
     }
 
-    /// Notes a tensor that this load does not need, because the file has another for its context.
-    pub(super) fn known(&mut self, name: &str) {
-        if let Some(tensor) = self.directory.find(name) {
-            self.declared.insert(&tensor.name);
-        }
-    }
-
     /// Gate and up of a layer: two tensors.
     pub(super) fn gate_up(&mut self, ffn: u32, width: u32) -> Result<W> {
         self.stack("ffn_gate_up", &[("ffn_gate", ffn), ("ffn_up", ffn)], width)
     }
 
-    /// The matrix that makes logits: a file without one uses the table of embeddings for it.
+    /// The matrix that makes logits, and its bias if the file has one. A file without the matrix uses the table of
+    /// embeddings for it.
     pub(super) fn head(&mut self, embeddings: W) -> Result<W> {
         match self.has("output.weight") {
             true => self.linear("output", embeddings.rows, embeddings.cols),
-            false => Ok(embeddings),
+            false => Ok(W { bias: self.vector_if_any("output.bias", embeddings.rows)?, ..embeddings }),
         }
     }
 
@@ -229,9 +218,18 @@ impl<'a> Layout<'a> {
         self.matrix(name, vocab, width)
     }
 
-    /// A rotation; `name` is that of a tensor with a divisor for each pair, where the file has one.
-    pub(super) fn rope(&mut self, table: &RopeTable, name: &str) -> Result<Rope<Ids>> {
-        let divisors = self.find(name, &[table.dim / 2])?;
+    /// A rotation. The file may have a tensor with a divisor for each pair; LongRoPE has one for contexts up to the
+    /// original one and another for longer ones, of which the context that is asked for takes one.
+    pub(super) fn rope(&mut self, table: &RopeTable) -> Result<Rope<Ids>> {
+        let [short, long] = ["rope_factors_short.weight", "rope_factors_long.weight"];
+        let names = match (self.has(short) || self.has(long), table.long) {
+            (false, _) => ["rope_freqs.weight", "rope_freqs.weight"],
+            (true, false) => [short, long],
+            (true, true) => [long, short],
+        };
+        let [name, other] = names;
+        self.find(other, &[table.dim / 2])?;
+        let divisors = self.find(name, &[table.dim / 2])?.filter(|_| table.scaled);
         if let (None, Some(kind)) = (divisors, table.needs_divisors) {
             let architecture = self.directory.metadata.str("general.architecture")?;
             let what = format!("{architecture}.rope.scaling.type = {kind} (without the tensor {name})");

@@ -25,6 +25,10 @@ pub(super) struct RopeTable {
     pub factor: f32,
     /// Multiplies what is turned.
     pub magnitude: f32,
+    /// Whether the divisors that a file has are for this table.
+    pub scaled: bool,
+    /// Whether the context that is asked for is longer than the one before scaling: LongRoPE has divisors for each.
+    pub long: bool,
     /// Which pairs are slow.
     pub yarn: Option<Yarn>,
     /// A type of scaling whose divisors must be in the file.
@@ -45,7 +49,11 @@ pub(super) struct Yarn {
 }
 
 /// Factors and divisors of angles; those in use are 1 to some hundred.
-const FACTORS: RangeInclusive<f32> = 1e-3..=1e6;
+pub(super) const FACTORS: RangeInclusive<f32> = 1e-3..=1e6;
+/// Those of keys for which 0 has a meaning.
+const SCALINGS: RangeInclusive<f32> = 0.0..=1e6;
+/// All numbers.
+const FINITE: RangeInclusive<f32> = f32::MIN..=f32::MAX;
 /// Bases in use are 10 000 to some 100 million.
 pub(super) const BASES: RangeInclusive<f32> = 1.0..=1e15;
 /// Positions of one piece of the table.
@@ -60,32 +68,38 @@ impl RopeTable {
         }
         // A factor without a type is linear, as in llama.cpp; files of 2023 have another key for it.
         let kind = meta.word_or("rope.scaling.type", "linear")?;
-        let factor = meta.number_if_any("rope.scaling.factor", FACTORS)?;
-        let old = meta.number_if_any("rope.scale_linear", FACTORS)?;
+        // 0 stands for a factor that is not there, as in llama.cpp.
+        let factor = meta.number_if_any("rope.scaling.factor", SCALINGS)?.filter(|by| *by != 0.0);
+        let old = meta.number_if_any("rope.scale_linear", SCALINGS)?.filter(|by| *by != 0.0);
         if let (Some(factor), Some(old)) = (factor, old)
             && factor != old
         {
             return Err(meta.unsupported("rope.scale_linear", "another than rope.scaling.factor"));
         }
         let scaling = factor.or(old).unwrap_or(1.0);
-        let attention = meta.number_if_any("rope.scaling.attn_factor", FACTORS)?.unwrap_or(1.0);
         let mut table = RopeTable {
             base: meta.number_if_any("rope.freq_base", BASES)?.unwrap_or(10_000.0),
             dim,
             pairs,
             factor: 1.0,
-            magnitude: attention,
+            magnitude: meta.rope_magnitude()?,
+            scaled: true,
+            long: false,
             yarn: None,
             needs_divisors: None,
         };
         // Tokens of the context before scaling; only YaRN and LongRoPE ask for it.
         let trained = meta.count("context_length", 1..=u32::MAX)?;
         let context = meta.count_or("rope.scaling.original_context_length", trained, 1..=u32::MAX)?;
+        table.long = meta.context() > context;
         match kind {
             "linear" => table.factor = scaling,
             "none" => {}
             "llama3" => table.needs_divisors = Some("llama3"),
-            "longrope" => table.needs_divisors = Some("longrope"),
+            "longrope" => {
+                table.needs_divisors = Some("longrope");
+                table.factor = scaling;
+            }
             "yarn" => {
                 let number = |key, default| Ok(meta.number_if_any(key, FACTORS)?.unwrap_or(default));
                 let ext = number("rope.scaling.yarn_ext_factor", 1.0)?;
@@ -96,7 +110,18 @@ impl RopeTable {
                 table.yarn = Some(Yarn { ext, fast, slow, context });
                 table.factor = scaling;
                 // Peng et al., equation 22, as a factor of what is turned.
-                table.magnitude *= if scaling > 1.0 { 1.0 + 0.1 * scaling.ln() } else { 1.0 };
+                let usual = if scaling > 1.0 { 1.0 + 0.1 * scaling.ln() } else { 1.0 };
+                // Hugging Face's `attention_factor` is in place of it. llama.cpp reads neither key.
+                let key = "rope.scaling.yarn_attn_factor";
+                let own = meta.number_or(key, usual, FACTORS)?;
+                if own != 1.0 && (own - usual).abs() > 1e-3 * usual {
+                    return Err(meta.unsupported(key, "another than 1 + 0.1 ln(rope.scaling.factor)"));
+                }
+                let key = "rope.scaling.yarn_log_multiplier";
+                if meta.number_or(key, 0.0, FINITE)? != 0.0 {
+                    return Err(meta.unsupported(key, ""));
+                }
+                table.magnitude *= usual;
             }
             _ => return Err(meta.unsupported("rope.scaling.type", "")),
         }
@@ -105,7 +130,8 @@ impl RopeTable {
 
     /// The table of another base, without scaling: of layers with a window, in some models.
     pub(super) fn plain(self, base: f32) -> Self {
-        RopeTable { base, factor: 1.0, magnitude: 1.0, yarn: None, needs_divisors: None, ..self }
+        let plain = RopeTable { base, factor: 1.0, magnitude: 1.0, scaled: false, ..self };
+        RopeTable { yarn: None, needs_divisors: None, ..plain }
     }
 
     /// Angles of the pairs for a step of one position.
@@ -184,6 +210,8 @@ mod tests {
         pairs: RopePairs::Adjacent,
         factor: 1.0,
         magnitude: 1.0,
+        scaled: true,
+        long: false,
         yarn: None,
         needs_divisors: None,
     };

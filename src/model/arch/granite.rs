@@ -70,7 +70,7 @@ impl Arch for Granite {
         let (c, f) = (self.width, self.ffn);
         let embed = file.embeddings(c)?;
         let rope = match &self.rope {
-            Some(table) => Some(file.rope(table, "rope_freqs.weight")?),
+            Some(table) => Some(file.rope(table)?),
             None => None,
         };
         let layers = file.layers(self.layers, |blk, _| {
