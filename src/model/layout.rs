@@ -154,6 +154,12 @@ impl<'a> Layout<'a> {
         self.stack(name, &[(name, rows)], cols)
     }
 
+    /// The matrix `NAME.weight` and its `NAME.bias`.
+    pub(super) fn biased(&mut self, name: &str, rows: u32, cols: u32) -> Result<W> {
+        self.get(&format!("{name}.bias"), &[rows])?;
+        self.linear(name, rows, cols)
+    }
+
     /// Matrices that are multiplied at once, by name and rows, each as [`Layout::linear`].
     pub(super) fn stack(&mut self, label: &str, names: &[(&str, u32)], cols: u32) -> Result<W> {
         let (mut parts, mut biases, mut rows) = (Vec::new(), Vec::new(), 0);
@@ -183,10 +189,10 @@ impl<'a> Layout<'a> {
         self.stack("attn_qkv", &[("attn_q", q), ("attn_k", kv), ("attn_v", kv)], width)
     }
 
-    /// The LayerNorm `NAME.weight`, and `NAME.bias` if the file has one.
+    /// The LayerNorm `NAME.weight` and `NAME.bias`.
     pub(super) fn layer_norm(&mut self, name: &str, width: u32) -> Result<LayerNorm> {
         let gain = self.vector(&format!("{name}.weight"), width)?;
-        Ok(LayerNorm { gain, bias: self.vector_if_any(&format!("{name}.bias"), width)? })
+        Ok(LayerNorm { gain, bias: Some(self.vector(&format!("{name}.bias"), width)?) })
     }
 
     /// A vector of (heads, D), which a file has as a matrix.
@@ -222,17 +228,19 @@ impl<'a> Layout<'a> {
     /// original one and another for longer ones, of which the context that is asked for takes one.
     pub(super) fn rope(&mut self, table: &RopeTable) -> Result<Rope<Ids>> {
         let [short, long] = ["rope_factors_short.weight", "rope_factors_long.weight"];
-        let names = match (self.has(short) || self.has(long), table.long) {
-            (false, _) => ["rope_freqs.weight", "rope_freqs.weight"],
-            (true, false) => [short, long],
-            (true, true) => [long, short],
+        let pairs = [table.dim / 2];
+        let divisors = match self.has(short) || self.has(long) {
+            true => {
+                let [used, other] = if table.long { [long, short] } else { [short, long] };
+                self.find(other, &pairs)?;
+                Some(self.get(used, &pairs)?)
+            }
+            false => self.find("rope_freqs.weight", &pairs)?,
         };
-        let [name, other] = names;
-        self.find(other, &[table.dim / 2])?;
-        let divisors = self.find(name, &[table.dim / 2])?.filter(|_| table.scaled);
+        let divisors = divisors.filter(|_| table.scaled);
         if let (None, Some(kind)) = (divisors, table.needs_divisors) {
             let architecture = self.directory.metadata.str("general.architecture")?;
-            let what = format!("{architecture}.rope.scaling.type = {kind} (without the tensor {name})");
+            let what = format!("{architecture}.rope.scaling.type = {kind} (without a tensor of divisors)");
             return Err(Error::UnsupportedModel { what });
         }
         let positions = self.sizes.context_length;

@@ -49,11 +49,7 @@ pub(super) struct Yarn {
 }
 
 /// Factors and divisors of angles; those in use are 1 to some hundred.
-pub(super) const FACTORS: RangeInclusive<f32> = 1e-3..=1e6;
-/// Those of keys for which 0 has a meaning.
-const SCALINGS: RangeInclusive<f32> = 0.0..=1e6;
-/// All numbers.
-const FINITE: RangeInclusive<f32> = f32::MIN..=f32::MAX;
+pub(super) const FACTORS: RangeInclusive<f32> = 1e-4..=1e6;
 /// Bases in use are 10 000 to some 100 million.
 pub(super) const BASES: RangeInclusive<f32> = 1.0..=1e15;
 /// Positions of one piece of the table.
@@ -68,9 +64,8 @@ impl RopeTable {
         }
         // A factor without a type is linear, as in llama.cpp; files of 2023 have another key for it.
         let kind = meta.word_or("rope.scaling.type", "linear")?;
-        // 0 stands for a factor that is not there, as in llama.cpp.
-        let factor = meta.number_if_any("rope.scaling.factor", SCALINGS)?.filter(|by| *by != 0.0);
-        let old = meta.number_if_any("rope.scale_linear", SCALINGS)?.filter(|by| *by != 0.0);
+        let factor = meta.factor("rope.scaling.factor")?;
+        let old = meta.factor("rope.scale_linear")?;
         if let (Some(factor), Some(old)) = (factor, old)
             && factor != old
         {
@@ -118,7 +113,7 @@ impl RopeTable {
                     return Err(meta.unsupported(key, "another than 1 + 0.1 ln(rope.scaling.factor)"));
                 }
                 let key = "rope.scaling.yarn_log_multiplier";
-                if meta.number_or(key, 0.0, FINITE)? != 0.0 {
+                if meta.factor(key)?.is_some() {
                     return Err(meta.unsupported(key, ""));
                 }
                 table.magnitude *= usual;
@@ -165,18 +160,20 @@ impl RopeTable {
     /// that they stay exact at position 100 000.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for divisors that are out of range.
+    /// [`Error::Malformed`] for divisors that are out of range; it names their tensor.
     pub(super) fn pieces(
         self,
         positions: u32,
-        divisors: Option<&[f32]>,
+        divisors: Option<(&str, Vec<f32>)>,
     ) -> Result<impl Iterator<Item = (u32, Vec<f32>)>> {
-        if let Some(divisor) = divisors.unwrap_or_default().iter().find(|d| !FACTORS.contains(d)) {
+        if let Some((tensor, divisors)) = &divisors
+            && let Some(divisor) = divisors.iter().find(|d| !FACTORS.contains(d))
+        {
             let (least, most) = (FACTORS.start(), FACTORS.end());
-            let what = format!("rope_freqs.weight holds {divisor}, expected {least} to {most}");
+            let what = format!("{tensor} holds {divisor}, expected {least} to {most}");
             return Err(Error::Malformed { what });
         }
-        let frequencies = self.frequencies(divisors);
+        let frequencies = self.frequencies(divisors.as_ref().map(|(_, divisors)| divisors.as_slice()));
         Ok((0..positions).step_by(PIECE as usize).map(move |first| {
             let mut turns = Vec::new();
             for pos in first..positions.min(first.saturating_add(PIECE)) {
@@ -197,6 +194,7 @@ mod tests {
 
     fn table(rope: RopeTable, positions: u32, dim: u32, divisors: Option<&[f32]>) -> Vec<f32> {
         let mut whole = Vec::new();
+        let divisors = divisors.map(|divisors| ("rope_freqs.weight", divisors.to_vec()));
         for (at, turns) in (RopeTable { dim, ..rope }).pieces(positions, divisors).unwrap() {
             assert_eq!(at as usize, whole.len(), "pieces follow each other");
             whole.extend(turns);
@@ -243,7 +241,7 @@ mod tests {
     #[test]
     fn divisors_out_of_range_are_refused() {
         for bad in [f32::NAN, f32::INFINITY, 0.0, -1.0, 1e-30] {
-            let error = PLAIN.pieces(1, Some(&[1.0, bad])).err().unwrap();
+            let error = PLAIN.pieces(1, Some(("rope_freqs.weight", vec![1.0, bad]))).err().unwrap();
             assert!(error.to_string().contains("rope_freqs.weight"), "{error}");
         }
     }

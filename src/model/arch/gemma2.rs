@@ -56,7 +56,7 @@ impl Arch for Gemma2 {
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
         let (layers, width) = (meta.layers()?, meta.width()?);
         let heads = meta.heads(layers, width)?;
-        let cap = meta.number_or("attn_logit_softcapping", SCORE_CAP, 0.0..=1e6)?;
+        let cap = meta.cap_or("attn_logit_softcapping", SCORE_CAP)?;
         let mut scores = Vec::new();
         for window in meta.windows(layers, WINDOW, 2)? {
             let mut of = Scores { cap, ..meta.scores_with_window(heads, window)? };
@@ -74,7 +74,7 @@ impl Arch for Gemma2 {
             eps: meta.rms_eps()?,
             heads,
             scores,
-            logit_cap: meta.number_or("final_logit_softcapping", LOGIT_CAP, 0.0..=1e6)?,
+            logit_cap: meta.cap_or("final_logit_softcapping", LOGIT_CAP)?,
             ropes: [rope, RopeTable { base, ..rope }],
         })
     }

@@ -72,7 +72,7 @@ impl Arch for Gemma3 {
             eps: meta.rms_eps()?,
             heads,
             scores,
-            logit_cap: meta.number_or("final_logit_softcapping", 0.0, 0.0..=1e6)?,
+            logit_cap: meta.cap_or("final_logit_softcapping", 0.0)?,
             // As in llama.cpp the factor of what is turned is that of all layers.
             ropes: [rope, RopeTable { magnitude: meta.rope_magnitude()?, ..rope.plain(base) }],
         })
