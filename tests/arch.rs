@@ -1,5 +1,6 @@
 //! Each architecture against llama.cpp: tiny random models with its token ids, greedy tokens and logits, which it computed
-//! with every tensor read as F32 (`tests/data/arch`, made outside this repository; the README there says how).
+//! with every tensor read as F32 (`tests/data/arch`, made outside this repository; the README there says how). The folder
+//! `variations` has what files of these architectures may have, leave out or write in another way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 #[path = "common/model.rs"]
@@ -15,24 +16,19 @@ use emberglass::{
 };
 use serde_json::Value;
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch")
+/// The models of a folder in `tests/data`.
+fn models(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(folder);
+    let mut models: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    models.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    models.sort();
+    assert!(models.len() >= 15, "{models:?}");
+    models
 }
 
-/// The cases, by name.
-fn cases() -> Vec<String> {
-    let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let models = files.filter(|path| path.extension().is_some_and(|extension| extension == "gguf"));
-    let mut names: Vec<String> =
-        models.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    names.sort();
-    assert!(names.len() >= 20, "{names:?}");
-    names
-}
-
-async fn load<B: Backend + 'static>(backend: B, name: &str, kv: KvType) -> TextEngine<B> {
-    let mut sources: Vec<Box<dyn ByteSource>> =
-        vec![Box::new(FileSource::open(&folder().join(format!("{name}.gguf"))).unwrap())];
+async fn load<B: Backend + 'static>(backend: B, model: &Path, kv: KvType) -> TextEngine<B> {
+    let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(FileSource::open(model).unwrap())];
     let directory = read_directory(&mut sources).await.unwrap();
     let context_length = engine::context_length(&directory, None).unwrap();
     let options = LoadOptions { context_length, kv, draft_tokens: 0 };
@@ -47,10 +43,11 @@ fn ids(value: &Value) -> Vec<u32> {
 /// moves its logits by up to 5e-3. To leave a feature out moves one by 0.05 at least (`features_off_max_diff`).
 const LOGIT: f64 = 0.02;
 
-async fn as_llama_cpp<B: Backend + 'static>(backend: B, name: &str) {
-    let text = std::fs::read_to_string(folder().join(format!("{name}.json"))).unwrap();
+async fn as_llama_cpp<B: Backend + 'static>(backend: B, model: &Path) {
+    let text = std::fs::read_to_string(model.with_extension("json")).unwrap();
     let case: Value = serde_json::from_str(&text).unwrap();
-    let mut engine = load(backend, name, KvType::F32).await;
+    let name = &case["case"];
+    let mut engine = load(backend, model, KvType::F32).await;
     for prompt in case["prompts"].as_array().unwrap() {
         let tokens = ids(&prompt["token_ids"]);
         let what = format!("{name}, {} tokens", tokens.len());
@@ -86,14 +83,24 @@ async fn as_llama_cpp<B: Backend + 'static>(backend: B, name: &str) {
 
 #[test]
 fn answers_are_llama_cpps_on_the_cpu() {
-    for name in cases() {
-        pollster::block_on(as_llama_cpp(model::cpu(Bits::Sixteen), &name));
+    for model in [models("arch"), models("arch/variations")].concat() {
+        pollster::block_on(as_llama_cpp(model::cpu(Bits::Sixteen), &model));
+    }
+}
+
+async fn on_the_gpu(folder: &str) {
+    for model in models(folder) {
+        as_llama_cpp(model::gpu().await, &model).await;
     }
 }
 
 #[test]
 fn answers_are_llama_cpps_on_the_gpu() {
-    for name in cases() {
-        pollster::block_on(async { as_llama_cpp(model::gpu().await, &name).await });
-    }
+    pollster::block_on(on_the_gpu("arch"));
+}
+
+#[test]
+#[ignore = "a minute on a software adapter; cargo xtask test --exhaustive and the GPU bundle run it"]
+fn variations_are_llama_cpps_on_the_gpu() {
+    pollster::block_on(on_the_gpu("arch/variations"));
 }
