@@ -15,7 +15,7 @@
 //! | [`engine`] | the loops: prefill and decode → tokens, latents → pixels; GPU or CPU, and why |
 //! | `web` | tokens → JavaScript (wasm32 only) |
 //!
-//! `tests/layers.rs` enforces which module may import which; `docs/ARCHITECTURE.md` explains it.
+//! `tests/files/layers.rs` enforces which module may import which; `docs/ARCHITECTURE.md` explains it.
 
 pub mod cpu;
 pub mod engine;
