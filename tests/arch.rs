@@ -97,3 +97,25 @@ fn answers_are_llama_cpps_on_the_gpu() {
         pollster::block_on(async { as_llama_cpp(model::gpu().await, &name).await });
     }
 }
+
+/// What each architecture's graph becomes, of the first layers: a fold that is lost costs a dispatch a layer, and nothing
+/// else would show it. `EMBERGLASS_BLESS=1` writes the files anew.
+#[test]
+fn ops_are_as_they_were() {
+    let mut different = Vec::new();
+    for name in cases() {
+        let path = folder().join(format!("{name}.gguf"));
+        let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(FileSource::open(&path).unwrap())];
+        let directory = pollster::block_on(read_directory(&mut sources)).unwrap();
+        let text = emberglass::model::ops_as_text(&directory).unwrap();
+        let kept = folder().join(format!("{name}.ops.txt"));
+        if std::env::var_os("EMBERGLASS_BLESS").is_some() {
+            std::fs::write(&kept, &text).unwrap();
+        }
+        if std::fs::read_to_string(&kept).unwrap_or_default() != text {
+            println!("--- {name}\n{text}");
+            different.push(name);
+        }
+    }
+    assert!(different.is_empty(), "{different:?}");
+}

@@ -288,6 +288,18 @@ pub fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
     Ok(matrices)
 }
 
+/// The ops of a model as text, a line each: what its graph became. For tests and for people.
+///
+/// # Errors
+/// What is wrong with the file's header.
+pub fn ops_as_text(directory: &Directory) -> Result<String> {
+    let Blueprint { layout, program } = draw(directory, SMALLEST)?;
+    let weights: Vec<String> = layout.matrices.iter().map(|matrix| matrix.label.clone()).collect();
+    let vectors: Vec<String> = layout.vectors.iter().map(|vector| vector.label.clone()).collect();
+    let memories: Vec<String> = layout.memories.iter().map(|memory| memory.label.clone()).collect();
+    Ok(program.text(&weights, &vectors, &memories))
+}
+
 /// Sizes for what is asked of a header alone.
 const SMALLEST: Sizes = Sizes { context_length: 1, kv: KvType::F32, max_batch: 1, draft_tokens: 0 };
 
