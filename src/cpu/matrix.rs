@@ -322,10 +322,11 @@ fn blocks<S: Simd, B: Blocks, const N: usize>(s: S, panel: &[u8], x: [&[B::X]; N
     sums
 }
 
+#[allow(clippy::panic, reason = "evaluated while compiling")]
 const fn layout(dtype: usize) -> BlockLayout {
     match BlockLayout::of(DType::ALL[dtype]) {
         Some(layout) => layout,
-        None => panic!("a type without a packed form"), // while compiling
+        None => panic!("a type without a packed form"),
     }
 }
 

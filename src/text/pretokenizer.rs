@@ -351,7 +351,7 @@ fn thousands(
         let end = text[at..].find(|c| !digit(c)).map_or(text.len(), |length| at + length);
         let count = text[at..end].chars().count();
         for (n, (offset, _)) in text[at..end].char_indices().enumerate() {
-            if (count - n) % 3 == 0 && (alone || n > 0) {
+            if (count - n).is_multiple_of(3) && (alone || n > 0) {
                 each(&text[start..at + offset])?;
                 start = at + offset;
             }
