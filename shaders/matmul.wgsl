@@ -47,14 +47,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var block = 0u; block < params.blocks; block++) {
     let w = load_block(my_row, block, params.blocks);
     let w_at = local * ROW;
+    let high = second(w);
     w_tile[w_at + 0u] = w.scale * w.w0 + w.low;
     w_tile[w_at + 1u] = w.scale * w.w1 + w.low;
     w_tile[w_at + 2u] = w.scale * w.w2 + w.low;
     w_tile[w_at + 3u] = w.scale * w.w3 + w.low;
-    w_tile[w_at + 4u] = w.scale * w.w4 + w.low;
-    w_tile[w_at + 5u] = w.scale * w.w5 + w.low;
-    w_tile[w_at + 6u] = w.scale * w.w6 + w.low;
-    w_tile[w_at + 7u] = w.scale * w.w7 + w.low;
+    w_tile[w_at + 4u] = high.x * w.w4 + high.y;
+    w_tile[w_at + 5u] = high.x * w.w5 + high.y;
+    w_tile[w_at + 6u] = high.x * w.w6 + high.y;
+    w_tile[w_at + 7u] = high.x * w.w7 + high.y;
     let k4 = block * 8u + pair_lane;
     squares += vec4<f32>(
       load_x(token_lane, first_token, k4, pair_lane),

@@ -19,14 +19,15 @@ var<workgroup> x_tops: array<f32, 256>;       // (token, eighth of its x)
 // One row's block, a thread each.
 fn load_weights(row: u32, block: u32, local: u32) {
   let w = load_block(row, block, params.blocks);
+  let high = second(w);
   let w0 = w.scale * w.w0 + w.low;
   let w1 = w.scale * w.w1 + w.low;
   let w2 = w.scale * w.w2 + w.low;
   let w3 = w.scale * w.w3 + w.low;
-  let w4 = w.scale * w.w4 + w.low;
-  let w5 = w.scale * w.w5 + w.low;
-  let w6 = w.scale * w.w6 + w.low;
-  let w7 = w.scale * w.w7 + w.low;
+  let w4 = high.x * w.w4 + high.y;
+  let w5 = high.x * w.w5 + high.y;
+  let w6 = high.x * w.w6 + high.y;
+  let w7 = high.x * w.w7 + high.y;
   let top = largest_of(w0, w1, w2, w3, w4, w5, w6, w7);
   let factor = to_one(top);
   let at = local * ROW;

@@ -8,6 +8,7 @@
 // MERGE that is where the merged attention output is. Without, x is too long, and each thread reads it.
 // DOT4: x is rounded to whole numbers of 16 bits there, a scale a block, and meets the weights' bytes in dot4I8Packed.
 // F16: x is rounded to f16 there, and eight products at a time are summed in f16.
+// WANTED: x is read from row step.row on: the row whose logits are wanted.
 // SUBGROUPS: the lanes of a pair are neighbours and their sums meet by shuffles; otherwise neighbouring threads take
 // neighbouring pairs, whose weights lie side by side, and the sums meet in workgroup memory.
 #import shared/weights.wgsl
@@ -40,9 +41,15 @@ fn input_at(k4: u32, token: u32) -> vec4<f32> {
   return gained(x_at(k4, token), k4);
 }
 #endif
+#ifdef WANTED
 fn x_at(k4: u32, token: u32) -> vec4<f32> {
   return x[(step.row + token) * params.x_stride + k4];
 }
+#else
+fn x_at(k4: u32, token: u32) -> vec4<f32> {
+  return x[token * params.x_stride + k4];
+}
+#endif
 #endif
 
 #ifdef NORM
@@ -114,7 +121,11 @@ struct Input {
   x5: vec4<f32>,
   x6: vec4<f32>,
   x7: vec4<f32>,
+#ifdef TWO_SCALES
+  sums: vec2<f32>, // of elements 0 to 15, of 16 to 31
+#else
   sum: f32,
+#endif
 }
 
 fn input_block(block: u32, token: u32) -> Input {
@@ -127,8 +138,14 @@ fn input_block(block: u32, token: u32) -> Input {
   let x5 = input_at(k4 + 5u, token);
   let x6 = input_at(k4 + 6u, token);
   let x7 = input_at(k4 + 7u, token);
+#ifdef TWO_SCALES
+  let t = (x0 + x1) + (x2 + x3);
+  let u = (x4 + x5) + (x6 + x7);
+  return Input(x0, x1, x2, x3, x4, x5, x6, x7, vec2<f32>((t.x + t.y) + (t.z + t.w), (u.x + u.y) + (u.z + u.w)));
+#else
   let t = ((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7));
   return Input(x0, x1, x2, x3, x4, x5, x6, x7, (t.x + t.y) + (t.z + t.w));
+#endif
 }
 
 fn block_dot(row: u32, block: u32, in: Input) -> f32 {
@@ -137,11 +154,20 @@ fn block_dot(row: u32, block: u32, in: Input) -> f32 {
   t += w.w1 * in.x1;
   t += w.w2 * in.x2;
   t += w.w3 * in.x3;
+#ifdef TWO_SCALES
+  var u = w.w4 * in.x4;
+  u += w.w5 * in.x5;
+  u += w.w6 * in.x6;
+  u += w.w7 * in.x7;
+  return (w.scale * ((t.x + t.y) + (t.z + t.w)) + w.low * in.sums.x)
+    + (w.scale1 * ((u.x + u.y) + (u.z + u.w)) + w.low1 * in.sums.y);
+#else
   t += w.w4 * in.x4;
   t += w.w5 * in.x5;
   t += w.w6 * in.x6;
   t += w.w7 * in.x7;
   return w.scale * ((t.x + t.y) + (t.z + t.w)) + w.low * in.sum;
+#endif
 }
 #endif
 

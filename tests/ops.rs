@@ -18,7 +18,9 @@ macro_rules! kernels {
         $(mod $module {
             use super::*;
             per_format!($rig, DType::ALL, $setup; project_add, gate_up, head, embed, qkv);
-            once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, sample_greedy, sample_few, sample_chain, sample_infinite);
+            once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, attention_of_head_sizes,
+                attention_with_a_cap, attention_of_windows, kv_overflow, map, norms, norms_of_heads, elements, positions,
+                sample_greedy, sample_few, sample_chain, sample_infinite);
         })*
     };
 }
@@ -51,8 +53,8 @@ kernels! {
     cpu_threads: CpuBackend, choose(Wish { threads: 3, ..DEFAULT });
 }
 
-/// Floats, nibbles and bytes: unpacking is the same function in every kernel, and nothing else tells formats apart.
-const FORMATS: [DType; 3] = [DType::F16, DType::Q4_1, DType::Q8_0];
+/// Floats, nibbles, bytes and two scales a block: unpacking is the same function in every kernel, and nothing else tells formats apart.
+const FORMATS: [DType; 4] = [DType::F16, DType::Q4_1, DType::Q8_0, DType::Q6_K];
 
 /// Other kernels for the projections. A test is skipped where the adapter cannot run its kernels.
 macro_rules! variants {
@@ -74,9 +76,9 @@ macro_rules! variants {
 }
 
 variants! {
-    gpu_two_pairs: "lanes4+pairs2/quads";
-    gpu_one_lane: "lanes1+pairs2/rows";
-    gpu_dot4: "lanes8+pairs1+dot4/dot4";
+    gpu_software: "lanes1+pairs2/quads";
+    gpu_rows: "lanes8+pairs1/rows";
+    gpu_dot4: "lanes8+pairs1+dot4/memory";
     gpu_subgroups: "lanes4+pairs1+subgroups/memory";
     gpu_subgroups_half: "lanes4+pairs1+subgroups+f16/f16";
 }

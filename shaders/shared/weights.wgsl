@@ -6,6 +6,7 @@
 // From these there are load_block -> 32 weights at once, each scale * w + low; and, for loops that take four at a time,
 // hold(row, block, blocks per row) and four_of(held, i).
 // A dot product with x is scale * dot(w, x) + low * sum(x): one multiplication a block instead of one a weight.
+// TWO_SCALES: of formats whose scales are for 16 elements; then scale1 and low1 are those of elements 16 to 31.
 //
 // Rows lie in panels of PANEL: block by block, vec4 by vec4, the PANEL rows next to each other, so that threads that
 // take neighbouring rows read neighbouring memory.
@@ -23,6 +24,19 @@ struct Block {
   w7: vec4<f32>,
   scale: f32,
   low: f32,
+#ifdef TWO_SCALES
+  scale1: f32,
+  low1: f32,
+#endif
+}
+
+// Scale and low of elements 16 to 31.
+fn second(block: Block) -> vec2<f32> {
+#ifdef TWO_SCALES
+  return vec2<f32>(block.scale1, block.low1);
+#else
+  return vec2<f32>(block.scale, block.low);
+#endif
 }
 
 #ifdef HAS_SCALES
@@ -31,6 +45,10 @@ struct Packed {
   q1: vec4<u32>, // elements 16 to 31
   scale: f32,
   low: f32,
+#ifdef TWO_SCALES
+  scale1: f32,
+  low1: f32,
+#endif
 }
 
 fn signed_bytes(word: u32) -> vec4<f32> {
@@ -51,6 +69,10 @@ fn load_block(row: u32, block: u32, blocks: u32) -> Block {
     signed_bytes(p.q1.w),
     p.scale,
     p.low,
+#ifdef TWO_SCALES
+    p.scale1,
+    p.low1,
+#endif
   );
 }
 
@@ -70,7 +92,11 @@ fn hold(row: u32, block: u32, blocks: u32) -> Held {
 }
 fn four_of(held: Held, i: u32) -> vec4<f32> {
   let word = select(held.q0, held.q1, i >= 4u)[i % 4u];
+#ifdef TWO_SCALES
+  return select(held.scale, held.scale1, i >= 4u) * signed_bytes(word) + select(held.low, held.low1, i >= 4u);
+#else
   return held.scale * signed_bytes(word) + held.low;
+#endif
 }
 #else
 fn load_block(row: u32, block: u32, blocks: u32) -> Block {
@@ -111,27 +137,4 @@ fn place(row: u32, block: u32, blocks: u32, units: u32) -> u32 {
 #ifdef HAS_SCALES
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
 #endif
-#ifdef W_Q4_0
-#import shared/weights_q4_0.wgsl
-#endif
-#ifdef W_Q4_1
-#import shared/weights_q4_1.wgsl
-#endif
-#ifdef W_Q5_0
-#import shared/weights_q5_0.wgsl
-#endif
-#ifdef W_Q5_1
-#import shared/weights_q5_1.wgsl
-#endif
-#ifdef W_Q8_0
-#import shared/weights_q8_0.wgsl
-#endif
-#ifdef W_F32
-#import shared/weights_f32.wgsl
-#endif
-#ifdef W_F16
-#import shared/weights_f16.wgsl
-#endif
-#ifdef W_BF16
-#import shared/weights_bf16.wgsl
-#endif
+#import format

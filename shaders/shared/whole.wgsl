@@ -6,7 +6,11 @@ struct Rounded {
   low0: vec4<u32>,
   low1: vec4<u32>,
   scale: f32,
+#ifdef TWO_SCALES
+  sums: vec2<f32>,  // of the rounded x: elements 0 to 15, 16 to 31
+#else
   sum: f32,         // of the rounded x
+#endif
 }
 
 const TOP: f32 = 32512.0; // 127 · 256
@@ -49,15 +53,24 @@ fn rounded_of(
   let s5 = split(i5);
   let s6 = split(i6);
   let s7 = split(i7);
-  let t = ((i0 + i1) + (i2 + i3)) + ((i4 + i5) + (i6 + i7));
   let scale = top / TOP;
+#ifdef TWO_SCALES
+  let a = (i0 + i1) + (i2 + i3);
+  let b = (i4 + i5) + (i6 + i7);
+#else
+  let t = ((i0 + i1) + (i2 + i3)) + ((i4 + i5) + (i6 + i7));
+#endif
   return Rounded(
     vec4<u32>(s0.x, s1.x, s2.x, s3.x),
     vec4<u32>(s4.x, s5.x, s6.x, s7.x),
     vec4<u32>(s0.y, s1.y, s2.y, s3.y),
     vec4<u32>(s4.y, s5.y, s6.y, s7.y),
     scale,
+#ifdef TWO_SCALES
+    scale * vec2<f32>(f32((a.x + a.y) + (a.z + a.w)), f32((b.x + b.y) + (b.z + b.w))),
+#else
     scale * f32((t.x + t.y) + (t.z + t.w)),
+#endif
   );
 }
 
@@ -67,7 +80,14 @@ fn dot16(w: vec4<u32>, x: vec4<u32>) -> i32 {
 
 // The sum is exact: 32 · 128 · 32512 fits 31 bits.
 fn rounded_dot(w: Packed, x: Rounded) -> f32 {
+#ifdef TWO_SCALES
+  let first = (dot16(w.q0, x.high0) << 8u) + dot16(w.q0, x.low0);
+  let last = (dot16(w.q1, x.high1) << 8u) + dot16(w.q1, x.low1);
+  return (w.scale * (x.scale * f32(first)) + w.low * x.sums.x)
+    + (w.scale1 * (x.scale * f32(last)) + w.low1 * x.sums.y);
+#else
   let high = dot16(w.q0, x.high0) + dot16(w.q1, x.high1);
   let low = dot16(w.q0, x.low0) + dot16(w.q1, x.low1);
   return w.scale * (x.scale * f32((high << 8u) + low)) + w.low * x.sum;
+#endif
 }

@@ -36,6 +36,8 @@ pub struct Block<const N: usize> {
     pub sum: f32,
     /// Σ q.
     pub count: i32,
+    /// Σ q of the first half.
+    pub first: i32,
 }
 
 /// Rows of activations, quantized when a weight format asks for it.
@@ -72,14 +74,6 @@ impl Activations {
     pub fn row(&self, t: usize) -> &[f32] {
         let stride = self.cols.next_multiple_of(BLOCK);
         &self.floats[t * stride..t * stride + self.cols]
-    }
-
-    /// The rows, to be written; quantized again afterwards.
-    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        self.bytes.clear();
-        self.words.clear();
-        let (cols, stride) = (self.cols, self.cols.next_multiple_of(BLOCK));
-        self.floats.chunks_exact_mut(stride.max(1)).map(move |row| &mut row[..cols])
     }
 
     /// Blocks of a row.
@@ -153,8 +147,8 @@ impl<const N: usize, A: Fn(&[i32; BLOCK]) -> [i32; N]> Kernel for Quantize<'_, N
             let scale = most / self.largest + 0.0 * s.sum(sum);
             let inverse = if most > 0.0 { self.largest / most } else { 0.0 };
             let mut q = [0; BLOCK];
-            let mut count = 0i32;
-            for (x, q) in x.iter().zip(q.as_chunks_mut::<8>().0) {
+            let (mut count, mut first) = (0i32, 0);
+            for (i, (x, q)) in x.iter().zip(q.as_chunks_mut::<8>().0).enumerate() {
                 let mut rounded = [0.0; 8];
                 s.store(s.add(s.mul(s.load(x), s.splat(inverse)), s.splat(MAGIC)), &mut rounded);
                 for (q, rounded) in q.iter_mut().zip(rounded) {
@@ -162,8 +156,11 @@ impl<const N: usize, A: Fn(&[i32; BLOCK]) -> [i32; N]> Kernel for Quantize<'_, N
                     *q = (rounded.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
                     count = count.wrapping_add(*q);
                 }
+                if i == 1 {
+                    first = count;
+                }
             }
-            self.to.push(Block { q: (self.arrange)(&q), scale, sum: scale * count as f32, count });
+            self.to.push(Block { q: (self.arrange)(&q), scale, sum: scale * count as f32, count, first });
         }
     }
 }
@@ -195,6 +192,7 @@ mod tests {
         }
         assert!(q.iter().any(|q| q.abs() == largest), "the scale wastes range");
         assert_eq!(block.count, q.iter().sum::<i32>());
+        assert_eq!(block.first, q[..16].iter().sum::<i32>());
         assert_eq!(block.sum, block.scale * block.count as f32);
     }
 

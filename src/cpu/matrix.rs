@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::formats::DType;
 
 use super::activations::{Activations, Bits, Block};
-use super::panel::{self, BLOCK, BlockLayout, ROWS};
+use super::panel::{self, BlockLayout, EXPANDED, ROWS, Scaling};
 use super::simd::{Kernel, Level, Simd};
 
 /// Tokens of a micro-tile: their sums still fit into sixteen registers of 128 bits.
@@ -31,7 +31,7 @@ impl Matrix {
     /// [`Error::OutOfMemory`].
     pub fn new(label: &str, dtype: DType, rows: usize, cols: usize) -> Result<Self> {
         let mut panels = Vec::new();
-        let bytes = panel::row_bytes(dtype, cols).checked_mul(rows.next_multiple_of(ROWS));
+        let bytes = panel::panel_bytes(dtype, cols).checked_mul(rows.div_ceil(ROWS));
         if bytes.is_none_or(|bytes| panels.try_reserve_exact(bytes).is_err()) {
             let bytes = bytes.map_or(u64::MAX, |b| b as u64);
             return Err(Error::OutOfMemory { what: label.to_owned(), bytes });
@@ -67,7 +67,7 @@ impl Matrix {
     }
 
     fn panel_bytes(&self) -> usize {
-        self.row_bytes() * ROWS
+        panel::panel_bytes(self.dtype, self.cols)
     }
 
     /// Fills rows from `row` on with file bytes, once each.
@@ -96,14 +96,15 @@ impl Matrix {
         panel::unpack_row(self.dtype, &self.panels[at * bytes..(at + 1) * bytes], row % ROWS, out);
     }
 
-    /// Whether the product is one of bytes: Q8_0's weights are too large for it.
+    /// Whether the product is one of bytes: weights of eight bits are too large for it.
     fn takes_bytes(&self, level: Level, bits: Bits) -> bool {
-        bits == Bits::Eight && level.has_byte_dots() && self.dtype != DType::Q8_0
+        let is_small = BlockLayout::of(self.dtype).is_some_and(|layout| layout.bits < 8);
+        bits == Bits::Eight && level.has_byte_dots() && is_small
     }
 
     /// Puts the activations into the form that [`Matrix::project`] reads.
     pub fn prepare(&self, level: Level, bits: Bits, x: &mut Activations) {
-        if BlockLayout::of(self.dtype).is_some() {
+        if !self.dtype.is_float() {
             x.quantize(level, self.takes_bytes(level, bits));
         }
     }
@@ -136,20 +137,20 @@ impl Kernel for Project<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match (self.matrix.dtype, S::BYTE_DOTS && self.bytes) {
-            (DType::Q4_0, true) => self.tiles::<S, Bytes<false, false>>(s),
-            (DType::Q4_1, true) => self.tiles::<S, Bytes<true, false>>(s),
-            (DType::Q5_0, true) => self.tiles::<S, Bytes<false, true>>(s),
-            (DType::Q5_1, true) => self.tiles::<S, Bytes<true, true>>(s),
-            (DType::Q4_0, false) => self.tiles::<S, Words<false, false>>(s),
-            (DType::Q4_1, false) => self.tiles::<S, Words<true, false>>(s),
-            (DType::Q5_0, false) => self.tiles::<S, Words<false, true>>(s),
-            (DType::Q5_1, false) => self.tiles::<S, Words<true, true>>(s),
-            (DType::Q8_0, _) => self.tiles::<S, Eight>(s),
-            (DType::F32, _) => self.tiles::<S, Single>(s),
-            (DType::F16, _) => self.tiles::<S, Half>(s),
-            (DType::BF16, _) => self.tiles::<S, Brain>(s),
+        macro_rules! packed {
+            ($($dtype:ident)*) => {
+                match (self.matrix.dtype, S::BYTE_DOTS && self.bytes) {
+                    $((DType::$dtype, true) => self.tiles::<S, Bytes<{ DType::$dtype as usize }>>(s),
+                    (DType::$dtype, false) => self.tiles::<S, Words<{ DType::$dtype as usize }>>(s),)*
+                    (DType::Q8_0, _) => self.tiles::<S, Eight>(s),
+                    (DType::F32, _) => self.tiles::<S, Single>(s),
+                    (DType::F16, _) => self.tiles::<S, Half>(s),
+                    (DType::BF16, _) => self.tiles::<S, Brain>(s),
+                    _ => self.tiles::<S, Expanded>(s),
+                }
+            };
         }
+        packed!(Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K)
     }
 }
 
@@ -158,8 +159,13 @@ impl Project<'_> {
     fn tiles<S: Simd, F: Format>(self, s: S) {
         let Project { matrix, x, panels, out, stride, .. } = self;
         let bytes = matrix.panel_bytes();
+        let mut expanded = Vec::new();
         for (i, at) in panels.clone().enumerate() {
-            let panel = &matrix.panels[at * bytes..(at + 1) * bytes];
+            let mut panel = &matrix.panels[at * bytes..(at + 1) * bytes];
+            if F::EXPANDS {
+                panel::expand(matrix.dtype, panel, &mut expanded);
+                panel = &expanded;
+            }
             let rows = ROWS.min(matrix.rows - at * ROWS);
             let mut t = 0;
             while t + 1 < x.rows() {
@@ -195,18 +201,22 @@ fn put<S: Simd>(s: S, sums: S::F, to: &mut [f32]) {
 trait Format {
     /// Activations of one column or block.
     type X;
+    /// Whether its panels hold file blocks, of which [`panel::expand`] makes what `tile` takes.
+    const EXPANDS: bool = false;
     /// A token's row of them.
     fn row(x: &Activations, t: usize) -> &[Self::X];
     /// (eight rows) · N tokens.
     fn tile<S: Simd, const N: usize>(s: S, panel: &[u8], x: [&[Self::X]; N]) -> [S::F; N];
 }
 
-/// Four- and five-bit formats by dot products of bytes.
-struct Bytes<const AFFINE: bool, const FIVE: bool>;
-/// Four- and five-bit formats by dot products of i16.
-struct Words<const AFFINE: bool, const FIVE: bool>;
+/// Packed formats of four to six bits by dot products of bytes; the parameter is a [`DType`].
+struct Bytes<const DTYPE: usize>;
+/// Packed formats of four to six bits by dot products of i16.
+struct Words<const DTYPE: usize>;
 /// Q8_0, by dot products of i16.
 struct Eight;
+/// Formats of file blocks, by dot products of i16.
+struct Expanded;
 /// F32.
 struct Single;
 /// F16.
@@ -217,7 +227,7 @@ struct Brain;
 /// `N` bytes of a block from `at` on.
 #[inline(always)]
 fn bytes_at<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
-    const { assert!(N == 16 || N == 32) };
+    const { assert!(N == 8 || N == 16 || N == 32) };
     match block[at..].first_chunk() {
         Some(bytes) => bytes,
         None => &[0; N], // never: blocks have their layout's size
@@ -230,153 +240,254 @@ fn bytes_at<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
 /// and then calls each vector instruction as a function.
 trait Blocks {
     const LAYOUT: BlockLayout;
-    /// What is subtracted from quants.
-    const ZERO: i32;
     type X: Quantized;
-    /// Σ quants · q of eight rows, for N tokens.
-    fn ints<S: Simd, const N: usize>(s: S, block: &[u8], x: [&Self::X; N]) -> [S::I; N];
+    /// Σ quants · q of eight rows over octets of columns, for N tokens.
+    fn ints<S: Simd, const N: usize>(s: S, block: &[u8], octets: Range<usize>, x: [&Self::X; N])
+    -> [S::I; N];
 }
 
-/// What the float part needs to know of an activation block: (scale, scale · Σ q, Σ q).
+/// What the float part needs to know of an activation block: (scale, scale · Σ q, Σ q, Σ q of the first half).
 trait Quantized {
-    fn sums(&self) -> (f32, f32, i32);
+    fn sums(&self) -> (f32, f32, i32, i32);
 }
 
 impl<const WORDS: usize> Quantized for Block<WORDS> {
     #[inline(always)]
-    fn sums(&self) -> (f32, f32, i32) {
-        (self.scale, self.sum, self.count)
+    fn sums(&self) -> (f32, f32, i32, i32) {
+        (self.scale, self.sum, self.count, self.first)
     }
+}
+
+/// Less what is subtracted from quants, `count` times. A count may be any number if an activation is not finite, and the
+/// scale is not finite then.
+#[inline(always)]
+fn less_zero<S: Simd, B: Blocks>(s: S, ints: S::I, count: i32) -> S::F {
+    let zero = B::LAYOUT.zero;
+    let ints = if zero == 0 { ints } else { s.add_i32(ints, s.splat_i32(count.wrapping_mul(-zero))) };
+    s.to_floats(ints)
 }
 
 /// Block by block: sums + scales · (ints − zero · Σ q) + minima · Σ x.
 #[inline(always)]
 fn blocks<S: Simd, B: Blocks, const N: usize>(s: S, panel: &[u8], x: [&[B::X]; N]) -> [S::F; N] {
+    let layout = B::LAYOUT;
     let mut sums = [s.splat(0.0); N];
     let mut at = [&x[0][0]; N];
-    for (b, block) in panel.chunks_exact(B::LAYOUT.bytes).enumerate() {
-        for n in 0..N {
-            at[n] = &x[n][b];
-        }
-        let ints = B::ints::<S, N>(s, block, at);
-        let scales = s.load_f16(bytes_at::<16>(block, 0));
-        let affine = B::LAYOUT.affine;
-        let minima = if affine { s.load_f16(bytes_at::<16>(block, 16)) } else { scales };
-        for n in 0..N {
-            let (scale, sum, count) = at[n].sums();
-            // The count may be any number if an activation is not finite, and the scale is not finite then.
-            let middle = s.splat_i32(count.wrapping_mul(-B::ZERO));
-            let ints = if B::ZERO == 0 { ints[n] } else { s.add_i32(ints[n], middle) };
-            sums[n] = s.mul_add(s.to_floats(ints), s.mul(scales, s.splat(scale)), sums[n]);
-            if affine {
-                sums[n] = s.mul_add(minima, s.splat(sum), sums[n]);
+    let mut b = 0;
+    for blocks in panel.chunks_exact(layout.super_bytes()) {
+        let (header, blocks) = blocks.split_at(layout.header);
+        for block in blocks.chunks_exact(layout.bytes) {
+            for n in 0..N {
+                at[n] = &x[n][b];
+            }
+            b += 1;
+            if let Scaling::SuperHalves = layout.scaling {
+                let factor = s.load_f16(bytes_at::<16>(header, 0));
+                let first = B::ints::<S, N>(s, block, 0..2, at);
+                let last = B::ints::<S, N>(s, block, 2..4, at);
+                let scale0 = s.mul(factor, s.load_i8(bytes_at::<8>(block, 0)));
+                let scale1 = s.mul(factor, s.load_i8(bytes_at::<8>(block, 8)));
+                for n in 0..N {
+                    let (scale, _, count, count0) = at[n].sums();
+                    let y = s.mul(less_zero::<S, B>(s, first[n], count0), scale0);
+                    let y = s.mul_add(less_zero::<S, B>(s, last[n], count.wrapping_sub(count0)), scale1, y);
+                    sums[n] = s.mul_add(y, s.splat(scale), sums[n]);
+                }
+                continue;
+            }
+            let ints = B::ints::<S, N>(s, block, 0..4, at);
+            let (scales, minima) = match layout.scaling {
+                Scaling::Half | Scaling::SuperHalves => (s.load_f16(bytes_at::<16>(block, 0)), None),
+                Scaling::Affine => {
+                    (s.load_f16(bytes_at::<16>(block, 0)), Some(s.load_f16(bytes_at::<16>(block, 16))))
+                }
+                Scaling::SuperAffine => {
+                    let factor = s.load_f16(bytes_at::<16>(header, 0));
+                    // Minima are subtracted.
+                    let least = s.sub(s.splat(0.0), s.load_f16(bytes_at::<16>(header, 16)));
+                    let scales = s.mul(factor, s.load_i8(bytes_at::<8>(block, 0)));
+                    (scales, Some(s.mul(least, s.load_i8(bytes_at::<8>(block, 8)))))
+                }
+            };
+            for n in 0..N {
+                let (scale, sum, count, _) = at[n].sums();
+                let y = less_zero::<S, B>(s, ints[n], count);
+                sums[n] = s.mul_add(y, s.mul(scales, s.splat(scale)), sums[n]);
+                if let Some(minima) = minima {
+                    sums[n] = s.mul_add(minima, s.splat(sum), sums[n]);
+                }
             }
         }
     }
     sums
 }
 
-const fn nibble_zero(affine: bool, five: bool) -> i32 {
-    match (affine, five) {
-        (true, _) => 0,
-        (false, true) => panel::zero_point(DType::Q5_0),
-        (false, false) => panel::zero_point(DType::Q4_0),
+#[allow(clippy::panic, reason = "evaluated while compiling")]
+const fn layout(dtype: usize) -> BlockLayout {
+    match BlockLayout::of(DType::ALL[dtype]) {
+        Some(layout) => layout,
+        None => panic!("a type without a packed form"),
     }
 }
 
-/// `bit` of every lane to bit 4, the others away.
+/// Upper bits of a block: five of all octets, or six of the two from `octet` on.
 #[inline(always)]
-fn fifth<S: Simd>(s: S, high: S::I, bit: u32, mask: i32) -> S::I {
-    let moved = if bit < 4 { s.shl16(high, 4 - bit) } else { s.shr16(high, bit - 4) };
-    s.and(moved, s.splat_i32(mask))
+fn upper<S: Simd>(s: S, layout: &BlockLayout, block: &[u8], octet: usize) -> S::I {
+    match layout.bits {
+        5 => s.load_bytes(bytes_at::<32>(block, layout.high)),
+        6 => s.load_bytes(bytes_at::<32>(block, layout.high + 32 * (octet / 2))),
+        _ => s.splat_i32(0),
+    }
 }
 
-impl<const AFFINE: bool, const FIVE: bool> Blocks for Bytes<AFFINE, FIVE> {
+/// Those that belong to a nibble: `shift` of it in its 16 bits of quants, moved above its four bits; the others away.
+#[inline(always)]
+fn above<S: Simd>(s: S, layout: &BlockLayout, high: S::I, octet: usize, shift: usize, lanes: i32) -> S::I {
+    // A byte has those of its two nibbles, octet after octet.
+    let (byte, nibble) = (shift / 8 * 8, shift % 8 / 4);
+    let (bit, mask) = match layout.bits {
+        5 => (byte + 2 * octet + nibble, 0x10),
+        _ => (byte + 4 * (octet % 2) + 2 * nibble, 0x30),
+    };
+    let moved = if bit < 4 { s.shl16(high, 4 - bit as u32) } else { s.shr16(high, bit as u32 - 4) };
+    s.and(moved, s.splat_i32(mask * lanes))
+}
+
+impl<const DTYPE: usize> Blocks for Bytes<DTYPE> {
     type X = Block<8>;
-    const LAYOUT: BlockLayout = BlockLayout::nibbles(AFFINE, FIVE);
-    const ZERO: i32 = nibble_zero(AFFINE, FIVE);
+    const LAYOUT: BlockLayout = layout(DTYPE);
 
     #[inline(always)]
-    fn ints<S: Simd, const N: usize>(s: S, block: &[u8], x: [&Block<8>; N]) -> [S::I; N] {
+    fn ints<S: Simd, const N: usize>(
+        s: S,
+        block: &[u8],
+        octets: Range<usize>,
+        x: [&Block<8>; N],
+    ) -> [S::I; N] {
         let layout = Self::LAYOUT;
-        {
-            let high = if FIVE { s.load_bytes(bytes_at::<32>(block, layout.high)) } else { s.splat_i32(0) };
-            let mut ints = [s.splat_i32(0); N];
-            let mut small = [s.splat_i32(0); N];
-            for octet in 0..4 {
-                let quants = s.load_bytes(bytes_at::<32>(block, layout.quants + 32 * octet));
-                for half in 0..2 {
-                    let shifted = if half == 0 { quants } else { s.shr16(quants, 4) };
-                    let mut part = s.and(shifted, s.splat_i32(0x0f0f_0f0f));
-                    if FIVE {
-                        let bit = (2 * octet + half) as u32;
-                        part = s.or(part, fifth(s, high, bit, 0x1010_1010));
-                    }
-                    for n in 0..N {
-                        small[n] = s.dot_bytes(part, s.splat_i32(x[n].q[2 * octet + half]), small[n]);
-                    }
+        let high = upper(s, &layout, block, octets.start);
+        let mut ints = [s.splat_i32(0); N];
+        let mut small = [s.splat_i32(0); N];
+        for octet in octets {
+            let quants = s.load_bytes(bytes_at::<32>(block, layout.quants + 32 * octet));
+            for half in 0..2 {
+                let shifted = if half == 0 { quants } else { s.shr16(quants, 4) };
+                let mut part = s.and(shifted, s.splat_i32(0x0f0f_0f0f));
+                if layout.bits > 4 {
+                    part = s.or(part, above(s, &layout, high, octet, 4 * half, 0x0101_0101));
                 }
-                // An i16 takes 8 · 2 · 15 · 127 = 30 480, or half a block of 31 · 127.
-                if octet == 3 || FIVE && octet == 1 {
-                    for n in 0..N {
-                        ints[n] = s.add_i32(ints[n], s.add_pairs(small[n]));
-                        small[n] = s.splat_i32(0);
-                    }
+                for n in 0..N {
+                    small[n] = s.dot_bytes(part, s.splat_i32(x[n].q[2 * octet + half]), small[n]);
                 }
             }
-            ints
+            // An i16 takes 8 · 2 · 15 · 127 = 30 480, or half a block of 31 · 127, or a quarter of 63 · 127.
+            if octet == 3 || layout.bits == 5 && octet == 1 || layout.bits == 6 {
+                for n in 0..N {
+                    ints[n] = s.add_i32(ints[n], s.add_pairs(small[n]));
+                    small[n] = s.splat_i32(0);
+                }
+            }
         }
+        ints
     }
 }
 
-impl<const AFFINE: bool, const FIVE: bool> Blocks for Words<AFFINE, FIVE> {
+impl<const DTYPE: usize> Blocks for Words<DTYPE> {
     type X = Block<16>;
-    const LAYOUT: BlockLayout = BlockLayout::nibbles(AFFINE, FIVE);
-    const ZERO: i32 = nibble_zero(AFFINE, FIVE);
+    const LAYOUT: BlockLayout = layout(DTYPE);
 
     #[inline(always)]
-    fn ints<S: Simd, const N: usize>(s: S, block: &[u8], x: [&Block<16>; N]) -> [S::I; N] {
+    fn ints<S: Simd, const N: usize>(
+        s: S,
+        block: &[u8],
+        octets: Range<usize>,
+        x: [&Block<16>; N],
+    ) -> [S::I; N] {
         let layout = Self::LAYOUT;
-        {
-            let high = if FIVE { s.load_bytes(bytes_at::<32>(block, layout.high)) } else { s.splat_i32(0) };
-            let mut ints = [s.splat_i32(0); N];
-            for octet in 0..4 {
-                let quants = s.load_bytes(bytes_at::<32>(block, layout.quants + 32 * octet));
-                for j in 0..4 {
-                    let shifted = if j == 0 { quants } else { s.shr16(quants, 4 * j as u32) };
-                    let mut pair = if j == 3 { shifted } else { s.and(shifted, s.splat_i32(0x000f_000f)) };
-                    if FIVE {
-                        let bit = (8 * (j / 2) + 2 * octet + j % 2) as u32;
-                        pair = s.or(pair, fifth(s, high, bit, 0x0010_0010));
-                    }
-                    for n in 0..N {
-                        ints[n] = s.dot_words(pair, s.splat_i32(x[n].q[4 * octet + j]), ints[n]);
-                    }
+        let high = upper(s, &layout, block, octets.start);
+        let mut ints = [s.splat_i32(0); N];
+        for octet in octets {
+            let quants = s.load_bytes(bytes_at::<32>(block, layout.quants + 32 * octet));
+            for j in 0..4 {
+                let shifted = if j == 0 { quants } else { s.shr16(quants, 4 * j as u32) };
+                let mut pair = if j == 3 { shifted } else { s.and(shifted, s.splat_i32(0x000f_000f)) };
+                if layout.bits > 4 {
+                    pair = s.or(pair, above(s, &layout, high, octet, 4 * j, 0x0001_0001));
+                }
+                for n in 0..N {
+                    ints[n] = s.dot_words(pair, s.splat_i32(x[n].q[4 * octet + j]), ints[n]);
                 }
             }
-            ints
+        }
+        ints
+    }
+}
+
+/// Columns of bytes from `first` on.
+#[inline(always)]
+fn byte_ints<S: Simd, const N: usize>(
+    s: S,
+    block: &[u8],
+    quants: usize,
+    octets: Range<usize>,
+    x: [&Block<16>; N],
+) -> [S::I; N] {
+    let mut ints = [s.splat_i32(0); N];
+    for pair in 4 * octets.start..4 * octets.end {
+        let w = s.load_widened(bytes_at::<16>(block, quants + 16 * pair));
+        for n in 0..N {
+            ints[n] = s.dot_words(w, s.splat_i32(x[n].q[pair]), ints[n]);
         }
     }
+    ints
 }
 
 impl Blocks for Eight {
     type X = Block<16>;
-    const LAYOUT: BlockLayout = BlockLayout::EIGHT;
-    const ZERO: i32 = 0;
+    const LAYOUT: BlockLayout = layout(DType::Q8_0 as usize);
 
     #[inline(always)]
-    fn ints<S: Simd, const N: usize>(s: S, block: &[u8], x: [&Block<16>; N]) -> [S::I; N] {
-        let layout = Self::LAYOUT;
-        {
-            let mut ints = [s.splat_i32(0); N];
-            for pair in 0..BLOCK / 2 {
-                let w = s.load_widened(bytes_at::<16>(block, layout.quants + 16 * pair));
+    fn ints<S: Simd, const N: usize>(
+        s: S,
+        block: &[u8],
+        octets: Range<usize>,
+        x: [&Block<16>; N],
+    ) -> [S::I; N] {
+        byte_ints(s, block, Self::LAYOUT.quants, octets, x)
+    }
+}
+
+impl Format for Expanded {
+    type X = Block<16>;
+    const EXPANDS: bool = true;
+
+    #[inline(always)]
+    fn row(x: &Activations, t: usize) -> &[Block<16>] {
+        x.words(t)
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const N: usize>(s: S, panel: &[u8], x: [&[Block<16>]; N]) -> [S::F; N] {
+        let mut sums = [s.splat(0.0); N];
+        let mut at = [&x[0][0]; N];
+        for (b, block) in panel.as_chunks::<EXPANDED>().0.iter().enumerate() {
+            for n in 0..N {
+                at[n] = &x[n][b];
+            }
+            for half in 0..2 {
+                let ints = byte_ints(s, block, 128, 2 * half..2 * half + 2, at);
+                let scales = s.as_floats(s.load_bytes(bytes_at::<32>(block, 32 * half)));
+                let lows = s.as_floats(s.load_bytes(bytes_at::<32>(block, 64 + 32 * half)));
                 for n in 0..N {
-                    ints[n] = s.dot_words(w, s.splat_i32(x[n].q[pair]), ints[n]);
+                    let (scale, _, count, first) = at[n].sums();
+                    let count = if half == 0 { first } else { count.wrapping_sub(first) };
+                    let y = s.mul(s.to_floats(ints[n]), scales);
+                    let y = s.mul_add(lows, s.splat(count as f32), y);
+                    sums[n] = s.mul_add(y, s.splat(scale), sums[n]);
                 }
             }
-            ints
         }
+        sums
     }
 }
 
@@ -398,8 +509,8 @@ macro_rules! block_format {
     };
 }
 
-block_format!([const AFFINE: bool, const FIVE: bool] Bytes<AFFINE, FIVE>, bytes);
-block_format!([const AFFINE: bool, const FIVE: bool] Words<AFFINE, FIVE>, words);
+block_format!([const DTYPE: usize] Bytes<DTYPE>, bytes);
+block_format!([const DTYPE: usize] Words<DTYPE>, words);
 block_format!([] Eight, words);
 
 macro_rules! float_format {
@@ -447,18 +558,11 @@ mod tests {
     /// Debug builds check integers for overflow, and quantized infinities may be any.
     #[test]
     fn activations_that_are_no_numbers_give_no_numbers() {
-        let cols = 64;
+        let cols = 256;
         for (level, dtype) in Level::available().into_iter().flat_map(|l| DType::ALL.map(|d| (l, d))) {
-            // Every value is 1, or a quant of 0 with scale and minimum 1.
-            let one = half::f16::ONE.to_le_bytes();
-            let mut block = vec![0; dtype.block_bytes() as usize];
-            match dtype {
-                DType::F32 => block.copy_from_slice(&1f32.to_le_bytes()),
-                DType::BF16 => block.copy_from_slice(&half::bf16::ONE.to_le_bytes()),
-                DType::F16 | DType::Q4_0 | DType::Q5_0 => block[..2].copy_from_slice(&one),
-                DType::Q8_0 => block[..3].copy_from_slice(&[one[0], one[1], 127]),
-                DType::Q4_1 | DType::Q5_1 => block[..4].copy_from_slice(&[one, one].concat()),
-            }
+            // No scale is 0, and no float.
+            let mut block = vec![0x55; dtype.block_bytes() as usize];
+            dtype.put_scale(&mut block, 1.0);
             let mut matrix = Matrix::new("test", dtype, 3, cols).unwrap();
             matrix.fill(0, &block.repeat(3 * cols / dtype.block_len() as usize)).unwrap();
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

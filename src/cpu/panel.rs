@@ -1,77 +1,133 @@
 //! Panels: how weights lie in memory for the CPU kernels, and the repacking of file rows.
 //!
 //! A panel is eight rows. A vector's lane is a row of the panel, so that a kernel needs no sum over
-//! lanes, and one activation is used for eight rows. A panel takes exactly its rows' bytes in the
-//! file, whatever the format:
+//! lanes, and one activation is used for eight rows. There are three kinds of panels:
 //!
-//! - F32, F16, BF16: for each column, the eight rows' values.
-//! - Blocks of 32 columns: eight f16 scales; eight f16 minima (Q4_1, Q5_1); the fifth bits (32 bytes,
-//!   Q5_0 and Q5_1); the quants.
+//! - Floats: for each column, the eight rows' values.
+//! - Packed, of the formats that have kernels of their own: blocks of 32 columns, whose parts are the eight rows' scales,
+//!   upper bits and quants (see [`BlockLayout`]). A super-block of eight blocks has its f16 scales in front.
 //!   - Four bits: for each octet of columns 32 bytes, four to a row. As two little-endian words
 //!     `p = 0, 1` of a row, nibble `j` of word `p` is column `2 j + p` of the octet: shifts of 16-bit
 //!     lanes give pairs of neighbouring columns, and the low and the high nibbles of the four bytes
 //!     are columns 0 4 1 5 and 2 6 3 7.
 //!   - Fifth bits: byte `b` of a row (four to a row) holds those of the quant bytes `b` of its row,
 //!     bit `2 · octet` for the low and `2 · octet + 1` for the high nibble.
-//!   - Eight bits (Q8_0): for each pair of columns 16 bytes, two to a row.
+//!   - Fifth and sixth bits: the same with two bits each, 32 bytes for two octets.
+//!   - Eight bits: for each pair of columns 16 bytes, two to a row.
+//! - File blocks, of all other formats: for each block of the file, the eight rows' blocks as they are. [`expand`] makes
+//!   bytes and f32 scales of a whole panel before it is used.
+//!
+//! Floats and file blocks take exactly their bytes in the file, packed blocks at most 3 % more.
 
-use crate::formats::DType;
+use crate::formats::{self, DType, Elements, Format, Sub, q4_k};
 
 /// Rows of a panel.
 pub const ROWS: usize = 8;
 /// Columns of a block.
-pub const BLOCK: usize = 32;
+pub const BLOCK: usize = formats::BLOCK;
 
-/// Where the parts of one panel's block begin.
+/// How a packed format is scaled. Eight rows' worth of each part lie together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scaling {
+    /// f16 in front of a block.
+    Half,
+    /// f16 and an f16 minimum in front of a block.
+    Affine,
+    /// A byte for scale and a byte for the minimum in front of a block; f16 factors of both in front of a super-block.
+    SuperAffine,
+    /// A signed byte for each half in front of a block; an f16 factor in front of a super-block.
+    SuperHalves,
+}
+
+/// Where the parts of a packed panel's blocks begin.
 #[derive(Clone, Copy)]
 pub struct BlockLayout {
-    /// Whether there are minima, at byte 16.
-    pub affine: bool,
-    /// Whether there are fifth bits.
-    pub five: bool,
-    /// First byte of the fifth bits.
+    /// Of the scales.
+    pub scaling: Scaling,
+    /// Bits of a quant: 4, 5, 6 or 8.
+    pub bits: u32,
+    /// What is subtracted from quants.
+    pub zero: i32,
+    /// Bytes in front of a super-block.
+    pub header: usize,
+    /// First byte of the upper bits in a block.
     pub high: usize,
-    /// First byte of the quants.
+    /// First byte of the quants in a block.
     pub quants: usize,
-    /// Bytes in all.
+    /// Bytes of a block.
     pub bytes: usize,
+    /// Blocks of a super-block, or 1.
+    pub blocks: usize,
 }
 
 impl BlockLayout {
-    /// For four or five bits a weight.
-    pub const fn nibbles(affine: bool, five: bool) -> Self {
-        let high = if affine { 32 } else { 16 };
-        let quants = if five { high + 32 } else { high };
-        BlockLayout { affine, five, high, quants, bytes: quants + 128 }
+    const fn new(scaling: Scaling, bits: u32, zero: i32) -> Self {
+        let (header, scales, blocks) = match scaling {
+            Scaling::Half => (0, 16, 1),
+            Scaling::Affine => (0, 32, 1),
+            Scaling::SuperAffine => (32, 16, 8),
+            Scaling::SuperHalves => (16, 16, 8),
+        };
+        let (upper, lower) = match bits {
+            4 => (0, 128),
+            5 => (32, 128),
+            6 => (64, 128),
+            _ => (0, 256),
+        };
+        let quants = scales + upper;
+        BlockLayout { scaling, bits, zero, header, high: scales, quants, bytes: quants + lower, blocks }
     }
 
-    /// For Q8_0.
-    pub const EIGHT: Self = BlockLayout { affine: false, five: false, high: 16, quants: 16, bytes: 272 };
-
-    /// None for the float types.
+    /// Of the formats that have kernels of their own.
     pub const fn of(dtype: DType) -> Option<Self> {
-        match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => None,
-            DType::Q4_0 => Some(Self::nibbles(false, false)),
-            DType::Q4_1 => Some(Self::nibbles(true, false)),
-            DType::Q5_0 => Some(Self::nibbles(false, true)),
-            DType::Q5_1 => Some(Self::nibbles(true, true)),
-            DType::Q8_0 => Some(Self::EIGHT),
+        Some(match dtype {
+            DType::Q4_0 => Self::new(Scaling::Half, 4, 8),
+            DType::Q4_1 => Self::new(Scaling::Affine, 4, 0),
+            DType::Q5_0 => Self::new(Scaling::Half, 5, 16),
+            DType::Q5_1 => Self::new(Scaling::Affine, 5, 0),
+            DType::Q8_0 => Self::new(Scaling::Half, 8, 0),
+            DType::Q4_K => Self::new(Scaling::SuperAffine, 4, 0),
+            DType::Q5_K => Self::new(Scaling::SuperAffine, 5, 0),
+            DType::Q6_K => Self::new(Scaling::SuperHalves, 6, 32),
+            _ => return None,
+        })
+    }
+
+    /// Bytes of a super-block, or of a block.
+    pub const fn super_bytes(&self) -> usize {
+        self.header + self.blocks * self.bytes
+    }
+
+    /// Byte and shift of a column's lower bits for row 0; rows are four bytes apart, of eight bits two.
+    fn lower(&self, column: usize) -> (usize, usize) {
+        if self.bits == 8 {
+            return (self.quants + 16 * (column / 2) + column % 2, 0);
+        }
+        let (byte, shift) = nibble(column % 8);
+        (self.quants + 32 * (column / 8) + byte, shift)
+    }
+
+    /// Byte and shift of a column's upper bits for row 0.
+    fn upper(&self, column: usize) -> (usize, usize) {
+        let (byte, shift) = nibble(column % 8);
+        let octet = column / 8;
+        match self.bits {
+            5 => (self.high + byte, 2 * octet + shift / 4),
+            _ => (self.high + 32 * (octet / 2) + byte, 4 * (octet % 2) + shift / 2),
         }
     }
 }
 
-/// Bytes of one row in the file, and an eighth of a panel.
+/// Bytes of one row in the file.
 pub fn row_bytes(dtype: DType, cols: usize) -> usize {
     cols / dtype.block_len() as usize * dtype.block_bytes() as usize
 }
 
-/// What is subtracted from quants before they are scaled.
-pub const fn zero_point(dtype: DType) -> i32 {
-    match dtype {
-        DType::Q4_0 => 8,
-        DType::Q5_0 => 16,
-        DType::F32 | DType::F16 | DType::BF16 | DType::Q4_1 | DType::Q5_1 | DType::Q8_0 => 0,
+/// Bytes of a panel.
+pub fn panel_bytes(dtype: DType, cols: usize) -> usize {
+    match BlockLayout::of(dtype) {
+        Some(layout) => cols / dtype.block_len() as usize * layout.super_bytes(),
+        None => row_bytes(dtype, cols) * ROWS,
     }
 }
 
@@ -84,81 +140,136 @@ const fn nibble(column: usize) -> (usize, usize) {
 
 /// Puts the file bytes of one row into row `r` of a panel that was zero there.
 pub fn pack_row(dtype: DType, file: &[u8], r: usize, panel: &mut [u8]) {
-    let Some(layout) = BlockLayout::of(dtype) else {
-        let size = dtype.block_bytes() as usize;
+    let Format { block_bytes: size, elements, .. } = *dtype.format();
+    let (Some(layout), Elements::Blocks(unpack)) = (BlockLayout::of(dtype), elements) else {
         for (value, column) in file.chunks_exact(size).zip(panel.chunks_exact_mut(size * ROWS)) {
             column[r * size..(r + 1) * size].copy_from_slice(value);
         }
         return;
     };
-    let blocks = file.chunks_exact(dtype.block_bytes() as usize).zip(panel.chunks_exact_mut(layout.bytes));
-    for (file, block) in blocks {
-        block[2 * r..2 * r + 2].copy_from_slice(&file[..2]);
-        if dtype == DType::Q8_0 {
-            for (pair, to) in file[2..].chunks_exact(2).zip(block[layout.quants..].chunks_exact_mut(16)) {
-                to[2 * r..2 * r + 2].copy_from_slice(pair);
+    for (file, to) in file.chunks_exact(size).zip(panel.chunks_exact_mut(layout.super_bytes())) {
+        let (header, blocks) = to.split_at_mut(layout.header);
+        for (i, block) in blocks.chunks_exact_mut(layout.bytes).enumerate() {
+            match layout.scaling {
+                Scaling::Half => block[2 * r..2 * r + 2].copy_from_slice(&file[..2]),
+                Scaling::Affine => {
+                    block[2 * r..2 * r + 2].copy_from_slice(&file[..2]);
+                    block[16 + 2 * r..18 + 2 * r].copy_from_slice(&file[2..4]);
+                }
+                Scaling::SuperAffine => {
+                    header[2 * r..2 * r + 2].copy_from_slice(&file[..2]);
+                    header[16 + 2 * r..18 + 2 * r].copy_from_slice(&file[2..4]);
+                    (block[r], block[8 + r]) = q4_k::six_bits(file, i);
+                }
+                // As in Q6_K, the only one.
+                Scaling::SuperHalves => {
+                    header[2 * r..2 * r + 2].copy_from_slice(&file[208..]);
+                    (block[r], block[8 + r]) = (file[192 + 2 * i], file[193 + 2 * i]);
+                }
             }
-            continue;
-        }
-        let mut at = 2;
-        if layout.affine {
-            block[16 + 2 * r..16 + 2 * r + 2].copy_from_slice(&file[2..4]);
-            at = 4;
-        }
-        let mut high = 0;
-        if layout.five {
-            high = file[at..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
-            at += 4;
-        }
-        let quants = &file[at..];
-        for column in 0..BLOCK {
-            let low = if column < 16 { quants[column] & 15 } else { quants[column - 16] >> 4 };
-            let (byte, shift) = nibble(column % 8);
-            let octet = column / 8;
-            block[layout.quants + 32 * octet + 4 * r + byte] |= low << shift;
-            if layout.five {
-                let bit = (high >> column & 1) as u8;
-                block[layout.high + 4 * r + byte] |= bit << (2 * octet + shift / 4);
+            let step = if layout.bits == 8 { 2 } else { 4 };
+            let above = if layout.scaling == Scaling::SuperHalves { layout.zero as i8 } else { 0 };
+            for (column, q) in unpack(file, i).q.into_iter().enumerate() {
+                let q = q.wrapping_add(above) as u8;
+                let (at, shift) = layout.lower(column);
+                let lower = if layout.bits == 8 { q } else { q & 15 };
+                block[at + step * r] |= lower << shift;
+                if matches!(layout.bits, 5 | 6) {
+                    let (at, shift) = layout.upper(column);
+                    block[at + 4 * r] |= q >> 4 << shift;
+                }
             }
         }
     }
 }
 
+fn f16(at: &[u8]) -> f32 {
+    half::f16::from_le_bytes([at[0], at[1]]).to_f32()
+}
+
 /// The values of row `r` of a panel.
 pub fn unpack_row(dtype: DType, panel: &[u8], r: usize, out: &mut [f32]) {
-    let f16 = |at: &[u8]| half::f16::from_le_bytes([at[0], at[1]]).to_f32();
-    let Some(layout) = BlockLayout::of(dtype) else {
-        let size = dtype.block_bytes() as usize;
-        for (column, out) in panel.chunks_exact(size * ROWS).zip(out) {
-            let value = &column[r * size..(r + 1) * size];
-            *out = match dtype {
-                DType::F16 => f16(value),
-                DType::BF16 => half::bf16::from_le_bytes([value[0], value[1]]).to_f32(),
-                DType::F32 => value.first_chunk().map_or(0.0, |b| f32::from_le_bytes(*b)),
-                // Never: these have blocks.
-                DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => 0.0,
-            };
+    let Format { block_bytes: size, elements, block_len, .. } = *dtype.format();
+    let (layout, unpack) = match (BlockLayout::of(dtype), elements) {
+        (Some(layout), _) => (layout, None),
+        (_, Elements::Blocks(unpack)) => (BlockLayout::new(Scaling::Half, 8, 0), Some(unpack)),
+        (_, Elements::Float(value)) => {
+            for (column, out) in panel.chunks_exact(size * ROWS).zip(out) {
+                *out = value(&column[r * size..(r + 1) * size]);
+            }
+            return;
+        }
+    };
+    if let Some(unpack) = unpack {
+        let blocks = panel.chunks_exact(size * ROWS).zip(out.chunks_exact_mut(block_len));
+        for (blocks, out) in blocks {
+            for (i, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+                let Sub { q, scale, low } = unpack(&blocks[r * size..(r + 1) * size], i);
+                for (column, out) in out.iter_mut().enumerate() {
+                    *out = scale[column / 16] * f32::from(q[column]) + low[column / 16];
+                }
+            }
         }
         return;
-    };
-    for (block, out) in panel.chunks_exact(layout.bytes).zip(out.chunks_exact_mut(BLOCK)) {
-        let scale = f16(&block[2 * r..]);
-        let minimum = if layout.affine { f16(&block[16 + 2 * r..]) } else { 0.0 };
-        for (column, out) in out.iter_mut().enumerate() {
-            let quant = if dtype == DType::Q8_0 {
-                i32::from(block[layout.quants + 16 * (column / 2) + 2 * r + column % 2] as i8)
-            } else {
-                let (byte, shift) = nibble(column % 8);
-                let octet = column / 8;
-                let low = block[layout.quants + 32 * octet + 4 * r + byte] >> shift & 15;
-                let high = if layout.five {
-                    block[layout.high + 4 * r + byte] >> (2 * octet + shift / 4) & 1
-                } else {
-                    0
-                };
-                i32::from(low | high << 4)
+    }
+    let panels = panel.chunks_exact(layout.super_bytes()).zip(out.chunks_exact_mut(BLOCK * layout.blocks));
+    for (from, out) in panels {
+        let (header, blocks) = from.split_at(layout.header);
+        for (block, out) in blocks.chunks_exact(layout.bytes).zip(out.chunks_exact_mut(BLOCK)) {
+            let (scale, low) = match layout.scaling {
+                Scaling::Half => ([f16(&block[2 * r..]); 2], 0.0),
+                Scaling::Affine => ([f16(&block[2 * r..]); 2], f16(&block[16 + 2 * r..])),
+                Scaling::SuperAffine => (
+                    [f16(&header[2 * r..]) * f32::from(block[r]); 2],
+                    -f16(&header[16 + 2 * r..]) * f32::from(block[8 + r]),
+                ),
+                Scaling::SuperHalves => {
+                    let d = f16(&header[2 * r..]);
+                    ([block[r], block[8 + r]].map(|s| d * f32::from(s as i8)), 0.0)
+                }
             };
-            *out = scale * (quant - zero_point(dtype)) as f32 + minimum;
+            for (column, out) in out.iter_mut().enumerate() {
+                let (at, shift) = layout.lower(column);
+                let q = if layout.bits == 8 {
+                    i32::from(block[at + 2 * r] as i8)
+                } else {
+                    let mut q = block[at + 4 * r] >> shift & 15;
+                    if layout.bits > 4 {
+                        let (at, shift) = layout.upper(column);
+                        q |= (block[at + 4 * r] >> shift & (if layout.bits == 5 { 1 } else { 3 })) << 4;
+                    }
+                    i32::from(q)
+                };
+                *out = scale[column / 16] * (q - layout.zero) as f32 + low;
+            }
+        }
+    }
+}
+
+/// Bytes of an expanded block: the rows' scales of both halves, their lows of both halves, all f32; and the quants as in
+/// a packed panel of eight bits.
+pub const EXPANDED: usize = 4 * 32 + 256;
+
+/// Makes an expanded panel of one of file blocks.
+pub fn expand(dtype: DType, panel: &[u8], out: &mut Vec<u8>) {
+    let Format { block_bytes: size, elements, block_len, .. } = *dtype.format();
+    let Elements::Blocks(unpack) = elements else { return };
+    let subs = block_len / BLOCK;
+    // Every byte is written below.
+    out.resize(panel.len() / (size * ROWS) * subs * EXPANDED, 0);
+    let mut to = out.as_chunks_mut::<EXPANDED>().0.iter_mut();
+    for blocks in panel.chunks_exact(size * ROWS) {
+        for (sub, to) in (0..subs).zip(&mut to) {
+            for (r, block) in blocks.chunks_exact(size).enumerate() {
+                let Sub { q, scale: [scale0, scale1], low: [low0, low1] } = unpack(block, sub);
+                for (i, value) in [scale0, scale1, low0, low1].into_iter().enumerate() {
+                    to[32 * i + 4 * r..32 * i + 4 * r + 4].copy_from_slice(&value.to_le_bytes());
+                }
+                for (pair, q) in q.as_chunks::<2>().0.iter().enumerate() {
+                    let at = 128 + 16 * pair + 2 * r;
+                    to[at..at + 2].copy_from_slice(&q.map(|q| q as u8));
+                }
+            }
         }
     }
 }

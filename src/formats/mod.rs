@@ -1,40 +1,183 @@
-//! Tensor element types: GGML's numbering and block layouts.
+//! Tensor element types: GGML's numbers, block layouts and values. One file a format, and one `.wgsl` of the same name
+//! in `shaders/formats` that unpacks it on the GPU.
 //!
-//! Source: `ggml.h` (`enum ggml_type`) and `ggml-common.h` (`block_q4_0` …) of llama.cpp.
+//! Source: `ggml.h` (`enum ggml_type`), `ggml-common.h` (`block_q4_0` …) and `ggml-quants.c` of llama.cpp.
 
-/// A tensor type that Emberglass computes with. The weights stay in this form on the GPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DType {
-    /// 32-bit float.
+mod grids;
+
+/// Elements that [`Format::unpack`] gives at once, and the kernels' block.
+pub const BLOCK: usize = 32;
+
+/// 32 weights of a block. The two halves may have scales of their own: weight `i` is `scale[i / 16] · q[i] + low[i / 16]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sub {
+    /// Whole numbers.
+    pub q: [i8; BLOCK],
+    /// What 1 is worth, of each half.
+    pub scale: [f32; 2],
+    /// What 0 is worth, of each half.
+    pub low: [f32; 2],
+}
+
+/// What a block's elements are.
+#[derive(Clone, Copy)]
+pub enum Elements {
+    /// One float: its value.
+    Float(fn(&[u8]) -> f32),
+    /// Whole numbers with scales: 32 of them, those from 32 times the second argument on.
+    Blocks(fn(&[u8], usize) -> Sub),
+}
+
+/// Where a block holds the floats that all of its values are multiples of. Only they can be infinite or NaN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scales {
+    /// The element itself is an f32.
     F32,
-    /// 16-bit IEEE float.
-    F16,
-    /// bfloat16.
+    /// The element itself is a bfloat16.
     BF16,
-    /// 32 × 4 bit, one f16 scale: `w = d (q - 8)`.
-    Q4_0,
-    /// 32 × 4 bit, f16 scale and minimum: `w = d q + m`.
-    Q4_1,
-    /// 32 × 5 bit, one f16 scale: `w = d (q - 16)`.
-    Q5_0,
-    /// 32 × 5 bit, f16 scale and minimum: `w = d q + m`.
-    Q5_1,
-    /// 32 × 8 bit, one f16 scale: `w = d q`, `q` signed.
-    Q8_0,
+    /// f16 at these bytes.
+    F16(&'static [usize]),
+    /// An exponent of eight bits at this byte, 255 for NaN (E8M0 of the OCP Microscaling specification).
+    E8M0(usize),
+    /// An f16 whose nibbles are the highest of four 16-bit words from this byte on, lowest first.
+    Nibbles(usize),
+    /// Only small floats that are always finite.
+    Small,
+}
+
+/// A weight format: one for each file of this folder.
+pub struct Format {
+    /// Its number in `enum ggml_type`.
+    pub ggml: u32,
+    /// Elements in a block of the file.
+    pub block_len: usize,
+    /// Bytes of a block in the file.
+    pub block_bytes: usize,
+    /// Which of its values are finite.
+    pub scales: Scales,
+    /// What its values are.
+    pub elements: Elements,
+    /// Bytes of a block (from, to) that the GPU has in `quants`, in this order; whole vec4s. Of the float formats it has
+    /// all bytes there.
+    pub body: &'static [(usize, usize)],
+    /// Those that it has in `scales`, each range in words of its own. A single range of one or two bytes is packed.
+    pub head: &'static [(usize, usize)],
+    /// Whether the halves of 32 elements have scales of their own.
+    pub two_scales: bool,
+    /// Words of 16 bits that its quants are looked up in; on the GPU they come before the scales.
+    pub grid: &'static [u16],
+}
+
+/// A format of float elements.
+const fn float(ggml: u32, bytes: usize, scales: Scales, value: fn(&[u8]) -> f32) -> Format {
+    Format {
+        ggml,
+        block_len: 1,
+        block_bytes: bytes,
+        scales,
+        elements: Elements::Float(value),
+        body: &[],
+        head: &[],
+        two_scales: false,
+        grid: &[],
+    }
+}
+
+macro_rules! formats {
+    ($($(#[$doc:meta])* $name:ident $file:ident,)*) => {
+        $(pub(crate) mod $file;)*
+
+        /// A tensor type that Emberglass computes with: an index of its table. The weights stay in this form in memory.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(non_camel_case_types)] // GGML's names
+        pub enum DType {
+            $($(#[$doc])* $name,)*
+        }
+
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        static FORMATS: &[Format] = &[$($file::FORMAT),*];
+
+        /// What selects a format's file when a shader is expanded, the file's name as in `#import`, and its text.
+        pub(crate) const SHADERS: &[(&str, &str, &str)] = &[$((
+            concat!("W_", stringify!($name)),
+            concat!("formats/", stringify!($file), ".wgsl"),
+            include_str!(concat!("../../shaders/formats/", stringify!($file), ".wgsl")),
+        )),*];
+
+        impl DType {
+            /// Every supported type.
+            pub const ALL: [DType; NAMES.len()] = [$(DType::$name),*];
+        }
+    };
+}
+
+formats! {
+    /// 32-bit float.
+    F32 float32,
+    /// 16-bit IEEE float.
+    F16 float16,
+    /// bfloat16.
+    BF16 bfloat16,
+    /// 32 × 4 bits, one f16 scale.
+    Q4_0 q4_0,
+    /// 32 × 4 bits, f16 scale and minimum.
+    Q4_1 q4_1,
+    /// 32 × 5 bits, one f16 scale.
+    Q5_0 q5_0,
+    /// 32 × 5 bits, f16 scale and minimum.
+    Q5_1 q5_1,
+    /// 32 × 8 bits, one f16 scale.
+    Q8_0 q8_0,
+    /// 256 × 2 bits, a scale and a minimum of 4 bits for each 16.
+    Q2_K q2_k,
+    /// 256 × 3 bits, a scale of 6 bits for each 16.
+    Q3_K q3_k,
+    /// 256 × 4 bits, a scale and a minimum of 6 bits for each 32.
+    Q4_K q4_k,
+    /// 256 × 5 bits, a scale and a minimum of 6 bits for each 32.
+    Q5_K q5_k,
+    /// 256 × 6 bits, a scale of 8 bits for each 16.
+    Q6_K q6_k,
+    /// 32 × 4 bits that stand for 16 numbers, one f16 scale.
+    IQ4_NL iq4_nl,
+    /// 256 × the same, a scale of 6 bits for each 32.
+    IQ4_XS iq4_xs,
+    /// 256 weights, fours of a grid of 512, a scale of 4 bits for each 32.
+    IQ3_S iq3_s,
+    /// 256 weights, fours of a grid of 256, a scale of 4 bits for each 32.
+    IQ3_XXS iq3_xxs,
+    /// 256 weights, eights of a grid of 1024, a scale of 4 bits for each 16.
+    IQ2_S iq2_s,
+    /// 256 weights, eights of a grid of 512, a scale of 4 bits for each 16.
+    IQ2_XS iq2_xs,
+    /// 256 weights, eights of a grid of 256, a scale of 4 bits for each 32.
+    IQ2_XXS iq2_xxs,
+    /// 256 weights, eights of a grid of 2048, a scale of 3 bits for each 32.
+    IQ1_S iq1_s,
+    /// 256 weights, eights of a grid of 2048, a scale of 3 bits for each 16.
+    IQ1_M iq1_m,
+    /// 256 weights of three values, five a byte, one f16 scale.
+    TQ1_0 tq1_0,
+    /// 256 weights of three values, four a byte, one f16 scale.
+    TQ2_0 tq2_0,
+    /// 32 floats of 4 bits, one scale that is a power of two.
+    MXFP4 mxfp4,
+    /// 64 floats of 4 bits, a scale of 8 bits for each 16.
+    NVFP4 nvfp4,
+    /// 128 × 1 bit, one f16 scale.
+    Q1_0 q1_0,
+    /// 64 × 2 bits, one f16 scale.
+    Q2_0 q2_0,
 }
 
 impl DType {
-    /// Every supported type.
-    pub const ALL: [DType; 8] = [
-        DType::F32,
-        DType::F16,
-        DType::BF16,
-        DType::Q4_0,
-        DType::Q4_1,
-        DType::Q5_0,
-        DType::Q5_1,
-        DType::Q8_0,
-    ];
+    /// Its line of the table.
+    #[must_use]
+    pub fn format(self) -> &'static Format {
+        // The table has a line for each variant, in their order.
+        &FORMATS[self as usize]
+    }
 
     /// From `enum ggml_type`; `None` if there is no kernel for it.
     #[must_use]
@@ -45,184 +188,150 @@ impl DType {
     /// Its number in `enum ggml_type`.
     #[must_use]
     pub fn ggml(self) -> u32 {
-        match self {
-            DType::F32 => 0,
-            DType::F16 => 1,
-            DType::BF16 => 30,
-            DType::Q4_0 => 2,
-            DType::Q4_1 => 3,
-            DType::Q5_0 => 6,
-            DType::Q5_1 => 7,
-            DType::Q8_0 => 8,
-        }
+        self.format().ggml
     }
 
     /// GGML's name of the type.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            DType::F32 => "F32",
-            DType::F16 => "F16",
-            DType::BF16 => "BF16",
-            DType::Q4_0 => "Q4_0",
-            DType::Q4_1 => "Q4_1",
-            DType::Q5_0 => "Q5_0",
-            DType::Q5_1 => "Q5_1",
-            DType::Q8_0 => "Q8_0",
-        }
+        NAMES[self as usize]
+    }
+
+    /// The define that selects its file when a shader is expanded.
+    pub(crate) fn define(self) -> &'static str {
+        SHADERS[self as usize].0
     }
 
     /// Elements in one block of the file.
     #[must_use]
     pub fn block_len(self) -> u64 {
-        match self {
-            DType::F32 | DType::F16 | DType::BF16 => 1,
-            DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => 32,
-        }
+        self.format().block_len as u64
     }
 
     /// Bytes of one block in the file.
     #[must_use]
     pub fn block_bytes(self) -> u64 {
-        match self {
-            DType::F32 => 4,
-            DType::F16 | DType::BF16 => 2,
-            DType::Q4_0 => 2 + 16,
-            DType::Q4_1 => 2 + 2 + 16,
-            DType::Q5_0 => 2 + 4 + 16,
-            DType::Q5_1 => 2 + 2 + 4 + 16,
-            DType::Q8_0 => 2 + 32,
-        }
+        self.format().block_bytes as u64
+    }
+
+    /// Whether its elements are floats, one a block.
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        matches!(self.format().elements, Elements::Float(_))
     }
 
     /// The values of whole elements as f32; `None` for types of blocks.
     #[must_use]
     pub fn floats(self, bytes: &[u8]) -> Option<Vec<f32>> {
-        Some(match self {
-            DType::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            DType::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
-            DType::BF16 => {
-                bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()
-            }
-            DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => return None,
-        })
+        let format = self.format();
+        let Elements::Float(value) = format.elements else { return None };
+        Some(bytes.chunks_exact(format.block_bytes).map(value).collect())
     }
 
     /// Whether whole blocks hold numbers only: no NaN and no infinity. A block of quants is as finite as its scales.
     #[must_use]
     pub fn all_finite(self, bytes: &[u8]) -> bool {
-        // All bits of the exponent are set in NaN and infinities. Every block is looked at, without an early end, so
-        // that the compiler may use vectors.
-        fn halves<const BLOCK: usize>(bytes: &[u8], at: usize, exponent: u16) -> bool {
-            let of = |b: &[u8; BLOCK]| u16::from_le_bytes([b[at], b[at + 1]]) & exponent == exponent;
+        // All bits of the exponent are set in NaN and infinities.
+        const F16: u16 = 0x7c00;
+        // Every block is looked at, without an early end, so that the compiler may use vectors.
+        fn floats<const BLOCK: usize>(bytes: &[u8], exponent: u16) -> bool {
+            let of =
+                |b: &[u8; BLOCK]| u16::from_le_bytes([b[BLOCK - 2], b[BLOCK - 1]]) & exponent == exponent;
             !bytes.as_chunks::<BLOCK>().0.iter().fold(false, |found, block| found | of(block))
         }
-        const F16: u16 = 0x7c00;
-        match self {
-            DType::F32 => halves::<4>(bytes, 2, 0x7f80),
-            DType::BF16 => halves::<2>(bytes, 0, 0x7f80),
-            DType::F16 => halves::<2>(bytes, 0, F16),
-            DType::Q4_0 => halves::<18>(bytes, 0, F16),
-            DType::Q4_1 => halves::<20>(bytes, 0, F16) && halves::<20>(bytes, 2, F16),
-            DType::Q5_0 => halves::<22>(bytes, 0, F16),
-            DType::Q5_1 => halves::<24>(bytes, 0, F16) && halves::<24>(bytes, 2, F16),
-            DType::Q8_0 => halves::<34>(bytes, 0, F16),
+        let format = self.format();
+        let mut blocks = bytes.chunks_exact(format.block_bytes);
+        match format.scales {
+            Scales::F32 => floats::<4>(bytes, 0x7f80),
+            Scales::BF16 => floats::<2>(bytes, 0x7f80),
+            Scales::F16(_) if format.block_bytes == 2 => floats::<2>(bytes, F16),
+            Scales::F16(places) => {
+                blocks.all(|block| places.iter().all(|&at| u16_at(block, at) & F16 != F16))
+            }
+            Scales::E8M0(at) => blocks.all(|block| block[at] != 0xff),
+            Scales::Nibbles(at) => blocks.all(|block| nibbles_f16(block, at) & F16 != F16),
+            Scales::Small => true,
         }
     }
+
+    /// Gives a block of any bytes scales of about `value`, for self-tests and benches.
+    pub(crate) fn put_scale(self, block: &mut [u8], value: f32) {
+        let half = half::f16::from_f32(value);
+        match self.format().scales {
+            Scales::F32 => block.copy_from_slice(&value.to_le_bytes()),
+            Scales::BF16 => block.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
+            Scales::F16(places) => {
+                places.iter().for_each(|&at| block[at..at + 2].copy_from_slice(&half.to_le_bytes()));
+            }
+            Scales::E8M0(at) => block[at] = 120 + block[at] % 8,
+            Scales::Nibbles(at) => {
+                for (i, byte) in block[at..].iter_mut().skip(1).step_by(2).take(4).enumerate() {
+                    *byte = *byte & 15 | ((half.to_bits() >> (4 * i) & 15) as u8) << 4;
+                }
+            }
+            Scales::Small => {}
+        }
+    }
+}
+
+/// What `#import format` stands for, with these defines.
+pub(crate) fn shader_of(is_defined: impl Fn(&str) -> bool) -> Option<&'static str> {
+    SHADERS.iter().find(|(define, ..)| is_defined(define)).map(|(_, name, _)| *name)
+}
+
+// What several formats unpack alike. Blocks have the size that their table says.
+
+fn u16_at(block: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([block[at], block[at + 1]])
+}
+
+fn u32_at(block: &[u8], at: usize) -> u32 {
+    u32::from(u16_at(block, at)) | u32::from(u16_at(block, at + 2)) << 16
+}
+
+fn f16_at(block: &[u8], at: usize) -> f32 {
+    half::f16::from_bits(u16_at(block, at)).to_f32()
+}
+
+/// The f16 of [`Scales::Nibbles`].
+fn nibbles_f16(block: &[u8], at: usize) -> u16 {
+    (0..4).fold(0, |bits, i| bits | (u16_at(block, at + 2 * i) >> 12) << (4 * i))
+}
+
+/// Sixteen bytes' low nibbles, then their high nibbles.
+fn nibbles(bytes: &[u8]) -> [i8; BLOCK] {
+    std::array::from_fn(|i| (if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 }) as i8)
+}
+
+/// The low nibble, then the high one.
+fn two_nibbles(byte: u8) -> [f32; 2] {
+    [byte & 15, byte >> 4].map(f32::from)
+}
+
+/// 32 quants with one scale and one low.
+fn even(q: [i8; BLOCK], scale: f32, low: f32) -> Sub {
+    Sub { q, scale: [scale; 2], low: [low; 2] }
+}
+
+/// The fifth bits of [`nibbles`], bit `i` of quant `i`.
+fn fifth_bits(q: [i8; BLOCK], bits: &[u8]) -> [i8; BLOCK] {
+    std::array::from_fn(|i| q[i] | ((bits[i / 8] >> (i % 8) & 1) << 4) as i8)
 }
 
 /// GGML's name for any type number, for error messages; `None` if even GGML has none.
 #[must_use]
 pub fn ggml_type_name(code: u32) -> Option<&'static str> {
+    if let Some(dtype) = DType::from_ggml(code) {
+        return Some(dtype.name());
+    }
     Some(match code {
-        0 => "F32",
-        1 => "F16",
-        2 => "Q4_0",
-        3 => "Q4_1",
-        6 => "Q5_0",
-        7 => "Q5_1",
-        8 => "Q8_0",
         9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
-        12 => "Q4_K",
-        13 => "Q5_K",
-        14 => "Q6_K",
         15 => "Q8_K",
-        16 => "IQ2_XXS",
-        17 => "IQ2_XS",
-        18 => "IQ3_XXS",
-        19 => "IQ1_S",
-        20 => "IQ4_NL",
-        21 => "IQ3_S",
-        22 => "IQ2_S",
-        23 => "IQ4_XS",
         24 => "I8",
         25 => "I16",
         26 => "I32",
         27 => "I64",
         28 => "F64",
-        29 => "IQ1_M",
-        30 => "BF16",
-        34 => "TQ1_0",
-        35 => "TQ2_0",
-        39 => "MXFP4",
         _ => return None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::DType;
-
-    #[test]
-    fn numbers_and_sizes_are_ggmls() {
-        for dtype in DType::ALL {
-            assert_eq!(DType::from_ggml(dtype.ggml()), Some(dtype));
-            assert_eq!(super::ggml_type_name(dtype.ggml()), Some(dtype.name()));
-        }
-        // `ggml_blck_size` and `ggml_type_size` of llama.cpp.
-        let sizes = [(1, 4), (1, 2), (1, 2), (32, 18), (32, 20), (32, 22), (32, 24), (32, 34)];
-        assert_eq!(DType::ALL.map(|dtype| (dtype.block_len(), dtype.block_bytes())), sizes);
-    }
-
-    /// Where a block holds what decides whether its values are finite: bytes of floats of these many bytes.
-    fn scales(dtype: DType) -> (usize, Vec<usize>) {
-        match dtype {
-            DType::F32 => (4, vec![0]),
-            DType::F16 | DType::BF16 | DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => (2, vec![0]),
-            DType::Q4_1 | DType::Q5_1 => (2, vec![0, 2]),
-        }
-    }
-
-    #[test]
-    fn values_that_are_no_numbers_are_found_wherever_they_are() {
-        for dtype in DType::ALL {
-            let block = usize::try_from(dtype.block_bytes()).unwrap();
-            let (width, places) = scales(dtype);
-            // Quants may have any bits; scales are the largest number there is.
-            let mut good = vec![0xffu8; 70 * block];
-            let write = |bytes: &mut [u8], value: f32| match (dtype, width) {
-                (DType::F32, _) => bytes[..4].copy_from_slice(&value.to_le_bytes()),
-                (DType::BF16, _) => {
-                    let value = half::bf16::from_f32(value).to_bits();
-                    bytes[..2].copy_from_slice(&value.to_le_bytes());
-                }
-                _ => bytes[..2].copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
-            };
-            for start in (0..good.len()).step_by(block) {
-                places.iter().for_each(|place| write(&mut good[start + place..], -65504.0));
-            }
-            assert!(dtype.all_finite(&good), "{}", dtype.name());
-            for start in [0, 31 * block, 69 * block] {
-                for place in &places {
-                    for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                        let mut bytes = good.clone();
-                        write(&mut bytes[start + place..], bad);
-                        assert!(!dtype.all_finite(&bytes), "{} at {start}: {bad}", dtype.name());
-                    }
-                }
-            }
-        }
-    }
 }

@@ -34,22 +34,20 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// What there is to choose from. The first is the default.
-    pub const ALL: [Tuning; 14] = [
+    /// What there is to choose from. The first is the default. The last is for software adapters and, as the plainest,
+    /// for those where nothing else is right; no race needs it.
+    pub const ALL: [Tuning; 11] = [
         Tuning::new(8, 1),
         Tuning::new(8, 1).subgroups(),
         Tuning::new(4, 1),
         Tuning::new(16, 1),
         Tuning::new(8, 1).half(),
         Tuning::new(8, 1).dot4(),
-        Tuning::new(4, 2),
         Tuning::new(32, 1),
         Tuning::new(4, 1).subgroups(),
         Tuning::new(4, 1).subgroups().half(),
         Tuning::new(4, 1).subgroups().dot4(),
         Tuning::new(1, 2),
-        Tuning::new(1, 2).half(),
-        Tuning::new(1, 2).dot4(),
     ];
 
     const fn new(lanes: u32, pairs: u32) -> Self {
@@ -66,6 +64,12 @@ impl Tuning {
 
     const fn dot4(self) -> Self {
         Tuning { products: Products::Dot4, ..self }
+    }
+
+    /// Whether it won on a GPU, so that a race tries it.
+    #[must_use]
+    pub fn is_raced(self) -> bool {
+        self.lanes > 1
     }
 
     /// Whether a device can do it.
@@ -106,19 +110,11 @@ pub enum Tile {
     Quads,
     /// Both in workgroup memory in f16, sums of 32 products too (`matmul_half.wgsl`); needs the feature.
     Half,
-    /// Whole numbers in workgroup memory, products by `dot4I8Packed` (`matmul_dot4.wgsl`). Where weights are floats
-    /// it is [`Tile::Memory`].
-    Dot4,
 }
 
 impl Tile {
-    /// What there is to choose from. The first is the default.
-    pub const ALL: [Tile; 5] = [Tile::Memory, Tile::Rows, Tile::Quads, Tile::Half, Tile::Dot4];
-
-    /// The one for weights that are floats or quantized.
-    pub(super) fn of(self, quantized: bool) -> Self {
-        if self == Tile::Dot4 && !quantized { Tile::Memory } else { self }
-    }
+    /// What there is to choose from. The first is the default; the last is for software adapters.
+    pub const ALL: [Tile; 4] = [Tile::Memory, Tile::Rows, Tile::Half, Tile::Quads];
 
     /// File name of the kernel.
     pub(super) fn shader(self) -> &'static str {
@@ -126,7 +122,6 @@ impl Tile {
             Tile::Memory => "matmul",
             Tile::Rows | Tile::Quads => "matmul_rows",
             Tile::Half => "matmul_half",
-            Tile::Dot4 => "matmul_dot4",
         }
     }
 
@@ -136,23 +131,28 @@ impl Tile {
             Tile::Memory | Tile::Rows => None,
             Tile::Quads => Some("QUADS"),
             Tile::Half => Some("F16"),
-            Tile::Dot4 => Some("DOT4"),
         }
     }
 
     /// Row pairs and tokens of a workgroup.
     pub(super) fn shape(self) -> (u32, u32) {
         match self {
-            Tile::Memory | Tile::Half | Tile::Dot4 => (32, 32),
+            Tile::Memory | Tile::Half => (32, 32),
             Tile::Rows | Tile::Quads => (128, 16),
         }
+    }
+
+    /// Whether it won on a GPU, so that a race tries it.
+    #[must_use]
+    pub fn is_raced(self) -> bool {
+        self != Tile::Quads
     }
 
     /// Whether a device can do it.
     #[must_use]
     pub fn possible(self, device: Features) -> bool {
         match self {
-            Tile::Memory | Tile::Rows | Tile::Dot4 => true,
+            Tile::Memory | Tile::Rows => true,
             Tile::Quads => device.subgroup_size >= 4,
             Tile::Half => device.half,
         }
@@ -166,7 +166,6 @@ impl fmt::Display for Tile {
             Tile::Rows => "rows",
             Tile::Quads => "quads",
             Tile::Half => "f16",
-            Tile::Dot4 => "dot4",
         })
     }
 }

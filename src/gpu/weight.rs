@@ -1,18 +1,20 @@
 //! Weight matrices on the GPU, and the repacking of file blocks for the kernels.
 //!
-//! File blocks of 18, 22, 24 or 34 bytes do not lie on word boundaries. They are taken apart once, at
-//! load, into two buffers: `quants` (vec4s) and `scales` (words). Rows lie in panels of 32: block by block, vec4 by
-//! vec4, the 32 rows side by side, so that threads that take neighbouring rows read neighbouring memory. Every file
-//! byte is kept; the last panel is filled up with zeros. Layouts: `shaders/shared/weights_*.wgsl`.
+//! File blocks of 18, 22, 34 or 210 bytes do not lie on word boundaries. They are taken apart once, at load, into two
+//! buffers: a block's body to `quants` (vec4s) and its head to `scales` (words), as its format says. Rows lie in panels
+//! of 32: block by block, vec4 by vec4, the 32 rows side by side, so that threads that take neighbouring rows read
+//! neighbouring memory. Every file byte is kept; the last panel is filled up with zeros. A format that looks quants up
+//! has its grid in front of the scales. Layouts: `shaders/formats/*.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::formats::DType;
+use crate::formats::{self, DType, Format};
 use crate::graph::Segment;
 
+use super::PipelineKey;
 use super::device::{Gpu, GpuBuffer};
 
 /// Weights in a block, the kernels' unit.
-pub(super) const BLOCK: u64 = 32;
+pub(super) const BLOCK: u64 = formats::BLOCK as u64;
 
 /// Rows of one dtype in one pair of buffers.
 #[derive(Debug)]
@@ -32,31 +34,52 @@ pub struct GpuWeight {
     pub(super) label: String,
     pub(super) rows: u64,
     pub(super) cols: u64,
-    pub(super) pair_stride: u32,
     pub(super) parts: Vec<Part>,
 }
 
 /// Rows of a panel; `PANEL` of `shaders/shared/weights.wgsl`.
 const PANEL: u64 = 32;
 
-/// A row's share of a block: vec4s of `quants`, and bytes of `scales`. The rows of a panel have them side by side, vec4
-/// by vec4 and word by word; two blocks with two bytes of scales share a word.
-fn share(dtype: DType) -> (u64, u64) {
-    match dtype {
-        DType::F32 => (8, 0),
-        DType::F16 | DType::BF16 => (4, 0),
-        DType::Q4_0 => (1, 2),
-        DType::Q4_1 => (1, 4),
-        DType::Q5_0 | DType::Q5_1 => (1, 8),
-        DType::Q8_0 => (2, 2),
-    }
+/// How the buffers hold a format.
+#[derive(Clone, Copy)]
+struct Share {
+    format: &'static Format,
+    /// Elements of a block: as in the file, of floats [`BLOCK`].
+    elements: u64,
+    /// Bytes of a block in the file.
+    bytes: u64,
+    /// A row's vec4s of `quants` for a block.
+    vectors: u64,
+    /// A row's bytes of `scales` for a block.
+    head: u64,
 }
 
-/// Bytes of one row in the two buffers.
-fn row_bytes(dtype: DType, cols: u64) -> (u64, u64) {
-    let (vectors, scales) = share(dtype);
-    let blocks = cols.div_ceil(BLOCK);
-    (blocks * vectors * 16, (blocks * scales).next_multiple_of(4))
+impl Share {
+    fn of(dtype: DType) -> Self {
+        let format = dtype.format();
+        let size = |(from, to): &(usize, usize)| (to - from) as u64;
+        if dtype.is_float() {
+            let bytes = BLOCK * dtype.block_bytes();
+            return Share { format, elements: BLOCK, bytes, vectors: bytes / 16, head: 0 };
+        }
+        let head = match format.head {
+            [range] if size(range) <= 2 => size(range),
+            ranges => ranges.iter().map(|range| size(range).next_multiple_of(4)).sum(),
+        };
+        let vectors = format.body.iter().map(size).sum::<u64>() / 16;
+        Share { format, elements: dtype.block_len(), bytes: dtype.block_bytes(), vectors, head }
+    }
+
+    /// Bytes of one row in the two buffers.
+    fn row_bytes(self, cols: u64) -> (u64, u64) {
+        let blocks = cols.div_ceil(self.elements);
+        (blocks * self.vectors * 16, (blocks * self.head).next_multiple_of(4))
+    }
+
+    /// Bytes in front of the scales.
+    fn grid_bytes(self) -> u64 {
+        self.format.grid.len() as u64 * 2
+    }
 }
 
 /// Bytes of one row in the file.
@@ -74,40 +97,36 @@ fn repack(dtype: DType, cols: u64, first: u64, bytes: &[u8]) -> Result<(Vec<u8>,
     if file_row == 0 || !bytes.len().is_multiple_of(file_row) || !cols.is_multiple_of(dtype.block_len()) {
         return Err(Error::Internal { what: format!("{} bytes are not whole rows", bytes.len()) });
     }
+    let share = Share::of(dtype);
     let rows = (bytes.len() / file_row) as u64;
     let panels = (first + rows).div_ceil(PANEL);
-    let (quant_row, scale_row) = row_bytes(dtype, cols);
+    let (quant_row, scale_row) = share.row_bytes(cols);
     let mut quants = vec![0; (panels * PANEL * quant_row) as usize];
     let mut scales = vec![0; (panels * PANEL * scale_row) as usize];
-    // Bytes of a block in file order: scales, fifth bits, quants.
-    let (scale_bytes, high_bytes) = match dtype {
-        DType::F32 | DType::F16 | DType::BF16 => (0, 0),
-        DType::Q4_0 | DType::Q8_0 => (2, 0),
-        DType::Q4_1 => (4, 0),
-        DType::Q5_0 => (2, 4),
-        DType::Q5_1 => (4, 4),
-    };
-    let (vectors, scale_share) = share(dtype);
     // Of word or vec4 `unit` of a row, which has `units` of them.
     let place = |row: u64, units: u64, unit: u64| {
         let (panel, within) = ((first + row) / PANEL, (first + row) % PANEL);
         ((panel * units + unit) * PANEL + within) as usize
     };
-    // Float formats have blocks of one value: 32 of them are a block here.
-    let block_bytes = (dtype.block_bytes() * BLOCK / dtype.block_len()) as usize;
+    let all = [(0, share.bytes as usize)];
+    let body = if dtype.is_float() { &all } else { share.format.body };
     for (row, source) in (0..).zip(bytes.chunks_exact(file_row)) {
-        for (block, source) in (0..).zip(source.chunks(block_bytes)) {
-            let (head, values) = source.split_at(scale_bytes + high_bytes);
-            for (unit, values) in (block * vectors..).zip(values.chunks(16)) {
-                let at = place(row, quant_row / 16, unit) * 16;
-                quants[at..at + values.len()].copy_from_slice(values);
+        for (block, source) in (0..).zip(source.chunks(share.bytes as usize)) {
+            let mut unit = block * share.vectors;
+            for &(from, to) in body {
+                // Only the last block of a row of floats may be shorter.
+                for values in source[from..to.min(source.len())].chunks(16) {
+                    let at = place(row, quant_row / 16, unit) * 16;
+                    quants[at..at + values.len()].copy_from_slice(values);
+                    unit += 1;
+                }
             }
-            // Fifth bits have a word of their own.
-            let (scale, high) = head.split_at(scale_bytes);
-            for (byte, part) in [(block * scale_share, scale), (block * scale_share + 4, high)] {
-                if !part.is_empty() {
+            let mut byte = block * share.head;
+            for &(from, to) in share.format.head {
+                for part in source[from..to].chunks(4) {
                     let at = place(row, scale_row / 4, byte / 4) * 4 + (byte % 4) as usize;
                     scales[at..at + part.len()].copy_from_slice(part);
+                    byte += 4;
                 }
             }
         }
@@ -116,24 +135,26 @@ fn repack(dtype: DType, cols: u64, first: u64, bytes: &[u8]) -> Result<(Vec<u8>,
 }
 
 impl GpuWeight {
-    pub(super) fn new(
-        gpu: &Gpu,
-        label: &str,
-        cols: u64,
-        segments: &[Segment],
-        pair_stride: u32,
-    ) -> Result<Self> {
+    pub(super) fn new(gpu: &Gpu, label: &str, cols: u64, segments: &[Segment]) -> Result<Self> {
         let mut parts: Vec<Part> = Vec::new();
         let mut row_base = 0;
         let mut at = 0;
         while at < segments.len() {
             let dtype = segments[at].dtype;
-            let same = segments[at..].iter().take_while(|s| s.dtype == dtype).count();
-            let rows: u64 = segments[at..at + same].iter().map(|s| s.rows).sum();
-            at += same;
-            let (quant_row, scale_row) = row_bytes(dtype, cols);
+            let share = Share::of(dtype);
+            let (quant_row, scale_row) = share.row_bytes(cols);
+            // Segments share a part while a binding can hold it: rows that an op needs together lie in one then.
+            let mut rows = segments[at].rows;
+            at += 1;
+            while let Some(next) = segments.get(at).filter(|next| next.dtype == dtype) {
+                if (rows + next.rows) * quant_row > gpu.max_binding_bytes() {
+                    break;
+                }
+                rows += next.rows;
+                at += 1;
+            }
             let mut most = rows;
-            if pair_stride == 1 && rows * quant_row > gpu.max_binding_bytes() {
+            if rows * quant_row > gpu.max_binding_bytes() {
                 most = gpu.max_binding_bytes() / (quant_row * PANEL) * PANEL;
                 if most == 0 {
                     return Err(Error::DeviceLimit {
@@ -150,14 +171,20 @@ impl GpuWeight {
                 // Rows that fill up the last panel are zero and never stored.
                 let held = rows.next_multiple_of(PANEL);
                 let quants = gpu.storage(label, held * quant_row)?;
-                let scales = if scale_row > 0 { Some(gpu.storage(label, held * scale_row)?) } else { None };
+                let scales = if scale_row > 0 {
+                    let scales = gpu.storage(label, share.grid_bytes() + held * scale_row)?;
+                    gpu.write(&scales, 0, bytemuck::cast_slice(share.format.grid));
+                    Some(scales)
+                } else {
+                    None
+                };
                 let bytes = rows * (quant_row + scale_row);
                 parts.push(Part { dtype, quants, scales, row_base, rows, bytes });
                 row_base += rows;
                 left -= rows;
             }
         }
-        Ok(GpuWeight { label: label.to_owned(), rows: row_base, cols, pair_stride, parts })
+        Ok(GpuWeight { label: label.to_owned(), rows: row_base, cols, parts })
     }
 
     pub(super) fn upload(&self, gpu: &Gpu, row: u64, bytes: &[u8]) -> Result<()> {
@@ -196,13 +223,16 @@ impl Part {
             return self.write(gpu, cols, at + head, rest);
         }
         let (quants, scales) = repack(self.dtype, cols, first, bytes)?;
-        let (quant_row, scale_row) = row_bytes(self.dtype, cols);
+        let share = Share::of(self.dtype);
+        let (quant_row, scale_row) = share.row_bytes(cols);
         let panel = at / PANEL * PANEL;
-        let buffers =
-            [(Some(&self.quants), quant_row, 16, &quants), (self.scales.as_ref(), scale_row, 4, &scales)];
-        for (buffer, row, unit, data) in buffers {
+        let buffers = [
+            (Some(&self.quants), 0, quant_row, 16, &quants),
+            (self.scales.as_ref(), share.grid_bytes(), scale_row, 4, &scales),
+        ];
+        for (buffer, start, row, unit, data) in buffers {
             let Some(buffer) = buffer else { continue };
-            let base = panel * row;
+            let base = start + panel * row;
             if whole {
                 gpu.write(buffer, base, data);
                 continue;
@@ -215,17 +245,11 @@ impl Part {
         Ok(())
     }
 
-    /// The define that selects this dtype's unpack function.
-    pub(super) fn define(&self) -> &'static str {
-        match self.dtype {
-            DType::F32 => "W_F32",
-            DType::F16 => "W_F16",
-            DType::BF16 => "W_BF16",
-            DType::Q4_0 => "W_Q4_0",
-            DType::Q4_1 => "W_Q4_1",
-            DType::Q5_0 => "W_Q5_0",
-            DType::Q5_1 => "W_Q5_1",
-            DType::Q8_0 => "W_Q8_0",
-        }
+    /// With the defines that select this dtype's unpack function.
+    pub(super) fn key(&self, kernel: &'static str) -> PipelineKey {
+        PipelineKey::new(kernel)
+            .define(self.dtype.define())
+            .define_if(self.scales.is_some(), "HAS_SCALES")
+            .define_if(self.dtype.format().two_scales, "TWO_SCALES")
     }
 }

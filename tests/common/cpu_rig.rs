@@ -72,7 +72,7 @@ impl Rig for CpuBackend {
 
     async fn write_cache(&self, cache: &CpuCache, k: &[f32], v: &[f32]) {
         let shape = self.cache_shape(cache);
-        let (dim, capacity) = (shape.head_dim as usize, shape.capacity as usize);
+        let (dim, capacity) = (shape.head_dim as usize, shape.slots() as usize);
         for pos in 0..capacity {
             let [k, v] = [k, v].map(|values| {
                 let heads = values.chunks_exact(capacity * dim);
@@ -83,10 +83,10 @@ impl Rig for CpuBackend {
     }
 
     fn activation_error(dtype: DType) -> f64 {
-        match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => 0.0,
-            _ if WISH.get().bits == Bits::Eight => INT8_HALF_STEP,
-            _ => INT16_HALF_STEP,
+        match WISH.get().bits {
+            _ if dtype.is_float() => 0.0,
+            Bits::Eight => INT8_HALF_STEP,
+            Bits::Sixteen => INT16_HALF_STEP,
         }
     }
 }

@@ -32,7 +32,7 @@ fn a_wish_is_followed_and_a_software_adapter_is_not_chosen() {
 fn kernels_can_be_pinned_and_remembered() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
-        let kernels = "lanes4+pairs2/memory 576x576:lanes8+pairs1+dot4/rows";
+        let kernels = "lanes4+pairs1/memory 576x576:lanes8+pairs1+dot4/rows";
         let hints = Hints { pinned: Some(kernels), remembered: &[], ..Hints::default() };
         let chosen = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
         assert_eq!((chosen.kernels.to_string().as_str(), chosen.how), (kernels, How::Pinned));

@@ -1,14 +1,15 @@
 //! Shader text: the files of `shaders/`, embedded, and the expander of `#import`, `#ifdef`,
-//! `#ifndef`, `#else`, `#endif`. Expanded at run time, because what the device can do is known only
+//! `#ifndef`, `#else`, `#endif`. `#import format` is the file of the weight format that is defined. Expanded at run time, because what the device can do is known only
 //! then. There is nothing else to the language; an unknown directive is an error.
 
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
+use crate::formats;
 
 macro_rules! sources {
     ($($name:literal),* $(,)?) => {
-        /// Every shader file: name as in `#import`, and text.
+        /// Every shader file but those of the weight formats, which [`formats`] has: name as in `#import`, and text.
         pub const SOURCES: &[(&str, &str)] = &[
             $(($name, include_str!(concat!("../../../shaders/", $name)))),*
         ];
@@ -21,46 +22,50 @@ sources![
     "attention_prefill.wgsl",
     "conv.wgsl",
     "copy.wgsl",
+    "each.wgsl",
     "embed.wgsl",
     "group_finish.wgsl",
     "group_partial.wgsl",
+    "heads.wgsl",
     "kv_store.wgsl",
     "matmul.wgsl",
-    "matmul_dot4.wgsl",
     "matmul_half.wgsl",
     "matmul_rows.wgsl",
     "matvec.wgsl",
+    "norm.wgsl",
     "rate_copy.wgsl",
     "rate_fma.wgsl",
     "sample_draw.wgsl",
     "sample_groups.wgsl",
+    "shared/act.wgsl",
     "shared/activation.wgsl",
     "shared/attention.wgsl",
+    "shared/codebook.wgsl",
+    "shared/codes_fp4.wgsl",
+    "shared/codes_iq4.wgsl",
     "shared/epilogue_qkv.wgsl",
+    "shared/grid.wgsl",
     "shared/half.wgsl",
     "shared/halves.wgsl",
+    "shared/k_scales.wgsl",
     "shared/kv.wgsl",
     "shared/largest.wgsl",
     "shared/merge.wgsl",
     "shared/moments.wgsl",
     "shared/nibbles.wgsl",
+    "shared/packed.wgsl",
     "shared/picture.wgsl",
     "shared/project.wgsl",
     "shared/random.wgsl",
     "shared/rounded.wgsl",
+    "shared/row_sum.wgsl",
     "shared/sampling.wgsl",
     "shared/splits.wgsl",
+    "shared/spread.wgsl",
     "shared/step.wgsl",
+    "shared/sub_blocks.wgsl",
     "shared/tile.wgsl",
     "shared/weights.wgsl",
-    "shared/weights_bf16.wgsl",
-    "shared/weights_f16.wgsl",
-    "shared/weights_f32.wgsl",
-    "shared/weights_q4_0.wgsl",
-    "shared/weights_q4_1.wgsl",
-    "shared/weights_q5_0.wgsl",
-    "shared/weights_q5_1.wgsl",
-    "shared/weights_q8_0.wgsl",
     "shared/whole.wgsl",
     "to_rgba.wgsl",
 ];
@@ -88,7 +93,9 @@ fn expand_into(
         label: format!("{name}:{}", line + 1),
         reason: reason.to_owned(),
     };
-    let (_, text) = SOURCES.iter().find(|(n, _)| *n == name).ok_or_else(|| fail(0, "no such shader file"))?;
+    let formats = formats::SHADERS.iter().map(|(_, name, text)| (*name, *text));
+    let text = SOURCES.iter().copied().chain(formats).find(|(n, _)| *n == name);
+    let (_, text) = text.ok_or_else(|| fail(0, "no such shader file"))?;
     // One entry per open condition: whether its current branch is taken.
     let mut open: Vec<bool> = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -103,7 +110,13 @@ fn expand_into(
         };
         let (word, argument) = directive.split_once(' ').unwrap_or((directive, ""));
         match word {
-            "import" if active => expand_into(argument.trim(), defines, imported, out)?,
+            "import" if active => {
+                // The file of the weight format whose define is there.
+                let format = || formats::shader_of(|define| defines.contains(define));
+                let name = if argument.trim() == "format" { format() } else { Some(argument.trim()) };
+                let name = name.ok_or_else(|| fail(number, "no weight format is defined"))?;
+                expand_into(name, defines, imported, out)?;
+            }
             "import" => {}
             "ifdef" => open.push(defines.contains(argument.trim())),
             "ifndef" => open.push(!defines.contains(argument.trim())),
@@ -130,7 +143,7 @@ mod tests {
     fn every_file_is_embedded() {
         let mut on_disk = BTreeSet::new();
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-        for folder in [root.clone(), root.join("shared")] {
+        for folder in [root.clone(), root.join("shared"), root.join("formats")] {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.extension().is_some_and(|e| e == "wgsl") {
@@ -138,7 +151,9 @@ mod tests {
                 }
             }
         }
-        let embedded: BTreeSet<_> = SOURCES.iter().map(|(n, _)| (*n).to_owned()).collect();
+        let formats = formats::SHADERS.iter().map(|(_, name, _)| *name);
+        let embedded: BTreeSet<_> =
+            SOURCES.iter().map(|(n, _)| *n).chain(formats).map(str::to_owned).collect();
         assert_eq!(on_disk, embedded);
     }
 
