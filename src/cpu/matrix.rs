@@ -169,7 +169,7 @@ impl Project<'_> {
             let rows = ROWS.min(matrix.rows - at * ROWS);
             let mut t = 0;
             while t + 1 < x.rows() {
-                // Two or three that remain are worth a whole tile: what it has too much repeats the last.
+                // A remainder of two or three tokens is computed as a full tile; the spare slots repeat the last token.
                 let count = TOKENS.min(x.rows() - t);
                 let mut tokens = [F::row(x, t); TOKENS];
                 for n in 1..TOKENS {

@@ -132,6 +132,7 @@ pub fn panel_bytes(dtype: DType, cols: usize) -> usize {
 }
 
 /// Byte (of four) and shift of a column of an octet within a row's quant bytes.
+#[inline(always)]
 const fn nibble(column: usize) -> (usize, usize) {
     let (j, p) = (column / 2, column % 2);
     (2 * p + j / 2, 4 * (j % 2))

@@ -28,7 +28,7 @@ const DEFAULT_CONTEXT: u32 = 2048;
 /// Most drafts that [`LoadOptions::draft_tokens`] may ask for: a verification computes the token before them, too.
 pub const MAX_DRAFTS: u32 = MAX_FEW - 1;
 
-/// What is settled when a model is loaded.
+/// Options that are fixed when a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Tokens the KV cache holds; [`context_length`] knows a good number.

@@ -1,5 +1,4 @@
 //! Imports point down only (docs/ARCHITECTURE.md): what each folder of `src` may name.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::path::Path;
 

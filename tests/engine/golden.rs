@@ -1,14 +1,9 @@
 //! The real SmolLM2 file against an independent f64 implementation of the same file
 //! (`tools/reference`), and the engine's paths against each other.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-#[path = "common/divergence.rs"]
-mod divergence;
-#[path = "common/model.rs"]
-mod model;
-#[allow(dead_code)] // the kernel tests use the rest
-#[path = "common/random.rs"]
-mod random;
+use crate::divergence;
+use crate::model;
+use crate::random;
 
 use divergence::divergence;
 use emberglass::cpu::Bits;

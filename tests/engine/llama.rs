@@ -2,12 +2,9 @@
 //! and every key changes what is computed, or is known to be harmless, or is an error that names it.
 //!
 //! `tests/data/llama` has random models and llama.cpp's answers, computed with every tensor read as F32.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-#[path = "common/gguf_file.rs"]
-mod gguf_file;
-#[path = "common/model.rs"]
-mod model;
+use crate::gguf_file;
+use crate::model;
 
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;

@@ -1,14 +1,8 @@
 //! Every architecture against the code that defines it: taesd.py and diffusers, run once in f64
 //! (`tools/image-reference/generate_torch.py`), on small seeded weights; and a photograph through TAEF2's real
 //! weights, which are beside the repository (../shared/models).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-#[allow(dead_code)] // each test of pictures uses a part
-#[path = "common/images.rs"]
-mod images;
-#[allow(dead_code)] // the kernel tests use the rest
-#[path = "common/random.rs"]
-mod random;
+use crate::images;
 
 use emberglass::cpu::{CpuImages, Level};
 use emberglass::gpu::GpuImages;

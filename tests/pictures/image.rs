@@ -1,14 +1,8 @@
 //! The real TAEF2 weights, and AutoencoderKL on seeded ones, against independent f64 implementations
 //! (`tools/image-reference`); what an image model refuses. The weights are beside the repository (../shared/models); without them only
 //! the rest runs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-#[allow(dead_code)] // each test of pictures uses a part
-#[path = "common/images.rs"]
-mod images;
-#[allow(dead_code)] // the kernel tests use the rest
-#[path = "common/random.rs"]
-mod random;
+use crate::images;
 
 use emberglass::cpu::{CpuImages, Level};
 use emberglass::gpu::GpuImages;

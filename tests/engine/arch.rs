@@ -1,10 +1,5 @@
 //! Each architecture against llama.cpp: tiny random models with its token ids, greedy tokens and logits, which it computed
 //! with every tensor read as F32 (`tests/data/arch`, made outside this repository; the README there says how).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
-
-#[path = "common/model.rs"]
-mod model;
-
 use std::path::{Path, PathBuf};
 
 use emberglass::cpu::Bits;
@@ -14,6 +9,8 @@ use emberglass::{
     ByteSource, FileSource, Finish, GenerateOptions, Prompt, Sampling, TextEngine, engine, read_directory,
 };
 use serde_json::Value;
+
+use crate::model;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch")

@@ -1,8 +1,6 @@
 //! GPU or CPU: what `auto` decides from, on this machine's adapter.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-#[path = "common/model.rs"]
-mod model;
+use crate::model;
 
 use emberglass::engine::device::{Choice, Device, Hints, How, Why, choose, probe};
 use emberglass::gpu::Kernels;

@@ -2,8 +2,6 @@
 //! end early, broken and silent connections, wrong answers, changed files. The browser's `fetch` behind it is tested
 //! in tests/e2e/network.test.mjs.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;

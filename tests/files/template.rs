@@ -1,8 +1,6 @@
 //! Chat templates: what they render, what text of a message can never become, and bounds on what
 //! an untrusted template may do. Expected texts are those of Jinja 3.1 with Hugging Face's settings.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::time::{Duration, Instant};
 
 use emberglass::error::Error;

@@ -1,12 +1,9 @@
 //! Perplexity of the default model on `tests/data/alice.txt`, beside that of the independent f64
 //! implementation (`tools/reference/perplexity.py`). It takes minutes, so it runs when asked:
-//! `cargo test --release --test perplexity -- --ignored --nocapture --test-threads 1`
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+//! `cargo test --release --test engine perplexity:: -- --ignored --nocapture --test-threads 1`
 
-#[path = "common/divergence.rs"]
-mod divergence;
-#[path = "common/model.rs"]
-mod model;
+use crate::divergence;
+use crate::model;
 
 use emberglass::TextEngine;
 use emberglass::cpu::Bits;

@@ -1,8 +1,6 @@
 //! The GGUF reader on headers built in memory, most of them hostile. Every refusal is checked by its
 //! code and message.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use emberglass::error::{Error, Result};
 use emberglass::formats::DType;
 use emberglass::weights::metadata::Value;

@@ -1,15 +1,10 @@
 //! Pictures in tiles against the same pictures in one piece: uneven pictures, whose tiles have nothing in common, through
-//! the page's own model and random ones. `tests/image_torch.rs` compares tiles with PyTorch.
+//! the page's own model and random ones. `tests/pictures/image_torch.rs` compares tiles with PyTorch.
 //!
-//! `cargo test --release --test image_tiles -- --ignored --nocapture` does the same with large pictures and tells times.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+//! `cargo test --release --test pictures image_tiles:: -- --ignored --nocapture` does the same with large pictures and tells times.
 
-#[allow(dead_code)] // each test of pictures uses a part
-#[path = "common/images.rs"]
-mod images;
-#[allow(dead_code)] // the kernel tests use the rest
-#[path = "common/random.rs"]
-mod random;
+use crate::images;
+use crate::random;
 
 use std::time::Instant;
 

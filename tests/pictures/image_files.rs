@@ -1,13 +1,7 @@
 //! What the files of an image model may hold: every tensor and every key of the config is used, known to be harmless,
 //! or an error that names it. And what the errors say of files of other kinds.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-#[allow(dead_code)] // each test of pictures uses a part
-#[path = "common/images.rs"]
-mod images;
-#[allow(dead_code)] // the kernel tests use the rest
-#[path = "common/random.rs"]
-mod random;
+use crate::images;
 
 use std::collections::BTreeMap;
 
