@@ -27,7 +27,9 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     let formats = &[DType::F16, DType::Q4_1, DType::Q8_0][..];
     let decode = Tuning::ALL.map(|decode| (shapes[0], Variant { decode, prefill: Tile::Rows }, formats));
     let prefill = Tile::ALL.map(|prefill| (shapes[0], Variant { prefill, ..Variant::DEFAULT }, formats));
-    let all = usual.into_iter().chain(decode).chain(prefill);
+    // Heads and rows that are no whole blocks of 32, which only floats have.
+    let broken = (shape(5, 1, 40), Variant::DEFAULT, &[DType::F16][..]);
+    let all = usual.into_iter().chain([broken]).chain(decode).chain(prefill);
     for (shape, variant, formats) in all {
         // Natively llvmpipe has subgroups of eight, and f16.
         assert!(variant.possible(gpu.features()), "{variant}: not on this adapter");
@@ -68,6 +70,12 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
                     backend.gate_up(&x, &norm, &gate_up, bias, &y, batch).unwrap();
                     backend.project_add(&x, &square, bias, &y, batch).unwrap();
                     if more {
+                        for kv in KvType::ALL {
+                            let windowed = HeadShape { kv, window: 4, cap: 5.0, ..shape };
+                            let cache = backend.cache("cache", windowed).unwrap();
+                            backend.attend(&both, &cache, &square, None, &y, batch).unwrap();
+                            backend.attend(&both, &cache, &square, None, &y, Batch::Few).unwrap();
+                        }
                         let halves = HeadShape { pairs: RopePairs::Halves, ..shape };
                         backend.qkv(&x, &norm, &qkv_halves, bias, &rope, &both, halves, batch).unwrap();
                         backend.gate_up(&x, &norm, &mixed, bias, &y, batch).unwrap();
