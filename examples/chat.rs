@@ -57,8 +57,8 @@ struct Arguments {
     /// Speculative decoding: most drafts that are verified in one step; 0 is off. The text is the same.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(engine::MAX_DRAFTS)))]
     draft: u32,
-    /// What the KV cache holds: f32, or half or about a quarter of its bytes.
-    #[arg(long, default_value = "f32", value_parser = parse_kv)]
+    /// What the KV cache holds: f32, f16 with half of its bytes, or q8_0 with about a quarter.
+    #[arg(long, default_value = KvType::default().name(), value_parser = parse_kv)]
     kv_cache: KvType,
     /// Most tokens to generate.
     #[arg(long)]

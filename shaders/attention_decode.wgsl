@@ -7,6 +7,8 @@
 // (sum of V, maximum, sum of exponentials) is merged by the output projection (shared/merge.wgsl). A token's numbers do not
 // depend on how many tokens there are.
 //
+// With WINDOW a token sees the last positions only, wherever in the ring they begin.
+//
 // With STORE, for one token, the workgroup whose part holds the token itself first puts its K and V into the cache; no
 // other workgroup reads them. Without, they are there already.
 #import shared/attention.wgsl
@@ -24,10 +26,11 @@ var<workgroup> sums: array<vec4<f32>, SUMS>;           // (HEADS, PARTS, HEAD_VE
 fn scores_at(kv_head: u32, pos: u32) -> vec4<f32> {
   var all = vec4<f32>();
   var cell = k_at(kv_head, pos);
+  let scales = k_scale_at(kv_head, pos);
   for (var block = 0u; block < HEAD_BLOCKS; block++) {
-    let scale = k_scale(cell);
+    let scale = load_scale(scales + block * KV_PANEL);
     var of_block = vec4<f32>();
-    for (var d = block * BLOCK_VEC4; d < (block + 1u) * BLOCK_VEC4; d++) {
+    for (var d = block * BLOCK_VEC4; d < min((block + 1u) * BLOCK_VEC4, HEAD_VEC4); d++) {
       let k = load_cell(cell);
       of_block.x += dot(q_tile[d], k);
       if (HEADS > 1u) { of_block.y += dot(q_tile[HEAD_VEC4 + d], k); }
@@ -37,7 +40,7 @@ fn scores_at(kv_head: u32, pos: u32) -> vec4<f32> {
     }
     all += of_block * scale;
   }
-  return all;
+  return capped(all);
 }
 
 // Thread i < 8 takes scores i, i + 8, ….
@@ -72,8 +75,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (split >= splits) {
     return;
   }
-  let per_split = (length + splits - 1u) / splits;
-  let first = split * per_split;
+  let begin = first_seen(vec4<u32>(length)).x;
+  let per_split = (length - begin + splits - 1u) / splits;
+  let first = begin + split * per_split;
   let end = min(first + per_split, length);
   let part = local / HEAD_VEC4;
   let d = local % HEAD_VEC4;
@@ -129,9 +133,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       sum3 *= shrink.w;
       if (part < PARTS) {
         for (var j = part; j < count; j += PARTS) {
-          let cell = v_at(kv_head, tile + j) + d;
-          let v = load_cell(cell);
-          let weight = scores[j] * v_scale(cell);
+          let v = load_cell(v_at(kv_head, tile + j) + d);
+          let weight = scores[j] * load_scale(v_scale_at(kv_head, tile + j) + d / BLOCK_VEC4);
           sum0 += weight.x * v;
           if (HEADS > 1u) { sum1 += weight.y * v; }
           if (HEADS > 2u) { sum2 += weight.z * v; }
@@ -184,4 +187,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 #endif
   }
+#ifdef SPLIT
+#else
+  // The projection reads whole blocks of 32: behind the last head there are zeros.
+  if (kv_head + 1u == params.kv_heads) {
+    for (var i = params.kv_heads * GROUP * HEAD_VEC4 * 2u + local; i < params.out_stride / 2u; i += WORKGROUP) {
+      out[token * params.out_stride / 2u + i] = vec2<f32>();
+    }
+  }
+#endif
 }

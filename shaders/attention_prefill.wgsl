@@ -1,5 +1,7 @@
 // Causal attention of many tokens over the cache, which holds their own K and V already: flash attention. The softmax is
-// online, so no matrix of scores is in memory. Tiles that no row of the workgroup may see are skipped.
+// online, so no matrix of scores is in memory. Tiles that no row of the workgroup may see are skipped: those behind its last
+// token and, with WINDOW, those before its first token's window. Tiles begin at fixed positions, so that a row's result does
+// not depend on its neighbours.
 //
 // A row is a (token, query head) of one KV head, numbered token by token. A workgroup takes BLOCKS blocks of four rows, and
 // HEAD_VEC4 threads share a block. A tile is 4 · HEAD_VEC4 positions, as many as a head has elements. A thread first
@@ -23,6 +25,26 @@ fn add_products(sum: vec4<f32>, by: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: ve
   return (((sum + by.x * a) + by.y * b) + by.z * c) + by.w * d;
 }
 
+// Which rows see a position: from `since` to before `end`.
+fn sees(pos: u32, since: vec4<u32>, end: vec4<u32>) -> vec4<bool> {
+  return (vec4<u32>(pos) >= since) & (vec4<u32>(pos) < end);
+}
+
+// A vec4 of V.
+fn load_v(kv_head: u32, pos: u32, lane: u32) -> vec4<f32> {
+  return load_cell(v_at(kv_head, pos) + lane) * load_scale(v_scale_at(kv_head, pos) + lane / BLOCK_VEC4);
+}
+
+// The projection reads whole blocks of 32: behind the last head of a token there are zeros.
+fn fill_up(token: u32, head: u32, lane: u32) {
+  let heads = params.kv_heads * GROUP;
+  if (head + 1u == heads) {
+    for (var i = heads * HEAD_VEC4 + lane; i < params.out_stride / 4u; i += HEAD_VEC4) {
+      out[token * (params.out_stride / 4u) + i] = vec4<f32>();
+    }
+  }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let kv_head = group.x;
@@ -36,6 +58,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let token = row / vec4<u32>(GROUP);
   let head = row % vec4<u32>(GROUP) + kv_head * GROUP;
   let seen = token + (step.pos + 1u); // positions that a row may see
+  let since = first_seen(seen);
+  let lowest = first_seen(vec4<u32>(step.pos + group.y * BLOCKS * 4u / GROUP + 1u)).x;
   let end = step.pos + (min((group.y + 1u) * BLOCKS * 4u, rows) - 1u) / GROUP + 1u;
 
   let q_at = token * params.qkv_stride + head * HEAD_VEC4 + lane;
@@ -46,30 +70,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   q_tile[of_block + lane * 4u + 3u] = q[3] * params.scale;
   workgroupBarrier();
 
-  let v_cells = v_at(kv_head, 0u) + lane;
-  var top = vec4<f32>(LOWEST);
+  var top = vec4<f32>(NONE_YET);
   var total = vec4<f32>(); // this thread's share of the sum of exponentials
   var out0 = vec4<f32>();  // of row 0 of the block, not normalized
   var out1 = vec4<f32>();
   var out2 = vec4<f32>();
   var out3 = vec4<f32>();
 
-  for (var tile = 0u; tile < end; tile += TILE) {
+  for (var tile = lowest - lowest % TILE; tile < end; tile += TILE) {
     let at = vec4<u32>(0u, HEAD_VEC4, 2u * HEAD_VEC4, 3u * HEAD_VEC4) + (tile + lane);
-    // Nothing may be read beyond the last position; its score stands in, and is masked.
-    let held = min(at, vec4<u32>(end - 1u));
+    // Nothing may be read that no row sees; the score of the next position stands in, and is masked.
+    let held = clamp(at, vec4<u32>(lowest), vec4<u32>(end - 1u));
+    let scales_at = vec4<u32>(k_scale_at(kv_head, held.x), k_scale_at(kv_head, held.y), k_scale_at(kv_head, held.z), k_scale_at(kv_head, held.w));
     var cells = vec4<u32>(k_at(kv_head, held.x), k_at(kv_head, held.y), k_at(kv_head, held.z), k_at(kv_head, held.w));
     var score0 = vec4<f32>();
     var score1 = vec4<f32>();
     var score2 = vec4<f32>();
     var score3 = vec4<f32>();
     for (var part = 0u; part < HEAD_BLOCKS; part++) {
-      let scales = vec4<f32>(k_scale(cells.x), k_scale(cells.y), k_scale(cells.z), k_scale(cells.w));
+      let scale_at = scales_at + part * KV_PANEL;
+      let scales = vec4<f32>(load_scale(scale_at.x), load_scale(scale_at.y), load_scale(scale_at.z), load_scale(scale_at.w));
       var sum0 = vec4<f32>();
       var sum1 = vec4<f32>();
       var sum2 = vec4<f32>();
       var sum3 = vec4<f32>();
-      for (var d = part * BLOCK_VEC4; d < (part + 1u) * BLOCK_VEC4; d++) {
+      for (var d = part * BLOCK_VEC4; d < min((part + 1u) * BLOCK_VEC4, HEAD_VEC4); d++) {
         let k0 = load_cell(cells.x);
         let k1 = load_cell(cells.y);
         let k2 = load_cell(cells.z);
@@ -89,10 +114,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       score2 += sum2 * scales.z;
       score3 += sum3 * scales.w;
     }
-    score0 = select(vec4<f32>(LOWEST), score0, vec4<u32>(at.x) < seen);
-    score1 = select(vec4<f32>(LOWEST), score1, vec4<u32>(at.y) < seen);
-    score2 = select(vec4<f32>(LOWEST), score2, vec4<u32>(at.z) < seen);
-    score3 = select(vec4<f32>(LOWEST), score3, vec4<u32>(at.w) < seen);
+    score0 = select(vec4<f32>(LOWEST), capped(score0), sees(at.x, since, seen));
+    score1 = select(vec4<f32>(LOWEST), capped(score1), sees(at.y, since, seen));
+    score2 = select(vec4<f32>(LOWEST), capped(score2), sees(at.z, since, seen));
+    score3 = select(vec4<f32>(LOWEST), capped(score3), sees(at.w, since, seen));
 
     shares[local] = max(max(score0, score1), max(score2, score3));
     workgroupBarrier();
@@ -102,7 +127,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let shrink = exp(top - higher);
     top = higher;
-    // Masked positions: LOWEST - top underflows to 0. Every row sees position 0, so top is real.
+    // Masked positions: LOWEST - top underflows to 0, also before a row has seen its first position.
     let p0 = exp(score0 - top);
     let p1 = exp(score1 - top);
     let p2 = exp(score2 - top);
@@ -120,13 +145,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     out3 *= shrink.w;
     let count = min(TILE, end - tile);
     for (var j = 0u; j < count; j += 4u) {
-      // Beyond the last position the weights are zero; V there may be anything, so the last one's is taken.
-      let position = min(vec4<u32>(0u, 1u, 2u, 3u) + (tile + j), vec4<u32>(end - 1u));
-      let cell = position * HEAD_VEC4 + v_cells;
-      let v0 = load_cell(cell.x) * v_scale(cell.x);
-      let v1 = load_cell(cell.y) * v_scale(cell.y);
-      let v2 = load_cell(cell.z) * v_scale(cell.z);
-      let v3 = load_cell(cell.w) * v_scale(cell.w);
+      // Where no row sees anything the weights are zero; V there may be anything, so the next one's is taken.
+      let position = clamp(vec4<u32>(0u, 1u, 2u, 3u) + (tile + j), vec4<u32>(lowest), vec4<u32>(end - 1u));
+      let v0 = load_v(kv_head, position.x, lane);
+      let v1 = load_v(kv_head, position.y, lane);
+      let v2 = load_v(kv_head, position.z, lane);
+      let v3 = load_v(kv_head, position.w, lane);
       let of_j = of_block + j;
       let p = transpose(mat4x4<f32>(weights[of_j], weights[of_j + 1u], weights[of_j + 2u], weights[of_j + 3u]));
       out0 = add_products(out0, p[0], v0, v1, v2, v3);
@@ -148,4 +172,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (first + 1u < rows) { out[to.y] = out1 / whole.y; }
   if (first + 2u < rows) { out[to.z] = out2 / whole.z; }
   if (first + 3u < rows) { out[to.w] = out3 / whole.w; }
+  if (first < rows) { fill_up(token.x, head.x, lane); }
+  if (first + 1u < rows) { fill_up(token.y, head.y, lane); }
+  if (first + 2u < rows) { fill_up(token.z, head.z, lane); }
+  if (first + 3u < rows) { fill_up(token.w, head.w, lane); }
 }

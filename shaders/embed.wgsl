@@ -1,4 +1,6 @@
-// x[token] = scale * row of the embedding. One thread a block of 32.
+// out[token] = scale * the token's row of the table. One thread a block of 32.
+//
+// POSITIONS: out[token] += the row of the token's position.
 #import shared/weights.wgsl
 #import shared/step.wgsl
 
@@ -15,8 +17,19 @@ struct Params {
 
 @group(0) @binding(2) var<uniform> params: Params;
 @group(0) @binding(3) var<uniform> step: Step;
+#ifdef POSITIONS
+#else
 @group(0) @binding(4) var<storage, read> tokens: array<u32>;
+#endif
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+
+fn put(at: u32, value: vec4<f32>) {
+#ifdef POSITIONS
+  out[at] += value;
+#else
+  out[at] = value;
+#endif
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -26,7 +39,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     return;
   }
   // Ids of another part wrap round to huge numbers and fail the test.
+#ifdef POSITIONS
+  let row = step.pos + token - params.row_base;
+#else
   let row = tokens[token] - params.row_base;
+#endif
   if (row >= params.rows) {
     return;
   }
@@ -35,12 +52,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let low = params.scale * w.low;
   let high = params.scale * second(w);
   let at = token * params.out_stride + block * 8u;
-  out[at + 0u] = scale * w.w0 + low;
-  out[at + 1u] = scale * w.w1 + low;
-  out[at + 2u] = scale * w.w2 + low;
-  out[at + 3u] = scale * w.w3 + low;
-  out[at + 4u] = high.x * w.w4 + high.y;
-  out[at + 5u] = high.x * w.w5 + high.y;
-  out[at + 6u] = high.x * w.w6 + high.y;
-  out[at + 7u] = high.x * w.w7 + high.y;
+  put(at + 0u, scale * w.w0 + low);
+  put(at + 1u, scale * w.w1 + low);
+  put(at + 2u, scale * w.w2 + low);
+  put(at + 3u, scale * w.w3 + low);
+  put(at + 4u, high.x * w.w4 + high.y);
+  put(at + 5u, high.x * w.w5 + high.y);
+  put(at + 6u, high.x * w.w6 + high.y);
+  put(at + 7u, high.x * w.w7 + high.y);
 }

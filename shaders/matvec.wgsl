@@ -8,6 +8,7 @@
 // MERGE that is where the merged attention output is. Without, x is too long, and each thread reads it.
 // DOT4: x is rounded to whole numbers of 16 bits there, a scale a block, and meets the weights' bytes in dot4I8Packed.
 // F16: x is rounded to f16 there, and eight products at a time are summed in f16.
+// WANTED: x is read from row step.row on: the row whose logits are wanted.
 // SUBGROUPS: the lanes of a pair are neighbours and their sums meet by shuffles; otherwise neighbouring threads take
 // neighbouring pairs, whose weights lie side by side, and the sums meet in workgroup memory.
 #import shared/weights.wgsl
@@ -40,9 +41,15 @@ fn input_at(k4: u32, token: u32) -> vec4<f32> {
   return gained(x_at(k4, token), k4);
 }
 #endif
+#ifdef WANTED
 fn x_at(k4: u32, token: u32) -> vec4<f32> {
   return x[(step.row + token) * params.x_stride + k4];
 }
+#else
+fn x_at(k4: u32, token: u32) -> vec4<f32> {
+  return x[token * params.x_stride + k4];
+}
+#endif
 #endif
 
 #ifdef NORM

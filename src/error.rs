@@ -223,7 +223,7 @@ pub enum Error {
         reason: String,
     },
     /// Chat messages were given to a model without a chat template.
-    #[error("this model has no chat template: give a plain prompt instead of messages")]
+    #[error("this model has no chat template, so it takes no messages: give it a text to continue")]
     NoChatTemplate,
 
     // === Generation ===
@@ -265,6 +265,14 @@ pub enum Error {
         "no token can be drawn: every logit is minus infinity or not a number. The sampling options forbid every token, or the model's weights are damaged: download it again"
     )]
     NoCandidates,
+    /// K or V of a token is not a number that the KV cache can hold.
+    #[error(
+        "K or V of a token is too large for a KV cache of {kv}, or is not a number: load with the KV cache \"f32\" (option kvCache)"
+    )]
+    KvOverflow {
+        /// What the cache holds.
+        kv: &'static str,
+    },
     /// An option is out of its range.
     #[error("option {option} = {value} is out of range ({range})")]
     InvalidOption {
@@ -325,6 +333,7 @@ impl Error {
             Error::TextTooLong { .. } => "text-too-long",
             Error::EmptyPrompt => "empty-prompt",
             Error::NoCandidates => "no-candidates",
+            Error::KvOverflow { .. } => "kv-overflow",
             Error::InvalidOption { .. } => "invalid-option",
             Error::Aborted => "aborted",
             Error::Busy => "busy",

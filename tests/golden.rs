@@ -151,7 +151,7 @@ fn raced_kernels_on_the_gpu() {
     });
 }
 
-/// What the types of the KV cache cost, beside f32, which all other tests have: many tokens at once, and some alone.
+/// What the types of the KV cache cost, beside f32, which other tests of logits have: many tokens at once, and some alone.
 async fn cache_types_agree<B: Backend + 'static>(make: impl AsyncFn() -> B, positions: usize, bar: Bar) {
     let tokens = &ids(&reference()["tokens"])[..positions];
     let mut exact = Vec::new();
@@ -169,6 +169,25 @@ async fn cache_types_agree<B: Backend + 'static>(make: impl AsyncFn() -> B, posi
         println!("prefill against decode: logits at most {noise:.2e} apart");
         assert!(noise <= bar.noise, "{noise}");
     }
+}
+
+/// The reference's greedy texts, with the cache that is taken when nobody asks for another.
+async fn the_default_cache<B: Backend + 'static>(backend: B, text: usize) {
+    let options = LoadOptions { context_length: model::CONTEXT, kv: KvType::default(), draft_tokens: 0 };
+    let mut model = model::load_with(backend, options).await;
+    assert_eq!(model.facts().kv, KvType::F16);
+    greedy_text_agrees(&mut model, &Bar { text, tie: 0.01, ..LOGITS }).await;
+}
+
+#[test]
+fn the_default_cache_on_the_cpu() {
+    pollster::block_on(the_default_cache(model::cpu(Bits::Sixteen), REFERENCE_TEXT));
+}
+
+/// Few tokens: a software adapter is slow.
+#[test]
+fn the_default_cache_on_the_gpu() {
+    pollster::block_on(async { the_default_cache(model::gpu().await, 12).await });
 }
 
 #[test]

@@ -18,7 +18,9 @@ macro_rules! kernels {
         $(mod $module {
             use super::*;
             per_format!($rig, DType::ALL, $setup; project_add, gate_up, head, embed, qkv);
-            once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, sample_greedy, sample_few, sample_chain, sample_infinite);
+            once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, attention_of_head_sizes,
+                attention_with_a_cap, attention_of_windows, kv_overflow, map, norms, norms_of_heads, elements, positions,
+                sample_greedy, sample_few, sample_chain, sample_infinite);
         })*
     };
 }

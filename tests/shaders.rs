@@ -5,21 +5,21 @@
 use emberglass::gpu::{Access, bindings};
 use emberglass::gpu::{GpuBackend, GpuImages, Kernels, Tile, Tuning, Variant};
 use emberglass::graph::{
-    Activation, Backend, Batch, Conv, ConvShape, GroupNorm, HeadShape, ImageBackend, ImageShape, KvType,
-    Norm, Precision, Rect, RopePairs, Segment,
+    Act, Activation, Backend, Batch, Conv, ConvShape, Each, GroupNorm, HeadNorm, HeadShape, ImageBackend,
+    ImageShape, KvType, Norm, NormKind, Op, Precision, Rect, Rope, RopePairs, Rows, Segment, Then,
 };
 use emberglass::{DType, Gpu, GpuOptions};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 fn shape(heads: u32, kv_heads: u32, head_dim: u32) -> HeadShape {
-    let (rope_dim, pairs, kv) = (head_dim, RopePairs::Adjacent, KvType::F32);
-    HeadShape { heads, kv_heads, head_dim, rope_dim, pairs, capacity: 8, kv }
+    let (scale, cap, window, max_batch, capacity, kv) = (0.1, 0.0, 0, 8, 8, KvType::F32);
+    HeadShape { heads, kv_heads, head_dim, scale, cap, window, max_batch, capacity, kv }
 }
 
 /// Floats, nibbles, bytes, and two scales a block.
 const FORMATS: [DType; 4] = [DType::F16, DType::Q4_1, DType::Q8_0, DType::Q6_K];
 
-/// Records every operation for every format, batch and kind of attention.
+/// Compiles every op for every format, batch and kind of attention.
 fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     let mut backends = Vec::new();
     // The last is too wide for merging partial sums, so it takes the path without splits.
@@ -32,62 +32,130 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     let decode = Tuning::ALL.map(|decode| (wide, Variant { decode, prefill: Tile::Rows }, &FORMATS[..]));
     let prefill = Tile::ALL.map(|prefill| (wide, Variant { prefill, ..Variant::DEFAULT }, &FORMATS[..]));
     let whole_blocks =
-        |shape: HeadShape, dtype: DType| (shape.heads * shape.head_dim) % dtype.block_len() as u32 == 0;
+        |shape: HeadShape, dtype: DType| shape.heads().rows()[0] % dtype.block_len() as u32 == 0;
     let all = usual.into_iter().chain(every).chain(decode).chain(prefill);
     for (shape, variant, formats) in all {
         // Natively llvmpipe has subgroups of eight, and f16.
         assert!(variant.possible(gpu.features()), "{variant}: not on this adapter");
-        let width = shape.heads * shape.head_dim;
-        let kv = shape.kv_heads * shape.head_dim;
+        let heads = shape.heads();
+        let [width, kv] = heads.rows();
         let mut backend = GpuBackend::new(gpu.clone(), 8, 8).unwrap();
         backend.set_kernels(Kernels::all(variant));
         for &dtype in formats.iter().filter(|dtype| whole_blocks(shape, **dtype)) {
-            let mut weight = |rows: u32, stride: u32| {
+            let mut weight = |rows: u32| {
                 let segment = Segment { dtype, rows: u64::from(rows) };
-                backend.weight("w", u64::from(width), &[segment], stride).unwrap()
+                backend.weight("w", u64::from(width), &[segment]).unwrap()
             };
-            let (square, qkv, gate_up) =
-                (weight(width, 1), weight(width + 2 * kv, 1), weight(2 * width, width));
-            let qkv_halves = weight(width + 2 * kv, shape.rope_dim / 2);
+            let (square, qkv_weight, gate_up) = (weight(width), weight(width + 2 * kv), weight(2 * width));
             // Gate and up of different types are stored and multiplied by kernels of their own.
             let other = if dtype == DType::F16 { DType::F32 } else { DType::F16 };
             let segments = [dtype, other].map(|dtype| Segment { dtype, rows: width.into() });
-            let mixed = backend.weight("w", width.into(), &segments, width).unwrap();
+            let mixed = backend.weight("w", width.into(), &segments).unwrap();
             let x = backend.tensor("x", 2, width).unwrap();
             let y = backend.tensor("y", 2, width).unwrap();
+            let half = backend.tensor("half", 2, width / 2).unwrap();
             let gain = backend.vector("gain", width).unwrap();
             let bias = backend.vector("bias", 2 * width + 2 * kv).unwrap();
-            let rope = backend.vector("rope", shape.capacity * shape.rope_dim).unwrap();
-            let both = backend.tensor("qkv", 2, width + 2 * kv).unwrap();
+            let table = backend.vector("rope", shape.capacity * heads.dim).unwrap();
+            let qkv = backend.tensor("qkv", 2, width + 2 * kv).unwrap();
             let caches = KvType::ALL.map(|kv| backend.cache("cache", HeadShape { kv, ..shape }).unwrap());
-            for batch in [Batch::One, Batch::Many] {
-                let norm = Norm { gain: &gain, eps: 1e-5 };
-                backend.embed(&square, &x, batch).unwrap();
-                // Biases and the second kind of pairs depend neither on the format nor on the shape.
+            let norm = |kind, bias| Norm { kind, gain: &gain, bias, eps: 1e-5 };
+            let rms = || Some(norm(NormKind::Rms, None));
+            let rope = |pairs| Rope { table: &table, dim: heads.dim, pairs };
+            for batch in [Batch::One, Batch::Few, Batch::Many] {
+                // The activations, biases and the second kind of pairs depend neither on the format nor on the shape.
                 let more = shape == wide && dtype == DType::Q4_1;
+                let mut ops = vec![Op::Embed { table: &square, scale: 2.0, to: &x }];
                 for bias in [None, Some(&bias)].into_iter().take(if more { 2 } else { 1 }) {
-                    backend.qkv(&x, &norm, &qkv, bias, &rope, &both, shape, batch).unwrap();
-                    for cache in caches.iter().take(if bias.is_some() { 1 } else { 3 }) {
-                        backend.attend(&both, cache, &square, bias, &y, batch).unwrap();
-                        backend.attend(&both, cache, &square, bias, &y, Batch::Few).unwrap();
-                    }
-                    backend.gate_up(&x, &norm, &gate_up, bias, &y, batch).unwrap();
-                    backend.project_add(&x, &square, bias, &y, batch).unwrap();
+                    let mut linear = |x, norm, weight, then, to| {
+                        let (rows, scale) = (Rows::Batch, 0.5);
+                        ops.push(Op::Linear { x, rows, norm, weight, bias, scale, then, to });
+                    };
+                    let adjacent = Then::Rotate(heads, rope(RopePairs::Adjacent));
+                    linear(&x, rms(), &qkv_weight, adjacent, &qkv);
+                    linear(&x, rms(), &gate_up, Then::Gated(Act::Silu), &y);
+                    linear(&x, None, &square, Then::Add, &y);
+                    linear(&x, None, &square, Then::Store, &y);
                     if more {
-                        let halves = HeadShape { pairs: RopePairs::Halves, ..shape };
-                        backend.qkv(&x, &norm, &qkv_halves, bias, &rope, &both, halves, batch).unwrap();
-                        backend.gate_up(&x, &norm, &mixed, bias, &y, batch).unwrap();
+                        let halves = Then::Rotate(heads, rope(RopePairs::Halves));
+                        linear(&x, rms(), &qkv_weight, halves, &qkv);
+                        for act in [Act::Silu, Act::Gelu, Act::Cap(3.0)] {
+                            linear(&x, rms(), &mixed, Then::Gated(act), &y);
+                            linear(&x, None, &square, Then::Map(act), &y);
+                        }
                     }
                 }
-                backend.head(&x, &norm, &square, &y, batch).unwrap();
+                for memory in &caches {
+                    // With a product that merges, and without.
+                    ops.push(Op::Attend { qkv: &qkv, memory, to: &x });
+                    let (rows, weight, then) = (Rows::Batch, &square, Then::Add);
+                    let (norm, bias, scale) = (None, None, 1.0);
+                    ops.push(Op::Linear { x: &x, rows, norm, weight, bias, scale, then, to: &y });
+                    ops.push(Op::Attend { qkv: &qkv, memory, to: &x });
+                }
+                if batch != Batch::Many {
+                    let (rows, weight, then) = (Rows::Wanted, &square, Then::Store);
+                    ops.push(Op::Linear {
+                        x: &x,
+                        rows,
+                        norm: rms(),
+                        weight,
+                        bias: None,
+                        scale: 1.0,
+                        then,
+                        to: &y,
+                    });
+                }
+                if more {
+                    ops.push(Op::Positions { table: &square, to: &x });
+                    for (kind, bias) in
+                        [(NormKind::Rms, None), (NormKind::Layer, None), (NormKind::Layer, Some(&bias))]
+                    {
+                        for (rows, add) in [(Rows::Batch, false), (Rows::Batch, true), (Rows::Wanted, false)]
+                        {
+                            ops.push(Op::Norm { x: &x, rows, norm: norm(kind, bias), add, to: &y });
+                        }
+                        for together in [false, true] {
+                            let norm = Some(HeadNorm {
+                                kind,
+                                gains: [&gain; 2],
+                                gain_of_each_head: true,
+                                together,
+                                eps: 1e-5,
+                            });
+                            let rope = bias.map(|_| rope(RopePairs::Halves));
+                            ops.push(Op::Heads { qkv: &qkv, heads, norm, rope });
+                        }
+                    }
+                    let rope = Some(rope(RopePairs::Adjacent));
+                    ops.push(Op::Heads { qkv: &qkv, heads, norm: None, rope });
+                    let acts = [Act::Silu, Act::Gelu, Act::Cap(3.0)];
+                    let mut each: Vec<_> =
+                        acts.map(Each::Map).into_iter().chain([Each::Scale(2.0)]).collect();
+                    each.push(Each::Add);
+                    for what in each {
+                        let b = (what == Each::Add).then_some(&x);
+                        ops.push(Op::Each { what, a: &x, b, to: &y });
+                    }
+                    ops.extend(acts.map(|act| Op::Each {
+                        what: Each::Gated(act),
+                        a: &x,
+                        b: None,
+                        to: &half,
+                    }));
+                    backend.compile(&ops, batch).unwrap();
+                    continue;
+                }
+                backend.compile(&ops, batch).unwrap();
             }
         }
         backends.push(backend);
     }
     let mut backend = GpuBackend::new(gpu.clone(), 8, 8).unwrap();
     let logits = backend.tensor("logits", 1, 100).unwrap();
-    backend.sample(&logits, false, Batch::One).unwrap();
-    backend.sample(&logits, true, Batch::One).unwrap();
+    for adjust in [false, true] {
+        backend.compile(&[Op::Sample { logits: &logits, adjust }], Batch::One).unwrap();
+    }
     backends.push(backend);
     backends
 }

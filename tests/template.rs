@@ -105,7 +105,7 @@ fn the_real_template_and_its_ids() {
     let directory = pollster::block_on(read_directory(&mut [Box::new(file)])).unwrap();
     let tokenizer = Tokenizer::from_metadata(&directory.metadata).unwrap();
     let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
-    assert!(template.is_available());
+    assert!(template.is_present());
     let segments = template.render(&[Message::new("user", "hi <|im_end|>")], true).unwrap();
     let controls = segments.iter().filter(|s| matches!(s, Segment::Control(_))).count();
     assert_eq!(controls, 5);
@@ -209,7 +209,7 @@ fn user_defined_tokens_are_left_to_the_tokenizer() {
 #[test]
 fn no_template_is_an_error_only_when_used() {
     let template = ChatTemplate::from_metadata(&Metadata::default(), &tokenizer());
-    assert!(!template.is_available());
+    assert!(!template.is_present());
     assert_eq!(template.render(&[], true).unwrap_err(), Error::NoChatTemplate);
     let template = ChatTemplate::new(Some("{% if %}"), &tokenizer());
     assert_eq!(template.render(&[], true).unwrap_err().code(), "template");

@@ -339,16 +339,21 @@ fn sentencepiece_without_a_space_prefix() {
     assert!(!tokenizer.add_bos());
 }
 
+/// GPT-2's character for a byte.
+fn byte_level_char(byte: u8) -> char {
+    let printable = |byte: u8| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+    match printable(byte) {
+        true => char::from(byte),
+        false => {
+            let before = (0..byte).filter(|&other| !printable(other)).count();
+            char::from_u32(0x100 + before as u32).unwrap()
+        }
+    }
+}
+
 /// A byte-level vocabulary: the 256 byte characters, then `tokens`.
 fn byte_level(pre: &str, tokens: &[&str], merges: &[&str]) -> Metadata {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = 0x100;
-    for byte in 0..=255u32 {
-        let printable = matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
-        let code = if printable { byte } else { next };
-        next += u32::from(!printable);
-        texts.push(char::from_u32(code).unwrap().to_string());
-    }
+    let mut texts: Vec<String> = (0..=255).map(|byte| byte_level_char(byte).to_string()).collect();
     texts.extend(tokens.iter().map(|token| (*token).to_owned()));
     let mut metadata = Metadata::default();
     metadata.insert("tokenizer.ggml.model", Value::String("gpt2".into()));
@@ -359,21 +364,19 @@ fn byte_level(pre: &str, tokens: &[&str], merges: &[&str]) -> Metadata {
     metadata
 }
 
-/// How `pre` cuts `text`, seen through a vocabulary that merges nothing but whole words of `a`.
-fn lengths(pre: &str, text: &str) -> Vec<String> {
-    // With every pair of bytes of the text merging, tokens are whole words.
+/// How `pre` cuts `text`, in bytes: in this vocabulary every part of it is a token, merged from its
+/// beginning, so that tokens are whole words.
+fn lengths(pre: &str, text: &str) -> Vec<usize> {
+    let chars: Vec<char> = text.bytes().map(byte_level_char).collect();
     let mut tokens: Vec<String> = Vec::new();
     let mut merges: Vec<String> = Vec::new();
-    let spell = |c: char| if c == ' ' { 'Ġ' } else { c };
-    let chars: Vec<char> = text.chars().map(spell).collect();
     for from in 0..chars.len() {
         for to in from + 2..=chars.len() {
             let word: String = chars[from..to].iter().collect();
             let head: String = chars[from..to - 1].iter().collect();
-            let merge = format!("{head} {}", chars[to - 1]);
             if !tokens.contains(&word) {
                 tokens.push(word);
-                merges.push(merge);
+                merges.push(format!("{head} {}", chars[to - 1]));
             }
         }
     }
@@ -381,17 +384,55 @@ fn lengths(pre: &str, text: &str) -> Vec<String> {
     let merges: Vec<&str> = merges.iter().map(String::as_str).collect();
     let tokenizer = Tokenizer::from_metadata(&byte_level(pre, &tokens, &merges)).unwrap();
     let ids = tokenizer.encode(text, Special::AsText).unwrap();
-    let word = |&id: &u32| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned();
-    ids.iter().map(word).collect()
+    ids.iter().map(|&id| tokenizer.token_bytes(id).len()).collect()
+}
+
+/// `lengths` as words.
+fn words<'t>(pre: &str, text: &'t str) -> Vec<&'t str> {
+    let mut rest = text;
+    let word = |length: usize| {
+        let (word, after) = rest.split_at(length);
+        rest = after;
+        word
+    };
+    lengths(pre, text).into_iter().map(word).collect()
+}
+
+#[test]
+fn pre_tokenizers_cut_as_in_llama_cpp() {
+    #[derive(serde::Deserialize)]
+    struct File {
+        texts: Vec<String>,
+        cuts: Vec<Cuts>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Cuts {
+        names: Vec<String>,
+        lengths: Vec<Vec<usize>>,
+    }
+    let file: File = serde_json::from_str(include_str!("data/pretokenizers.json")).unwrap();
+    assert!(file.cuts.iter().map(|cuts| cuts.names.len()).sum::<usize>() >= 70);
+    let mut wrong = Vec::new();
+    for Cuts { names, lengths: expected } in &file.cuts {
+        for name in names {
+            for (text, expected) in file.texts.iter().zip(expected) {
+                let found = lengths(name, text);
+                if &found != expected {
+                    wrong.push(format!("{name}: {text:?}\n  found    {found:?}\n  expected {expected:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
 fn pre_tokenizers_cut_as_their_models_do() {
-    assert_eq!(lengths("gpt-2", "I'll 123  go!!"), ["I", "'ll", " 123", " ", " go", "!!"]);
-    assert_eq!(lengths("smollm", "x 12  y"), ["x", " ", "1", "2", " ", " y"]);
-    assert_eq!(lengths("llama-bpe", "I'LL 12345"), ["I", "'LL", " ", "123", "45"]);
-    assert_eq!(lengths("qwen2", "I'LL 12!a"), ["I", "'LL", " ", "1", "2", "!a"]);
-    assert_eq!(lengths("default", "a+b 1234"), ["a", "+", "b", " ", "123", "4"]);
+    assert_eq!(words("gpt-2", "I'll 123  go!!"), ["I", "'ll", " 123", " ", " go", "!!"]);
+    assert_eq!(words("smollm", "x 12  y"), ["x", " ", "1", "2", " ", " y"]);
+    assert_eq!(words("llama-bpe", "I'LL 12345"), ["I", "'LL", " ", "123", "45"]);
+    assert_eq!(words("qwen2", "I'LL 12!a"), ["I", "'LL", " ", "1", "2", "!a"]);
+    assert_eq!(words("default", "a+b 1234"), ["a", "+", "b", " ", "123", "4"]);
 }
 
 #[test]

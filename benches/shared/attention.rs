@@ -3,7 +3,7 @@
 use emberglass::DType;
 use emberglass::cpu::{CpuBackend, CpuOptions};
 use emberglass::engine::device::made_up;
-use emberglass::graph::{Backend, Batch, HeadShape, KvType, RopePairs, Segment, Step};
+use emberglass::graph::{Backend, Batch, HeadShape, KvType, Op, Segment, Step};
 
 /// Each has a cache and weights of its own, so that what is read is as cold as in a model.
 const LAYERS: usize = 30;
@@ -56,8 +56,10 @@ impl Layers {
             heads: HEADS,
             kv_heads: KV_HEADS,
             head_dim: DIM,
-            rope_dim: DIM,
-            pairs: RopePairs::Adjacent,
+            scale: 0.125,
+            cap: 0.0,
+            window: 0,
+            max_batch: TOKENS,
             capacity: CONTEXT,
             kv,
         };
@@ -65,31 +67,33 @@ impl Layers {
         let qkv = backend.tensor("qkv", rows, width + 2 * KV_HEADS * DIM).unwrap();
         let floats = backend.read_raw(&qkv).len();
         backend.write_raw(&qkv, &values.iter().copied().cycle().take(floats).collect::<Vec<_>>());
-        // One row of a projection, which takes no time.
-        let thin =
-            backend.weight("thin", width.into(), &[Segment { dtype: DType::F32, rows: 1 }], 1).unwrap();
-        let x = backend.tensor("x", rows, 1).unwrap();
+        let out = backend.tensor("out", rows, width).unwrap();
+        let mut caches = Vec::new();
         for _ in 0..LAYERS {
             let cache = backend.cache("cache", shape).unwrap();
             for pos in 0..CONTEXT as usize {
                 let kv = &values[pos..][..(KV_HEADS * DIM) as usize];
                 backend.write_cache(&cache, pos, kv, kv);
             }
-            backend.attend(&qkv, &cache, &thin, None, &x, batch).unwrap();
+            caches.push(cache);
         }
-        let attention = backend.finish();
+        let attend: Vec<_> = caches.iter().map(|memory| Op::Attend { qkv: &qkv, memory, to: &out }).collect();
+        let attention = backend.compile(&attend, batch).unwrap();
+        let mut products = Vec::new();
         for (columns, outputs) in MATRICES {
             let h = backend.tensor("h", rows, columns).unwrap();
             let x = backend.tensor("x", rows, outputs).unwrap();
             let bytes = made_up(DType::Q4_1, outputs, columns);
             let segment = [Segment { dtype: DType::Q4_1, rows: outputs.into() }];
             for _ in 0..LAYERS {
-                let weight = backend.weight("weight", columns.into(), &segment, 1).unwrap();
+                let weight = backend.weight("weight", columns.into(), &segment).unwrap();
                 backend.upload_rows(&weight, 0, &bytes).unwrap();
-                backend.project_add(&h, &weight, None, &x, batch).unwrap();
+                products.push((h.clone(), weight, x.clone()));
             }
         }
-        Layers { attention, products: backend.finish(), backend }
+        let add: Vec<_> = products.iter().map(|(h, weight, x)| super::add(h, weight, x)).collect();
+        let products = backend.compile(&add, batch).unwrap();
+        Layers { attention, products, backend }
     }
 
     /// Milliseconds of attention and of products, each the fastest run.

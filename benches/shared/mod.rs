@@ -9,7 +9,7 @@ mod attention;
 use emberglass::cpu::{CpuBackend, CpuOptions};
 use emberglass::engine::device::made_up;
 use emberglass::gpu::{GpuBackend, Kernels, Tile, Tuning, Variant};
-use emberglass::graph::{Backend, Batch, Segment, Step};
+use emberglass::graph::{Backend, Batch, Of, Op, Rows, Segment, Step, Then};
 use emberglass::{DType, Gpu, GpuOptions};
 
 /// Beyond any cache, but in a browser, whose software adapter takes its time.
@@ -138,14 +138,14 @@ struct Case<B: Backend> {
 impl<B: Backend> Case<B> {
     async fn new(mut backend: B, dtype: DType, (columns, rows): (u32, u32), copies: u64) -> Self {
         let segment = |rows: u32| [Segment { dtype, rows: u64::from(rows) }];
-        let inputs = backend.weight("inputs", u64::from(columns), &segment(TOKENS), 1).unwrap();
+        let inputs = backend.weight("inputs", u64::from(columns), &segment(TOKENS)).unwrap();
         backend.upload_rows(&inputs, 0, &made_up(dtype, TOKENS, columns)).unwrap();
         let x = backend.tensor("x", TOKENS, columns).unwrap();
         let out = backend.tensor("out", TOKENS, rows).unwrap();
         let bytes = made_up(dtype, rows, columns);
         let mut weights = Vec::new();
         for _ in 0..copies {
-            let weight = backend.weight("weight", u64::from(columns), &segment(rows), 1).unwrap();
+            let weight = backend.weight("weight", u64::from(columns), &segment(rows)).unwrap();
             backend.upload_rows(&weight, 0, &bytes).unwrap();
             weights.push(weight);
             backend.settle("uploading").await.unwrap();
@@ -155,12 +155,11 @@ impl<B: Backend> Case<B> {
 
     /// A plan that reads the inputs, and one for each copy that adds its product to the output.
     async fn record(&mut self, batch: Batch) -> (B::Plan, Vec<B::Plan>) {
-        self.backend.embed(&self.inputs, &self.x, batch).unwrap();
-        let embed = self.backend.finish();
+        let embed = Op::Embed { table: &self.inputs, scale: 1.0, to: &self.x };
+        let embed = self.backend.compile(&[embed], batch).unwrap();
         let mut plans = Vec::new();
         for weight in &self.weights {
-            self.backend.project_add(&self.x, weight, None, &self.out, batch).unwrap();
-            plans.push(self.backend.finish());
+            plans.push(self.backend.compile(&[add::<B>(&self.x, weight, &self.out)], batch).unwrap());
         }
         self.backend.compiled("recording").await.unwrap();
         (embed, plans)
@@ -174,6 +173,11 @@ impl<B: Backend> Case<B> {
         let first = self.backend.read(&self.out, 0).await.unwrap();
         [first, self.backend.read(&self.out, step.count - 1).await.unwrap()]
     }
+}
+
+/// to += W · x.
+fn add<'a, B: Backend>(x: &'a B::Tensor, weight: &'a B::Weight, to: &'a B::Tensor) -> Op<Of<'a, B>> {
+    Op::Linear { x, rows: Rows::Batch, norm: None, weight, bias: None, scale: 1.0, then: Then::Add, to }
 }
 
 async fn on_the_cpu(dtype: DType, shape: (u32, u32), batch: Batch) -> [Vec<f32>; 2] {

@@ -30,6 +30,7 @@ export type ErrorCode =
   | "text-too-long"
   | "empty-prompt"
   | "no-candidates"
+  | "kv-overflow"
   | "invalid-option"
   | "aborted"
   | "busy"

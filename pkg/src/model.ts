@@ -54,7 +54,8 @@ export class TextModel {
   }
 
   /**
-   * Generates from a plain prompt, or from messages by way of the file's chat template.
+   * Continues a text, as every model can, or answers messages by way of the file's chat template. Special-token text
+   * in a text to continue, such as `<|im_end|>`, acts as a control token. The result's `text` is the continuation alone.
    *
    * @throws (through the returned generation) {@link EmberglassError} `context-overflow`, `empty-prompt`,
    * `invalid-option`, `no-chat-template`, `template`, `device-lost`, `out-of-memory`.
@@ -64,8 +65,17 @@ export class TextModel {
     return this.start({ begin: () => prompt }, options);
   }
 
-  /** A conversation that keeps its own history. Any number may share one model. */
+  /**
+   * A conversation that keeps its own history. Any number may share one model.
+   *
+   * @throws {@link EmberglassError} `no-chat-template` where {@link ModelInfo.hasChatTemplate} is false; `invalid-option`
+   * for two system prompts, or one in the middle.
+   */
   createChat(options: ChatOptions = {}): Chat {
+    if (!this.info.hasChatTemplate) {
+      const message = "this model has no chat template, so it holds no conversation: continue a text with generate(text)";
+      throw new EmberglassError("no-chat-template", message);
+    }
     return new Chat(this, options);
   }
 

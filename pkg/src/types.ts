@@ -70,7 +70,10 @@ export interface ModelInfo {
   layers: number;
   /** Number of tokens in the vocabulary. */
   vocabularySize: number;
-  /** Without a chat template only plain prompts can be generated from. */
+  /**
+   * Whether the file has a chat template. A model without one is a base model: it continues a text
+   * (`generate("Once upon a time")`), and `createChat` and messages are refused with `no-chat-template`.
+   */
   hasChatTemplate: boolean;
   /** The device that computes, and why that one. */
   device: DeviceInfo;
@@ -226,8 +229,9 @@ export interface LoadOptions extends NetworkOptions {
   /** Capacity of the KV cache in tokens. Default: chosen by the engine for the model. */
   contextLength?: number;
   /**
-   * What K and V of earlier tokens are kept as. `"f16"` takes half the memory of `"f32"` (default), `"q8_0"` 28 % of
-   * it; what they cost in quality is in docs/NUMERICS.md.
+   * What K and V of earlier tokens are kept as. `"f16"` (default) takes half the memory of `"f32"`, `"q8_0"` 28 % of
+   * it; what they cost in quality is in docs/NUMERICS.md. A model whose K or V are beyond the range of f16 ends with the
+   * error `kv-overflow`: it needs `"f32"`.
    */
   kvCache?: KvType;
   /** What to compute on. Default `"auto"`; what was chosen and why is in {@link ModelInfo.device}. */

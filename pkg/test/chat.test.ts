@@ -148,3 +148,15 @@ test("two system prompts are refused, and messages is a copy", async () => {
   chat.messages.pop();
   assert.deepEqual(chat.messages, [user("a")]);
 });
+
+test("a model without a chat template continues a text, and says so to who wants a chat", async () => {
+  const { model, worker } = await load({ load: async () => ({ hasChatTemplate: false }) });
+  assert.equal(model.info.hasChatTemplate, false);
+  assert.throws(() => model.createChat(), (error: Error) => {
+    assert.match(error.message, /generate\(text\)/);
+    return "code" in error && error.code === "no-chat-template";
+  });
+  assert.equal((await model.generate("Once upon").result).text, "<Once upon>");
+  assert.equal(worker.requests[0]?.prompt, "Once upon");
+  assert.equal(worker.requests[0]?.messages, undefined);
+});

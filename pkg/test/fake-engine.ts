@@ -59,7 +59,7 @@ export const IMAGE_INFO: ImageDecoderInfo = {
   gpuBytes: 0,
   device: DEVICE,
 };
-const INFO = { architecture: "llama", name: "fake", device: DEVICE } as WasmInfo;
+const INFO = { architecture: "llama", name: "fake", hasChatTemplate: true, device: DEVICE } as WasmInfo;
 /** The smallest module there is. */
 export const MODULE = new WebAssembly.Module(Uint8Array.of(0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00));
 

@@ -1,6 +1,7 @@
 // x is what attention_decode left for each token: per (head, split) an unnormalized sum of V (head_dim floats),
 // then, after all of those, per (head, split) the pair (maximum, sum of exponentials). x_stride is a token's share; splits
-// that the token does not need are not written. Every workgroup merges them to the attention output once, in workgroup memory.
+// that the token does not need are not written. Every workgroup merges them to the attention output once, in workgroup memory,
+// and fills it up with zeros to whole blocks of 32.
 #import shared/splits.wgsl
 var<workgroup> merged: array<vec4<f32>, INPUT_VEC4>;
 
@@ -8,9 +9,13 @@ var<workgroup> merged: array<vec4<f32>, INPUT_VEC4>;
 fn merge_partials(local: u32, token: u32) {
   let base = token * params.x_stride;
   let head_vec4 = params.head_dim / 4u;
-  let stats = base + INPUT_VEC4 * params.splits;
+  let width = params.width / 4u;
+  let stats = base + width * params.splits;
   let splits = splits_of(step.pos + token + 1u);
-  for (var i = local; i < INPUT_VEC4; i += WORKGROUP) {
+  for (var i = width + local; i < INPUT_VEC4; i += WORKGROUP) {
+    merged[i] = vec4<f32>();
+  }
+  for (var i = local; i < width; i += WORKGROUP) {
     let first = (i / head_vec4) * params.splits;
     var top = -3.0e38;
     for (var s = 0u; s < splits; s += 4u) {

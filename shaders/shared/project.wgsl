@@ -1,6 +1,6 @@
 // What matvec (one token) and matmul (many) have in common: y = epilogue(W · norm(x)).
 //
-// Rows come in pairs (a, b), because the epilogues need both at once: RoPE rotates a pair, SwiGLU multiplies gate by up.
+// Rows come in pairs (a, b), because the epilogues need both at once: RoPE rotates a pair, and a gate multiplies what it gates.
 // `pair_row` gives a pair's first row and `partner` its second. The two lie `pair_stride` apart; plain outputs use
 // stride 1. With HALVES (NeoX RoPE) they are the elements i and i + rope_dim / 2 of a head; elements behind rope_dim,
 // which are not rotated, pair up as neighbours.
@@ -10,6 +10,7 @@
 // RMSNorm is folded in: with g the gain, W · (g x / rms) = (W · (g x)) / rms, so the sum of squares
 // is gathered while x is read anyway and applied to the finished dot products.
 #import shared/step.wgsl
+#import shared/act.wgsl
 
 struct Params {
   pairs: u32,       // row pairs in this part of the matrix
@@ -28,6 +29,10 @@ struct Params {
   splits: u32,      // attention partials that a token has room for
   rows: u32,        // rows in this part; an odd last one has no partner
   bias_base: u32,   // index of the bias of this part's row 0
+  cap: f32,         // of the activation
+  pad0: u32,
+  pad1: u32,
+  pad2: u32,
 }
 
 @group(0) @binding(2) var<uniform> params: Params;
@@ -93,33 +98,31 @@ fn store_pair(row: u32, token: u32, a: f32, b: f32) {
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
 fn store_pair(row: u32, token: u32, a: f32, b: f32) {
   let at = token * params.out_stride + params.out_base + row;
-  out[at] = biased(a, row) * params.scale;
+  out[at] = act(biased(a, row) * params.scale, params.cap);
   let other = partner(row);
   if (other < params.rows) {
-    out[at + other - row] = biased(b, other) * params.scale;
+    out[at + other - row] = act(biased(b, other) * params.scale, params.cap);
   }
 }
 #endif
-#ifdef EPILOGUE_SWIGLU
-// Row a is the gate, its partner b the up projection: silu(gate) * up.
+#ifdef EPILOGUE_GATED
+// Row a is the gate, its partner b what is gated.
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
 fn store_pair(row: u32, token: u32, a: f32, b: f32) {
-  let gate = biased(a, row);
-  out[token * params.out_stride + params.out_base + row] = gate / (1.0 + exp(-gate)) * biased(b, partner(row));
+  let gate = act(biased(a, row), params.cap);
+  out[token * params.out_stride + params.out_base + row] = gate * biased(b, partner(row));
 }
 #endif
-#ifdef EPILOGUE_GATED
-// Rows are the up projection; the output buffer holds the gate and receives silu(gate) * up.
+#ifdef EPILOGUE_UP
+// Rows are what is gated; the output buffer holds the gate.
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
 fn store_pair(row: u32, token: u32, a: f32, b: f32) {
   let at = token * params.out_stride + params.out_base + row;
-  let gate = out[at];
-  out[at] = gate / (1.0 + exp(-gate)) * biased(a, row);
+  out[at] = act(out[at], params.cap) * biased(a, row);
   let other = partner(row);
   if (other < params.rows) {
     let other_at = at + other - row;
-    let other_gate = out[other_at];
-    out[other_at] = other_gate / (1.0 + exp(-other_gate)) * biased(b, other);
+    out[other_at] = act(out[other_at], params.cap) * biased(b, other);
   }
 }
 #endif

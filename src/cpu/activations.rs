@@ -76,14 +76,6 @@ impl Activations {
         &self.floats[t * stride..t * stride + self.cols]
     }
 
-    /// The rows, to be written; quantized again afterwards.
-    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        self.bytes.clear();
-        self.words.clear();
-        let (cols, stride) = (self.cols, self.cols.next_multiple_of(BLOCK));
-        self.floats.chunks_exact_mut(stride.max(1)).map(move |row| &mut row[..cols])
-    }
-
     /// Blocks of a row.
     fn blocks(&self) -> usize {
         self.cols.div_ceil(BLOCK)

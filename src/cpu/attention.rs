@@ -9,7 +9,11 @@
 //! being the panel's positions, so that a vector holds the scores of eight positions; V lies in tiles, (G, capacity / 64,
 //! D / 8, 64), so that a vector holds eight columns, and a loop over positions reads what lies together. Both products
 //! are then one loop: octets times a factor for each row. Where an octet needs a scale, 32 columns of a position share
-//! one: K's lie in octets of positions, too.
+//! one: K's lie in octets of positions, too. The last block of a head may be shorter.
+//!
+//! With a sliding window the cache is a ring of whole tiles: a position lies in slot position mod capacity.
+
+use std::ops::Range;
 
 use crate::error::Result;
 use crate::graph::{HeadShape, KvType};
@@ -33,6 +37,8 @@ const BLOCK_OCTETS: usize = BLOCK / LANES;
 pub trait Octet: bytemuck::Pod {
     /// Whether they are to be multiplied with a scale of their block.
     const SCALED: bool;
+    /// Largest magnitude that they hold, or that a block of them with a scale holds; what f32 is not, is not held.
+    const MOST: f32;
     /// As floats.
     fn load<S: Simd>(&self, s: S) -> S::F;
     /// Element `lane` = value.
@@ -43,6 +49,7 @@ pub trait Octet: bytemuck::Pod {
 
 impl Octet for [f32; 8] {
     const SCALED: bool = false;
+    const MOST: f32 = f32::INFINITY;
     #[inline(always)]
     fn load<S: Simd>(&self, s: S) -> S::F {
         s.load(self)
@@ -58,13 +65,14 @@ impl Octet for [f32; 8] {
 /// Eight f16.
 impl Octet for [u8; 16] {
     const SCALED: bool = false;
+    const MOST: f32 = 65504.0;
     #[inline(always)]
     fn load<S: Simd>(&self, s: S) -> S::F {
         s.load_f16(self)
     }
     fn set(&mut self, lane: usize, value: f32) {
-        // The ends of the range stand for what lies beyond them, since vectors load finite numbers only.
-        let [low, high] = half::f16::from_f32(value.clamp(-65504.0, 65504.0)).to_le_bytes();
+        // Vectors load finite numbers only. What lies beyond them is an overflow, which the store reports.
+        let [low, high] = half::f16::from_f32(value.clamp(-Self::MOST, Self::MOST)).to_le_bytes();
         (self[2 * lane], self[2 * lane + 1]) = (low, high);
     }
     fn get(&self, lane: usize) -> f32 {
@@ -75,6 +83,7 @@ impl Octet for [u8; 16] {
 /// Eight signed bytes.
 impl Octet for [u8; 8] {
     const SCALED: bool = true;
+    const MOST: f32 = f32::MAX;
     #[inline(always)]
     fn load<S: Simd>(&self, s: S) -> S::F {
         s.load_i8(self)
@@ -94,9 +103,9 @@ pub struct Planes<'a, O> {
     pub k: &'a [O],
     /// (capacity / 64, D / 8, 64).
     pub v: &'a [O],
-    /// (capacity / 8, D / 32).
+    /// (capacity / 8, blocks of a head).
     pub k_scales: &'a [[f32; 8]],
-    /// (capacity, D / 32).
+    /// (capacity, blocks of a head).
     pub v_scales: &'a [f32],
 }
 
@@ -105,8 +114,12 @@ pub struct Planes<'a, O> {
 pub struct Head<'a> {
     /// What is there.
     pub cells: Cells<'a>,
-    /// `D`, a multiple of 8; of 32 where there are scales.
+    /// `D`, a multiple of 8.
     pub dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Soft cap of the scaled scores; 0 is none.
+    pub cap: f32,
 }
 
 /// By what they are stored as.
@@ -185,12 +198,12 @@ impl Cache {
         Ok(Cache { memory, shape })
     }
 
-    /// Puts K and V of all heads, (G, D) each, at a position.
-    pub fn store(&self, pos: usize, k: &[f32], v: &[f32]) {
-        any!(&self.memory, m => m.write().store(self.shape, pos, k, v));
+    /// Puts K and V of all heads, (G, D) each, at a position. Whether all of them are numbers that it can hold.
+    pub fn store(&self, pos: usize, k: &[f32], v: &[f32]) -> bool {
+        any!(&self.memory, m => m.write().store(self.shape, pos, k, v))
     }
 
-    /// K and V, (G, capacity, D) each, as the kernels see them. For tests.
+    /// K and V, (G, slots, D) each, as the kernels see them. For tests.
     pub fn read(&self) -> [Vec<f32>; 2] {
         any!(&self.memory, m => m.read().dense(self.shape))
     }
@@ -198,7 +211,8 @@ impl Cache {
     /// Runs `work` with every KV head.
     pub fn with_heads<T>(&self, work: impl FnOnce(Vec<Head<'_>>) -> T) -> T {
         let dim = self.shape.head_dim as usize;
-        let head = |cells| Head { cells, dim };
+        let HeadShape { scale, cap, .. } = self.shape;
+        let head = |cells| Head { cells, dim, scale, cap };
         match &self.memory {
             Memory::F32(m) => work(m.read().heads(self.shape).map(Cells::F32).map(head).collect()),
             Memory::F16(m) => work(m.read().heads(self.shape).map(Cells::F16).map(head).collect()),
@@ -210,13 +224,18 @@ impl Cache {
 impl<O: Octet> Owned<O> {
     /// Positions that there is room for: whole tiles.
     fn capacity(shape: HeadShape) -> usize {
-        (shape.capacity as usize).next_multiple_of(TILE)
+        (shape.slots() as usize).next_multiple_of(TILE)
+    }
+
+    /// Scales of a head's K or V at a position.
+    fn blocks(shape: HeadShape) -> usize {
+        if O::SCALED { (shape.head_dim as usize).div_ceil(BLOCK) } else { 0 }
     }
 
     fn new(account: &Account, label: &str, shape: HeadShape) -> Result<Shared<Self>> {
-        let elements = u64::from(shape.kv_heads) * Self::capacity(shape) as u64 * u64::from(shape.head_dim);
-        let octets = elements / LANES as u64;
-        let blocks = if O::SCALED { elements / BLOCK as u64 } else { 0 };
+        let positions = u64::from(shape.kv_heads) * Self::capacity(shape) as u64;
+        let octets = positions * u64::from(shape.head_dim) / LANES as u64;
+        let blocks = positions * Self::blocks(shape) as u64;
         let owned = Owned {
             k: zeroed(label, octets)?,
             v: zeroed(label, octets)?,
@@ -227,34 +246,38 @@ impl<O: Octet> Owned<O> {
         Ok(Shared::new(account, bytes, owned))
     }
 
-    fn store(&mut self, shape: HeadShape, pos: usize, k: &[f32], v: &[f32]) {
-        let (dim, capacity) = (shape.head_dim as usize, Self::capacity(shape));
-        let blocks = k.chunks_exact(BLOCK).zip(v.chunks_exact(BLOCK)).enumerate();
-        for (block, (k, v)) in blocks {
-            let (head, first) = (block * BLOCK / dim, block * BLOCK % dim);
-            let (mut k_steps, mut v_steps) = (1.0, 1.0);
-            if O::SCALED {
-                let scales = (head * capacity + pos) * dim / BLOCK + first / BLOCK;
-                v_steps = steps(v, &mut self.v_scales[scales]);
-                let panel = (head * capacity + pos) / LANES * (dim / BLOCK) + first / BLOCK;
-                k_steps = steps(k, &mut self.k_scales[panel][pos % LANES]);
-            }
-            let k_at = (head * capacity + pos) / LANES * dim + first;
-            for (octet, k) in self.k[k_at..k_at + BLOCK].iter_mut().zip(k) {
-                octet.set(pos % LANES, k * k_steps);
-            }
-            let v_at = v_octet(dim, head * capacity + pos, first);
-            for (octet, v) in self.v[v_at..].iter_mut().step_by(TILE).zip(v.chunks_exact(LANES)) {
-                for (lane, v) in v.iter().enumerate() {
-                    octet.set(lane, v * v_steps);
+    fn store(&mut self, shape: HeadShape, pos: usize, k: &[f32], v: &[f32]) -> bool {
+        let (dim, capacity, blocks) = (shape.head_dim as usize, Self::capacity(shape), Self::blocks(shape));
+        let slot = pos % capacity;
+        for (head, (k, v)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).enumerate() {
+            let at = head * capacity + slot;
+            for (block, (k, v)) in k.chunks(BLOCK).zip(v.chunks(BLOCK)).enumerate() {
+                let first = block * BLOCK;
+                let (mut k_steps, mut v_steps) = (1.0, 1.0);
+                if O::SCALED {
+                    v_steps = steps(v, &mut self.v_scales[at * blocks + block]);
+                    k_steps = steps(k, &mut self.k_scales[at / LANES * blocks + block][slot % LANES]);
+                }
+                let k_at = at / LANES * dim + first;
+                for (octet, k) in self.k[k_at..].iter_mut().zip(k) {
+                    octet.set(slot % LANES, k * k_steps);
+                }
+                let v_at = v_octet(dim, at, first);
+                for (octet, v) in self.v[v_at..].iter_mut().step_by(TILE).zip(v.chunks_exact(LANES)) {
+                    for (lane, v) in v.iter().enumerate() {
+                        octet.set(lane, v * v_steps);
+                    }
                 }
             }
         }
+        // What is in f32 is what it is, NaN included.
+        O::MOST == f32::INFINITY || k.iter().chain(v).all(|value| value.abs() <= O::MOST)
     }
 
     fn heads(&self, shape: HeadShape) -> impl Iterator<Item = Planes<'_, O>> {
-        let elements = Self::capacity(shape) * shape.head_dim as usize;
-        let (octets, blocks) = (elements / LANES, if O::SCALED { elements / BLOCK } else { 0 });
+        let capacity = Self::capacity(shape);
+        let octets = capacity * shape.head_dim as usize / LANES;
+        let blocks = capacity * Self::blocks(shape);
         (0..shape.kv_heads as usize).map(move |head| Planes {
             k: &self.k[head * octets..][..octets],
             v: &self.v[head * octets..][..octets],
@@ -264,17 +287,17 @@ impl<O: Octet> Owned<O> {
     }
 
     fn dense(&self, shape: HeadShape) -> [Vec<f32>; 2] {
-        let (dim, capacity) = (shape.head_dim as usize, shape.capacity as usize);
+        let (dim, blocks) = (shape.head_dim as usize, Self::blocks(shape));
         let (mut k, mut v) = (Vec::new(), Vec::new());
         for head in self.heads(shape) {
-            for (pos, c) in (0..capacity).flat_map(|pos| (0..dim).map(move |c| (pos, c))) {
+            for (slot, c) in (0..shape.slots() as usize).flat_map(|slot| (0..dim).map(move |c| (slot, c))) {
                 let (mut k_scale, mut v_scale) = (1.0, 1.0);
                 if O::SCALED {
-                    k_scale = head.k_scales[pos / LANES * (dim / BLOCK) + c / BLOCK][pos % LANES];
-                    v_scale = head.v_scales[(pos * dim + c) / BLOCK];
+                    k_scale = head.k_scales[slot / LANES * blocks + c / BLOCK][slot % LANES];
+                    v_scale = head.v_scales[slot * blocks + c / BLOCK];
                 }
-                k.push(head.k[pos / LANES * dim + c].get(pos % LANES) * k_scale);
-                v.push(head.v[v_octet(dim, pos, c)].get(c % LANES) * v_scale);
+                k.push(head.k[slot / LANES * dim + c].get(slot % LANES) * k_scale);
+                v.push(head.v[v_octet(dim, slot, c)].get(c % LANES) * v_scale);
             }
         }
         [k, v]
@@ -292,7 +315,7 @@ fn steps(block: &[f32], scale: &mut f32) -> f32 {
 /// One query row.
 pub struct Query<'a> {
     q: &'a [f32],
-    seen: usize,
+    seen: Range<usize>,
     out: &'a mut [f32],
     /// The greatest score so far.
     highest: f32,
@@ -301,31 +324,38 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// A row `q` that attends to positions 0 to `seen` - 1, at least one; `out` becomes softmax(q Kᵀ / √D) V. Both are
-    /// `D` floats.
-    pub fn new(q: &'a [f32], seen: usize, out: &'a mut [f32]) -> Self {
+    /// A row `q` that attends to the positions `seen`, at least one; `out` becomes softmax(cap(q Kᵀ · scale)) V. Both
+    /// are `D` floats.
+    pub fn new(q: &'a [f32], seen: Range<usize>, out: &'a mut [f32]) -> Self {
         out.fill(0.0);
         Query { q, seen, out, highest: f32::NEG_INFINITY, total: 0.0 }
+    }
+
+    /// What it sees of the tile that begins at position `base`, counted from there.
+    fn within(&self, base: usize) -> Range<usize> {
+        let [start, end] =
+            [self.seen.start, self.seen.end].map(|position| position.saturating_sub(base).min(TILE));
+        start..end
     }
 }
 
 /// Computes all queries of one KV head: tile by tile, and all of them on each, while it is in the L1 cache.
 pub fn attend(level: Level, head: Head<'_>, queries: &mut [Query<'_>]) {
-    let dim = head.dim;
-    let longest = queries.iter().map(|row| row.seen).max().unwrap_or(0);
+    let first = queries.iter().map(|row| row.seen.start).min().unwrap_or(0);
+    let end = queries.iter().map(|row| row.seen.end).max().unwrap_or(0);
     let mut wide = [Vec::new(), Vec::new()];
-    for tile in 0..longest.div_ceil(TILE) {
+    for tile in first / TILE..end.div_ceil(TILE) {
         match head.cells {
-            Cells::F32(planes) => on_tile(level, tile, planes.octets(dim, tile), queries),
+            Cells::F32(planes) => on_tile(level, head, tile, planes.octets(head.dim, tile), queries),
             // One pass widens as it reads; several share what was widened once.
             Cells::F16(planes) if queries.len() <= TOGETHER => {
-                on_tile(level, tile, planes.octets(dim, tile), queries);
+                on_tile(level, head, tile, planes.octets(head.dim, tile), queries);
             }
             Cells::F16(planes) => {
-                on_tile(level, tile, planes.widened(level, dim, tile, &mut wide), queries);
+                on_tile(level, head, tile, planes.widened(level, head.dim, tile, &mut wide), queries);
             }
             Cells::Q8_0(planes) => {
-                on_tile(level, tile, planes.widened(level, dim, tile, &mut wide), queries);
+                on_tile(level, head, tile, planes.widened(level, head.dim, tile, &mut wide), queries);
             }
         }
     }
@@ -337,23 +367,35 @@ pub fn attend(level: Level, head: Head<'_>, queries: &mut [Query<'_>]) {
     }
 }
 
-fn on_tile<O: Octet>(level: Level, tile: usize, [k, v]: [&[O]; 2], queries: &mut [Query<'_>]) {
+fn on_tile<O: Octet>(
+    level: Level,
+    Head { scale, cap, .. }: Head<'_>,
+    tile: usize,
+    [k, v]: [&[O]; 2],
+    queries: &mut [Query<'_>],
+) {
     let base = tile * TILE;
     for rows in queries.chunks_mut(TOGETHER) {
         match rows.len() {
-            1 => level.run(Rows::<O, 1> { k, v, base, rows }),
-            2 => level.run(Rows::<O, 2> { k, v, base, rows }),
-            3 => level.run(Rows::<O, 3> { k, v, base, rows }),
-            _ => level.run(Rows::<O, 4> { k, v, base, rows }),
+            1 => level.run(Rows::<O, 1> { k, v, base, scale, cap, rows }),
+            2 => level.run(Rows::<O, 2> { k, v, base, scale, cap, rows }),
+            3 => level.run(Rows::<O, 3> { k, v, base, scale, cap, rows }),
+            _ => level.run(Rows::<O, 4> { k, v, base, scale, cap, rows }),
         }
     }
 }
 
 impl<'a, O: Octet> Planes<'a, O> {
+    /// Where a tile of positions lies: tile 0 follows the last one.
+    fn place(self, dim: usize, tile: usize) -> usize {
+        tile % (self.k.len() * LANES / (TILE * dim))
+    }
+
     /// K and V of a tile.
     fn octets(self, dim: usize, tile: usize) -> [&'a [O]; 2] {
         let octets = TILE * dim / LANES;
-        [&self.k[tile * octets..][..octets], &self.v[tile * octets..][..octets]]
+        let from = self.place(dim, tile) * octets;
+        [&self.k[from..][..octets], &self.v[from..][..octets]]
     }
 
     /// K and V of a tile as floats.
@@ -383,23 +425,26 @@ impl<O: Octet> Kernel for Widen<'_, O> {
     fn run<S: Simd>(self, s: S) {
         let Widen { planes, dim, tile, wide: [wide_k, wide_v] } = self;
         let [k, v] = planes.octets(dim, tile);
+        let first = planes.place(dim, tile) * TILE;
         wide_k.resize(k.len(), [0.0; 8]);
         wide_v.resize(v.len(), [0.0; 8]);
-        let blocks = dim / BLOCK;
-        for (b, (k, wide)) in k.chunks_exact(BLOCK).zip(wide_k.chunks_exact_mut(BLOCK)).enumerate() {
-            let mut scale = s.splat(1.0);
-            if O::SCALED {
-                scale = s.load(&planes.k_scales[tile * TILE / LANES * blocks + b]);
-            }
-            for (k, wide) in k.iter().zip(wide) {
-                s.store(if O::SCALED { s.mul(k.load(s), scale) } else { k.load(s) }, wide);
+        let blocks = dim.div_ceil(BLOCK);
+        for (panel, (k, wide)) in k.chunks_exact(dim).zip(wide_k.chunks_exact_mut(dim)).enumerate() {
+            for (b, (k, wide)) in k.chunks(BLOCK).zip(wide.chunks_mut(BLOCK)).enumerate() {
+                let mut scale = s.splat(1.0);
+                if O::SCALED {
+                    scale = s.load(&planes.k_scales[(first / LANES + panel) * blocks + b]);
+                }
+                for (k, wide) in k.iter().zip(wide) {
+                    s.store(if O::SCALED { s.mul(k.load(s), scale) } else { k.load(s) }, wide);
+                }
             }
         }
         for (chunk, (v, wide)) in v.chunks_exact(TILE).zip(wide_v.chunks_exact_mut(TILE)).enumerate() {
             for (i, (v, wide)) in v.iter().zip(wide).enumerate() {
                 let mut v = v.load(s);
                 if O::SCALED {
-                    let at = (tile * TILE + i) * blocks + chunk / BLOCK_OCTETS;
+                    let at = (first + i) * blocks + chunk / BLOCK_OCTETS;
                     v = s.mul(v, s.splat(planes.v_scales[at]));
                 }
                 s.store(v, wide);
@@ -416,6 +461,10 @@ struct Rows<'a, 'b, O, const N: usize> {
     v: &'a [O],
     /// The tile's first position.
     base: usize,
+    /// Factor of the scores.
+    scale: f32,
+    /// Soft cap of the scaled scores; 0 is none.
+    cap: f32,
     /// N of them.
     rows: &'a mut [Query<'b>],
 }
@@ -424,21 +473,24 @@ impl<O: Octet, const N: usize> Kernel for Rows<'_, '_, O, N> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Rows { k, v, base, rows } = self;
+        let Rows { k, v, base, scale, cap, rows } = self;
         let Some(rows) = rows.first_chunk_mut::<N>() else { return };
         let dim = rows[0].q.len();
-        let mut here = 0;
+        // Positions that a row sees.
+        let (mut from, mut here) = (TILE, 0);
         for row in rows.iter() {
-            here = here.max(row.seen.saturating_sub(base).min(TILE));
+            let seen = row.within(base);
+            if !seen.is_empty() {
+                (from, here) = (from.min(seen.start), here.max(seen.end));
+            }
         }
-        if here == 0 {
+        if from >= here {
             return;
         }
         // Scores, then what they are as powers of e.
         let mut p = [[0.0; TILE]; N];
         // Of the rows side by side: one address, and nothing to check.
         let mut factors = [[0.0; N]; TILE];
-        let scale = 1.0 / (dim as f32).sqrt();
         for first in (0..dim).step_by(TILE) {
             let width = TILE.min(dim - first);
             for n in 0..N {
@@ -446,7 +498,7 @@ impl<O: Octet, const N: usize> Kernel for Rows<'_, '_, O, N> {
                     to[n] = from * scale;
                 }
             }
-            for panel in 0..here.div_ceil(LANES) {
+            for panel in from / LANES..here.div_ceil(LANES) {
                 let mut sums = [s.splat(0.0); N];
                 for n in 0..N {
                     sums[n] = s.load(&p[n].as_chunks().0[panel]);
@@ -459,7 +511,7 @@ impl<O: Octet, const N: usize> Kernel for Rows<'_, '_, O, N> {
         }
         let mut corrections = [1.0; N];
         for n in 0..N {
-            corrections[n] = soften(s, &mut p[n], rows[n].seen.saturating_sub(base), &mut rows[n]);
+            corrections[n] = soften(s, &mut p[n], rows[n].within(base), cap, &mut rows[n]);
             for (to, from) in factors.iter_mut().zip(&p[n]) {
                 to[n] = *from;
             }
@@ -469,7 +521,7 @@ impl<O: Octet, const N: usize> Kernel for Rows<'_, '_, O, N> {
             for n in 0..N {
                 sums[n] = s.mul(s.load(&rows[n].out.as_chunks().0[chunk]), s.splat(corrections[n]));
             }
-            let sums = add_products(s, v, &factors[..here], sums);
+            let sums = add_products(s, &v[from..], &factors[from..here], sums);
             for n in 0..N {
                 s.store(sums[n], &mut rows[n].out.as_chunks_mut().0[chunk]);
             }
@@ -494,17 +546,22 @@ fn add_products<S: Simd, O: Octet, const N: usize>(
     sums
 }
 
-/// Makes e^(score - highest) of a tile's scores, of which the row sees the first ones. Returns what earlier sums are to be
+/// Makes e^(score - highest) of a tile's scores, of which the row sees some. Returns what earlier sums are to be
 /// multiplied with.
 #[inline(always)]
-fn soften<S: Simd>(s: S, p: &mut [f32; TILE], seen: usize, row: &mut Query<'_>) -> f32 {
-    if seen == 0 {
+fn soften<S: Simd>(s: S, p: &mut [f32; TILE], seen: Range<usize>, cap: f32, row: &mut Query<'_>) -> f32 {
+    if seen.is_empty() {
         p.fill(0.0);
         return 1.0;
     }
-    let seen = seen.min(TILE);
-    // What lies beyond may be anything, NaN included.
-    p[seen..].fill(f32::NEG_INFINITY);
+    if cap > 0.0 {
+        for p in p.as_chunks_mut().0 {
+            s.store(capped(s, s.load(p), cap), p);
+        }
+    }
+    // What lies around may be anything, NaN included.
+    p[..seen.start].fill(f32::NEG_INFINITY);
+    p[seen.end..].fill(f32::NEG_INFINITY);
     let mut most = s.splat(row.highest);
     for p in p.as_chunks().0 {
         most = s.max(most, s.load(p));
@@ -516,7 +573,8 @@ fn soften<S: Simd>(s: S, p: &mut [f32; TILE], seen: usize, row: &mut Query<'_>) 
     for p in p.as_chunks_mut().0 {
         s.store(s.exp(s.sub(s.load(p), s.splat(most))), p);
     }
-    p[seen..].fill(0.0);
+    p[..seen.start].fill(0.0);
+    p[seen.end..].fill(0.0);
     let mut sum = s.splat(0.0);
     for p in p.as_chunks().0 {
         sum = s.add(sum, s.load(p));
@@ -524,4 +582,11 @@ fn soften<S: Simd>(s: S, p: &mut [f32; TILE], seen: usize, row: &mut Query<'_>) 
     row.highest = most;
     row.total = row.total * correction + s.sum(sum);
     correction
+}
+
+/// cap · tanh(score / cap) = cap - 2 cap / (e^(2 score / cap) + 1).
+#[inline(always)]
+fn capped<S: Simd>(s: S, score: S::F, cap: f32) -> S::F {
+    let e = s.exp(s.mul(score, s.splat(2.0 / cap)));
+    s.sub(s.splat(cap), s.div(s.splat(2.0 * cap), s.add(e, s.splat(1.0))))
 }

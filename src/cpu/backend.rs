@@ -8,7 +8,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::graph::{Backend, Batch, HeadShape, Norm, Segment, Step, Traffic};
+use crate::graph::{
+    Backend, Batch, Bind, Each, HeadNorm, HeadShape, Heads, KvType, Norm, NormKind, Of, Op, Operands, Rope,
+    Rows, Segment, Step, Then, Traffic,
+};
 use crate::sampling::{SampleParams, draw};
 
 use super::activations::{Activations, Bits};
@@ -60,63 +63,40 @@ pub struct CpuCache(Cache);
 /// A vector of f32.
 pub type CpuVector = Shared<Vec<f32>>;
 
-/// RMSNorm in front of a projection, as recorded.
-#[derive(Clone)]
-struct OwnedNorm {
-    gain: CpuVector,
-    eps: f32,
+/// Operands that a plan keeps.
+enum Kept {}
+
+impl Operands for Kept {
+    type Tensor = CpuTensor;
+    type Weight = CpuWeight;
+    type Vector = CpuVector;
+    type Memory = CpuCache;
 }
 
-enum Op {
-    Embed {
-        weight: CpuWeight,
-        x: CpuTensor,
-    },
-    Qkv {
-        x: CpuTensor,
-        norm: OwnedNorm,
-        weight: CpuWeight,
-        bias: Option<CpuVector>,
-        rope: CpuVector,
-        qkv: CpuTensor,
-        shape: HeadShape,
-    },
-    Attend {
-        qkv: CpuTensor,
-        cache: CpuCache,
-        weight: CpuWeight,
-        bias: Option<CpuVector>,
-        x: CpuTensor,
-    },
-    GateUp {
-        x: CpuTensor,
-        norm: OwnedNorm,
-        weight: CpuWeight,
-        bias: Option<CpuVector>,
-        h: CpuTensor,
-    },
-    ProjectAdd {
-        h: CpuTensor,
-        weight: CpuWeight,
-        bias: Option<CpuVector>,
-        x: CpuTensor,
-    },
-    Head {
-        x: CpuTensor,
-        norm: OwnedNorm,
-        weight: CpuWeight,
-        logits: CpuTensor,
-        batch: Batch,
-    },
-    Sample {
-        logits: CpuTensor,
-        adjust: bool,
-        batch: Batch,
-    },
+/// Clones operands, which share what they stand for.
+struct Keep;
+
+impl Bind<Of<'_, CpuBackend>, Kept> for Keep {
+    type Error = std::convert::Infallible;
+    fn tensor(&self, of: &&CpuTensor) -> Result<CpuTensor, Self::Error> {
+        Ok((*of).clone())
+    }
+    fn weight(&self, of: &&CpuWeight) -> Result<CpuWeight, Self::Error> {
+        Ok((*of).clone())
+    }
+    fn vector(&self, of: &&CpuVector) -> Result<CpuVector, Self::Error> {
+        Ok((*of).clone())
+    }
+    fn memory(&self, of: &&CpuCache) -> Result<CpuCache, Self::Error> {
+        Ok((*of).clone())
+    }
 }
 
-/// Recorded operations.
-pub struct CpuPlan(Vec<Op>);
+/// Ops and what they work on.
+pub struct CpuPlan {
+    ops: Vec<Op<Kept>>,
+    batch: Batch,
+}
 
 /// How tokens are drawn.
 struct Sampling {
@@ -139,9 +119,10 @@ pub struct CpuBackend {
     team: Team,
     account: Account,
     weights: usize,
-    recording: Vec<Op>,
     tokens: Vec<u32>,
     sampling: Option<Sampling>,
+    /// What a cache holds that could not hold a K or V, until that has been reported.
+    overflow: Option<KvType>,
     scratch: Scratch,
     traffic: Traffic,
     breath: crate::breath::Breath,
@@ -157,9 +138,9 @@ impl CpuBackend {
             team: options.team,
             account: Rc::new(Cell::new(0)),
             weights: 0,
-            recording: Vec::new(),
             tokens: Vec::new(),
             sampling: None,
+            overflow: None,
             scratch: Scratch::default(),
             traffic: Traffic::default(),
             breath: crate::breath::Breath::default(),
@@ -225,67 +206,143 @@ impl CpuBackend {
         cache.0.store(pos, k, v);
     }
 
-    fn execute(&mut self, op: &Op, step: Step, scratch: &mut Scratch) -> Result<()> {
-        let count = step.count as usize;
+    fn execute(&mut self, op: &Op<Kept>, batch: Batch, step: Step, scratch: &mut Scratch) -> Result<()> {
+        let count = if batch == Batch::One { 1 } else { step.count as usize };
+        let first = |rows: Rows| match (rows, batch) {
+            (Rows::Wanted, Batch::One) => step.row as usize,
+            _ => 0,
+        };
         match op {
-            Op::Embed { weight, x } => self.run_embed(weight, x, count),
-            Op::Qkv { x, norm, weight, bias, rope, qkv, shape } => {
-                self.normed(x, 0, count, norm, &mut scratch.input);
+            Op::Embed { table, scale, to } => self.run_embed(table, *scale, to, count),
+            Op::Positions { table, to } => self.run_positions(table, to, step.pos as usize, count),
+            Op::Linear { x, rows, norm, weight, bias, scale, then, to } => {
+                let first = first(*rows);
+                match norm {
+                    Some(norm) => {
+                        let (x_data, gain) = (x.data.read(), norm.gain.read());
+                        scratch.input.set(count, x.cols, |t, row| {
+                            let x = &x_data[x.row_at(first + t)];
+                            vector::rms_norm(self.level, x, &gain[..x.len()], norm.eps, row);
+                        });
+                    }
+                    None => {
+                        let data = x.data.read();
+                        let copy = |t, row: &mut [f32]| row.copy_from_slice(&data[x.row_at(first + t)]);
+                        scratch.input.set(count, x.cols, copy);
+                    }
+                }
                 self.project(weight, scratch)?;
                 add_bias(self.level, bias.as_ref(), &mut scratch.output);
-                store_qkv(&scratch.output, &rope.read(), qkv, *shape, step.pos as usize);
+                if *scale != 1.0 {
+                    vector::scale(self.level, *scale, &mut scratch.output);
+                }
+                self.store(&scratch.output, then, to, step.pos as usize);
                 Ok(())
             }
-            Op::Attend { qkv, cache, weight, bias, x } => {
-                self.run_attention(qkv, &cache.0, step, &mut scratch.input);
-                self.project(weight, scratch)?;
-                add_bias(self.level, bias.as_ref(), &mut scratch.output);
-                self.add_to(x, &scratch.output, count);
-                Ok(())
-            }
-            Op::GateUp { x, norm, weight, bias, h } => {
-                self.normed(x, 0, count, norm, &mut scratch.input);
-                self.project(weight, scratch)?;
-                add_bias(self.level, bias.as_ref(), &mut scratch.output);
-                let mut h_data = h.data.write();
-                for (t, both) in scratch.output.chunks_exact(2 * h.cols).enumerate() {
-                    let (gate, up) = both.split_at(h.cols);
-                    vector::swiglu(self.level, gate, up, &mut h_data[h.row_at(t)]);
+            Op::Norm { x, rows, norm, add, to } => {
+                let (x_data, mut to_data) = (x.data.read(), to.data.write());
+                let (gain, bias) = (norm.gain.read(), norm.bias.as_ref().map(|bias| bias.read()));
+                scratch.output.resize(x.cols, 0.0);
+                for t in 0..count {
+                    let from = &x_data[x.row_at(first(*rows) + t)];
+                    let bias = bias.as_ref().map(|bias| &bias[..x.cols]);
+                    vector::norm(
+                        self.level,
+                        norm.kind,
+                        from,
+                        &gain[..x.cols],
+                        bias,
+                        norm.eps,
+                        &mut scratch.output,
+                    );
+                    let out = &mut to_data[to.row_at(t)];
+                    match add {
+                        true => vector::add(self.level, out, &scratch.output),
+                        false => out.copy_from_slice(&scratch.output),
+                    }
                 }
                 Ok(())
             }
-            Op::ProjectAdd { h, weight, bias, x } => {
-                let data = h.data.read();
-                scratch.input.set(count, h.cols, |t, row| row.copy_from_slice(&data[h.row_at(t)]));
-                self.project(weight, scratch)?;
-                add_bias(self.level, bias.as_ref(), &mut scratch.output);
-                self.add_to(x, &scratch.output, count);
-                Ok(())
-            }
-            Op::Head { x, norm, weight, logits, batch } => {
-                let first = if *batch == Batch::One { step.row as usize } else { 0 };
-                self.normed(x, first, draws(*batch, count), norm, &mut scratch.input);
-                self.project(weight, scratch)?;
-                let mut data = logits.data.write();
-                for (t, y) in scratch.output.chunks_exact(logits.cols).enumerate() {
-                    data[logits.row_at(t)].copy_from_slice(y);
+            Op::Heads { qkv, heads, norm, rope } => {
+                let mut data = qkv.data.write();
+                let [q_rows, kv_rows] = heads.rows().map(|rows| rows as usize);
+                for t in 0..count {
+                    let row = &mut data[qkv.row_at(t)];
+                    if let Some(norm) = norm {
+                        let (q, rest) = row.split_at_mut(q_rows);
+                        norm_heads(self.level, norm, 0, heads.dim as usize, q, &mut scratch.output);
+                        norm_heads(
+                            self.level,
+                            norm,
+                            1,
+                            heads.dim as usize,
+                            &mut rest[..kv_rows],
+                            &mut scratch.output,
+                        );
+                    }
+                    if let Some(rope) = rope {
+                        rotate(row, *heads, rope, step.pos as usize + t);
+                    }
                 }
                 Ok(())
             }
-            Op::Sample { logits, adjust, batch } => {
+            Op::Attend { qkv, memory, to } => {
+                self.run_attention(qkv, &memory.0, step.pos as usize, count, to);
+                Ok(())
+            }
+            Op::Each { what, a, b, to } => {
+                let a_data = a.data.read();
+                let b_data = b.as_ref().map(|b| b.data.read());
+                let mut to_data = to.data.write();
+                for t in 0..count {
+                    let (a, out) = (&a_data[a.row_at(t)], &mut to_data[to.row_at(t)]);
+                    match what {
+                        Each::Gated(act) => {
+                            let (gate, up) = a.split_at(out.len());
+                            vector::gated(self.level, *act, gate, up, out);
+                            continue;
+                        }
+                        _ => out.copy_from_slice(a),
+                    }
+                    match (what, b.as_ref().zip(b_data.as_ref())) {
+                        (Each::Add, Some((b, data))) => vector::add(self.level, out, &data[b.row_at(t)]),
+                        (Each::Map(act), _) => vector::map(self.level, *act, out),
+                        (Each::Scale(by), _) => vector::scale(self.level, *by, out),
+                        _ => {}
+                    }
+                }
+                Ok(())
+            }
+            Op::Sample { logits, adjust } => {
                 self.tokens.clear();
-                (0..draws(*batch, count))
-                    .try_for_each(|t| self.run_sample(logits, t, *adjust, step.counter + t as u32))
+                (0..count).try_for_each(|t| self.run_sample(logits, t, *adjust, step.counter + t as u32))
             }
         }
     }
 
-    /// Rows `first`, … of x, normed, as the input of a projection.
-    fn normed(&self, x: &CpuTensor, first: usize, count: usize, norm: &OwnedNorm, input: &mut Activations) {
-        let (x_data, gain) = (x.data.read(), norm.gain.read());
-        input.set(count, x.cols, |t, row| {
-            vector::rms_norm(self.level, &x_data[x.row_at(first + t)], &gain[..x.cols], norm.eps, row);
-        });
+    /// What a linear op does with its rows.
+    fn store(&self, y: &[f32], then: &Then<Kept>, to: &CpuTensor, pos: usize) {
+        let mut data = to.data.write();
+        let width = if matches!(then, Then::Gated(_)) { 2 * to.cols } else { to.cols };
+        for (t, y) in y.chunks_exact(width).enumerate() {
+            let out = &mut data[to.row_at(t)];
+            match then {
+                Then::Add => vector::add(self.level, out, y),
+                Then::Gated(act) => {
+                    let (gate, up) = y.split_at(to.cols);
+                    vector::gated(self.level, *act, gate, up, out);
+                }
+                Then::Store => out.copy_from_slice(y),
+                Then::Map(act) => {
+                    out.copy_from_slice(y);
+                    vector::map(self.level, *act, out);
+                }
+                Then::Rotate(heads, rope) => {
+                    out.copy_from_slice(y);
+                    rotate(out, *heads, rope, pos + t);
+                }
+            }
+        }
     }
 
     /// scratch.output (T, rows) = W · scratch.input.
@@ -296,42 +353,53 @@ impl CpuBackend {
         self.team.project(how, weight, &mut scratch.input, &mut scratch.output)
     }
 
-    fn add_to(&self, x: &CpuTensor, y: &[f32], count: usize) {
-        let mut data = x.data.write();
-        for (t, y) in y.chunks_exact(x.cols).take(count).enumerate() {
-            vector::add(self.level, &mut data[x.row_at(t)], y);
-        }
-    }
-
-    fn run_embed(&mut self, weight: &CpuWeight, x: &CpuTensor, count: usize) -> Result<()> {
+    fn run_embed(&mut self, table: &CpuWeight, scale: f32, x: &CpuTensor, count: usize) -> Result<()> {
         fits("embed", count <= self.tokens.len() && count <= x.rows)?;
         let mut data = x.data.write();
         for (t, &token) in self.tokens.iter().take(count).enumerate() {
-            self.team.row(weight, token as usize, &mut data[x.row_at(t)])?;
+            let row = &mut data[x.row_at(t)];
+            self.team.row(table, token as usize, row)?;
+            if scale != 1.0 {
+                vector::scale(self.level, scale, row);
+            }
             data[x.row_at(t).end..(t + 1) * x.stride].fill(0.0);
         }
         Ok(())
     }
 
-    fn run_attention(&self, qkv: &CpuTensor, cache: &Cache, step: Step, input: &mut Activations) {
-        let shape = cache.shape;
-        let (dim, pos) = (shape.head_dim as usize, step.pos as usize);
-        let (q_cols, kv_cols) = (shape.heads as usize * dim, shape.kv_heads as usize * dim);
-        let group = (shape.heads / shape.kv_heads) as usize;
-        input.set(step.count as usize, q_cols, |_, _| ());
-        let data = qkv.data.read();
-        for t in 0..step.count as usize {
-            let (k, v) = data[qkv.row_at(t)][q_cols..].split_at(kv_cols);
-            cache.store(pos + t, k, v);
+    fn run_positions(&mut self, table: &CpuWeight, x: &CpuTensor, pos: usize, count: usize) -> Result<()> {
+        fits("positions", pos + count <= table.rows() && count <= x.rows)?;
+        let mut data = x.data.write();
+        let mut row = vec![0.0; x.cols];
+        for t in 0..count {
+            self.team.row(table, pos + t, &mut row)?;
+            vector::add(self.level, &mut data[x.row_at(t)], &row);
         }
+        Ok(())
+    }
+
+    fn run_attention(&mut self, qkv: &CpuTensor, cache: &Cache, pos: usize, count: usize, to: &CpuTensor) {
+        let shape = cache.shape;
+        let dim = shape.head_dim as usize;
+        let [q_cols, kv_cols] = shape.heads().rows().map(|rows| rows as usize);
+        let group = (shape.heads / shape.kv_heads) as usize;
+        let data = qkv.data.read();
+        for t in 0..count {
+            let (k, v) = data[qkv.row_at(t)][q_cols..].split_at(kv_cols);
+            if !cache.store(pos + t, k, v) {
+                self.overflow = Some(shape.kv);
+            }
+        }
+        let mut out = to.data.write();
         cache.with_heads(|heads| {
             let mut work: Vec<(Head<'_>, Vec<Query<'_>>)> =
                 heads.into_iter().map(|head| (head, Vec::new())).collect();
-            for (t, out) in input.rows_mut().enumerate() {
-                let seen = pos + t + 1;
+            for (t, out) in out.chunks_exact_mut(to.stride).take(count).enumerate() {
+                let position = (pos + t) as u32;
+                let seen = shape.first_seen(position) as usize..pos + t + 1;
                 let rows = data[qkv.row_at(t)][..q_cols].chunks_exact(dim).zip(out.chunks_exact_mut(dim));
                 for (h, (q, out)) in rows.enumerate() {
-                    work[h / group].1.push(Query::new(q, seen, out));
+                    work[h / group].1.push(Query::new(q, seen.clone(), out));
                 }
             }
             self.team.attend(self.level, work);
@@ -355,18 +423,21 @@ impl CpuBackend {
         Ok(())
     }
 
+    /// An overflow since the last time, which is told once.
+    fn check_overflow(&mut self) -> Result<()> {
+        match self.overflow.take() {
+            Some(kv) => Err(Error::KvOverflow { kv: kv.name() }),
+            None => Ok(()),
+        }
+    }
+
     fn run_plans(&mut self, plans: &[&CpuPlan], step: Step) -> Result<()> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let result =
-            plans.iter().flat_map(|plan| &plan.0).try_for_each(|op| self.execute(op, step, &mut scratch));
+        let ops = plans.iter().flat_map(|plan| plan.ops.iter().map(|op| (op, plan.batch)));
+        let result = ops.into_iter().try_for_each(|(op, batch)| self.execute(op, batch, step, &mut scratch));
         self.scratch = scratch;
         result
     }
-}
-
-/// Rows of which the head makes logits, and the draw a token.
-fn draws(batch: Batch, count: usize) -> usize {
-    if batch == Batch::One { 1 } else { count }
 }
 
 /// Adds the bias to each token's row.
@@ -378,18 +449,84 @@ fn add_bias(level: Level, bias: Option<&CpuVector>, y: &mut [f32]) {
     }
 }
 
-/// Q, K and V of each token, Q and K rotated.
-fn store_qkv(y: &[f32], table: &[f32], qkv: &CpuTensor, shape: HeadShape, pos: usize) {
-    let (dim, rope_dim) = (shape.head_dim as usize, shape.rope_dim as usize);
-    let rotated = (shape.heads + shape.kv_heads) as usize * dim;
-    let mut data = qkv.data.write();
-    for (t, y) in y.chunks_exact(qkv.cols).enumerate() {
-        let turns = &table[(pos + t) * rope_dim..(pos + t + 1) * rope_dim];
-        let to = &mut data[qkv.row_at(t)];
-        to.copy_from_slice(y);
-        for head in to[..rotated].chunks_exact_mut(dim) {
-            vector::rope(head, turns, shape.pairs);
+/// Norms Q (`which` 0) or K (1) of a token. `out` is memory that is kept.
+fn norm_heads(
+    level: Level,
+    norm: &HeadNorm<Kept>,
+    which: usize,
+    dim: usize,
+    x: &mut [f32],
+    out: &mut Vec<f32>,
+) {
+    let gain = norm.gains[which].read();
+    let each = if norm.together { x.len() } else { dim };
+    out.resize(each, 0.0);
+    for (h, x) in x.chunks_exact_mut(each).enumerate() {
+        let gain = if norm.gain_of_each_head { &gain[h * each..(h + 1) * each] } else { &gain[..each] };
+        vector::norm(level, norm.kind, x, gain, None, norm.eps, out);
+        x.copy_from_slice(out);
+    }
+}
+
+/// Rotates Q and K of a token at a position.
+fn rotate(qkv: &mut [f32], heads: Heads, rope: &Rope<Kept>, pos: usize) {
+    let [q_rows, kv_rows] = heads.rows().map(|rows| rows as usize);
+    let (dim, rope_dim) = (heads.dim as usize, rope.dim as usize);
+    let table = rope.table.read();
+    let turns = &table[pos * rope_dim..(pos + 1) * rope_dim];
+    for head in qkv[..q_rows + kv_rows].chunks_exact_mut(dim) {
+        vector::rope(head, turns, rope.pairs);
+    }
+}
+
+/// Whether the shapes of an op's operands fit.
+fn check(op: &Op<Kept>, batch: Batch) -> Result<()> {
+    let norm_fits = |norm: &Norm<Kept>, cols: usize| {
+        norm.gain.read().len() >= cols && norm.bias.as_ref().is_none_or(|bias| bias.read().len() >= cols)
+    };
+    let rope_fits = |rope: &Rope<Kept>, heads: &Heads| {
+        rope.dim <= heads.dim && rope.dim.is_multiple_of(2) && !rope.table.read().is_empty()
+    };
+    match op {
+        Op::Embed { table, to, .. } | Op::Positions { table, to } => fits("embed", table.cols() == to.cols),
+        Op::Linear { x, norm, weight, bias, then, to, .. } => {
+            let rows = match then {
+                Then::Gated(_) => 2 * to.cols,
+                _ => to.cols,
+            };
+            fits("linear", weight.cols() == x.cols && weight.rows() == rows && !x.data.is(&to.data))?;
+            fits("bias", bias.as_ref().is_none_or(|bias| bias.read().len() == rows))?;
+            let plain = |norm: &Norm<Kept>| norm.kind == NormKind::Rms && norm.bias.is_none();
+            fits("norm", norm.as_ref().is_none_or(|norm| plain(norm) && norm_fits(norm, x.cols)))?;
+            match then {
+                Then::Rotate(heads, rope) => {
+                    fits("rope", rope_fits(rope, heads) && heads.qkv_width() as usize == rows)
+                }
+                _ => Ok(()),
+            }
         }
+        Op::Norm { x, norm, to, .. } => {
+            fits("norm", x.cols == to.cols && !x.data.is(&to.data) && norm_fits(norm, x.cols))
+        }
+        Op::Heads { qkv, heads, norm, rope } => {
+            fits("heads", qkv.cols == heads.qkv_width() as usize)?;
+            fits("heads", rope.as_ref().is_none_or(|rope| rope_fits(rope, heads)))?;
+            let Some(norm) = norm else { return Ok(()) };
+            let wanted = if norm.gain_of_each_head { heads.rows() } else { [heads.dim; 2] };
+            let of = |at: usize| norm.gains[at].read().len() >= wanted[at] as usize;
+            fits("norm of heads", of(0) && of(1) && (norm.gain_of_each_head || !norm.together))
+        }
+        Op::Attend { qkv, memory, to } => {
+            let heads = memory.0.shape.heads();
+            fits("attend", qkv.cols == heads.qkv_width() as usize && to.cols == heads.rows()[0] as usize)
+        }
+        Op::Each { what, a, b, to } => {
+            let width = if matches!(what, Each::Gated(_)) { 2 * to.cols } else { to.cols };
+            let apart = !a.data.is(&to.data) && b.as_ref().is_none_or(|b| !b.data.is(&to.data));
+            let both = b.as_ref().is_none_or(|b| b.cols == to.cols) && b.is_some() == (*what == Each::Add);
+            fits("each", a.cols == width && both && apart)
+        }
+        Op::Sample { adjust, .. } => fits("sample", !adjust || batch == Batch::One),
     }
 }
 
@@ -415,7 +552,7 @@ impl Backend for CpuBackend {
         Ok(CpuTensor { data, rows: rows as usize, cols: cols as usize, stride: stride as usize })
     }
 
-    fn weight(&mut self, label: &str, cols: u64, segments: &[Segment], _: u32) -> Result<CpuWeight> {
+    fn weight(&mut self, label: &str, cols: u64, segments: &[Segment]) -> Result<CpuWeight> {
         self.weights += 1;
         CpuWeight::new(&self.account, &mut self.team, self.weights - 1, label, cols, segments)
     }
@@ -433,15 +570,7 @@ impl Backend for CpuBackend {
     }
 
     fn cache(&mut self, label: &str, shape: HeadShape) -> Result<CpuCache> {
-        let whole_blocks = shape.head_dim.is_multiple_of(BLOCK as u32);
-        if !whole_blocks || shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
-            return Err(Error::UnsupportedModel {
-                what: format!(
-                    "{} query and {} KV heads of size {} (the size must be a multiple of 32)",
-                    shape.heads, shape.kv_heads, shape.head_dim
-                ),
-            });
-        }
+        shape.check()?;
         Ok(CpuCache(Cache::new(&self.account, label, shape)?))
     }
 
@@ -454,109 +583,14 @@ impl Backend for CpuBackend {
         self.account.get()
     }
 
-    fn embed(&mut self, weight: &CpuWeight, x: &CpuTensor, _: Batch) -> Result<()> {
-        fits("embed", weight.cols() == x.cols)?;
-        self.recording.push(Op::Embed { weight: weight.clone(), x: x.clone() });
-        Ok(())
-    }
-
-    fn qkv(
-        &mut self,
-        x: &CpuTensor,
-        norm: &Norm<'_, Self>,
-        weight: &CpuWeight,
-        bias: Option<&CpuVector>,
-        rope: &CpuVector,
-        qkv: &CpuTensor,
-        shape: HeadShape,
-        _: Batch,
-    ) -> Result<()> {
-        let rows = shape.qkv_width() as usize;
-        let turns = shape.capacity as usize * shape.rope_dim as usize;
-        fits("qkv", weight.cols() == x.cols && weight.rows() == rows && rope.read().len() >= turns)?;
-        fits("qkv", qkv.cols == rows && qkv.rows >= 1)?;
-        self.recording.push(Op::Qkv {
-            x: x.clone(),
-            norm: own(norm, x)?,
-            weight: weight.clone(),
-            bias: owned_bias(bias, weight)?,
-            rope: rope.clone(),
-            qkv: qkv.clone(),
-            shape,
-        });
-        Ok(())
-    }
-
-    fn attend(
-        &mut self,
-        qkv: &CpuTensor,
-        cache: &CpuCache,
-        weight: &CpuWeight,
-        bias: Option<&CpuVector>,
-        x: &CpuTensor,
-        _: Batch,
-    ) -> Result<()> {
-        let shape = cache.0.shape;
-        let width = (shape.heads * shape.head_dim) as usize;
-        fits("attend", qkv.cols == shape.qkv_width() as usize)?;
-        fits("attend", weight.cols() == width && weight.rows() == x.cols)?;
-        let (qkv, cache, bias) = (qkv.clone(), cache.clone(), owned_bias(bias, weight)?);
-        self.recording.push(Op::Attend { qkv, cache, weight: weight.clone(), bias, x: x.clone() });
-        Ok(())
-    }
-
-    fn gate_up(
-        &mut self,
-        x: &CpuTensor,
-        norm: &Norm<'_, Self>,
-        weight: &CpuWeight,
-        bias: Option<&CpuVector>,
-        h: &CpuTensor,
-        _: Batch,
-    ) -> Result<()> {
-        fits("gate_up", weight.cols() == x.cols && weight.rows() == 2 * h.cols)?;
-        let (norm, bias) = (own(norm, x)?, owned_bias(bias, weight)?);
-        self.recording.push(Op::GateUp { x: x.clone(), norm, weight: weight.clone(), bias, h: h.clone() });
-        Ok(())
-    }
-
-    fn project_add(
-        &mut self,
-        h: &CpuTensor,
-        weight: &CpuWeight,
-        bias: Option<&CpuVector>,
-        x: &CpuTensor,
-        _: Batch,
-    ) -> Result<()> {
-        fits("project_add", weight.cols() == h.cols && weight.rows() == x.cols && !h.data.is(&x.data))?;
-        let bias = owned_bias(bias, weight)?;
-        self.recording.push(Op::ProjectAdd { h: h.clone(), weight: weight.clone(), bias, x: x.clone() });
-        Ok(())
-    }
-
-    fn head(
-        &mut self,
-        x: &CpuTensor,
-        norm: &Norm<'_, Self>,
-        weight: &CpuWeight,
-        logits: &CpuTensor,
-        batch: Batch,
-    ) -> Result<()> {
-        fits("head", weight.cols() == x.cols && weight.rows() == logits.cols)?;
-        let norm = own(norm, x)?;
-        let (x, weight, logits) = (x.clone(), weight.clone(), logits.clone());
-        self.recording.push(Op::Head { x, norm, weight, logits, batch });
-        Ok(())
-    }
-
-    fn sample(&mut self, logits: &CpuTensor, adjust: bool, batch: Batch) -> Result<()> {
-        fits("sample", !adjust || batch == Batch::One)?;
-        self.recording.push(Op::Sample { logits: logits.clone(), adjust, batch });
-        Ok(())
-    }
-
-    fn finish(&mut self) -> CpuPlan {
-        CpuPlan(std::mem::take(&mut self.recording))
+    fn compile(&mut self, ops: &[Op<Of<'_, Self>>], batch: Batch) -> Result<CpuPlan> {
+        let mut kept = Vec::new();
+        for op in ops {
+            let Ok(op) = op.bind(&Keep);
+            check(&op, batch)?;
+            kept.push(op);
+        }
+        Ok(CpuPlan { ops: kept, batch })
     }
 
     fn dispatches(_: &CpuPlan) -> u64 {
@@ -584,6 +618,7 @@ impl Backend for CpuBackend {
 
     fn run_and_fetch(&mut self, plans: &[&CpuPlan], step: Step, draws: u32) -> Result<Vec<u32>> {
         self.run_plans(plans, step)?;
+        self.check_overflow()?;
         fits("draw", self.tokens.len() == draws as usize)?;
         Ok(self.tokens.clone())
     }
@@ -596,21 +631,11 @@ impl Backend for CpuBackend {
     async fn read(&mut self, tensor: &CpuTensor, row: u32) -> Result<Vec<f32>> {
         self.breath.take().await;
         fits("read", (row as usize) < tensor.rows)?;
+        self.check_overflow()?;
         Ok(tensor.data.read()[tensor.row_at(row as usize)].to_vec())
     }
 
     fn traffic(&self) -> Traffic {
         self.traffic
     }
-}
-
-fn own(norm: &Norm<'_, CpuBackend>, x: &CpuTensor) -> Result<OwnedNorm> {
-    fits("norm", norm.gain.read().len() >= x.cols)?;
-    Ok(OwnedNorm { gain: norm.gain.clone(), eps: norm.eps })
-}
-
-/// A bias of as many floats as the weight has rows.
-fn owned_bias(bias: Option<&CpuVector>, weight: &CpuWeight) -> Result<Option<CpuVector>> {
-    fits("bias", bias.is_none_or(|bias| bias.read().len() == weight.rows()))?;
-    Ok(bias.cloned())
 }

@@ -318,10 +318,11 @@ impl CpuImages {
             }
         }
         let rows = q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).take(positions);
-        let mut queries: Vec<Query<'_>> = rows.map(|(q, out)| Query::new(q, positions, out)).collect();
+        let mut queries: Vec<Query<'_>> = rows.map(|(q, out)| Query::new(q, 0..positions, out)).collect();
         let (k, v) = (keys.as_chunks().0, values.as_chunks().0);
         let cells = Cells::F32(Planes { k, v, k_scales: &[], v_scales: &[] });
-        attend(self.level, Head { cells, dim }, &mut queries);
+        let scale = 1.0 / (dim as f32).sqrt();
+        attend(self.level, Head { cells, dim, scale, cap: 0.0 }, &mut queries);
     }
 }
 

@@ -13,6 +13,8 @@ use crate::text::tokenizer::{check_length, texts};
 use crate::text::{ChatTemplate, Message, StopFilter, Tokenizer};
 use crate::weights::{ByteSource, Directory};
 
+use super::session::Session;
+
 /// Most tokens of one prefill submit. Wide GPUs need many to be busy: a matrix or a head is few workgroups for 128.
 pub const MAX_BATCH: u32 = 512;
 /// Prefill batches grow and shrink towards this time, far below what makes a browser take the
@@ -130,8 +132,7 @@ pub struct TextEngine<B: Backend> {
     model: LanguageModel<B>,
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    /// Tokens whose K and V are in the cache.
-    cached: Vec<u32>,
+    session: Session,
     batch: u32,
     draft_tokens: u32,
     /// Whether the first logits of this model have been looked at.
@@ -182,12 +183,13 @@ impl<B: Backend + 'static> TextEngine<B> {
         let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
         let sizes = Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens };
         let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
+        let session = Session::new(model.memories.clone());
         let mut engine = TextEngine {
             backend,
             model,
             tokenizer,
             template,
-            cached: Vec::new(),
+            session,
             batch: 32,
             draft_tokens,
             logits_checked: false,
@@ -227,7 +229,7 @@ impl<B: Backend + 'static> TextEngine<B> {
     /// # Errors
     /// A kernel that does not compile or run.
     pub async fn warm_up(&mut self) -> Result<()> {
-        self.cached.clear();
+        self.session.clear();
         self.backend.compiled("warming up").await?;
         self.backend.set_tokens(&[0])?;
         self.backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
@@ -235,7 +237,11 @@ impl<B: Backend + 'static> TextEngine<B> {
         let LanguageModel { prefill, decode, head, sample, sample_adjusted, verify, .. } = &self.model;
         let plans = [prefill, decode, head, sample_adjusted, sample].into_iter().chain(verify);
         self.backend.run(&plans.collect::<Vec<_>>(), step)?;
-        self.backend.settle("warming up").await
+        // Reading waits. An overflow of the token taken here says nothing about a text, and is forgotten.
+        match self.backend.read(&self.model.logits, 0).await {
+            Ok(_) | Err(Error::KvOverflow { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// What the model is.
@@ -353,7 +359,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let options = &self.with_suppressed(options);
         let result = self.run(&prompt, options, &mut run, piece, cancelled, started).await;
         if result.is_err() {
-            self.cached.clear();
+            self.session.clear();
         }
         result
     }
@@ -384,7 +390,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let limit = options.max_tokens.unwrap_or(usize::MAX);
         self.backend.set_sampling(&sampling.params(context), &sampling.logit_bias, prompt)?;
 
-        let mut generation = Generation::empty(prompt.to_vec(), self.reuse(prompt), Finish::Length);
+        let mut generation = Generation::empty(prompt.to_vec(), self.session.reuse(prompt), Finish::Length);
         if limit == 0 {
             return Ok(generation);
         }
@@ -501,7 +507,7 @@ impl<B: Backend + 'static> TextEngine<B> {
                 generation.finish = Finish::ContextFull;
             }
         }
-        // Steps that ran ahead are waited for and forgotten: their cache entries lie past `cached`, as
+        // Steps that ran ahead are waited for and forgotten: their cache entries lie past the session's, as
         // those of rejected drafts do.
         for draw in in_flight {
             if let Draw::Gpu(ticket) | Draw::Verify { ticket, .. } = draw {
@@ -519,21 +525,14 @@ impl<B: Backend + 'static> TextEngine<B> {
             weight_bytes: after.weight_bytes - before.weight_bytes,
         };
         let written = (issued - 1).min(run.tokens.len());
-        self.cached.extend_from_slice(&run.tokens[..written]);
+        self.session.push(&run.tokens[..written]);
+        self.session.wrote(pos as usize);
         if !matches!(generation.finish, Finish::StopString(_)) {
             run.finish(piece);
         }
         generation.text = std::mem::take(&mut run.text);
         generation.tokens = std::mem::take(&mut run.tokens);
         Ok(generation)
-    }
-
-    /// Rolls the cache back to the longest prefix shared with `prompt`, at most all but one token
-    /// (the last one must be computed for its logits).
-    fn reuse(&mut self, prompt: &[u32]) -> usize {
-        let same = self.cached.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        self.cached.truncate(same.min(prompt.len() - 1));
-        self.cached.len()
     }
 
     /// Computes all of `prompt` that is not cached, up to its last batch, which is returned
@@ -543,12 +542,12 @@ impl<B: Backend + 'static> TextEngine<B> {
             if cancelled() {
                 return Ok(None);
             }
-            let pos = self.cached.len();
+            let pos = self.session.len();
             let count = (prompt.len() - pos).min(self.batch.min(MAX_BATCH) as usize);
             let tokens = &prompt[pos..pos + count];
             self.backend.set_tokens(tokens)?;
             let step = Step { pos: pos as u32, count: count as u32, row: count as u32 - 1, counter: 0 };
-            self.cached.extend_from_slice(tokens);
+            self.session.push(tokens);
             if pos + count == prompt.len() {
                 // Also for a single token: how the pace cut the prompt must not change a bit of its logits.
                 return Ok(Some(Last { prefill: true, computed: false, step }));
@@ -628,13 +627,13 @@ impl<B: Backend + 'static> TextEngine<B> {
         if tokens.len() > context {
             return Err(Error::ContextOverflow { prompt_tokens: tokens.len(), context_length: context });
         }
-        let skip = if reuse { self.reuse(&tokens) } else { 0 };
-        self.cached.truncate(skip);
+        let skip = if reuse { self.session.reuse(&tokens) } else { 0 };
+        self.session.back_to(skip);
         let mut rows = Vec::new();
         for chunk in tokens[skip..].chunks(batch.clamp(1, MAX_BATCH) as usize) {
             self.backend.set_tokens(chunk)?;
             let mut step =
-                Step { pos: self.cached.len() as u32, count: chunk.len() as u32, row: 0, counter: 0 };
+                Step { pos: self.session.len() as u32, count: chunk.len() as u32, row: 0, counter: 0 };
             let body = if batch > 1 { &self.model.prefill } else { &self.model.decode };
             self.backend.run(&[body], step)?;
             for row in 0..chunk.len() as u32 {
@@ -642,7 +641,7 @@ impl<B: Backend + 'static> TextEngine<B> {
                 self.backend.run(&[&self.model.head], step)?;
                 rows.push(self.backend.read(&self.model.logits, 0).await?);
             }
-            self.cached.extend_from_slice(chunk);
+            self.session.push(chunk);
         }
         Ok(rows)
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::formats::DType;
 use crate::gpu::{Features, Gpu};
 use crate::gpu::{GpuBackend, Kernels, Tile, Tuning, Variant};
-use crate::graph::{Backend, Batch, Norm, Segment, Step};
+use crate::graph::{Backend, Batch, Norm, NormKind, Of, Op, Rows, Segment, Step, Then};
 use crate::model::{self, Matrix};
 use crate::weights::Directory;
 
@@ -292,6 +292,17 @@ struct Recorded<B: Backend> {
     _held: (B::Tensor, B::Tensor, B::Vector, Vec<B::Weight>),
 }
 
+/// out = W · rmsnorm(x).
+fn product<'a, B: Backend>(
+    x: &'a B::Tensor,
+    gain: &'a B::Vector,
+    weight: &'a B::Weight,
+    out: &'a B::Tensor,
+) -> Op<Of<'a, B>> {
+    let norm = Some(Norm { kind: NormKind::Rms, gain, bias: None, eps: 1e-5 });
+    Op::Linear { x, rows: Rows::Batch, norm, weight, bias: None, scale: 1.0, then: Then::Store, to: out }
+}
+
 /// Products with copies of a matrix, whose weights are zeros: time does not depend on them.
 fn record<B: Backend>(
     backend: &mut B,
@@ -306,11 +317,11 @@ fn record<B: Backend>(
     let mut weights = Vec::new();
     for _ in 0..copies {
         let segment = [Segment { dtype: matrix.dtype, rows: matrix.rows }];
-        let weight = backend.weight("race", matrix.cols, &segment, 1)?;
-        backend.head(&x, &Norm { gain: &gain, eps: 1e-5 }, &weight, &out, batch)?;
-        weights.push(weight);
+        weights.push(backend.weight("race", matrix.cols, &segment)?);
     }
-    Ok(Recorded { plan: backend.finish(), _held: (x, out, gain, weights) })
+    let ops: Vec<_> = weights.iter().map(|weight| product::<B>(&x, &gain, weight, &out)).collect();
+    let plan = backend.compile(&ops, batch)?;
+    Ok(Recorded { plan, _held: (x, out, gain, weights) })
 }
 
 async fn timed<B: Backend>(
@@ -383,8 +394,8 @@ impl<B: Backend> Product<B> {
         let Matrix { cols, dtype, .. } = matrix;
         let columns = cols as u32;
         let segment = |rows: u32| [Segment { dtype, rows: u64::from(rows) }];
-        let inputs = backend.weight("self-test", cols, &segment(2), 1)?;
-        let weight = backend.weight("self-test", cols, &segment(TEST_ROWS), 1)?;
+        let inputs = backend.weight("self-test", cols, &segment(2))?;
+        let weight = backend.weight("self-test", cols, &segment(TEST_ROWS))?;
         backend.upload_rows(&inputs, 0, &made_up(dtype, 2, columns))?;
         backend.upload_rows(&weight, 0, &made_up(dtype, TEST_ROWS, columns))?;
         let x = backend.tensor("self-test", 2, columns)?;
@@ -392,9 +403,8 @@ impl<B: Backend> Product<B> {
         let gain = backend.vector("self-test", columns)?;
         let gains: Vec<f32> = (0..columns).map(|i| 0.5 + (i % 7) as f32 / 7.0).collect();
         backend.upload_vector(&gain, 0, &gains);
-        backend.embed(&inputs, &x, batch)?;
-        backend.head(&x, &Norm { gain: &gain, eps: 1e-5 }, &weight, &out, batch)?;
-        let plan = backend.finish();
+        let embed = Op::Embed { table: &inputs, scale: 1.0, to: &x };
+        let plan = backend.compile(&[embed, product::<B>(&x, &gain, &weight, &out)], batch)?;
         let count = if batch == Batch::One { 1 } else { 2 };
         Ok(Product { backend, plan, out, count, _held: (x, gain, [inputs, weight]) })
     }

@@ -3,20 +3,20 @@
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::graph::{Backend, Batch, HeadShape, MAX_FEW, Norm, RopePairs, Segment, Step, Traffic};
+use crate::graph::{Backend, Batch, HeadShape, KvType, MAX_FEW, Of, Op, Rows, Segment, Step, Traffic};
 use crate::sampling::SampleParams;
 
-use super::device::{Gpu, GpuBuffer, Mapping, Plan, Recorder};
+use super::device::{Copied, Gpu, GpuBuffer, Mapping, Plan, Recorder};
 
-use super::kernels::linear::{Epilogue, Input, Projection, Rms};
+use super::kernels::linear::{Input, Linear};
 use super::kernels::sample::Sampler;
-use super::kernels::{attention, embed};
+use super::kernels::{attention, embed, rows};
 use super::variants::Kernels;
 use super::weight::GpuWeight;
 
 /// Activations (rows, cols) f32. Rows lie `stride` floats apart, a multiple of 32; the padding is zero
 /// and stays zero, so that kernels may read whole blocks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct GpuTensor {
     pub(super) buffer: GpuBuffer,
     pub(super) rows: u32,
@@ -29,6 +29,8 @@ pub struct GpuTensor {
 pub struct GpuCache {
     pub(super) buffer: GpuBuffer,
     pub(super) shape: HeadShape,
+    /// The backend's, see there.
+    pub(super) overflow: GpuBuffer,
 }
 
 /// Staging buffers for tokens on their way to the CPU, used again and again.
@@ -43,7 +45,14 @@ pub struct GpuTicket {
     staging: GpuBuffer,
 }
 
-/// Memory between two dispatches of an operation. Layers share it one after the other, so it is as large as the largest
+/// Partial sums of attention, which the product behind it merges.
+struct Partials {
+    buffer: GpuBuffer,
+    splits: u32,
+    shape: HeadShape,
+}
+
+/// Memory between two dispatches. Layers share it one after the other, so it is as large as the largest
 /// needs; plans recorded before it grew keep the smaller buffer that they were recorded with.
 struct Scratch {
     label: &'static str,
@@ -64,6 +73,9 @@ impl Scratch {
     }
 }
 
+/// Bytes of the word that tells an overflow; what is read together with it follows.
+const OVERFLOW_BYTES: u64 = 4;
+
 /// The op set as WGSL.
 pub struct GpuBackend {
     gpu: Rc<Gpu>,
@@ -73,10 +85,12 @@ pub struct GpuBackend {
     max_tokens: u32,
     longest_window: u32,
     ring: TokenRing,
-    /// Attention output when decoding, for [`MAX_FEW`] tokens: partial sums, or with one split the output.
+    /// Partial sums of attention when decoding, for [`MAX_FEW`] tokens.
     partials: Scratch,
-    /// Attention output in prefill.
-    attended: Scratch,
+    /// A word that is 1 after a cache could not hold a K or V, until that has been reported.
+    overflow: GpuBuffer,
+    /// What such a cache holds.
+    narrow: KvType,
     sampler: Option<Sampler>,
     /// Rows and columns of the logits that the sampler was made for.
     sampled: (u32, u32),
@@ -99,7 +113,8 @@ impl GpuBackend {
             longest_window,
             ring: TokenRing::default(),
             partials: Scratch::new("attention partials"),
-            attended: Scratch::new("attention output"),
+            overflow: gpu.storage("KV overflow", OVERFLOW_BYTES)?,
+            narrow: KvType::default(),
             sampler: None,
             sampled: (0, 0),
             traffic: Traffic::default(),
@@ -153,13 +168,127 @@ impl GpuBackend {
         self.gpu.write(&cache.buffer, 0, bytemuck::cast_slice(words));
     }
 
+    /// What was read behind the word that tells an overflow, if it does not tell one. A told one is forgotten.
+    fn behind_overflow<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        let (word, rest) = bytes.split_at(OVERFLOW_BYTES as usize);
+        if word.iter().all(|&byte| byte == 0) {
+            return Ok(rest);
+        }
+        self.gpu.write(&self.overflow, 0, &[0; OVERFLOW_BYTES as usize]);
+        Err(Error::KvOverflow { kv: self.narrow.name() })
+    }
+
+    /// Records the dispatches of an op. `merged` are the partial sums of the attention before it, which `op` merges.
+    /// Returns such sums if `op` leaves some, because the op behind it is a product that reads its output.
+    fn record(
+        &mut self,
+        op: &Op<Of<'_, Self>>,
+        batch: Batch,
+        merged: Option<Partials>,
+        read_next: &dyn Fn(&GpuTensor) -> bool,
+    ) -> Result<Option<Partials>> {
+        let (recorder, step) = (&mut self.recorder, &self.step);
+        match op {
+            Op::Embed { table, scale, to } => {
+                embed::record(recorder, step, Some(&self.tokens), table, *scale, to)?;
+            }
+            Op::Positions { table, to } => embed::record(recorder, step, None, table, 1.0, to)?,
+            Op::Linear { x, rows, norm, weight, bias, scale, then, to } => {
+                let input = match &merged {
+                    Some(Partials { buffer, splits, shape }) => {
+                        Input::Partials { buffer, splits: *splits, shape: *shape }
+                    }
+                    None => Input::Tensor(x),
+                };
+                let (norm, bias, rows, scale) = (norm.as_ref(), *bias, *rows, *scale);
+                Linear { weight, input, rows, norm, bias, scale, then, out: to, batch }.record(
+                    recorder,
+                    step,
+                    &self.kernels,
+                )?;
+            }
+            Op::Norm { x, rows, norm, add, to } => {
+                rows::record_norm(recorder, step, (x, *rows), norm, (to, *add))?;
+            }
+            Op::Heads { qkv, heads, norm, rope } => {
+                rows::record_heads(recorder, step, qkv, *heads, norm.as_ref(), rope.as_ref())?;
+            }
+            Op::Each { what, a, b, to } => rows::record_each(recorder, step, *what, a, *b, to)?,
+            Op::Attend { qkv, memory, to } => {
+                return self.record_attention(qkv, memory, to, batch, read_next(to));
+            }
+            Op::Sample { logits, adjust } => self.record_sample(logits, *adjust, batch)?,
+        }
+        Ok(None)
+    }
+
+    fn record_attention(
+        &mut self,
+        qkv: &GpuTensor,
+        cache: &GpuCache,
+        to: &GpuTensor,
+        batch: Batch,
+        merges: bool,
+    ) -> Result<Option<Partials>> {
+        let shape = cache.shape;
+        let heads = shape.heads();
+        if qkv.cols != heads.qkv_width() || to.cols != heads.rows()[0] {
+            return Err(Error::ShapeMismatch {
+                what: "attention".to_owned(),
+                found: vec![qkv.cols.into(), to.cols.into()],
+                expected: vec![heads.qkv_width().into(), heads.rows()[0].into()],
+            });
+        }
+        let (recorder, step) = (&mut self.recorder, &self.step);
+        if batch != Batch::One {
+            attention::record_store(recorder, step, qkv, cache)?;
+        }
+        if batch == Batch::Many {
+            attention::record_prefill(recorder, step, qkv, cache, to)?;
+            return Ok(None);
+        }
+        let splits = match merges {
+            true => attention::most_splits(shape, self.gpu.adapter().is_fallback),
+            false => 1,
+        };
+        if splits == 1 {
+            attention::record_decode(recorder, step, qkv, cache, (&to.buffer, to.stride), batch, 1)?;
+            return Ok(None);
+        }
+        let stride = attention::partial_floats(shape, splits);
+        let buffer = self.partials.of(&self.gpu, u64::from(MAX_FEW) * u64::from(stride))?;
+        attention::record_decode(recorder, step, qkv, cache, (&buffer, stride), batch, splits)?;
+        Ok(Some(Partials { buffer, splits, shape }))
+    }
+
+    fn record_sample(&mut self, logits: &GpuTensor, adjust: bool, batch: Batch) -> Result<()> {
+        let sampler = match &mut self.sampler {
+            Some(sampler) => sampler,
+            none => {
+                self.sampled = (logits.rows, logits.cols);
+                none.insert(Sampler::new(&self.gpu, logits, self.longest_window)?)
+            }
+        };
+        // Its buffers are as large as the first logits need.
+        let (rows, cols) = self.sampled;
+        if logits.rows > rows || logits.cols != cols {
+            return Err(Error::ShapeMismatch {
+                what: "sample".to_owned(),
+                found: vec![logits.cols.into(), logits.rows.into()],
+                expected: vec![cols.into(), rows.into()],
+            });
+        }
+        sampler.record(&mut self.recorder, &self.step, logits, &self.tokens, adjust, batch)
+    }
+
+    #[cfg(test)]
+    pub(super) fn recorded(&mut self) -> Plan {
+        self.recorder.finish()
+    }
+
     #[cfg(test)]
     pub(super) fn recording(&mut self) -> (&mut Recorder, &GpuBuffer) {
         (&mut self.recorder, &self.step)
-    }
-
-    fn rms<'a>(norm: &Norm<'a, Self>) -> Rms<'a> {
-        Rms { gain: norm.gain, eps: norm.eps }
     }
 
     fn count(&mut self, plans: &[&Plan], step: Step) {
@@ -190,14 +319,8 @@ impl Backend for GpuBackend {
         Ok(GpuTensor { buffer, rows, cols, stride })
     }
 
-    fn weight(
-        &mut self,
-        label: &str,
-        cols: u64,
-        segments: &[Segment],
-        pair_stride: u32,
-    ) -> Result<GpuWeight> {
-        GpuWeight::new(&self.gpu, label, cols, segments, pair_stride)
+    fn weight(&mut self, label: &str, cols: u64, segments: &[Segment]) -> Result<GpuWeight> {
+        GpuWeight::new(&self.gpu, label, cols, segments)
     }
 
     fn upload_rows(&mut self, weight: &GpuWeight, row: u64, bytes: &[u8]) -> Result<()> {
@@ -213,17 +336,12 @@ impl Backend for GpuBackend {
     }
 
     fn cache(&mut self, label: &str, shape: HeadShape) -> Result<GpuCache> {
-        let whole_blocks = shape.head_dim.is_multiple_of(32);
-        if !whole_blocks || shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
-            return Err(Error::UnsupportedModel {
-                what: format!(
-                    "{} query and {} KV heads of size {} (the size must be a multiple of 32)",
-                    shape.heads, shape.kv_heads, shape.head_dim
-                ),
-            });
+        shape.check()?;
+        if shape.kv != KvType::F32 {
+            self.narrow = shape.kv;
         }
-        attention::check(shape)?;
-        Ok(GpuCache { buffer: self.gpu.storage(label, attention::cache_bytes(shape))?, shape })
+        let buffer = self.gpu.storage(label, attention::cache_bytes(shape))?;
+        Ok(GpuCache { buffer, shape, overflow: self.overflow.clone() })
     }
 
     async fn settle(&mut self, doing: &str) -> Result<()> {
@@ -234,171 +352,23 @@ impl Backend for GpuBackend {
         self.gpu.allocated_bytes()
     }
 
-    fn embed(&mut self, weight: &GpuWeight, x: &GpuTensor, _batch: Batch) -> Result<()> {
-        embed::record(&mut self.recorder, &self.step, &self.tokens, weight, x)
-    }
-
-    fn qkv(
-        &mut self,
-        x: &GpuTensor,
-        norm: &Norm<'_, Self>,
-        weight: &GpuWeight,
-        bias: Option<&GpuBuffer>,
-        rope: &GpuBuffer,
-        qkv: &GpuTensor,
-        shape: HeadShape,
-        batch: Batch,
-    ) -> Result<()> {
-        let stride = match shape.pairs {
-            RopePairs::Adjacent => 1,
-            RopePairs::Halves => shape.rope_dim / 2,
-        };
-        if weight.pair_stride != stride || qkv.cols != shape.qkv_width() {
-            return Err(Error::Internal { what: format!("{}: RoPE pairs or output", weight.label) });
-        }
-        Projection {
-            weight,
-            input: Input::Tensor(x),
-            norm: Some(Self::rms(norm)),
-            bias,
-            out: qkv,
-            epilogue: Epilogue::Qkv { shape, rope },
-            batch,
-        }
-        .record(&mut self.recorder, &self.step, &self.kernels)
-    }
-
-    fn attend(
-        &mut self,
-        qkv: &GpuTensor,
-        cache: &GpuCache,
-        weight: &GpuWeight,
-        bias: Option<&GpuBuffer>,
-        x: &GpuTensor,
-        batch: Batch,
-    ) -> Result<()> {
-        let shape = cache.shape;
-        if qkv.cols != shape.qkv_width() {
-            return Err(Error::Internal { what: format!("{}: not behind its Q, K and V", weight.label) });
-        }
-        if batch != Batch::One {
-            attention::record_store(&mut self.recorder, &self.step, qkv, cache)?;
-        }
-        match batch {
-            Batch::One | Batch::Few => {
-                let splits = attention::most_splits(shape, self.gpu.adapter().is_fallback);
-                let stride = attention::partial_floats(shape, splits);
-                let partials = self.partials.of(&self.gpu, u64::from(MAX_FEW) * u64::from(stride))?;
-                let recorder = &mut self.recorder;
-                attention::record_decode(recorder, &self.step, qkv, cache, &partials, batch, splits)?;
-                let direct;
-                let input = if splits > 1 {
-                    Input::Partials { buffer: &partials, splits, shape }
-                } else {
-                    let cols = shape.heads * shape.head_dim;
-                    direct = GpuTensor { buffer: partials.clone(), rows: MAX_FEW, cols, stride };
-                    Input::Tensor(&direct)
-                };
-                Projection { weight, input, norm: None, bias, out: x, epilogue: Epilogue::Add, batch }.record(
-                    &mut self.recorder,
-                    &self.step,
-                    &self.kernels,
-                )
-            }
-            Batch::Many => {
-                // Heads are whole blocks, so that rows need no padding.
-                let (rows, cols) = (qkv.rows, shape.heads * shape.head_dim);
-                let buffer = self.attended.of(&self.gpu, u64::from(rows) * u64::from(cols))?;
-                let attended = GpuTensor { buffer, rows, cols, stride: cols };
-                attention::record_prefill(&mut self.recorder, &self.step, qkv, cache, &attended)?;
-                self.project_add(&attended, weight, bias, x, batch)
+    fn compile(&mut self, ops: &[Op<Of<'_, Self>>], batch: Batch) -> Result<Plan> {
+        let mut merged = None;
+        for (at, op) in ops.iter().enumerate() {
+            let read_next = |to: &GpuTensor| match ops.get(at + 1) {
+                Some(Op::Linear { x, rows: Rows::Batch, norm: None, .. }) => x.buffer.is(&to.buffer),
+                _ => false,
+            };
+            match self.record(op, batch, merged.take(), &read_next) {
+                Ok(partials) => merged = partials,
+                Err(error) => {
+                    // What was recorded is of no use.
+                    self.recorder.finish();
+                    return Err(error);
+                }
             }
         }
-    }
-
-    fn gate_up(
-        &mut self,
-        x: &GpuTensor,
-        norm: &Norm<'_, Self>,
-        weight: &GpuWeight,
-        bias: Option<&GpuBuffer>,
-        h: &GpuTensor,
-        batch: Batch,
-    ) -> Result<()> {
-        Projection {
-            weight,
-            input: Input::Tensor(x),
-            norm: Some(Self::rms(norm)),
-            bias,
-            out: h,
-            epilogue: Epilogue::SwiGlu,
-            batch,
-        }
-        .record(&mut self.recorder, &self.step, &self.kernels)
-    }
-
-    fn project_add(
-        &mut self,
-        h: &GpuTensor,
-        weight: &GpuWeight,
-        bias: Option<&GpuBuffer>,
-        x: &GpuTensor,
-        batch: Batch,
-    ) -> Result<()> {
-        Projection {
-            weight,
-            input: Input::Tensor(h),
-            norm: None,
-            bias,
-            out: x,
-            epilogue: Epilogue::Add,
-            batch,
-        }
-        .record(&mut self.recorder, &self.step, &self.kernels)
-    }
-
-    fn head(
-        &mut self,
-        x: &GpuTensor,
-        norm: &Norm<'_, Self>,
-        weight: &GpuWeight,
-        logits: &GpuTensor,
-        batch: Batch,
-    ) -> Result<()> {
-        Projection {
-            weight,
-            input: Input::Tensor(x),
-            norm: Some(Self::rms(norm)),
-            bias: None,
-            out: logits,
-            epilogue: Epilogue::Store,
-            batch,
-        }
-        .record(&mut self.recorder, &self.step, &self.kernels)
-    }
-
-    fn sample(&mut self, logits: &GpuTensor, adjust: bool, batch: Batch) -> Result<()> {
-        let sampler = match &mut self.sampler {
-            Some(sampler) => sampler,
-            none => {
-                self.sampled = (logits.rows, logits.cols);
-                none.insert(Sampler::new(&self.gpu, logits, self.longest_window)?)
-            }
-        };
-        // Its buffers are as large as the first logits need.
-        let (rows, cols) = self.sampled;
-        if logits.rows > rows || logits.cols != cols {
-            return Err(Error::ShapeMismatch {
-                what: "sample".to_owned(),
-                found: vec![logits.cols.into(), logits.rows.into()],
-                expected: vec![cols.into(), rows.into()],
-            });
-        }
-        sampler.record(&mut self.recorder, &self.step, logits, &self.tokens, adjust, batch)
-    }
-
-    fn finish(&mut self) -> Plan {
-        self.recorder.finish()
+        Ok(self.recorder.finish())
     }
 
     fn dispatches(plan: &Plan) -> u64 {
@@ -428,18 +398,22 @@ impl Backend for GpuBackend {
 
     fn run(&mut self, plans: &[&Plan], step: Step) -> Result<()> {
         self.count(plans, step);
-        self.recorder.run(plans, (step.pos, step.count), None);
+        self.recorder.run(plans, (step.pos, step.count), &[]);
         self.gpu.check("running kernels")
     }
 
     fn run_and_fetch(&mut self, plans: &[&Plan], step: Step, draws: u32) -> Result<GpuTicket> {
         self.count(plans, step);
-        let most = u64::from(MAX_FEW) * 4;
+        let most = OVERFLOW_BYTES + u64::from(MAX_FEW) * 4;
         let staging = self.ring.free.pop().unwrap_or_else(|| self.gpu.staging("drawn tokens", most));
         let bytes = u64::from(draws) * 4;
-        self.recorder.run(plans, (step.pos, step.count), Some((&self.tokens, &staging, bytes)));
+        let copies = [
+            Copied { from: &self.overflow, to: &staging, at: 0, bytes: OVERFLOW_BYTES },
+            Copied { from: &self.tokens, to: &staging, at: OVERFLOW_BYTES, bytes },
+        ];
+        self.recorder.run(plans, (step.pos, step.count), &copies);
         self.traffic.readbacks += 1;
-        let mapping = self.gpu.start_map(&staging, bytes);
+        let mapping = self.gpu.start_map(&staging, OVERFLOW_BYTES + bytes);
         self.gpu.check("running kernels")?;
         Ok(GpuTicket { mapping, staging })
     }
@@ -447,15 +421,16 @@ impl Backend for GpuBackend {
     async fn drawn(&mut self, ticket: GpuTicket) -> Result<Vec<u32>> {
         let bytes = self.gpu.finish_map(ticket.mapping).await?;
         self.ring.free.push(ticket.staging);
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        self.behind_overflow(&bytes).map(bytemuck::pod_collect_to_vec)
     }
 
     async fn read(&mut self, tensor: &GpuTensor, row: u32) -> Result<Vec<f32>> {
         let offset = u64::from(row) * u64::from(tensor.stride) * 4;
-        let bytes = self.gpu.read(&tensor.buffer, offset, u64::from(tensor.cols) * 4).await?;
+        let row = (&tensor.buffer, offset, u64::from(tensor.cols) * 4);
+        let bytes = self.gpu.read_parts(&[(&self.overflow, 0, OVERFLOW_BYTES), row]).await?;
         self.traffic.readbacks += 1;
         self.traffic.submits += 1;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        self.behind_overflow(&bytes).map(bytemuck::pod_collect_to_vec)
     }
 
     fn traffic(&self) -> Traffic {

@@ -520,7 +520,7 @@ impl ImageBackend for GpuImages {
                 work += submit.work;
                 together.push(&submit.plan);
             }
-            self.recorder.run(&together, (0, 1), None);
+            self.recorder.run(&together, (0, 1), &[]);
             self.gpu.settle("an image network").await?;
         }
         // Also while the last one ran: a small picture has no other.

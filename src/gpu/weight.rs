@@ -34,7 +34,6 @@ pub struct GpuWeight {
     pub(super) label: String,
     pub(super) rows: u64,
     pub(super) cols: u64,
-    pub(super) pair_stride: u32,
     pub(super) parts: Vec<Part>,
 }
 
@@ -136,25 +135,26 @@ fn repack(dtype: DType, cols: u64, first: u64, bytes: &[u8]) -> Result<(Vec<u8>,
 }
 
 impl GpuWeight {
-    pub(super) fn new(
-        gpu: &Gpu,
-        label: &str,
-        cols: u64,
-        segments: &[Segment],
-        pair_stride: u32,
-    ) -> Result<Self> {
+    pub(super) fn new(gpu: &Gpu, label: &str, cols: u64, segments: &[Segment]) -> Result<Self> {
         let mut parts: Vec<Part> = Vec::new();
         let mut row_base = 0;
         let mut at = 0;
         while at < segments.len() {
             let dtype = segments[at].dtype;
-            let same = segments[at..].iter().take_while(|s| s.dtype == dtype).count();
-            let rows: u64 = segments[at..at + same].iter().map(|s| s.rows).sum();
-            at += same;
             let share = Share::of(dtype);
             let (quant_row, scale_row) = share.row_bytes(cols);
+            // Segments share a part while a binding can hold it: rows that an op needs together lie in one then.
+            let mut rows = segments[at].rows;
+            at += 1;
+            while let Some(next) = segments.get(at).filter(|next| next.dtype == dtype) {
+                if (rows + next.rows) * quant_row > gpu.max_binding_bytes() {
+                    break;
+                }
+                rows += next.rows;
+                at += 1;
+            }
             let mut most = rows;
-            if pair_stride == 1 && rows * quant_row > gpu.max_binding_bytes() {
+            if rows * quant_row > gpu.max_binding_bytes() {
                 most = gpu.max_binding_bytes() / (quant_row * PANEL) * PANEL;
                 if most == 0 {
                     return Err(Error::DeviceLimit {
@@ -184,7 +184,7 @@ impl GpuWeight {
                 left -= rows;
             }
         }
-        Ok(GpuWeight { label: label.to_owned(), rows: row_base, cols, pair_stride, parts })
+        Ok(GpuWeight { label: label.to_owned(), rows: row_base, cols, parts })
     }
 
     pub(super) fn upload(&self, gpu: &Gpu, row: u64, bytes: &[u8]) -> Result<()> {

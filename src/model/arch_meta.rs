@@ -7,13 +7,23 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
+use crate::graph::{Heads, RopePairs};
 use crate::weights::{Metadata, Value};
+
+use super::layout::Scores;
+use super::rope::{BASES, RopeTable};
+
+/// Upper bounds for what a file may ask for; far above any model that fits a browser.
+const MAX_LAYERS: u32 = 512;
+const MAX_WIDTH: u32 = 1 << 16;
 
 /// A model's metadata by keys without the architecture's name in front. It remembers which keys were read, and checks
 /// ranges: numbers of a file may be anything.
 pub(super) struct ArchMeta<'a> {
     metadata: &'a Metadata,
     architecture: &'a str,
+    /// Tokens of the context that is asked for.
+    context: u32,
     read: RefCell<BTreeSet<String>>,
 }
 
@@ -73,9 +83,62 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// Keys that change nothing where an architecture does not read them, and why. Those with numbers or words name a feature
+/// that most architectures do not have; with these values it is off.
+const HARMLESS: [Harmless; 31] = {
+    const fn any(key: &'static str) -> Harmless {
+        Harmless { key, values: Values::Any }
+    }
+    const fn off(key: &'static str, values: &'static [f64]) -> Harmless {
+        Harmless { key, values: Values::Numbers(values) }
+    }
+    [
+        // The rows of token_embd.weight say it.
+        any("vocab_size"),
+        // Of the kind of norm that the architecture does not have.
+        any("attention.layer_norm_epsilon"),
+        any("attention.layer_norm_rms_epsilon"),
+        // How a sentence becomes one vector: for embeddings.
+        any("pooling_type"),
+        // Whether the model was trained further for the scaling: says nothing of how to scale.
+        any("rope.scaling.finetuned"),
+        // Of YaRN, where rope.scaling.type names another scaling.
+        any("rope.scaling.yarn_log_multiplier"),
+        any("rope.scaling.yarn_ext_factor"),
+        any("rope.scaling.yarn_attn_factor"),
+        any("rope.scaling.yarn_beta_fast"),
+        any("rope.scaling.yarn_beta_slow"),
+        // Which layers have the window of attention.sliding_window, which is read where it can be shorter than the context.
+        any("attention.sliding_window_pattern"),
+        // Both have the rows of Q and K as this architecture expects them.
+        Harmless { key: "tensor_data_layout", values: Values::Words(&["reference", "Meta AI original pth"]) },
+        Harmless { key: "attention.causal", values: Values::Flag(true) },
+        Harmless { key: "use_parallel_residual", values: Values::Flag(false) },
+        Harmless { key: "hidden_activation", values: Values::Words(&["silu"]) },
+        // A mixture of experts is refused by expert_count.
+        off("expert_used_count", &[0.0]),
+        off("expert_shared_count", &[0.0]),
+        off("expert_feed_forward_length", &[0.0]),
+        off("expert_shared_feed_forward_length", &[0.0]),
+        off("expert_weights_scale", &[0.0, 1.0]),
+        off("interleave_moe_layer_step", &[0.0]),
+        off("nextn_predict_layers", &[0.0]),
+        // llama.cpp takes 0 for a scale that is not there.
+        off("logit_scale", &[0.0, 1.0]),
+        off("embedding_scale", &[0.0, 1.0]),
+        off("residual_scale", &[0.0, 1.0]),
+        off("attention.clamp_kqv", &[0.0]),
+        off("attention.max_alibi_bias", &[0.0]),
+        off("attention.temperature_scale", &[0.0]),
+        off("attn_logit_softcapping", &[0.0]),
+        off("final_logit_softcapping", &[0.0]),
+        off("rope.dimension_sections", &[0.0]),
+    ]
+};
+
 impl<'a> ArchMeta<'a> {
-    pub(super) fn new(metadata: &'a Metadata, architecture: &'a str) -> Self {
-        ArchMeta { metadata, architecture, read: RefCell::default() }
+    pub(super) fn new(metadata: &'a Metadata, architecture: &'a str, context: u32) -> Self {
+        ArchMeta { metadata, architecture, context, read: RefCell::default() }
     }
 
     /// The whole key, which counts as read from now on.
@@ -90,6 +153,11 @@ impl<'a> ArchMeta<'a> {
         let value = self.metadata.get(&full).map_or("missing".to_owned(), shown);
         let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
         Error::UnsupportedModel { what: format!("{full} = {value}{why}") }
+    }
+
+    /// An error about a key whose value makes no sense.
+    pub(super) fn malformed(&self, key: &str, found: impl Display, expected: &str) -> Error {
+        Error::Malformed { what: format!("{} is {found}, expected {expected}", self.full(key)) }
     }
 
     /// A whole number within a range.
@@ -132,6 +200,20 @@ impl<'a> ArchMeta<'a> {
         if self.has(key) { self.number(key, range).map(Some) } else { Ok(None) }
     }
 
+    /// [`ArchMeta::number`], or `default` if the key is missing.
+    pub(super) fn number_or(&self, key: &str, default: f32, range: RangeInclusive<f32>) -> Result<f32> {
+        Ok(self.number_if_any(key, range)?.unwrap_or(default))
+    }
+
+    /// A boolean, or `default` if the key is missing.
+    pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        match self.metadata.get(&self.full(key)) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.malformed(key, shown(other), "true or false")),
+        }
+    }
+
     /// A word, or `default` if the key is missing.
     pub(super) fn word_or(&self, key: &str, default: &'a str) -> Result<&'a str> {
         let full = self.full(key);
@@ -143,11 +225,117 @@ impl<'a> ArchMeta<'a> {
         self.metadata.contains(&self.full(key))
     }
 
+    // --- what most architectures have ---
+
+    /// Layers.
+    pub(super) fn layers(&self) -> Result<u32> {
+        self.count("context_length", 1..=u32::MAX)?;
+        if self.count_or("expert_count", 0, 0..=u32::MAX)? != 0 {
+            return Err(self.unsupported("expert_count", "a mixture of experts"));
+        }
+        self.count("block_count", 1..=MAX_LAYERS)
+    }
+
+    /// Model width `C`.
+    pub(super) fn width(&self) -> Result<u32> {
+        self.count("embedding_length", 32..=MAX_WIDTH)
+    }
+
+    /// Feed-forward width `F`.
+    pub(super) fn ffn(&self, layers: u32) -> Result<u32> {
+        self.count_of_layers("feed_forward_length", layers, 1..=MAX_WIDTH * 4)
+    }
+
+    /// What RMSNorm adds to the mean square.
+    pub(super) fn rms_eps(&self) -> Result<f32> {
+        self.number("attention.layer_norm_rms_epsilon", 0.0..=1.0)
+    }
+
+    /// What LayerNorm adds to the variance.
+    pub(super) fn layer_eps(&self) -> Result<f32> {
+        self.number("attention.layer_norm_epsilon", 0.0..=1.0)
+    }
+
+    /// Query heads, KV heads and their size.
+    pub(super) fn heads(&self, layers: u32, width: u32) -> Result<Heads> {
+        let heads = self.count_of_layers("attention.head_count", layers, 1..=1024)?;
+        let kv_heads = match self.has("attention.head_count_kv") {
+            true => self.count_of_layers("attention.head_count_kv", layers, 1..=1024)?,
+            false => heads,
+        };
+        let dim = self.count_or("attention.key_length", width / heads, 1..=u32::MAX)?;
+        if heads % kv_heads != 0 || dim == 0 || dim > 256 {
+            return Err(Error::UnsupportedModel {
+                what: format!("{heads} query heads, {kv_heads} KV heads of size {dim}"),
+            });
+        }
+        if self.count_or("attention.value_length", dim, 1..=u32::MAX)? != dim {
+            return Err(self.unsupported("attention.value_length", "V heads of another size than K heads"));
+        }
+        Ok(Heads { heads, kv_heads, dim })
+    }
+
+    /// How attention scores, where all layers see all tokens.
+    pub(super) fn scores(&self, heads: Heads) -> Result<Scores> {
+        let window = self.count_or("attention.sliding_window", 0, 0..=u32::MAX)?;
+        if window != 0 && window < self.context {
+            return Err(self.unsupported(
+                "attention.sliding_window",
+                "load with a contextLength that is no longer than the window",
+            ));
+        }
+        self.scores_with_window(heads, 0)
+    }
+
+    /// How attention scores within a window; 0 is none.
+    pub(super) fn scores_with_window(&self, heads: Heads, window: u32) -> Result<Scores> {
+        let usual = Scores::of(heads);
+        // 0 stands for what the size of the heads says.
+        let scale = self.number_if_any("attention.scale", 0.0..=f32::MAX)?.filter(|scale| *scale != 0.0);
+        Ok(Scores { scale: scale.unwrap_or(usual.scale), window, ..usual })
+    }
+
+    /// The window of each layer, 0 for those that see all: of every `period` layers the last. What the file says goes
+    /// before: `attention.sliding_window`, and `attention.sliding_window_pattern` as a period or a flag for each layer.
+    pub(super) fn windows(&self, layers: u32, window: u32, period: u32) -> Result<Vec<u32>> {
+        let window = self.count_or("attention.sliding_window", window, 0..=u32::MAX)?;
+        let key = "attention.sliding_window_pattern";
+        let of = |within: bool| if within { window } else { 0 };
+        if let Some(Value::Integers(flags)) = self.metadata.get(&self.full(key)) {
+            if flags.len() as u64 != u64::from(layers) {
+                return Err(self.malformed(key, format_args!("{} flags", flags.len()), "one for each layer"));
+            }
+            return Ok(flags.iter().map(|flag| of(*flag != 0)).collect());
+        }
+        let period = self.count_or(key, period, 0..=MAX_LAYERS)?;
+        // A period of 0 has the window everywhere, as in llama.cpp.
+        Ok((0..layers).map(|i| of(period == 0 || i % period < period - 1)).collect())
+    }
+
+    /// A base of angles.
+    pub(super) fn rope_base(&self, key: &str, default: f32) -> Result<f32> {
+        self.number_or(key, default, BASES)
+    }
+
+    /// The table of angles.
+    pub(super) fn rope(&self, heads: Heads, pairs: RopePairs) -> Result<RopeTable> {
+        RopeTable::read(self, heads, pairs)
+    }
+
+    /// Tokens of the context that is asked for.
+    pub(super) fn context(&self) -> u32 {
+        self.context
+    }
+
     /// Every key of the architecture that was not read must be harmless.
     ///
     /// # Errors
     /// [`Error::UnsupportedModel`], which names the first that is not.
-    pub(super) fn finish(&self, harmless: &[Harmless]) -> Result<()> {
+    pub(super) fn finish(&self) -> Result<()> {
+        self.finish_but(&HARMLESS)
+    }
+
+    fn finish_but(&self, harmless: &[Harmless]) -> Result<()> {
         for (full, value) in self.metadata.iter() {
             let key = full.strip_prefix(self.architecture).and_then(|rest| rest.strip_prefix('.'));
             let Some(key) = key.filter(|key| !self.read.borrow().contains(*key)) else { continue };
@@ -190,11 +378,11 @@ mod tests {
     #[track_caller]
     fn finished(keys: &[(&str, Value)], read: &[&str]) -> Result<()> {
         let metadata = metadata(keys);
-        let meta = ArchMeta::new(&metadata, "toy");
+        let meta = ArchMeta::new(&metadata, "toy", 9);
         read.iter().for_each(|key| {
             let _ = meta.count_or(key, 0, 0..=9);
         });
-        meta.finish(&HARMLESS)
+        meta.finish_but(&HARMLESS)
     }
 
     #[test]
@@ -237,12 +425,12 @@ mod tests {
     fn numbers_out_of_range_are_malformed() {
         for bad in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e300] {
             let metadata = metadata(&[("eps", Value::Float(bad))]);
-            let error = ArchMeta::new(&metadata, "toy").number("eps", 1e-9..=1.0).unwrap_err();
+            let error = ArchMeta::new(&metadata, "toy", 9).number("eps", 1e-9..=1.0).unwrap_err();
             assert_eq!(error.code(), "malformed");
             assert!(error.to_string().contains("toy.eps is"), "{error}");
         }
         let metadata = metadata(&[("eps", Value::Float(0.5)), ("count", Value::Unsigned(0))]);
-        let meta = ArchMeta::new(&metadata, "toy");
+        let meta = ArchMeta::new(&metadata, "toy", 9);
         assert_eq!(meta.number("eps", 0.0..=1.0), Ok(0.5));
         assert_eq!(meta.count("count", 1..=9).unwrap_err().code(), "malformed");
         assert_eq!(meta.count_or("absent", 7, 1..=9), Ok(7));
@@ -252,7 +440,7 @@ mod tests {
     fn an_array_has_the_same_number_for_each_layer() {
         let of = |value, layers| {
             let metadata = metadata(&[("heads", value)]);
-            ArchMeta::new(&metadata, "toy").count_of_layers("heads", layers, 1..=64)
+            ArchMeta::new(&metadata, "toy", 9).count_of_layers("heads", layers, 1..=64)
         };
         assert_eq!(of(Value::Unsigned(8), 3), Ok(8));
         assert_eq!(of(Value::Integers(vec![8, 8, 8]), 3), Ok(8));

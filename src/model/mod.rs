@@ -1,9 +1,10 @@
-//! Architectures, one file each: Config + Weights + State, and a forward pass that reads like the
-//! paper. Everything is recorded into plans once; [`LanguageModel`] is what the engine runs.
+//! Language models: an architecture is one file in `arch/` that reads metadata, declares its tensors and writes a graph.
+//! Loading, plans, facts and the list of matrices are made of these here, for all.
 
 // A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+mod allocated;
 mod arch;
 mod arch_meta;
 pub mod image;
@@ -11,18 +12,82 @@ mod layout;
 mod loader;
 mod rope;
 
+use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::formats::DType;
-use crate::graph::{Backend, KvType};
+use crate::graph::{Backend, Batch, Graph, HeadShape, Ids, KvType, Op, Program, Step, X};
 use crate::weights::{ByteSource, Directory, TensorInfo};
 
-use arch::llama;
+use allocated::Allocated;
 use arch_meta::ArchMeta;
+use layout::Layout;
 
 pub use loader::Progress;
 
+/// An architecture: what it reads of a file's metadata, which tensors it has, and what it computes.
+trait Arch: Sized {
+    /// `general.architecture`.
+    const NAME: &'static str;
+    /// Handles of what [`Arch::weights`] declares.
+    type Weights;
+
+    /// Reads the metadata. A key that is not read is an error, unless it is known to be harmless.
+    fn config(meta: &ArchMeta<'_>) -> Result<Self>;
+    /// Declares every tensor by name and shape. A tensor that is not declared is an error.
+    fn weights(&self, file: &mut Layout<'_>) -> Result<Self::Weights>;
+    /// Writes the graph, from tokens to logits.
+    fn forward(&self, weights: &Self::Weights, graph: &Graph) -> Result<X>;
+}
+
+/// What a file's model is made of: tensors and ops.
+struct Blueprint<'a> {
+    layout: Layout<'a>,
+    program: Program,
+}
+
+fn blueprint<'a, A: Arch>(directory: &'a Directory, sizes: Sizes) -> Result<Blueprint<'a>> {
+    let meta = ArchMeta::new(&directory.metadata, A::NAME, sizes.context_length);
+    let arch = A::config(&meta)?;
+    let mut layout = Layout::new(directory, sizes);
+    let weights = arch.weights(&mut layout)?;
+    meta.finish()?;
+    layout.finish()?;
+    let graph = Graph::new();
+    let logits = arch.forward(&weights, &graph)?;
+    Ok(Blueprint { layout, program: graph.program(logits)? })
+}
+
+/// Makes the blueprint of a file of one architecture.
+type Draw = for<'a> fn(&'a Directory, Sizes) -> Result<Blueprint<'a>>;
+
+const fn entry<A: Arch>() -> (&'static str, Draw) {
+    (A::NAME, blueprint::<A>)
+}
+
 /// Architectures there is a file for.
-pub const ARCHITECTURES: [&str; 1] = ["llama"];
+const ARCHITECTURES: &[(&str, Draw)] = &[
+    entry::<arch::Llama>(),
+    entry::<arch::Qwen2>(),
+    entry::<arch::Qwen3>(),
+    entry::<arch::Gemma>(),
+    entry::<arch::Gemma2>(),
+    entry::<arch::Gemma3>(),
+    entry::<arch::Phi3>(),
+    entry::<arch::SmolLm3>(),
+    entry::<arch::Granite>(),
+    entry::<arch::Olmo2>(),
+    entry::<arch::StableLm>(),
+    entry::<arch::Gpt2>(),
+    entry::<arch::GptNeoX>(),
+    entry::<arch::Phi2>(),
+    entry::<arch::StarCoder2>(),
+    entry::<arch::Falcon>(),
+];
+
+/// Their names.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    ARCHITECTURES.iter().map(|(name, _)| *name)
+}
 
 /// A loaded model: plans to run, and the tensors in which they meet the engine.
 pub struct LanguageModel<B: Backend> {
@@ -42,8 +107,10 @@ pub struct LanguageModel<B: Backend> {
     pub logits: B::Tensor,
     /// Facts for the user.
     pub facts: Facts,
+    /// What its layers remember.
+    pub memories: Vec<HeadShape>,
     /// Keeps weights, cache and activations alive as long as the plans.
-    _owned: Box<dyn std::any::Any>,
+    _owned: Allocated<B>,
 }
 
 /// What a model is, for the user and the engine.
@@ -88,7 +155,7 @@ pub struct Sizes {
     pub draft_tokens: u32,
 }
 
-/// Reads tensors into the backend and records the plans.
+/// Reads tensors into the backend and compiles the plans.
 ///
 /// # Errors
 /// [`Error::UnsupportedArchitecture`], and whatever is wrong with the file, the source or the device.
@@ -100,18 +167,45 @@ pub async fn load<B: Backend + 'static>(
     sizes: Sizes,
     progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<LanguageModel<B>> {
-    match architecture(directory)? {
-        Architecture::Llama => llama::load(backend, directory, sources, sizes, progress).await,
-    }
-}
+    let blueprint = draw(directory, sizes)?;
+    let Blueprint { layout, program } = &blueprint;
+    let operands = Allocated::of(backend, &blueprint, sizes, &program.body)?;
+    // Memory that is not there shows here, before the download.
+    backend.settle("weights and KV cache").await?;
 
-/// Those of [`ARCHITECTURES`].
-enum Architecture {
-    Llama,
+    // Compiling begins with the kernels, all at once; the GPU process does that while the weights arrive.
+    let logits = program.logits;
+    let draw = |adjust| [Op::<Ids>::Sample { logits, adjust }];
+    let decode = operands.compile(backend, &[&program.body], Batch::One)?;
+    let prefill = operands.compile(backend, &[&program.body], Batch::Many)?;
+    let head = operands.compile(backend, &[&program.head], Batch::One)?;
+    let sample = operands.compile(backend, &[&draw(false)], Batch::One)?;
+    let sample_adjusted = operands.compile(backend, &[&draw(true)], Batch::One)?;
+    let verify = match sizes.draft_tokens > 0 {
+        true => Some(operands.compile(backend, &[&program.body, &program.head, &draw(false)], Batch::Few)?),
+        false => None,
+    };
+    operands.fill(backend, layout, sources, progress).await?;
+
+    let facts = facts(directory, sizes, layout)?;
+    let memories = layout.memories.iter().map(|memory| memory.shape).collect();
+    let logits = operands.tensor_of(logits)?.clone();
+    Ok(LanguageModel {
+        decode,
+        prefill,
+        head,
+        sample,
+        sample_adjusted,
+        verify,
+        logits,
+        facts,
+        memories,
+        _owned: operands,
+    })
 }
 
 /// The architecture of a file that is a whole model.
-fn architecture(directory: &Directory) -> Result<Architecture> {
+fn architecture(directory: &Directory) -> Result<Draw> {
     let metadata = &directory.metadata;
     // An adapter or a projector names the architecture of the model that it belongs to.
     let kind = metadata.str_or("general.type", "model")?;
@@ -127,13 +221,18 @@ fn architecture(directory: &Directory) -> Result<Architecture> {
         let what = format!("general.quantization_version = {version} (2 is supported)");
         return Err(Error::UnsupportedModel { what });
     }
-    match metadata.str("general.architecture")? {
-        "llama" => Ok(Architecture::Llama),
-        other => Err(Error::UnsupportedArchitecture {
-            found: other.to_owned(),
-            supported: ARCHITECTURES.join(", "),
-        }),
+    let found = metadata.str("general.architecture")?;
+    match ARCHITECTURES.iter().find(|(name, _)| *name == found) {
+        Some((_, draw)) => Ok(*draw),
+        None => {
+            let supported = architectures().collect::<Vec<_>>().join(", ");
+            Err(Error::UnsupportedArchitecture { found: found.to_owned(), supported })
+        }
     }
+}
+
+fn draw(directory: &Directory, sizes: Sizes) -> Result<Blueprint<'_>> {
+    architecture(directory)?(directory, sizes)
 }
 
 /// Whether there is a file for the model's architecture.
@@ -170,22 +269,80 @@ impl Matrix {
 /// # Errors
 /// What is wrong with the file's header.
 pub fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
-    let mut matrices = match architecture(directory)? {
-        Architecture::Llama => llama::matrices(directory)?,
-    };
+    let Blueprint { layout, program } = draw(directory, SMALLEST)?;
+    let mut matrices: Vec<Matrix> = Vec::new();
+    for op in program.body.iter().chain(&program.head) {
+        let Op::Linear { weight, .. } = op else { continue };
+        let Some(declared) = layout.matrices.get(*weight as usize) else { continue };
+        let (cols, rows) = (u64::from(declared.cols), declared.rows());
+        // Tensors of different types are different matrices, as on the GPU.
+        for dtype in declared.dtypes()? {
+            let same = |m: &&mut Matrix| (m.cols, m.rows, m.dtype) == (cols, rows, dtype);
+            match matrices.iter_mut().find(same) {
+                Some(matrix) => matrix.count += 1,
+                None => matrices.push(Matrix { cols, rows, dtype, count: 1 }),
+            }
+        }
+    }
     matrices.sort_by_key(|matrix| std::cmp::Reverse(matrix.bytes() * matrix.count));
     Ok(matrices)
 }
 
-/// Milliseconds that one decode step takes on a backend, extrapolated from a few layers of this
-/// model's shapes with zeros for weights.
+/// Sizes for what is asked of a header alone.
+const SMALLEST: Sizes = Sizes { context_length: 1, kv: KvType::F32, max_batch: 1, draft_tokens: 0 };
+
+/// Layers that [`probe`] runs.
+const PROBE_LAYERS: usize = 2;
+/// Steps that [`probe`] times; the best counts, since others may be disturbed.
+const PROBE_STEPS: u32 = 6;
+/// Time after which [`probe`] is content with [`PROBE_LEAST`] steps.
+const PROBE_MS: f64 = 50.0;
+/// One may be disturbed, three seldom are.
+const PROBE_LEAST: u32 = 3;
+
+/// Milliseconds that one decode step takes on a backend, extrapolated from the first layers of this model's shapes with
+/// zeros for weights, by the bytes of the matrices.
 ///
 /// # Errors
 /// What is wrong with the file's header or the device.
-pub async fn probe<B: Backend>(backend: B, directory: &Directory) -> Result<f64> {
-    match architecture(directory)? {
-        Architecture::Llama => llama::probe(backend, directory).await,
+pub async fn probe<B: Backend + 'static>(mut backend: B, directory: &Directory) -> Result<f64> {
+    let sizes = Sizes { context_length: 64, ..SMALLEST };
+    let blueprint = draw(directory, sizes)?;
+    let Blueprint { layout, program } = &blueprint;
+    // What a layer remembers comes once in each.
+    let ends = program.body.iter().enumerate().filter(|(_, op)| matches!(op, Op::Attend { .. }));
+    let end = ends.map(|(at, _)| at).nth(PROBE_LAYERS).unwrap_or(program.body.len());
+    let bytes = |ops: &[Op<Ids>]| {
+        let of = |op: &Op<Ids>| match op {
+            Op::Linear { weight, .. } => {
+                layout.matrices.get(*weight as usize).map_or(0, |matrix| matrix.bytes())
+            }
+            _ => 0,
+        };
+        ops.iter().map(of).sum::<u64>()
+    };
+    // From behind the embedding on, whose table may be large.
+    let ops = program.body.get(1..end).unwrap_or_default();
+    let whole = bytes(&program.body) + bytes(&program.head);
+    let operands = Allocated::of(&mut backend, &blueprint, sizes, ops)?;
+    let plan = operands.compile(&mut backend, &[ops], Batch::One)?;
+    let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
+    backend.compiled("probe").await?;
+    // The first run may still be slower than others.
+    backend.run(&[&plan], step)?;
+    backend.settle("probe").await?;
+    let begun = now_ms();
+    let mut best = f64::INFINITY;
+    for done in 1..=PROBE_STEPS {
+        let before = now_ms();
+        backend.run(&[&plan], step)?;
+        backend.settle("probe").await?;
+        best = best.min(now_ms() - before);
+        if done >= PROBE_LEAST && now_ms() - begun > PROBE_MS {
+            break;
+        }
     }
+    Ok(best * whole as f64 / bytes(ops).max(1) as f64)
 }
 
 /// The context length a file asks for, in tokens.
@@ -195,20 +352,15 @@ pub async fn probe<B: Backend>(backend: B, directory: &Directory) -> Result<f64>
 pub fn trained_context_length(directory: &Directory) -> Result<u32> {
     check(directory)?;
     let name = directory.metadata.str("general.architecture")?;
-    ArchMeta::new(&directory.metadata, name).count("context_length", 1..=u32::MAX)
+    ArchMeta::new(&directory.metadata, name, 1).count("context_length", 1..=u32::MAX)
 }
 
-fn facts(
-    directory: &Directory,
-    sizes: Sizes,
-    layers: u32,
-    vocab_size: u32,
-    kv_bytes_per_token: u64,
-) -> Result<Facts> {
+fn facts(directory: &Directory, sizes: Sizes, layout: &Layout<'_>) -> Result<Facts> {
     let mut by_type: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     for tensor in directory.tensors() {
         *by_type.entry(tensor.dtype()?.name().to_owned()).or_default() += tensor.bytes;
     }
+    let vocabulary = layout.matrices.first().map_or(0, |embeddings| embeddings.rows());
     let layer_tensors = directory.tensors().iter().filter(|t| t.name.starts_with("blk."));
     let mut weight_types: Vec<_> = by_type.into_iter().collect();
     weight_types.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
@@ -219,11 +371,11 @@ fn facts(
         layer_parameters: layer_tensors.map(|t| t.elements()).sum(),
         weight_bytes: directory.tensors().iter().map(|t| t.bytes).sum(),
         weight_types: weight_types.into_iter().map(|(name, _)| name).collect(),
-        layers,
-        vocab_size,
+        layers: u32::try_from(layout.memories.len()).unwrap_or(u32::MAX),
+        vocab_size: u32::try_from(vocabulary).unwrap_or(u32::MAX),
         context_length: sizes.context_length,
         trained_context_length: trained_context_length(directory)?,
         kv: sizes.kv,
-        kv_bytes_per_token,
+        kv_bytes_per_token: layout.memories.iter().map(|memory| memory.shape.kv_bytes()).sum(),
     })
 }

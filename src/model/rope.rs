@@ -1,36 +1,63 @@
 //! Rotary position embedding: the table of angles.
 //!
-//! Su et al., "RoFormer", 2021: pair i of a head turns by `pos · base^(-2i/d)`. Llama 3's scaling is
-//! in the file as one divisor per pair (`rope_freqs.weight`, llama.cpp's convention); linear scaling
-//! divides all angles by one factor.
+//! Su et al., "RoFormer", 2021: pair i of a head turns by `pos · base^(-2i/d)`. Linear scaling divides all angles by one
+//! factor. YaRN (Peng et al., 2023) does so only for pairs that turn slowly, and makes the turned numbers larger. Llama
+//! 3's and LongRoPE's scaling is in the file as one divisor per pair (`rope_freqs.weight`, `rope_factors_….weight`).
+//! Names and defaults of the keys are llama.cpp's.
 
 use std::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
+use crate::graph::{Heads, RopePairs};
 
 use super::arch_meta::ArchMeta;
 
 /// How positions turn heads.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rope {
+pub(super) struct RopeTable {
     /// Of the angles.
     pub base: f32,
-    /// Divides all angles.
+    /// Elements of a head that turn.
+    pub dim: u32,
+    /// How they pair up.
+    pub pairs: RopePairs,
+    /// Divides angles: all, or with YaRN those of slow pairs.
     pub factor: f32,
     /// Multiplies what is turned.
     pub magnitude: f32,
+    /// Which pairs are slow.
+    pub yarn: Option<Yarn>,
+    /// A type of scaling whose divisors must be in the file.
+    pub needs_divisors: Option<&'static str>,
+}
+
+/// YaRN: pairs that turn often within the original context keep their angles.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Yarn {
+    /// How much of it: 1.
+    ext: f32,
+    /// Turns from which on a pair counts as fast.
+    fast: f32,
+    /// Turns up to which a pair counts as slow.
+    slow: f32,
+    /// Tokens that the model was trained on before.
+    context: u32,
 }
 
 /// Factors and divisors of angles; those in use are 1 to some hundred.
 const FACTORS: RangeInclusive<f32> = 1e-3..=1e6;
 /// Bases in use are 10 000 to some 100 million.
-const BASES: RangeInclusive<f32> = 1.0..=1e15;
+pub(super) const BASES: RangeInclusive<f32> = 1.0..=1e15;
 /// Positions of one piece of the table.
 const PIECE: u32 = 4096;
 
-impl Rope {
-    /// From the keys `rope.freq_base` and `rope.scaling.…`. `divisors`: whether the file has a divisor for each pair.
-    pub(super) fn read(meta: &ArchMeta<'_>, divisors: bool) -> Result<Self> {
+impl RopeTable {
+    /// From the keys `rope.dimension_count`, `rope.freq_base` and `rope.scaling.…`.
+    pub(super) fn read(meta: &ArchMeta<'_>, heads: Heads, pairs: RopePairs) -> Result<Self> {
+        let dim = meta.count_or("rope.dimension_count", heads.dim, 2..=heads.dim)?;
+        if dim % 2 != 0 {
+            return Err(meta.malformed("rope.dimension_count", dim, "an even number"));
+        }
         // A factor without a type is linear, as in llama.cpp; files of 2023 have another key for it.
         let kind = meta.word_or("rope.scaling.type", "linear")?;
         let factor = meta.number_if_any("rope.scaling.factor", FACTORS)?;
@@ -40,18 +67,72 @@ impl Rope {
         {
             return Err(meta.unsupported("rope.scale_linear", "another than rope.scaling.factor"));
         }
-        let factor = match kind {
-            "linear" => factor.or(old).unwrap_or(1.0),
-            "none" => 1.0,
-            // The divisors are all there is to it.
-            "llama3" if divisors => 1.0,
-            _ => return Err(meta.unsupported("rope.scaling.type", "")),
-        };
-        Ok(Rope {
+        let scaling = factor.or(old).unwrap_or(1.0);
+        let attention = meta.number_if_any("rope.scaling.attn_factor", FACTORS)?.unwrap_or(1.0);
+        let mut table = RopeTable {
             base: meta.number_if_any("rope.freq_base", BASES)?.unwrap_or(10_000.0),
-            factor,
-            magnitude: meta.number_if_any("rope.scaling.attn_factor", FACTORS)?.unwrap_or(1.0),
-        })
+            dim,
+            pairs,
+            factor: 1.0,
+            magnitude: attention,
+            yarn: None,
+            needs_divisors: None,
+        };
+        // Tokens of the context before scaling; only YaRN and LongRoPE ask for it.
+        let trained = meta.count("context_length", 1..=u32::MAX)?;
+        let context = meta.count_or("rope.scaling.original_context_length", trained, 1..=u32::MAX)?;
+        match kind {
+            "linear" => table.factor = scaling,
+            "none" => {}
+            "llama3" => table.needs_divisors = Some("llama3"),
+            "longrope" => table.needs_divisors = Some("longrope"),
+            "yarn" => {
+                let number = |key, default| Ok(meta.number_if_any(key, FACTORS)?.unwrap_or(default));
+                let ext = number("rope.scaling.yarn_ext_factor", 1.0)?;
+                let (fast, slow) = (
+                    number("rope.scaling.yarn_beta_fast", 32.0)?,
+                    number("rope.scaling.yarn_beta_slow", 1.0)?,
+                );
+                table.yarn = Some(Yarn { ext, fast, slow, context });
+                table.factor = scaling;
+                // Peng et al., equation 22, as a factor of what is turned.
+                table.magnitude *= if scaling > 1.0 { 1.0 + 0.1 * scaling.ln() } else { 1.0 };
+            }
+            _ => return Err(meta.unsupported("rope.scaling.type", "")),
+        }
+        Ok(table)
+    }
+
+    /// The table of another base, without scaling: of layers with a window, in some models.
+    pub(super) fn plain(self, base: f32) -> Self {
+        RopeTable { base, factor: 1.0, magnitude: 1.0, yarn: None, needs_divisors: None, ..self }
+    }
+
+    /// Angles of the pairs for a step of one position.
+    fn frequencies(&self, divisors: Option<&[f32]>) -> Vec<f64> {
+        let dim = f64::from(self.dim);
+        let base = f64::from(self.base);
+        let ramp = self.yarn.map(|yarn| {
+            // The pair that turns so often within the original context.
+            let pair = |turns: f32| {
+                let wave = f64::from(yarn.context) / (f64::from(turns) * 2.0 * std::f64::consts::PI);
+                dim * wave.ln() / (2.0 * base.ln())
+            };
+            let low = pair(yarn.fast).floor().max(0.0);
+            let high = pair(yarn.slow).ceil().min(dim - 1.0);
+            (low, high, f64::from(yarn.ext))
+        });
+        let mut divisors = divisors.map(<[f32]>::iter);
+        (0..self.dim / 2)
+            .map(|i| {
+                let divisor = divisors.as_mut().and_then(Iterator::next).copied().unwrap_or(1.0);
+                let plain = base.powf(-2.0 * f64::from(i) / dim) / f64::from(divisor);
+                let scaled = plain / f64::from(self.factor);
+                let Some((low, high, ext)) = ramp else { return scaled };
+                let fast = ext * (1.0 - ((f64::from(i) - low) / (high - low).max(1e-3)).clamp(0.0, 1.0));
+                scaled * (1.0 - fast) + plain * fast
+            })
+            .collect()
     }
 
     /// (position, pair) → (cos, sin), positions outer, in pieces: (index of the first float, floats). Angles are f64, so
@@ -59,26 +140,17 @@ impl Rope {
     ///
     /// # Errors
     /// [`Error::Malformed`] for divisors that are out of range.
-    pub(super) fn table(
+    pub(super) fn pieces(
         self,
         positions: u32,
-        dim: u32,
         divisors: Option<&[f32]>,
     ) -> Result<impl Iterator<Item = (u32, Vec<f32>)>> {
-        let pairs = dim / 2;
         if let Some(divisor) = divisors.unwrap_or_default().iter().find(|d| !FACTORS.contains(d)) {
             let (least, most) = (FACTORS.start(), FACTORS.end());
             let what = format!("rope_freqs.weight holds {divisor}, expected {least} to {most}");
             return Err(Error::Malformed { what });
         }
-        let mut divisors = divisors.map(<[f32]>::iter);
-        let frequencies: Vec<f64> = (0..pairs)
-            .map(|i| {
-                let plain = f64::from(self.base).powf(-2.0 * f64::from(i) / f64::from(dim));
-                let divisor = divisors.as_mut().and_then(Iterator::next).copied().unwrap_or(1.0);
-                plain / f64::from(divisor) / f64::from(self.factor)
-            })
-            .collect();
+        let frequencies = self.frequencies(divisors);
         Ok((0..positions).step_by(PIECE as usize).map(move |first| {
             let mut turns = Vec::new();
             for pos in first..positions.min(first.saturating_add(PIECE)) {
@@ -88,7 +160,7 @@ impl Rope {
                     turns.extend([cos, sin].map(|turn| (turn * f64::from(self.magnitude)) as f32));
                 }
             }
-            (first * dim, turns)
+            (first * self.dim, turns)
         }))
     }
 }
@@ -97,16 +169,24 @@ impl Rope {
 mod tests {
     use super::*;
 
-    fn table(rope: Rope, positions: u32, dim: u32, divisors: Option<&[f32]>) -> Vec<f32> {
+    fn table(rope: RopeTable, positions: u32, dim: u32, divisors: Option<&[f32]>) -> Vec<f32> {
         let mut whole = Vec::new();
-        for (at, turns) in rope.table(positions, dim, divisors).unwrap() {
+        for (at, turns) in (RopeTable { dim, ..rope }).pieces(positions, divisors).unwrap() {
             assert_eq!(at as usize, whole.len(), "pieces follow each other");
             whole.extend(turns);
         }
         whole
     }
 
-    const PLAIN: Rope = Rope { base: 100.0, factor: 1.0, magnitude: 1.0 };
+    const PLAIN: RopeTable = RopeTable {
+        base: 100.0,
+        dim: 4,
+        pairs: RopePairs::Adjacent,
+        factor: 1.0,
+        magnitude: 1.0,
+        yarn: None,
+        needs_divisors: None,
+    };
 
     #[test]
     fn position_zero_does_not_turn_and_divisors_slow_down() {
@@ -118,9 +198,9 @@ mod tests {
         let slowed = table(PLAIN, 3, 4, Some(&[2.0, 1.0]));
         assert_eq!(slowed[8..10], plain[4..6]);
         assert_eq!(slowed[10..12], plain[10..12]);
-        let scaled = table(Rope { factor: 2.0, ..PLAIN }, 3, 4, None);
+        let scaled = table(RopeTable { factor: 2.0, ..PLAIN }, 3, 4, None);
         assert_eq!(scaled[8..12], plain[4..8]);
-        let larger = table(Rope { magnitude: 2.0, ..PLAIN }, 3, 4, None);
+        let larger = table(RopeTable { magnitude: 2.0, ..PLAIN }, 3, 4, None);
         assert_eq!(larger, plain.iter().map(|turn| 2.0 * turn).collect::<Vec<_>>());
     }
 
@@ -135,7 +215,7 @@ mod tests {
     #[test]
     fn divisors_out_of_range_are_refused() {
         for bad in [f32::NAN, f32::INFINITY, 0.0, -1.0, 1e-30] {
-            let error = PLAIN.table(1, 4, Some(&[1.0, bad])).err().unwrap();
+            let error = PLAIN.pieces(1, Some(&[1.0, bad])).err().unwrap();
             assert!(error.to_string().contains("rope_freqs.weight"), "{error}");
         }
     }

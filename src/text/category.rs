@@ -1,7 +1,8 @@
-//! General categories of Unicode, as far as word cutting asks: letters, marks, numbers, punctuation.
+//! General categories of Unicode, as far as word cutting asks: letters, marks, numbers, punctuation,
+//! symbols.
 //!
 //! `categories.txt` has them for all code points in order, as runs: a length (hexadecimal, 1 if left
-//! out) and `L`, `M`, `N`, `P` or `_`. It is made of the tables of `tokenizers`' regular expressions,
+//! out) and `L`, `M`, `N`, `P`, `S` or `_`. It is made of the tables of `tokenizers`' regular expressions,
 //! and a test compares the two.
 
 use std::sync::LazyLock;
@@ -17,6 +18,8 @@ pub(crate) enum Category {
     Number,
     /// `\p{P}`
     Punctuation,
+    /// `\p{S}`
+    Symbol,
     Other,
 }
 
@@ -45,6 +48,7 @@ fn runs(text: &str) -> Vec<(u32, Category)> {
             'M' => Category::Mark,
             'N' => Category::Number,
             'P' => Category::Punctuation,
+            'S' => Category::Symbol,
             '_' => Category::Other,
             _ => continue,
         };
@@ -68,7 +72,7 @@ mod tests {
         let all: String = ('\0'..=char::MAX).collect();
         // Surrogates are in the table, as others: a run does not end there.
         let mut letters = vec!['_'; 0x11_0000];
-        for letter in ['L', 'M', 'N', 'P'] {
+        for letter in ['L', 'M', 'N', 'P', 'S'] {
             let regex = SysRegex::new(&format!(r"\p{{{letter}}}+")).unwrap();
             for (from, to) in regex.find_iter(&all) {
                 for c in all[from..to].chars() {
@@ -108,12 +112,12 @@ mod tests {
             (' ', Category::Other),
             ('7', Category::Number),
             ('!', Category::Punctuation),
-            ('+', Category::Other),
+            ('+', Category::Symbol),
             ('é', Category::Letter),
             ('漢', Category::Letter),
             ('½', Category::Number),
             ('\u{301}', Category::Mark),
-            ('\u{1F680}', Category::Other),
+            ('\u{1F680}', Category::Symbol),
             (char::MAX, Category::Other),
         ];
         for (c, category) in expected {

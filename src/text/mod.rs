@@ -8,6 +8,7 @@ mod byte_level;
 mod bytes;
 mod category;
 mod jinja;
+mod pattern;
 mod pretokenizer;
 mod special;
 mod spm;

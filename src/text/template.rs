@@ -84,10 +84,10 @@ impl ChatTemplate {
         }
     }
 
-    /// Whether there is a usable template.
+    /// Whether the file has a template. One that is not understood is an error when it is used.
     #[must_use]
-    pub fn is_available(&self) -> bool {
-        self.template.is_ok()
+    pub fn is_present(&self) -> bool {
+        !matches!(self.template, Err(Error::NoChatTemplate))
     }
 
     /// Renders the conversation; `add_generation_prompt` asks for the start of the assistant's next

@@ -450,7 +450,7 @@ impl WasmTextModel {
             kv_bytes_per_token: facts.kv_bytes_per_token,
             layers: facts.layers,
             vocabulary_size: facts.vocab_size,
-            has_chat_template: either!(&*engine, e => e.template().is_available()),
+            has_chat_template: either!(&*engine, e => e.template().is_present()),
             device: self.device.clone(),
             gpu_bytes,
             helper_heap_bytes,

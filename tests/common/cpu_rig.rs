@@ -72,7 +72,7 @@ impl Rig for CpuBackend {
 
     async fn write_cache(&self, cache: &CpuCache, k: &[f32], v: &[f32]) {
         let shape = self.cache_shape(cache);
-        let (dim, capacity) = (shape.head_dim as usize, shape.capacity as usize);
+        let (dim, capacity) = (shape.head_dim as usize, shape.slots() as usize);
         for pos in 0..capacity {
             let [k, v] = [k, v].map(|values| {
                 let heads = values.chunks_exact(capacity * dim);

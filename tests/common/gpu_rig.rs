@@ -74,17 +74,18 @@ struct Place {
 /// Of K or V, (KV head, position, element): the layout of `shaders/README.md` in other words.
 fn places(shape: HeadShape, is_v: bool) -> Vec<Place> {
     let (dim, heads) = (shape.head_dim as usize, shape.kv_heads as usize);
-    let capacity = (shape.capacity as usize).next_multiple_of(32);
+    let capacity = (shape.slots() as usize).next_multiple_of(32);
     let all = heads * capacity * dim;
+    let (blocks, all_scales) = (dim.div_ceil(32), heads * capacity * dim.div_ceil(32));
     let mut places = Vec::new();
-    for (head, pos) in (0..heads).flat_map(|h| (0..shape.capacity as usize).map(move |p| (h, p))) {
+    for (head, pos) in (0..heads).flat_map(|h| (0..shape.slots() as usize).map(move |p| (h, p))) {
         for c in 0..dim {
             let (of_head, panel) = (head * capacity, pos / 32 * 32);
             let (element, block) = if is_v {
-                (all + (of_head + pos) * dim + c, all / 32 + (of_head + pos) * dim / 32 + c / 32)
+                (all + (of_head + pos) * dim + c, all_scales + (of_head + pos) * blocks + c / 32)
             } else {
                 let element = (of_head + panel) * dim + (c / 4 * 32 + pos % 32) * 4 + c % 4;
-                (element, (of_head + panel) * dim / 32 + c / 32 * 32 + pos % 32)
+                (element, (of_head + panel) * blocks + c / 32 * 32 + pos % 32)
             };
             places.push(Place { element, scale: 2 * all / 4 + block });
         }
@@ -140,7 +141,11 @@ impl Rig for GpuBackend {
     async fn write_cache(&self, cache: &GpuCache, k: &[f32], v: &[f32]) {
         let (shape, mut words) = GpuBackend::read_cache(self, cache).await.unwrap();
         for (is_v, values) in [(false, k), (true, v)] {
-            for (places, block) in places(shape, is_v).chunks_exact(32).zip(values.chunks_exact(32)) {
+            let (dim, places) = (shape.head_dim as usize, places(shape, is_v));
+            // Blocks of 32 elements of a head at a position, the last of which may be shorter.
+            let places = places.chunks_exact(dim).flat_map(|head| head.chunks(32));
+            let blocks = values.chunks_exact(dim).flat_map(|head| head.chunks(32));
+            for (places, block) in places.zip(blocks) {
                 let (quants, factor) = quantize(block);
                 for (i, Place { element, scale }) in places.iter().enumerate() {
                     match shape.kv {

@@ -32,7 +32,7 @@ pub trait Rig: Backend {
     fn write_raw(&self, tensor: &Self::Tensor, values: &[f32]);
     /// Floats from one row of a tensor to the next.
     fn stride(&self, tensor: &Self::Tensor) -> usize;
-    /// K and V, each (kv_heads, capacity, head_dim) without padding, as attention sees them.
+    /// K and V, each (kv_heads, slots, head_dim) without padding, as attention sees them.
     async fn read_cache(&self, cache: &Self::Cache) -> [Vec<f32>; 2];
     /// Overwrites them, with what the cache's type makes of these values.
     async fn write_cache(&self, cache: &Self::Cache, k: &[f32], v: &[f32]);

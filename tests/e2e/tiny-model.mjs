@@ -7,7 +7,7 @@ const [U32, F32, STRING] = [4, 6, 8];
 const ALIGNMENT = 32;
 
 /** The bytes of the file. */
-export function tinyModel() {
+export function tinyModel(contextLength = 256) {
   const tensors = shapes();
   const directory = [];
   let offset = 0;
@@ -16,7 +16,7 @@ export function tinyModel() {
     directory.push(text(name), u32(dims.length), ...dims.map(u64), u32(0), u64(offset));
     offset += bytes; // All are multiples of the alignment.
   }
-  const values = metadata();
+  const values = metadata(contextLength);
   const head = Buffer.concat([Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(values.length), ...values, ...directory]);
   const gap = Buffer.alloc(-head.length & (ALIGNMENT - 1));
   return Buffer.concat([head, gap, ...tensors.map(([name, dims], i) => weights(name, dims.reduce((a, b) => a * b), i))]);
@@ -34,14 +34,14 @@ function shapes() {
   return [["token_embd.weight", [WIDTH, TOKENS.length]], ["output_norm.weight", [WIDTH]], ...blocks];
 }
 
-function metadata() {
+function metadata(contextLength) {
   const word = (key, value) => Buffer.concat([text(key), u32(STRING), text(value)]);
   const whole = (key, value) => Buffer.concat([text(key), u32(U32), u32(value)]);
   const eps = Buffer.alloc(4);
   eps.writeFloatLE(1e-5);
   return [
     word("general.architecture", "llama"),
-    whole("llama.context_length", 256),
+    whole("llama.context_length", contextLength),
     whole("llama.embedding_length", WIDTH),
     whole("llama.feed_forward_length", FFN),
     whole("llama.block_count", LAYERS),

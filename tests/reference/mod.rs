@@ -21,6 +21,12 @@ pub struct Sum {
 
 impl Sum {
     /// With one term more.
+    pub fn times(self, factor: f64) -> Self {
+        let size = factor.abs();
+        Sum { value: self.value * factor, sum: self.sum * size, slack: self.slack * size }
+    }
+
+    /// With a term added.
     pub fn plus(self, term: f64) -> Self {
         Sum { value: self.value + term, sum: self.sum + term.abs(), ..self }
     }

@@ -1,4 +1,6 @@
-//! RMSNorm, matrix products, SwiGLU, RoPE.
+//! Norms, matrix products, activations, RoPE.
+
+use emberglass::graph::Act;
 
 use super::Sum;
 
@@ -26,15 +28,38 @@ pub fn sum_of_largest(row: &[f64], x: &[f64]) -> f64 {
     row.chunks(32).zip(x.chunks(32)).map(|(w, x)| largest(x) * sum(w)).sum()
 }
 
-/// silu(gate) · up. The errors of both factors carry over: |silu'| <= 1.1, |silu(a)| <= |a|. Those of
-/// rounding are small enough to leave out their product.
-pub fn swiglu(gate: Sum, up: Sum) -> Sum {
-    let silu = gate.value / (1.0 + (-gate.value).exp());
+/// An activation. Its slope is at most 1.13 (that of GELU; SiLU's is 1.1, a cap's 1), which carries the error of y over.
+pub fn act(act: Act, y: Sum) -> Sum {
+    let x = y.value;
+    let value = match act {
+        Act::Silu => x / (1.0 + (-x).exp()),
+        Act::Gelu => {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            0.5 * x * (1.0 + u.tanh())
+        }
+        Act::Cap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
+    };
+    // Rounding is relative to what a cap may be as well: it is 1 less a quotient.
+    let cap = if let Act::Cap(cap) = act { f64::from(cap) } else { 0.0 };
+    Sum { value, sum: 1.13 * y.sum + cap, slack: 1.13 * y.slack }
+}
+
+/// act(gate) · up. The errors of both factors carry over. Those of rounding are small enough to leave out their product.
+pub fn gated(function: Act, gate: Sum, up: Sum) -> Sum {
+    let gate = act(function, gate);
     Sum {
-        value: silu * up.value,
-        sum: silu.abs() * up.sum + 1.1 * gate.sum * up.value.abs(),
-        slack: silu.abs() * up.slack + 1.1 * gate.slack * (up.value.abs() + up.slack),
+        value: gate.value * up.value,
+        sum: gate.value.abs() * up.sum + gate.sum * up.value.abs(),
+        slack: gate.value.abs() * up.slack + gate.slack * (up.value.abs() + up.slack),
     }
+}
+
+/// gain · (x − mean) / deviation.
+pub fn layer_norm(x: &[f64], gain: &[f64], eps: f64) -> Vec<f64> {
+    let mean = x.iter().sum::<f64>() / x.len() as f64;
+    let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / x.len() as f64;
+    let factor = 1.0 / (variance + eps).sqrt();
+    x.iter().zip(gain).map(|(v, g)| (v - mean) * factor * g).collect()
 }
 
 /// Rotates pairs of the first `rope_dim` elements of a head: (2i, 2i + 1), or by `halves` (i, i + rope_dim / 2), as

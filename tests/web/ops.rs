@@ -40,7 +40,8 @@ macro_rules! kernels {
         $(mod $module {
             use super::*;
             per_format!($rig, formats($on_gpu), $setup; project_add, gate_up, head, embed, qkv);
-            once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, sample_greedy, sample_few, sample_chain, sample_infinite);
+            once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, attention_of_head_sizes,
+                attention_with_a_cap, attention_of_windows, kv_overflow, sample_greedy, sample_few, sample_chain, sample_infinite);
         })*
     };
 }

@@ -8,12 +8,15 @@ export class Composer {
   readonly #stop = need<HTMLButtonElement>("stop");
   #busy = false;
   #waiting = false;
+  #continues = false;
 
   constructor(onSend: (text: string) => void, onStop: () => void) {
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const text = this.#input.value.trim();
-      if (text === "" || this.#busy) return;
+      const typed = this.#input.value;
+      if (typed.trim() === "" || this.#busy) return;
+      // What is to be continued may end in a line break.
+      const text = this.#continues ? typed : typed.trim();
       this.text = "";
       onSend(text);
     });
@@ -41,6 +44,17 @@ export class Composer {
   set waiting(waiting: boolean) {
     this.#waiting = waiting;
     need("waiting").hidden = !waiting;
+  }
+
+  /** Whether the model continues texts, rather than answer messages. The composer says so. */
+  set continues(continues: boolean) {
+    this.#continues = continues;
+    need("continues").hidden = !continues;
+    need("composer-label").textContent = continues ? "Text to continue" : "Message";
+    this.#input.placeholder = continues ? "Begin a text…" : "Ask something…";
+    const label = continues ? "Continue the text" : "Send";
+    this.#send.setAttribute("aria-label", label);
+    this.#send.title = `${label} (Enter)`;
   }
 
   modelReady(): void {

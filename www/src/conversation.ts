@@ -1,10 +1,13 @@
 // The conversation, which outlives the model it is held with: a lost device or another file must not
-// lose a word of it.
+// lose a word of it. With a model that has no chat template each of the user's messages is a text by itself,
+// and what follows it is its continuation.
 import type { Chat, ChatMessage, GenerateOptions, Generation, TextModel } from "emberglass";
 import { loadHistory, saveHistory } from "./history-store.js";
 
 export class Conversation {
   #chat: Chat | undefined;
+  /** Instead of a chat: a model without a chat template. */
+  #base: TextModel | undefined;
   #kept: ChatMessage[] = loadHistory();
 
   /** User and assistant messages, in order. */
@@ -14,25 +17,36 @@ export class Conversation {
 
   /** Goes on with this model from here. */
   attach(model: TextModel): void {
-    this.#chat = model.createChat({ messages: this.turns });
+    if (model.info.hasChatTemplate) this.#chat = model.createChat({ messages: this.turns });
+    else this.#base = model;
   }
 
   /** The model has gone. */
   detach(): void {
     this.#kept = this.turns;
     this.#chat = undefined;
+    this.#base = undefined;
   }
 
   send(text: string, system: string, options: GenerateOptions): Generation {
-    return this.#with(system).send(text, options);
+    if (!this.#base) return this.#with(system).send(text, options);
+    this.#kept.push({ role: "user", content: text });
+    return this.#continue(this.#base, text, [], options);
   }
 
   regenerate(system: string, options: GenerateOptions): Generation {
-    return this.#with(system).regenerate(options);
+    if (!this.#base) return this.#with(system).regenerate(options);
+    const old = this.#kept.splice(this.#kept.findLastIndex(({ role }) => role === "user") + 1);
+    return this.#continue(this.#base, this.#kept.at(-1)?.content ?? "", old, options);
   }
 
   undo(): string | undefined {
-    const text = this.#chat?.undo();
+    let text = this.#chat?.undo();
+    if (this.#base) {
+      const last = this.#kept.findLastIndex(({ role }) => role === "user");
+      text = this.#kept[last]?.content;
+      this.#kept = this.#kept.slice(0, Math.max(0, last));
+    }
     this.save();
     return text;
   }
@@ -45,6 +59,15 @@ export class Conversation {
 
   save(): void {
     saveHistory(this.turns);
+  }
+
+  /** Adds what comes, or else `old`, to the turns as they are now: a new chat begins a new list. */
+  #continue(model: TextModel, text: string, old: ChatMessage[], options: GenerateOptions): Generation {
+    const turns = this.#kept;
+    const generation = model.generate(text, options);
+    const add = (continuation: string) => turns.push(...(continuation === "" ? old : [{ role: "assistant" as const, content: continuation }]));
+    generation.result.then((result) => add(result.text), () => add(""));
+    return generation;
   }
 
   #with(system: string): Chat {

@@ -42,7 +42,7 @@ let generation: Generation | undefined;
 void begin();
 
 async function begin(): Promise<void> {
-  suggestions((text) => void send(text));
+  suggestions(false, (text) => void send(text));
   settingsPanel(settings, {
     onChange: () => {},
     onOpenFile: files.open,
@@ -100,6 +100,7 @@ async function load(request: ModelRequest): Promise<void> {
       return;
     }
     conversation.attach(model);
+    setContinues(!model.info.hasChatTemplate);
     panel.hide();
     status.setModel(model.info);
     need("model-name").textContent = model.info.name || request.name;
@@ -111,6 +112,16 @@ async function load(request: ModelRequest): Promise<void> {
     const onCpu = (request.device ?? loadOptions(settings).device) === "cpu";
     showError(error, [{ label: "Try again", run: () => void load(request).then(answerPending) }, ...(onCpu ? [] : cpuInstead(error, request))]);
   }
+}
+
+/** A model without a chat template continues texts; the page then shows no roles. */
+function setContinues(continues: boolean): void {
+  if (messages.continues === continues) return;
+  messages.continues = continues;
+  composer.continues = continues;
+  suggestions(continues, (text) => void send(text));
+  messages.show(conversation.turns);
+  arrange();
 }
 
 function abandonLoad(): void {
@@ -155,7 +166,7 @@ async function send(text: string): Promise<void> {
   }
   composer.text = "";
   messages.addUser(text);
-  await answer(() => conversation.send(text, settings.system, generateOptions(settings)));
+  await answer(text, () => conversation.send(text, settings.system, generateOptions(settings)));
 }
 
 async function regenerate(): Promise<void> {
@@ -165,20 +176,21 @@ async function regenerate(): Promise<void> {
     return;
   }
   messages.removeLastAnswer();
-  const view = await answer(() => conversation.regenerate(settings.system, generateOptions(settings)));
+  const asked = conversation.turns.findLast(({ role }) => role === "user")?.content ?? "";
+  const view = await answer(asked, () => conversation.regenerate(settings.system, generateOptions(settings)));
   // When nothing better came, the conversation has kept the old answer: show that again.
   const last = conversation.turns.at(-1);
   if (last?.role === "assistant" && last.content !== view.text) messages.show(conversation.turns);
 }
 
-async function answer(start: () => Generation): Promise<AnswerView> {
+async function answer(asked: string, start: () => Generation): Promise<AnswerView> {
   clearError();
-  const view = messages.addAnswer();
+  const view = messages.addAnswer(asked);
   arrange();
   const running = start();
   generation = running;
   composer.busy = true;
-  announce("Answering…");
+  announce(messages.continues ? "Continuing…" : "Answering…");
   conversation.save();
   const error = await streamAnswer(running, view, status);
   // A new chat or another model may have begun meanwhile.

@@ -9,6 +9,8 @@ export class MessageList {
   readonly #root = need("messages");
   readonly #scroll: AutoScroll;
   readonly #onRegenerate: () => void;
+  /** The model continues texts: a text and its continuation are one message. */
+  continues = false;
 
   constructor(scroll: AutoScroll, onRegenerate: () => void) {
     this.#scroll = scroll;
@@ -19,26 +21,28 @@ export class MessageList {
   /** Shows exactly these. */
   show(turns: readonly ChatMessage[]): void {
     this.#root.replaceChildren();
+    let asked = "";
     for (const { role, content } of turns) {
-      if (role === "user") this.addUser(content);
+      if (role === "user") this.addUser((asked = content));
       else {
-        const view = this.addAnswer();
+        const view = this.addAnswer(asked);
         view.setText(content);
         view.setState("done");
       }
     }
-    if (turns.at(-1)?.role === "user") this.addAnswer().setState("stopped", "Not answered");
+    if (turns.at(-1)?.role === "user") this.addAnswer(asked).setState("stopped", "Not answered");
     if (turns.length === 0) this.#scroll.rest();
   }
 
   addUser(text: string): void {
+    if (this.continues) return;
     this.#root.append(userMessage(text));
     this.#scroll.follow();
   }
 
-  /** A new answer at the end, with nothing in it yet. */
-  addAnswer(): AnswerView {
-    const view = new AnswerView(() => this.#scroll.contentChanged(), this.#onRegenerate);
+  /** A new answer to `asked` at the end, with nothing in it yet; or the text `asked`, not continued yet. */
+  addAnswer(asked: string): AnswerView {
+    const view = new AnswerView(() => this.#scroll.contentChanged(), this.#onRegenerate, this.continues ? asked : undefined);
     this.#root.append(view.element);
     this.#scroll.follow();
     return view;

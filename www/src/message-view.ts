@@ -17,21 +17,25 @@ export function userMessage(text: string): HTMLElement {
 /** What the model says, growing while it streams. */
 export class AnswerView {
   readonly element: HTMLElement;
-  readonly #body = el("div", { class: "body markdown" });
+  readonly #body: HTMLElement;
   readonly #note = el("p", { class: "note", hidden: true });
   readonly #actions = el("div", { class: "actions" });
   readonly #onRender: () => void;
+  /** The text that the model continues; undefined where it answers. */
+  readonly #start: string | undefined;
   #text = "";
   #frame = 0;
   #lastCost = 0;
 
-  constructor(onRender: () => void, onRegenerate: () => void) {
+  constructor(onRender: () => void, onRegenerate: () => void, start?: string) {
     this.#onRender = onRender;
-    const copy = button("Copy", () => void copyText(this.#text, copy), { class: "link", "data-testid": "copy" });
+    this.#start = start;
+    this.#body = el("div", { class: start === undefined ? "body markdown" : "body continued" });
+    const copy = button("Copy", () => void copyText((start ?? "") + this.#text, copy), { class: "link", "data-testid": "copy" });
     this.#actions.append(copy, button("Regenerate", onRegenerate, { class: "link regenerate", "data-testid": "regenerate" }));
     this.element = el(
       "article",
-      { class: "message assistant", "data-testid": "message-assistant", "aria-label": "Answer" },
+      { class: "message assistant", "data-testid": "message-assistant", "aria-label": start === undefined ? "Answer" : "Text and continuation" },
       this.#body,
       this.#note,
       this.#actions,
@@ -72,7 +76,8 @@ export class AnswerView {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     const start = performance.now();
-    patchChildren(this.#body, renderMarkdown(this.#text));
+    if (this.#start === undefined) patchChildren(this.#body, renderMarkdown(this.#text));
+    else this.#body.replaceChildren(el("b", {}, this.#start), el("span", {}, this.#text));
     this.#lastCost = performance.now() - start;
     this.#onRender();
   }

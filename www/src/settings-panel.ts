@@ -55,7 +55,7 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
     return { row: labelled(input, label, hint, `hint-${key}`), show };
   };
 
-  const system = text("system", "System prompt", "Who the model is and how it answers", "You are a helpful assistant.", 3);
+  const system = text("system", "System prompt", "Who the model is and how it answers; a model without a chat template reads none", "You are a helpful assistant.", 3);
   const numbers = NUMBER_FIELDS.map((field) => number(field.key, field));
   const stop = text("stop", "Stop strings", "One per line; \\n is a line break", "", 2);
   const context = number("contextLength", {

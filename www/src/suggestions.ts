@@ -8,8 +8,16 @@ const SUGGESTIONS = [
   "What is a language model?",
 ];
 
-export function suggestions(onPick: (text: string) => void): void {
+/** For a model that continues texts. */
+const BEGINNINGS = [
+  "Once upon a time, in a village by the sea,",
+  "The capital of France is",
+  "Three inventions that changed the nineteenth century are",
+  "def fibonacci(n):\n",
+];
+
+export function suggestions(continues: boolean, onPick: (text: string) => void): void {
   need("suggestions").replaceChildren(
-    ...SUGGESTIONS.map((text) => button(text, () => onPick(text), { class: "chip", "data-testid": "suggestion" })),
+    ...(continues ? BEGINNINGS : SUGGESTIONS).map((text) => button(text, () => onPick(text), { class: "chip", "data-testid": "suggestion" })),
   );
 }

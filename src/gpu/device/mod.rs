@@ -21,7 +21,7 @@ pub use bindings::{Access, bindings};
 pub use canvas::Canvas;
 pub use pipeline::{PipelineKey, Value};
 pub use rates::Rates;
-pub use recorder::{ARENA_BYTES, Binding, Grid, MAX_GROUPS, Plan, Recorder};
+pub use recorder::{ARENA_BYTES, Binding, Copied, Grid, MAX_GROUPS, Plan, Recorder};
 pub use shader::{SOURCES, expand};
 pub use tensor::{GpuBuffer, Mapping};
 #[cfg(not(target_arch = "wasm32"))]

@@ -54,7 +54,7 @@ impl Gpu {
         )?;
         let plan = recorder.finish();
         self.compiled("measuring").await?;
-        recorder.run(&[&plan], (0, 1), None);
+        recorder.run(&[&plan], (0, 1), &[]);
         if self.read(&to, last, 256).await? != pattern {
             return Err(wrong("rate_copy"));
         }
@@ -73,7 +73,7 @@ impl Gpu {
         recorder.dispatch_bound(&key, &[Binding(0, &factors), Binding(1, &out)], grid)?;
         let plan = recorder.finish();
         self.compiled("measuring").await?;
-        recorder.run(&[&plan], (0, 1), None);
+        recorder.run(&[&plan], (0, 1), &[]);
         let read = self.read(&out, 16, 16).await?;
         // Every chain ends at the fixed point b / (1 - a).
         let want = CHAINS as f32 * b / (1.0 - a);
@@ -91,7 +91,7 @@ impl Gpu {
         let mut tries = 0;
         while tries < TRIES {
             let begun = now_ms();
-            recorder.run(&vec![plan; repeats], (0, 1), None);
+            recorder.run(&vec![plan; repeats], (0, 1), &[]);
             self.settle("measuring").await?;
             let ms = now_ms() - begun;
             if ms < LEAST_MS && repeats < 4096 {

@@ -92,6 +92,18 @@ impl Grid {
 #[derive(Debug, Clone)]
 pub struct Binding<'a>(pub u32, pub &'a GpuBuffer);
 
+/// The first bytes of a buffer, copied into another after a run.
+pub struct Copied<'a> {
+    /// From here.
+    pub from: &'a GpuBuffer,
+    /// To there.
+    pub to: &'a GpuBuffer,
+    /// Where they go in it.
+    pub at: u64,
+    /// How many they are.
+    pub bytes: u64,
+}
+
 struct Dispatch {
     pipeline: Rc<Pipeline>,
     bind_group: wgpu::BindGroup,
@@ -253,14 +265,8 @@ impl Recorder {
         std::mem::take(&mut self.plan)
     }
 
-    /// Runs plans one after the other: one pass, one submit, then copies `copy` = (from, to, bytes). The batch's first
-    /// token has the position `pos`.
-    pub fn run(
-        &self,
-        plans: &[&Plan],
-        (pos, tokens): (u32, u32),
-        copy: Option<(&GpuBuffer, &GpuBuffer, u64)>,
-    ) {
+    /// Runs plans one after the other: one pass, one submit, then copies. The batch's first token has the position `pos`.
+    pub fn run(&self, plans: &[&Plan], (pos, tokens): (u32, u32), copies: &[Copied<'_>]) {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -279,8 +285,8 @@ impl Recorder {
                 }
             }
         }
-        if let Some((from, to, bytes)) = copy {
-            encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), 0, bytes);
+        for Copied { from, to, at, bytes } in copies {
+            encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), *at, *bytes);
         }
         self.gpu.queue.submit([encoder.finish()]);
     }

@@ -45,6 +45,12 @@ impl GpuBuffer {
         &self.inner.raw
     }
 
+    /// Whether both are one buffer.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -58,9 +64,22 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`] and what [`Gpu::check`] reports.
     pub async fn read(&self, buffer: &GpuBuffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        self.read_parts(&[(buffer, offset, bytes)]).await
+    }
+
+    /// The same of several buffers, (buffer, offset, bytes) each, one after the other.
+    ///
+    /// # Errors
+    /// As for [`Gpu::read`].
+    pub(crate) async fn read_parts(&self, parts: &[(&GpuBuffer, u64, u64)]) -> Result<Vec<u8>> {
+        let bytes = parts.iter().map(|(_, _, bytes)| bytes).sum();
         let staging = self.staging("readback", bytes);
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer.raw(), offset, staging.raw(), 0, bytes);
+        let mut at = 0;
+        for (buffer, offset, bytes) in parts {
+            encoder.copy_buffer_to_buffer(buffer.raw(), *offset, staging.raw(), at, *bytes);
+            at += bytes;
+        }
         self.queue.submit([encoder.finish()]);
         let mapping = self.start_map(&staging, bytes);
         self.finish_map(mapping).await

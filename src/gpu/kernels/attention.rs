@@ -2,7 +2,7 @@
 //! over workgroups) and `attention_prefill` (many tokens), with `kv_store` before it. One token's K and V are stored by
 //! `attention_decode` itself, so that decoding has no dispatch for it.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
 use crate::graph::{Batch, HeadShape, KvType};
 
@@ -18,27 +18,29 @@ struct Params {
     capacity: u32,
     splits: u32,
     scale: f32,
-    pad: [u32; 2],
+    cap: f32,
+    window: u32,
 }
 
 /// The merged attention output must fit the workgroup memory of the output projection, next to its
 /// own 1 KiB; larger models do without splits.
 const MERGE_BYTES: u32 = 12 * 1024;
 
+/// So many splits for so many positions (`shaders/shared/splits.wgsl`).
+const SPLITS: u32 = 4;
+const SPLIT_POSITIONS: u32 = 256;
+
 /// Positions of a panel of K in the cache.
 const KV_PANEL: u32 = 32;
 
-/// A thread of `attention_decode` has one vec4 of the output, and there are 64.
-pub(in crate::gpu) fn check(shape: HeadShape) -> Result<()> {
-    if shape.head_dim <= 256 {
-        return Ok(());
-    }
-    Err(Error::UnsupportedModel { what: format!("heads of size {}", shape.head_dim) })
-}
-
 /// Positions that the cache has room for: whole panels.
 fn capacity(shape: HeadShape) -> u32 {
-    shape.capacity.next_multiple_of(KV_PANEL)
+    shape.slots().next_multiple_of(KV_PANEL)
+}
+
+/// Whether a query may not see all positions before it.
+fn windowed(shape: HeadShape) -> bool {
+    (1..shape.capacity).contains(&shape.window)
 }
 
 /// Bytes of the cache of one layer.
@@ -48,21 +50,23 @@ pub(in crate::gpu) fn cache_bytes(shape: HeadShape) -> u64 {
 
 /// Over how many workgroups a KV head's positions are split at most when decoding. How many they are for a number of
 /// positions is said by `shaders/shared/splits.wgsl`, and by the grid of [`record_decode`]. A processor (`software`) has
-/// few cores, and pays for each workgroup's barriers.
+/// few cores, and pays for each workgroup's barriers. A sliding window needs no more than its positions do.
 pub(in crate::gpu) fn most_splits(shape: HeadShape, software: bool) -> u32 {
-    match shape.heads * shape.head_dim * 4 <= MERGE_BYTES {
-        true if software => 8,
-        true => 32,
-        false => 1,
+    if shape.heads * shape.head_dim * 4 > MERGE_BYTES {
+        return 1;
     }
+    let most = if software { 8 } else { 32 };
+    if windowed(shape) { most.min(shape.window.div_ceil(SPLIT_POSITIONS) * SPLITS) } else { most }
 }
 
 /// Floats that `attention_decode` leaves for a token: partial sums (see `shaders/shared/merge.wgsl`), or with one split
-/// the output.
+/// the output, filled up to whole blocks.
 pub(in crate::gpu) fn partial_floats(shape: HeadShape, splits: u32) -> u32 {
     let rows = shape.heads * splits;
-    let statistics = if splits > 1 { (2 * rows).next_multiple_of(4) } else { 0 };
-    rows * shape.head_dim + statistics
+    match splits {
+        1 => (rows * shape.head_dim).next_multiple_of(32),
+        _ => rows * shape.head_dim + (2 * rows).next_multiple_of(4),
+    }
 }
 
 fn params(qkv: &GpuTensor, out_stride: u32, shape: HeadShape, splits: u32) -> Params {
@@ -72,8 +76,9 @@ fn params(qkv: &GpuTensor, out_stride: u32, shape: HeadShape, splits: u32) -> Pa
         kv_heads: shape.kv_heads,
         capacity: capacity(shape),
         splits,
-        scale: (1.0 / f64::from(shape.head_dim).sqrt()) as f32,
-        pad: [0; 2],
+        scale: shape.scale,
+        cap: shape.cap,
+        window: shape.window,
     }
 }
 
@@ -83,6 +88,14 @@ fn key(name: &'static str, shape: HeadShape) -> PipelineKey {
         .constant("GROUP", shape.heads / shape.kv_heads)
         .define_if(shape.kv == KvType::F16, "KV_F16")
         .define_if(shape.kv == KvType::Q8_0, "KV_Q8_0")
+        .define_if(shape.kv != KvType::F32, "NARROW")
+        .define_if(shape.cap > 0.0, "CAP")
+        .define_if(windowed(shape), "WINDOW")
+}
+
+/// Where it is noted that K or V cannot be held.
+fn overflow_of(cache: &GpuCache) -> Option<Binding<'_>> {
+    (cache.shape.kv != KvType::F32).then_some(Binding(5, &cache.overflow))
 }
 
 fn decode_key(shape: HeadShape, splits: u32) -> PipelineKey {
@@ -98,27 +111,25 @@ fn decode_key(shape: HeadShape, splits: u32) -> PipelineKey {
 }
 
 /// One token, or with [`Batch::Few`] a few; `out` receives partial sums, or with one split the final output.
-/// A few tokens' K and V must be in the cache; that of one is stored on the way. `splits` is [`most_splits`].
+/// A few tokens' K and V must be in the cache; that of one is stored on the way. `splits` is [`most_splits`], or 1.
 pub(in crate::gpu) fn record_decode(
     recorder: &mut Recorder,
     step: &GpuBuffer,
     qkv: &GpuTensor,
     cache: &GpuCache,
-    out: &GpuBuffer,
+    (out, out_stride): (&GpuBuffer, u32),
     batch: Batch,
     splits: u32,
 ) -> Result<()> {
     let shape = cache.shape;
     let key = decode_key(shape, splits).define_if(batch == Batch::One, "STORE");
-    let bindings = [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, out)];
-    let grid = Grid::Positions { x: 4, each: 256, most: splits, rows: shape.kv_heads };
-    recorder.dispatch(
-        &key,
-        (0, &params(qkv, partial_floats(shape, splits), shape, splits)),
-        &bindings,
-        grid,
-        0,
-    )
+    let mut bindings =
+        vec![Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, out)];
+    if batch == Batch::One {
+        bindings.extend(overflow_of(cache));
+    }
+    let grid = Grid::Positions { x: SPLITS, each: SPLIT_POSITIONS, most: splits, rows: shape.kv_heads };
+    recorder.dispatch(&key, (0, &params(qkv, out_stride, shape, splits)), &bindings, grid, 0)
 }
 
 /// K and V of several tokens into the cache.
@@ -129,8 +140,9 @@ pub(in crate::gpu) fn record_store(
     cache: &GpuCache,
 ) -> Result<()> {
     let shape = cache.shape;
-    let bindings = [Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer)];
-    let grid = Grid::Items { items: 2 * shape.kv_heads * shape.head_dim / 32, tile: 64 };
+    let mut bindings = vec![Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer)];
+    bindings.extend(overflow_of(cache));
+    let grid = Grid::Items { items: 2 * shape.kv_heads * shape.head_dim.div_ceil(32), tile: 64 };
     let key = key("kv_store", shape).define("STORE");
     recorder.dispatch(&key, (0, &params(qkv, 0, shape, 1)), &bindings, grid, 0)
 }
@@ -155,8 +167,17 @@ pub(in crate::gpu) fn record_prefill(
 
 #[cfg(test)]
 fn shape_of(heads: u32, kv_heads: u32, head_dim: u32, kv: KvType) -> HeadShape {
-    let pairs = crate::graph::RopePairs::Adjacent;
-    HeadShape { heads, kv_heads, head_dim, rope_dim: head_dim, pairs, capacity: 520, kv }
+    HeadShape {
+        heads,
+        kv_heads,
+        head_dim,
+        scale: (1.0 / f64::from(head_dim).sqrt()) as f32,
+        cap: 0.0,
+        window: 0,
+        max_batch: crate::graph::MAX_FEW,
+        capacity: 520,
+        kv,
+    }
 }
 
 #[cfg(test)]
@@ -164,7 +185,7 @@ layout_test!(
     layout,
     decode_key(shape_of(2, 1, 32, KvType::F32), 8),
     "params",
-    Params { qkv_stride, out_stride, kv_heads, capacity, splits, scale }
+    Params { qkv_stride, out_stride, kv_heads, capacity, splits, scale, cap, window }
 );
 
 #[cfg(all(test, not(target_arch = "wasm32")))]
@@ -184,31 +205,48 @@ mod tests {
         (0..count).map(|_| next()).collect()
     }
 
+    /// Rows of such a width, as a tensor has them.
+    fn padded(rows: &[f32], width: u32) -> Vec<f32> {
+        let mut all = Vec::new();
+        for row in rows.chunks_exact(width as usize) {
+            all.extend(row);
+            all.resize(all.len().next_multiple_of(32), 0.0);
+        }
+        all
+    }
+
     /// Speculative decoding rests on it: a token's numbers do not depend on whether others are verified with it.
     #[test]
     fn a_few_tokens_are_bit_for_bit_what_they_are_alone() {
         let gpu = pollster::block_on(Gpu::new(GpuOptions::default())).unwrap();
-        let kinds = [(9, 3, 64), (16, 8, 256), (6, 1, 96)];
-        for shape in kinds.into_iter().flat_map(|(h, g, d)| KvType::ALL.map(|kv| shape_of(h, g, d, kv))) {
+        let of_types = |heads, kv_heads, dim| KvType::ALL.map(|kv| shape_of(heads, kv_heads, dim, kv));
+        let whole = [of_types(9, 3, 64), of_types(16, 8, 256), of_types(6, 1, 96)].concat();
+        // Rings that are passed through, with a window of one workgroup and of several, a cap, heads of broken blocks.
+        let windowed = of_types(5, 1, 80).map(|shape| HeadShape { window: 60, cap: 3.0, ..shape });
+        let wider = HeadShape { window: 300, ..shape_of(9, 3, 64, KvType::F16) };
+        let capped = HeadShape { cap: 3.0, ..shape_of(26, 13, 120, KvType::Q8_0) };
+        for shape in whole.into_iter().chain(windowed).chain([wider, capped]) {
             let mut backend = GpuBackend::new(gpu.clone(), MAX_FEW, 1).unwrap();
             let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
             let splits = most_splits(shape, false);
             let stride = partial_floats(shape, splits) as usize;
             // Of the last, four see at most 512 positions, which are divided over 8 workgroups; the others' over 12.
             for (pos, count) in [(0, 5), (62, 5), (127, 8), (508, 8)] {
-                let before = floats((pos * width) as usize, pos + 1);
+                let seen = shape.first_seen(pos);
+                let before = floats(((pos - seen) * width) as usize, pos + 1);
                 let tokens = floats((count * width) as usize, count);
                 // One at a time, then all at once, over the same earlier positions.
                 let [mut alone, mut together] = [Vec::new(), Vec::new()];
                 for batch in [Batch::One, Batch::Few] {
                     let cache = backend.cache("cache", shape).unwrap();
                     if pos > 0 {
-                        let earlier = backend.tensor("earlier", pos, width).unwrap();
-                        backend.write_raw(&earlier, &before);
+                        let earlier = backend.tensor("earlier", pos - seen, width).unwrap();
+                        backend.write_raw(&earlier, &padded(&before, width));
                         let (recorder, step) = backend.recording();
                         record_store(recorder, step, &earlier, &cache).unwrap();
-                        let plan = backend.finish();
-                        backend.run(&[&plan], Step { pos: 0, count: pos, row: 0, counter: 0 }).unwrap();
+                        let plan = backend.recorded();
+                        let step = Step { pos: seen, count: pos - seen, row: 0, counter: 0 };
+                        backend.run(&[&plan], step).unwrap();
                     }
                     let each = if batch == Batch::One { 1 } else { count };
                     let qkv = backend.tensor("qkv", each, width).unwrap();
@@ -217,11 +255,13 @@ mod tests {
                     if batch == Batch::Few {
                         record_store(recorder, step, &qkv, &cache).unwrap();
                     }
-                    record_decode(recorder, step, &qkv, &cache, &out, batch, splits).unwrap();
-                    let plan = backend.finish();
+                    record_decode(recorder, step, &qkv, &cache, (&out, stride as u32), batch, splits)
+                        .unwrap();
+                    let plan = backend.recorded();
                     for first in (0..count).step_by(each as usize) {
                         let from = (first * width) as usize;
-                        backend.write_raw(&qkv, &tokens[from..from + (each * width) as usize]);
+                        let rows = &tokens[from..from + (each * width) as usize];
+                        backend.write_raw(&qkv, &padded(rows, width));
                         let step = Step { pos: pos + first, count: each, row: 0, counter: 0 };
                         backend.run(&[&plan], step).unwrap();
                         let bytes = pollster::block_on(gpu.read(&out, 0, out.size())).unwrap();
@@ -230,7 +270,9 @@ mod tests {
                     }
                 }
                 assert_eq!(alone.len(), count as usize * stride);
-                assert_eq!(alone, together, "{shape:?} at {pos}");
+                let differs = (0..alone.len()).find(|&i| alone[i] != together[i]);
+                let told = differs.map(|i| (i, f32::from_bits(alone[i]), f32::from_bits(together[i])));
+                assert_eq!(told, None, "{shape:?} at {pos}");
                 // And they are numbers, other ones for each token.
                 assert!(alone.iter().all(|bits| f32::from_bits(*bits).is_finite()));
                 assert_ne!(alone[..stride], alone[stride..2 * stride]);

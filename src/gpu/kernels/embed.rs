@@ -20,11 +20,13 @@ struct Params {
     pad: [u32; 3],
 }
 
+/// Rows of a table: those of the tokens, or with none those of their positions, which are added.
 pub(in crate::gpu) fn record(
     recorder: &mut Recorder,
     step: &GpuBuffer,
-    tokens: &GpuBuffer,
+    tokens: Option<&GpuBuffer>,
     weight: &GpuWeight,
+    scale: f32,
     out: &GpuTensor,
 ) -> Result<()> {
     if u64::from(out.cols) != weight.cols {
@@ -36,17 +38,19 @@ pub(in crate::gpu) fn record(
     }
     let blocks = weight.cols.div_ceil(BLOCK) as u32;
     for part in &weight.parts {
-        let key = part.key("embed");
+        let key = part.key("embed").define_if(tokens.is_none(), "POSITIONS");
         let params = Params {
             blocks,
             row_base: part.row_base as u32,
             rows: part.rows as u32,
             out_stride: out.stride / 4,
-            scale: 1.0,
+            scale,
             pad: [0; 3],
         };
-        let mut bindings =
-            vec![Binding(0, &part.quants), Binding(3, step), Binding(4, tokens), Binding(5, &out.buffer)];
+        let mut bindings = vec![Binding(0, &part.quants), Binding(3, step), Binding(5, &out.buffer)];
+        if let Some(tokens) = tokens {
+            bindings.push(Binding(4, tokens));
+        }
         if let Some(scales) = &part.scales {
             bindings.push(Binding(1, scales));
         }

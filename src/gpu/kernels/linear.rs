@@ -1,13 +1,14 @@
-//! Projections: y = epilogue(W · norm(x)), by `matvec` for one token and `matmul` for many.
-//! QKV with RoPE, residual add, SwiGLU and the head are epilogues of the same kernels.
+//! Products: y = scale · (W · norm(x) + bias) and what is done with it, by `matvec` for one token or a few and by `matmul`
+//! for many. Addition to the residual stream, activations, gates and RoPE are epilogues of the same kernels.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, GpuBuffer, Grid, PipelineKey, Recorder};
-use crate::graph::{Batch, HeadShape, RopePairs};
-
 use crate::gpu::backend::GpuTensor;
 use crate::gpu::variants::{Kernels, Products, Tuning};
 use crate::gpu::weight::{BLOCK, GpuWeight};
+use crate::gpu::{Binding, GpuBackend, GpuBuffer, Grid, PipelineKey, Recorder};
+use crate::graph::{Act, Batch, HeadShape, Heads, NormKind, Of, RopePairs, Rows, Then};
+
+type Norm<'a> = crate::graph::Norm<Of<'a, GpuBackend>>;
 
 /// Mirrors `Params` of `shaders/shared/project.wgsl`.
 #[repr(C)]
@@ -29,19 +30,8 @@ struct Params {
     splits: u32,
     rows: u32,
     bias_base: u32,
-}
-
-/// What happens to the finished dot products.
-pub(in crate::gpu) enum Epilogue<'a> {
-    /// out += y.
-    Add,
-    /// out = y.
-    Store,
-    /// out = silu(first half of y) ⊙ second half, the gate and the up projection. Halves of different types lie in
-    /// parts of their own: then the gate is stored first, and the up projection multiplies it.
-    SwiGlu,
-    /// RoPE on Q and K.
-    Qkv { shape: HeadShape, rope: &'a GpuBuffer },
+    cap: f32,
+    pad: [u32; 3],
 }
 
 /// Where x comes from.
@@ -52,24 +42,31 @@ pub(in crate::gpu) enum Input<'a> {
     Partials { buffer: &'a GpuBuffer, splits: u32, shape: HeadShape },
 }
 
-/// RMSNorm of the input.
-pub(in crate::gpu) struct Rms<'a> {
-    pub gain: &'a GpuBuffer,
-    pub eps: f32,
-}
-
-pub(in crate::gpu) struct Projection<'a> {
-    pub weight: &'a GpuWeight,
-    pub input: Input<'a>,
-    pub norm: Option<Rms<'a>>,
+/// A linear op.
+pub(in crate::gpu) struct Linear<'r, 'a> {
+    pub weight: &'r GpuWeight,
+    pub input: Input<'r>,
+    pub rows: Rows,
+    /// RMSNorm of the input.
+    pub norm: Option<&'r Norm<'a>>,
     /// Added to y, one for each row.
-    pub bias: Option<&'a GpuBuffer>,
-    pub out: &'a GpuTensor,
-    pub epilogue: Epilogue<'a>,
+    pub bias: Option<&'r GpuBuffer>,
+    pub scale: f32,
+    pub then: &'r Then<Of<'a, GpuBackend>>,
+    pub out: &'r GpuTensor,
     pub batch: Batch,
 }
 
-impl Projection<'_> {
+/// The define of an activation, and the parameter it may have.
+pub(in crate::gpu) fn act(act: Act) -> (&'static str, f32) {
+    match act {
+        Act::Silu => ("ACT_SILU", 0.0),
+        Act::Gelu => ("ACT_GELU", 0.0),
+        Act::Cap(cap) => ("ACT_CAP", cap),
+    }
+}
+
+impl Linear<'_, '_> {
     /// Checks shapes and records one dispatch for each part of the weight.
     pub(in crate::gpu) fn record(
         &self,
@@ -89,13 +86,17 @@ impl Projection<'_> {
             let mut params = Params {
                 pairs,
                 blocks,
-                pair_stride: if halves_apart { 1 } else { weight.pair_stride },
+                // A gate and what it gates are needed together.
+                pair_stride: match self.then {
+                    Then::Gated(_) if !halves_apart => (weight.rows / 2) as u32,
+                    _ => 1,
+                },
                 out_base: out_base as u32,
                 out_stride: self.out.stride,
                 width: weight.cols as u32,
                 rows: part.rows as u32,
                 bias_base: part.row_base as u32,
-                scale: 1.0,
+                scale: self.scale,
                 ..bytemuck::Zeroable::zeroed()
             };
             let quantized = part.scales.is_some();
@@ -113,16 +114,17 @@ impl Projection<'_> {
                 Input::Tensor(x) => {
                     params.x_stride = x.stride / 4;
                     bindings.extend([Binding(3, step), Binding(4, &x.buffer)]);
+                    key = key.define_if(self.rows == Rows::Wanted, "WANTED");
                 }
                 Input::Partials { buffer, splits, shape } => {
                     params.splits = *splits;
                     params.head_dim = shape.head_dim;
                     params.x_stride = super::attention::partial_floats(*shape, *splits) / 4;
-                    key = key.define("MERGE").constant("INPUT_VEC4", shape.heads * shape.head_dim / 4);
+                    key = key.define("MERGE").constant("INPUT_VEC4", blocks * 8);
                     bindings.extend([Binding(3, step), Binding(4, buffer)]);
                 }
             }
-            if let Some(norm) = &self.norm {
+            if let Some(norm) = self.norm {
                 params.eps = norm.eps;
                 key = key.define("NORM");
                 bindings.push(Binding(5, norm.gain));
@@ -131,19 +133,24 @@ impl Projection<'_> {
                 key = key.define("BIAS");
                 bindings.push(Binding(8, bias));
             }
-            key = match &self.epilogue {
-                Epilogue::Add => key.define("EPILOGUE_ADD"),
-                Epilogue::Store => key.define("EPILOGUE_STORE"),
-                Epilogue::SwiGlu if is_up => key.define("EPILOGUE_GATED"),
-                Epilogue::SwiGlu if halves_apart => key.define("EPILOGUE_STORE"),
-                Epilogue::SwiGlu => key.define("EPILOGUE_SWIGLU"),
-                Epilogue::Qkv { shape, rope } => {
-                    params.q_rows = shape.heads * shape.head_dim;
-                    params.kv_rows = shape.kv_heads * shape.head_dim;
-                    params.head_dim = shape.head_dim;
-                    params.rope_dim = shape.rope_dim;
-                    bindings.push(Binding(7, rope));
-                    key.define("EPILOGUE_QKV").define_if(shape.pairs == RopePairs::Halves, "HALVES")
+            let mut activate = |key: PipelineKey, function| {
+                let (define, cap) = act(function);
+                params.cap = cap;
+                key.define(define)
+            };
+            key = match self.then {
+                Then::Add => key.define("EPILOGUE_ADD"),
+                Then::Store => key.define("EPILOGUE_STORE"),
+                Then::Map(function) => activate(key, *function).define("EPILOGUE_STORE"),
+                Then::Gated(function) if is_up => activate(key, *function).define("EPILOGUE_UP"),
+                Then::Gated(_) if halves_apart => key.define("EPILOGUE_STORE"),
+                Then::Gated(function) => activate(key, *function).define("EPILOGUE_GATED"),
+                Then::Rotate(heads, rope) => {
+                    [params.q_rows, params.kv_rows] = heads.rows();
+                    params.head_dim = heads.dim;
+                    params.rope_dim = rope.dim;
+                    bindings.push(Binding(7, rope.table));
+                    key.define("EPILOGUE_QKV").define_if(rope.pairs == RopePairs::Halves, "HALVES")
                 }
             };
             let grid = match self.batch {
@@ -180,9 +187,9 @@ impl Projection<'_> {
         Ok(())
     }
 
-    /// Whether gate and up lie in parts of their own.
+    /// Whether gate and up lie in parts of their own: then the gate is stored first, and the up projection multiplies it.
     fn halves_apart(&self) -> bool {
-        matches!(self.epilogue, Epilogue::SwiGlu) && self.weight.parts.len() > 1
+        matches!(self.then, Then::Gated(_)) && self.weight.parts.len() > 1
     }
 
     fn check(&self) -> Result<()> {
@@ -191,29 +198,35 @@ impl Projection<'_> {
             Input::Tensor(x) => u64::from(x.cols),
             Input::Partials { shape, .. } => u64::from(shape.heads * shape.head_dim),
         };
-        let out_rows = match &self.epilogue {
-            Epilogue::Add | Epilogue::Store => u64::from(self.out.cols),
-            Epilogue::SwiGlu => 2 * u64::from(self.out.cols),
-            Epilogue::Qkv { shape, .. } => u64::from(shape.qkv_width()),
+        let out_rows = match self.then {
+            Then::Gated(_) => 2 * u64::from(self.out.cols),
+            _ => u64::from(self.out.cols),
         };
         // Rows of a pair must lie in the same part; only a plain output may end in half a pair.
-        let stride = u64::from(weight.pair_stride);
         let half = weight.rows / 2;
-        let whole = weight.parts.iter().all(|p| match &self.epilogue {
-            Epilogue::Add | Epilogue::Store => stride == 1 || p.rows % (2 * stride) == 0,
-            Epilogue::SwiGlu if self.halves_apart() => p.row_base + p.rows <= half || p.row_base >= half,
-            Epilogue::SwiGlu => stride == half,
-            Epilogue::Qkv { shape, .. } if shape.pairs == RopePairs::Halves => {
-                p.rows % u64::from(shape.head_dim) == 0
+        let whole = weight.parts.iter().all(|p| match self.then {
+            Then::Add | Then::Store | Then::Map(_) => true,
+            Then::Gated(_) => !self.halves_apart() || p.row_base + p.rows <= half || p.row_base >= half,
+            Then::Rotate(Heads { dim, .. }, rope) if rope.pairs == RopePairs::Halves => {
+                p.rows % u64::from(*dim) == 0
             }
-            Epilogue::Qkv { .. } => stride == 1 && p.rows % 2 == 0,
+            Then::Rotate(..) => p.rows % 2 == 0,
         });
+        let heads = match self.then {
+            Then::Rotate(heads, rope) => {
+                u64::from(heads.qkv_width()) == out_rows && rope.dim <= heads.dim && rope.dim % 2 == 0
+            }
+            _ => true,
+        };
+        let norm = self.norm.is_none_or(|norm| norm.kind == NormKind::Rms && norm.bias.is_none());
         let biased = self.bias.is_none_or(|bias| bias.size() >= weight.rows * 4);
-        if x_cols == weight.cols && out_rows == weight.rows && whole && biased {
+        // The head is computed for few rows.
+        let wanted = self.rows == Rows::Batch || self.batch != Batch::Many;
+        if x_cols == weight.cols && out_rows == weight.rows && whole && heads && norm && biased && wanted {
             return Ok(());
         }
         Err(Error::ShapeMismatch {
-            what: format!("projection {}", weight.label),
+            what: format!("product with {}", weight.label),
             found: vec![weight.cols, weight.rows],
             expected: vec![x_cols, out_rows],
         })
@@ -247,6 +260,7 @@ layout_test!(
         splits,
         rows,
         bias_base,
+        cap,
     }
 );
 

@@ -1,12 +1,14 @@
 //! Attention and the KV cache.
 
-use emberglass::DType;
-use emberglass::graph::{Batch, HeadShape, KvType, Segment};
+use emberglass::graph::{Batch, HeadShape, KvType, Op, Segment, Then};
+use emberglass::sampling::Sampling;
+use emberglass::{DType, Error};
 
-use super::{Inputs, Setup, as_f64, heads, step};
+use super::{Inputs, Setup, as_f64, heads, linear, step};
 use crate::common::compare::{GUARD, Layout, assert_close};
 use crate::common::rig::Rig;
-use crate::reference::{attention as oracle, cache};
+use crate::reference::attention::{self as oracle, Scores};
+use crate::reference::cache;
 
 /// Groups of 1, 2, 3, 4 and 7 query heads, the 7 cut unevenly; the last is too wide for splits, and its cache short.
 fn shapes(kv: KvType) -> Vec<HeadShape> {
@@ -49,6 +51,136 @@ async fn attention_over<R: Rig>(kv: KvType) {
     }
 }
 
+/// Head sizes that are no multiple of 32, two of them with every type of the cache, the others with one. The output's
+/// width is no multiple of 32 either, or is too wide for splits.
+pub async fn attention_of_head_sizes<R: Rig>() {
+    for (i, dim) in [8, 16, 24, 40, 56, 80, 104, 112, 152, 200, 248].into_iter().enumerate() {
+        let (h, g) = [(3, 1), (2, 2), (10, 2)][i % 3];
+        let often = dim == 24 || dim == 80;
+        for kv in KvType::ALL.into_iter().cycle().skip(i).take(if often { 3 } else { 1 }) {
+            let scale = 0.7 / (dim as f32).sqrt();
+            let shape = HeadShape { kv, scale, ..heads(h, g, dim, 150) };
+            for (batch, count, pos) in
+                [(Batch::One, 1, 0), (Batch::One, 1, 133), (Batch::Few, 3, 70), (Batch::Many, 5, 67)]
+            {
+                check_attention::<R>(shape, batch, count, pos).await;
+            }
+        }
+    }
+    check_attention::<R>(heads(41, 41, 88, 100), Batch::One, 1, 40).await;
+    check_attention::<R>(heads(41, 41, 88, 100), Batch::Many, 3, 40).await;
+}
+
+/// Scores with a soft cap, which some of them reach.
+pub async fn attention_with_a_cap<R: Rig>() {
+    for (cap, shape) in
+        [(2.0, heads(9, 3, 64, 600)), (30.0, heads(4, 1, 256, 600)), (5.0, heads(7, 1, 40, 600))]
+    {
+        for kv in KvType::ALL {
+            let shape = HeadShape { cap, kv, ..shape };
+            for (batch, count, pos) in
+                [(Batch::One, 1, 0), (Batch::One, 1, 513), (Batch::Few, 5, 62), (Batch::Many, 33, 64)]
+            {
+                check_attention::<R>(shape, batch, count, pos).await;
+            }
+        }
+    }
+}
+
+/// Sliding windows that begin before the text, inside a panel or a tile and at their borders, in rings that are passed
+/// through several times; of one position, of hundreds, and longer than the ring could be.
+pub async fn attention_of_windows<R: Rig>() {
+    let shapes = [
+        (HeadShape { window: 70, max_batch: 33, ..heads(9, 3, 64, 600) }, 128),
+        (HeadShape { window: 1, max_batch: 17, ..heads(4, 2, 80, 600) }, 64),
+        (HeadShape { window: 300, max_batch: 33, cap: 3.0, ..heads(7, 1, 96, 600) }, 384),
+        (HeadShape { window: 64, max_batch: 65, ..heads(2, 1, 256, 600) }, 128),
+        (HeadShape { window: 20, max_batch: 33, ..heads(26, 13, 128, 150) }, 64),
+        (HeadShape { window: 90, max_batch: 33, ..heads(3, 1, 8, 100) }, 100),
+        (HeadShape { window: 600, max_batch: 33, ..heads(2, 2, 32, 600) }, 600),
+    ];
+    for (i, (shape, slots)) in shapes.into_iter().enumerate() {
+        assert_eq!(shape.slots(), slots);
+        for kv in KvType::ALL.into_iter().cycle().skip(i).take(if i < 2 { 3 } else { 1 }) {
+            let shape = HeadShape { kv, ..shape };
+            for pos in [0, 1, 62, 63, 64, 69, 70, 127, 128, 300, 513] {
+                check_attention::<R>(shape, Batch::One, 1, pos).await;
+            }
+            for (batch, count, pos) in [
+                (Batch::Few, 5, 61),
+                (Batch::Few, 5, 125),
+                (Batch::Few, 8, 506),
+                (Batch::Many, 17, 0),
+                (Batch::Many, 17, 64),
+                (Batch::Many, 33, 95),
+                (Batch::Many, 33, 500),
+            ] {
+                if count <= shape.max_batch as usize {
+                    check_attention::<R>(shape, batch, count, pos).await;
+                }
+            }
+        }
+    }
+}
+
+/// What a cache cannot hold is told once, whichever way it was stored and is asked for, and nothing else is.
+pub async fn kv_overflow<R: Rig>() {
+    let mut s = Setup::<R>::new(5).await;
+    let at_most = [(KvType::F32, f32::NAN), (KvType::F16, 65504.0), (KvType::Q8_0, f32::MAX)];
+    for (kv, most) in at_most {
+        let shape = HeadShape { kv, ..heads(2, 1, 40, 64) };
+        let (q_width, width) = (80, 160);
+        for value in [1.0, 65504.0, -65504.0, 65505.0, -1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            // In Q, in K, and in V's last element.
+            for at in [0, q_width + 3, width - 1] {
+                for (batch, count) in [(Batch::One, 1), (Batch::Few, 3), (Batch::Many, 3)] {
+                    let refused =
+                        kv != KvType::F32 && at >= q_width && (value.is_nan() || value.abs() > most);
+                    let mut rows = vec![vec![0.5; width]; count];
+                    rows[count - 1][at] = value;
+                    check_overflow(&mut s, shape, batch, &rows, refused).await;
+                }
+            }
+        }
+    }
+}
+
+async fn check_overflow<R: Rig>(
+    s: &mut Setup<R>,
+    shape: HeadShape,
+    batch: Batch,
+    rows: &[Vec<f32>],
+    refused: bool,
+) {
+    let what = format!("{:?} {batch:?} {:?}", shape.kv, rows[rows.len() - 1]);
+    let cache = s.backend.cache("cache", shape).unwrap();
+    let qkv = s.tensor(rows);
+    let segment = Segment { dtype: DType::F32, rows: 4 };
+    let weight = s.backend.weight("w", 80, &[segment]).unwrap();
+    let x = s.backend.tensor("x", rows.len() as u32, 4).unwrap();
+    let out = s.backend.tensor("out", rows.len() as u32, 80).unwrap();
+    let attend = Op::Attend { qkv: &qkv, memory: &cache, to: &out };
+    let project = linear::<R>(&out, None, &weight, None, Then::Add, &x);
+    let attend = s.backend.compile(&[attend, project], batch).unwrap();
+    let logits = s.backend.tensor("logits", 1, 4).unwrap();
+    let sample = s.backend.compile(&[Op::Sample { logits: &logits, adjust: false }], Batch::One).unwrap();
+    s.backend.set_sampling(&Sampling::default().params(0), &[], &[]).unwrap();
+    let step = step(7, rows.len(), 0);
+    // By reading, then by drawing; the second time it has been told.
+    s.backend.run(&[&attend], step).unwrap();
+    let read = [s.backend.read(&logits, 0).await.err(), s.backend.read(&logits, 0).await.err()];
+    let mut drawn = Vec::new();
+    for plans in [vec![&attend, &sample], vec![&sample]] {
+        drawn.push(match s.backend.run_and_fetch(&plans, step, 1) {
+            Ok(ticket) => s.backend.drawn(ticket).await.err(),
+            Err(error) => Some(error),
+        });
+    }
+    let told = refused.then(|| Error::KvOverflow { kv: shape.kv.name() });
+    assert_eq!(read, [told.clone(), None], "{what}: read");
+    assert_eq!(drawn, [told, None], "{what}: drawn");
+}
+
 /// Layers of different shapes on one backend, the smaller first: what they share must be large enough for both.
 pub async fn attention_of_several_shapes<R: Rig>() {
     let mut s = Setup::<R>::new(1).await;
@@ -72,14 +204,16 @@ async fn check_attention<R: Rig>(shape: HeadShape, batch: Batch, count: usize, p
 
 async fn check_on<R: Rig>(s: &mut Setup<R>, shape: HeadShape, batch: Batch, count: usize, pos: usize) {
     let what = format!("attention {shape:?} {batch:?} {count} at {pos}");
-    let (dim, capacity) = (shape.head_dim as usize, shape.capacity as usize);
+    let (dim, slots) = (shape.head_dim as usize, shape.slots() as usize);
     let (width, kv_width) = (shape.heads as usize * dim, shape.kv_heads as usize * dim);
     // Where nothing may look the cache holds what would show in any sum.
     let poison = if shape.kv == KvType::F32 { f32::NAN } else { 6e4 };
-    let mut before = [vec![poison; kv_width * capacity], vec![poison; kv_width * capacity]];
+    let mut before = [vec![poison; kv_width * slots], vec![poison; kv_width * slots]];
     for values in &mut before {
-        for head in values.chunks_exact_mut(capacity * dim) {
-            head[..pos * dim].copy_from_slice(&s.random.floats(pos * dim));
+        for head in values.chunks_exact_mut(slots * dim) {
+            for position in shape.first_seen(pos as u32) as usize..pos {
+                head[position % slots * dim..][..dim].copy_from_slice(&s.random.floats(dim));
+            }
         }
     }
     let cache = s.backend.cache("cache", shape).unwrap();
@@ -89,7 +223,7 @@ async fn check_on<R: Rig>(s: &mut Setup<R>, shape: HeadShape, batch: Batch, coun
     // The projection passes on every element, or of very many every 13th, which meets all heads and places.
     let shown: Vec<usize> = (0..width).step_by(if width > 1024 { 13 } else { 1 }).collect();
     let segment = Segment { dtype: DType::F32, rows: shown.len() as u64 };
-    let identity = s.backend.weight("identity", width as u64, &[segment], 1).unwrap();
+    let identity = s.backend.weight("identity", width as u64, &[segment]).unwrap();
     let mut bytes = vec![0u8; shown.len() * width * 4];
     for (row, element) in bytes.chunks_exact_mut(width * 4).zip(&shown) {
         row[element * 4..][..4].copy_from_slice(&1f32.to_le_bytes());
@@ -102,8 +236,10 @@ async fn check_on<R: Rig>(s: &mut Setup<R>, shape: HeadShape, batch: Batch, coun
     }
     s.backend.write_raw(&x, &raw);
     let (bias, biases) = s.bias(shown.len(), count % 2 == 1);
-    s.backend.attend(&qkv, &cache, &identity, bias.as_ref(), &x, batch).unwrap();
-    s.run(step(pos, count, 0)).await;
+    let attended = s.backend.tensor("attended", count as u32, width as u32).unwrap();
+    let attend = Op::Attend { qkv: &qkv, memory: &cache, to: &attended };
+    let project = linear::<R>(&attended, None, &identity, bias.as_ref(), Then::Add, &x);
+    s.run(&[attend, project], batch, step(pos, count, 0)).await;
 
     // The tokens' K and V are in the cache as well as it can hold them, and nothing else has changed.
     let after = s.backend.read_cache(&cache).await;
@@ -112,11 +248,13 @@ async fn check_on<R: Rig>(s: &mut Setup<R>, shape: HeadShape, batch: Batch, coun
         let mut tolerances = vec![0.0; want.len()];
         for (t, row) in rows.iter().enumerate() {
             let new = &row[width + i * kv_width..][..kv_width];
-            for (b, block) in new.chunks_exact(32).enumerate() {
-                let at = (b * 32 / dim * capacity + pos + t) * dim + b * 32 % dim;
-                want[at..at + 32].copy_from_slice(block);
-                for (tolerance, value) in tolerances[at..].iter_mut().zip(block) {
-                    *tolerance = cache::error(shape.kv, block, *value);
+            for (head, new) in new.chunks_exact(dim).enumerate() {
+                let at = (head * slots + (pos + t) % slots) * dim;
+                want[at..at + dim].copy_from_slice(new);
+                for (block, tolerances) in new.chunks(32).zip(tolerances[at..].chunks_mut(32)) {
+                    for (value, tolerance) in block.iter().zip(tolerances) {
+                        *tolerance = cache::error(shape.kv, block, *value);
+                    }
                 }
             }
         }
@@ -132,12 +270,17 @@ async fn check_on<R: Rig>(s: &mut Setup<R>, shape: HeadShape, batch: Batch, coun
     // Attention is over what the cache holds.
     let group = (shape.heads / shape.kv_heads) as usize;
     let mut want = Vec::new();
+    let scores = Scores { scale: shape.scale.into(), cap: shape.cap.into() };
+    let after = after.map(|values| as_f64(&values));
     for (t, row) in rows.iter().enumerate() {
+        let first = if shape.window == 0 { 0 } else { (pos + t + 1).saturating_sub(shape.window as usize) };
         let mut heads = Vec::new();
         for (head, q) in row[..width].chunks_exact(dim).enumerate() {
-            let from = head / group * capacity * dim;
-            let seen = from..from + (pos + t + 1) * dim;
-            heads.extend(oracle::attend(q, &as_f64(&after[0][seen.clone()]), &as_f64(&after[1][seen])));
+            let [k, v] = [&after[0], &after[1]].map(|values| {
+                let head = &values[head / group * slots * dim..][..slots * dim];
+                (first..=pos + t).map(|position| &head[position % slots * dim..][..dim]).collect::<Vec<_>>()
+            });
+            heads.extend(oracle::attend(q, &k, &v, scores));
         }
         want.extend(shown.iter().zip(&biases).map(|(element, bias)| heads[*element] + bias));
     }

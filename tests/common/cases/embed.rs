@@ -1,10 +1,10 @@
 //! The embedding, and a vocabulary too large for one binding.
 
 use emberglass::gpu::GpuBackend;
-use emberglass::graph::{Backend, Batch, Norm};
+use emberglass::graph::{Backend, Batch, Op, Then};
 use emberglass::{DType, GpuOptions};
 
-use super::{EPS, Inputs, Matrix, Setup, shapes, step};
+use super::{Inputs, Matrix, Setup, linear, shapes, step};
 use crate::common::gpu_rig;
 use crate::common::random::Random;
 use crate::common::rig::Rig;
@@ -15,7 +15,7 @@ pub async fn embed<R: Rig>(dtype: DType) {
     for (cols, rows) in shapes(dtype) {
         for count in [1, 3, 65] {
             let mut s = Setup::<R>::new((cols * 1000 + rows + 3) as u64).await;
-            let w = s.matrix(cols, &[(dtype, rows)], 1, Inputs::Floats);
+            let w = s.matrix(cols, &[(dtype, rows)], Inputs::Floats);
             let tokens: Vec<u32> = (0..count).map(|_| s.random.below(rows as u64) as u32).collect();
             check_embed(&mut s, dtype, &w, cols, &tokens).await;
         }
@@ -35,8 +35,8 @@ async fn check_embed<R: Rig>(s: &mut Setup<R>, dtype: DType, w: &Matrix<R>, cols
         want.resize(want.len().next_multiple_of(padded), Sum { sum: 1.0, ..Sum::default() });
     }
     s.backend.set_tokens(tokens).unwrap();
-    s.backend.embed(&w.weight, &x, Batch::Many).unwrap();
-    s.run(step(0, tokens.len(), 0)).await;
+    let op = Op::Embed { table: &w.weight, scale: 1.0, to: &x };
+    s.run(&[op], Batch::Many, step(0, tokens.len(), 0)).await;
     s.check(&format!("embed {} {cols} x {}", dtype.name(), tokens.len()), &x, &layout, &want, 0).await;
 }
 
@@ -48,14 +48,13 @@ pub async fn split_vocabulary() {
         #[allow(clippy::needless_update)] // wasm32 has this field only
         let options = GpuOptions { max_binding_bytes: Some(10240), ..GpuOptions::default() };
         let mut s = Setup { backend: gpu_rig::with_options(options).await, random: Random::new(7) };
-        let w = s.matrix(cols, &[(dtype, rows)], 1, Inputs::Floats);
+        let w = s.matrix(cols, &[(dtype, rows)], Inputs::Floats);
         check_embed(&mut s, dtype, &w, cols, &[0, 79, 80, 159, 160, 161, 255, 256]).await;
         let n = s.normed(1, cols, Inputs::Floats);
         let (logits, layout) = s.output(1, rows);
         let want = w.times(&n.rows[0], Inputs::Floats);
-        let norm = Norm { gain: &n.gain, eps: EPS };
-        s.backend.head(&n.x, &norm, &w.weight, &logits, Batch::One).unwrap();
-        let plan = s.backend.finish();
+        let op = linear::<GpuBackend>(&n.x, Some(&n.gain), &w.weight, None, Then::Store, &logits);
+        let plan = s.backend.compile(&[op], Batch::One).unwrap();
         let parts = GpuBackend::dispatches(&plan);
         assert_eq!(parts > 1, dtype != DType::Q4_0, "{}: {parts} parts", dtype.name());
         s.backend.compiled("test").await.unwrap();

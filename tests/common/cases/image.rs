@@ -6,7 +6,7 @@ use super::tolerance;
 use crate::common::compare::{Layout, assert_close};
 use crate::common::random::Random;
 use crate::reference::Sum;
-use crate::reference::attention::attend;
+use crate::reference::attention::{Scores, attend};
 use crate::reference::conv::{self as oracle, Filter, Picture};
 use half::f16;
 
@@ -399,7 +399,9 @@ pub async fn attention<R: ImageRig>() {
         backend.run(&plan, &|| false).await.unwrap();
         let got = backend.read(&images[3]).await.unwrap();
         let [q, k, v] = [0, 1, 2].map(|i| floats(&values[i]));
-        let want: Vec<f64> = q.chunks_exact(channels).flat_map(|q| attend(q, &k, &v)).collect();
+        let scores = Scores { scale: 1.0 / (channels as f64).sqrt(), cap: 0.0 };
+        let [k, v] = [&k, &v].map(|values| values.chunks_exact(channels).collect::<Vec<_>>());
+        let want: Vec<f64> = q.chunks_exact(channels).flat_map(|q| attend(q, &k, &v, scores)).collect();
         let layout = Layout { rows: 1, cols: want.len(), stride: want.len() };
         // As for the language model's: a score's error shifts a weight by as much relatively.
         let score_error = (channels as f64 + 8.0) * 2f64.powi(-24) * 100.0 * (channels as f64).sqrt();

@@ -1,7 +1,7 @@
 //! What a backend has no room for, or was not told, is an error: it is never cut or left out.
 #![allow(dead_code)] // run natively only
 
-use emberglass::graph::{Backend, Batch};
+use emberglass::graph::{Backend, Batch, Op};
 use emberglass::sampling::SampleParams;
 use emberglass::{CpuBackend, DType, GpuBackend};
 
@@ -28,7 +28,7 @@ pub async fn too_much_for_the_gpu() {
     assert_eq!(s.backend.set_sampling(&GREEDY, &[], &[]).unwrap_err().code(), "internal");
     for (rows, cols, fits) in [(2, 65, true), (1, 65, true), (2, 66, false), (2, 64, false), (3, 65, false)] {
         let logits = s.backend.tensor("logits", rows, cols).unwrap();
-        let sampled = s.backend.sample(&logits, false, Batch::Few);
+        let sampled = s.backend.compile(&[Op::Sample { logits: &logits, adjust: false }], Batch::Few);
         assert_eq!(sampled.err().map(|e| e.code()), (!fits).then_some("shape-mismatch"), "{rows} × {cols}");
     }
     assert!(s.backend.set_sampling(&GREEDY, &[], &[]).is_ok());
@@ -37,10 +37,10 @@ pub async fn too_much_for_the_gpu() {
 /// The CPU finds it when it runs.
 pub async fn too_little_for_the_cpu() {
     let mut s = Setup::<CpuBackend>::new(1).await;
-    let w = s.matrix(32, &[(DType::F32, 4)], 1, Inputs::Floats);
+    let w = s.matrix(32, &[(DType::F32, 4)], Inputs::Floats);
     let (x, _) = s.output(3, 32);
-    s.backend.embed(&w.weight, &x, Batch::Many).unwrap();
-    let embed = s.backend.finish();
+    let embed = Op::Embed { table: &w.weight, scale: 1.0, to: &x };
+    let embed = s.backend.compile(&[embed], Batch::Many).unwrap();
     s.backend.set_tokens(&[1, 2, 3, 0, 1]).unwrap();
     for (count, code) in [(3, None), (5, Some("internal")), (6, Some("internal"))] {
         assert_eq!(
@@ -50,8 +50,8 @@ pub async fn too_little_for_the_cpu() {
         );
     }
     let logits = s.backend.tensor("logits", 1, 65).unwrap();
-    s.backend.sample(&logits, false, Batch::One).unwrap();
-    let sample = s.backend.finish();
+    let sample = Op::Sample { logits: &logits, adjust: false };
+    let sample = s.backend.compile(&[sample], Batch::One).unwrap();
     assert_eq!(s.backend.run(&[&sample], step(0, 1, 0)).unwrap_err().code(), "internal");
     s.backend.set_sampling(&GREEDY, &[], &[]).unwrap();
     assert!(s.backend.run(&[&sample], step(0, 1, 0)).is_ok());

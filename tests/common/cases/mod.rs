@@ -7,15 +7,22 @@ pub mod image;
 pub mod misuse;
 pub mod pipelines;
 mod project;
+mod rows;
 mod sample;
 
-pub use attention::{attention, attention_f16, attention_of_several_shapes, attention_q8_0};
+pub use attention::{
+    attention, attention_f16, attention_of_head_sizes, attention_of_several_shapes, attention_of_windows,
+    attention_q8_0, attention_with_a_cap, kv_overflow,
+};
 pub use embed::{embed, split_vocabulary};
-pub use project::{gate_up, head, project_add, qkv};
+pub use project::{gate_up, head, map, project_add, qkv};
+pub use rows::{elements, norms, norms_of_heads, positions};
 pub use sample::{sample_chain, sample_few, sample_greedy, sample_infinite};
 
 use emberglass::DType;
-use emberglass::graph::{Batch, HeadShape, KvType, RopePairs, Segment, Step};
+use emberglass::graph::{
+    Backend, Batch, HeadShape, KvType, Norm, NormKind, Of, Op, Rows, Segment, Step, Then,
+};
 
 use super::compare::{GUARD, Layout, assert_close};
 use super::random::Random;
@@ -117,10 +124,10 @@ impl<R: Rig> Setup<R> {
     }
 
     /// Random rows of one or more dtypes, uploaded in two pieces.
-    fn matrix(&mut self, cols: usize, segments: &[(DType, usize)], stride: u32, inputs: Inputs) -> Matrix<R> {
+    fn matrix(&mut self, cols: usize, segments: &[(DType, usize)], inputs: Inputs) -> Matrix<R> {
         let parts: Vec<_> =
             segments.iter().map(|&(dtype, rows)| Segment { dtype, rows: rows as u64 }).collect();
-        let weight = self.backend.weight("w", cols as u64, &parts, stride).unwrap();
+        let weight = self.backend.weight("w", cols as u64, &parts).unwrap();
         let (mut values, mut spreads, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let (mut row, mut all_plain) = (0, true);
         for &(dtype, rows) in segments {
@@ -214,8 +221,8 @@ impl<R: Rig> Setup<R> {
         (tensor, Layout { rows, cols, stride })
     }
 
-    async fn run(&mut self, step: Step) {
-        let plan = self.backend.finish();
+    async fn run(&mut self, ops: &[Op<Of<'_, R>>], batch: Batch, step: Step) {
+        let plan = self.backend.compile(ops, batch).unwrap();
         self.backend.compiled("test").await.unwrap();
         self.backend.run(&[&plan], step).unwrap();
         self.backend.settle("test").await.unwrap();
@@ -238,6 +245,33 @@ fn step(pos: usize, count: usize, row: usize) -> Step {
 }
 
 fn heads(heads: u32, kv_heads: u32, head_dim: u32, capacity: u32) -> HeadShape {
-    let (rope_dim, pairs, kv) = (head_dim, RopePairs::Adjacent, KvType::F32);
-    HeadShape { heads, kv_heads, head_dim, rope_dim, pairs, capacity, kv }
+    let scale = (1.0 / f64::from(head_dim).sqrt()) as f32;
+    let (cap, window, max_batch, kv) = (0.0, 0, 128, KvType::F32);
+    HeadShape { heads, kv_heads, head_dim, scale, cap, window, max_batch, capacity, kv }
+}
+
+/// RMSNorm with this gain.
+fn rms<B: Backend>(gain: &B::Vector) -> Norm<Of<'_, B>> {
+    Norm { kind: NormKind::Rms, gain, bias: None, eps: EPS }
+}
+
+/// to = then(W · norm(x) + bias).
+fn linear<'a, B: Backend>(
+    x: &'a B::Tensor,
+    norm: Option<&'a B::Vector>,
+    weight: &'a B::Weight,
+    bias: Option<&'a B::Vector>,
+    then: Then<Of<'a, B>>,
+    to: &'a B::Tensor,
+) -> Op<Of<'a, B>> {
+    Op::Linear {
+        x,
+        rows: Rows::Batch,
+        norm: norm.map(|gain| rms::<B>(gain)),
+        weight,
+        bias,
+        scale: 1.0,
+        then,
+        to,
+    }
 }

@@ -37,12 +37,12 @@ pub async fn pipelines_may_be_waited_for() {
         if waits {
             gpu.compiled("test").await.unwrap();
         }
-        recorder.run(&[&plan, &plan], (0, 1), None);
+        recorder.run(&[&plan, &plan], (0, 1), &[]);
         check_copy(&gpu, &first).await;
         // Whatever was under way when the plan ran must not disturb.
         gpu.compiled("test").await.unwrap();
         let again = copy(&mut recorder, &first, &second);
-        recorder.run(&[&plan, &again], (0, 1), None);
+        recorder.run(&[&plan, &again], (0, 1), &[]);
         check_copy(&gpu, &second).await;
         let late = u64::from(!waits && cfg!(target_arch = "wasm32"));
         assert_eq!(gpu.late_pipelines(), late, "waits: {waits}");
@@ -59,7 +59,7 @@ pub async fn pipelines_that_are_done_are_taken() {
     for _ in 0..200 {
         gpu.settle("waiting").await.unwrap();
     }
-    recorder.run(&[&plan], (0, 1), None);
+    recorder.run(&[&plan], (0, 1), &[]);
     check_copy(&gpu, &to).await;
     assert_eq!(gpu.late_pipelines(), 0);
 }
@@ -84,7 +84,7 @@ pub async fn refused_pipelines_are_named() {
     }
     let plan = copy(&mut recorder, &ones, &to);
     gpu.compiled("test").await.unwrap();
-    recorder.run(&[&plan], (0, 1), None);
+    recorder.run(&[&plan], (0, 1), &[]);
     check_copy(&gpu, &to).await;
     // A binding that the text does not have.
     let error = recorder.dispatch_bound(&PipelineKey::new("copy"), &[Binding(9, &to)], Grid::Fixed(1, 1));

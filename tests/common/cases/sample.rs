@@ -1,6 +1,6 @@
 //! Sampling.
 
-use emberglass::graph::{Batch, MAX_FEW, Step};
+use emberglass::graph::{Batch, MAX_FEW, Op, Step};
 use emberglass::sampling::{NO_TOKEN, SampleParams};
 
 use super::{Setup, step};
@@ -32,8 +32,7 @@ impl<R: Rig> Sampling<R> {
         let mut setup = Setup::<R>::new(seed).await;
         let logits = setup.backend.tensor("logits", 1, vocab as u32).unwrap();
         let plans = [false, true].map(|adjust| {
-            setup.backend.sample(&logits, adjust, Batch::One).unwrap();
-            setup.backend.finish()
+            setup.backend.compile(&[Op::Sample { logits: &logits, adjust }], Batch::One).unwrap()
         });
         setup.backend.compiled("test").await.unwrap();
         Sampling { setup, logits, plans }
@@ -77,8 +76,8 @@ pub async fn sample_few<R: Rig>() {
             let params = SampleParams { top_k, temperature, seed: 7, ..params() };
             let rows: Vec<Vec<f32>> = (0..MAX_FEW).map(|_| few.random.floats(vocab)).collect();
             let logits = few.tensor(&rows);
-            few.backend.sample(&logits, false, Batch::Few).unwrap();
-            let plan = few.backend.finish();
+            let draw = |adjust| [Op::Sample { logits: &logits, adjust }];
+            let plan = few.backend.compile(&draw(false), Batch::Few).unwrap();
             few.backend.compiled("test").await.unwrap();
             for s in [&mut alone.setup.backend, &mut few.backend] {
                 s.set_sampling(&params, &[], &[]).unwrap();
@@ -92,7 +91,7 @@ pub async fn sample_few<R: Rig>() {
                     assert_eq!(token, alone.draw(row, false, counter).await, "{vocab} {top_k} {counter}");
                 }
             }
-            assert!(few.backend.sample(&logits, true, Batch::Few).is_err(), "penalties go one by one");
+            assert!(few.backend.compile(&draw(true), Batch::Few).is_err(), "penalties go one by one");
         }
     }
 }

@@ -1,0 +1,120 @@
+//! Gemma 2: Gemma with a norm behind each block too, soft caps of scores and logits, and a sliding window in every second
+//! layer. Gemma team, "Gemma 2", 2024.
+
+use crate::error::Result;
+use crate::graph::{Act, Graph, Heads, Ids, M, Rope, RopePairs, V, W, X};
+
+use crate::model::Arch;
+use crate::model::arch_meta::ArchMeta;
+use crate::model::layout::{Layout, Scores};
+use crate::model::rope::RopeTable;
+
+/// What a file means that does not say it.
+const WINDOW: u32 = 4096;
+const SCORE_CAP: f32 = 50.0;
+const LOGIT_CAP: f32 = 30.0;
+/// Layers of the 27B model, whose scores have another factor.
+const LAYERS_27B: u32 = 46;
+
+pub(in crate::model) struct Gemma2 {
+    layers: u32,
+    width: u32,
+    ffn: u32,
+    eps: f32,
+    heads: Heads,
+    /// Of each layer.
+    scores: Vec<Scores>,
+    logit_cap: f32,
+    rope: RopeTable,
+}
+
+struct Layer {
+    attn_norm: V,      // (C)
+    attn_qkv: W,       // (H·D + 2·G·D, C)
+    attn_out: W,       // (C, H·D)
+    post_attn_norm: V, // (C)
+    ffn_norm: V,       // (C)
+    gate_up: W,        // (2·F, C)
+    down: W,           // (C, F)
+    post_ffn_norm: V,  // (C)
+    memory: M,
+}
+
+pub(in crate::model) struct Weights {
+    embed: W, // (V, C)
+    layers: Vec<Layer>,
+    norm: V, // (C)
+    head: W, // (V, C)
+    rope: Rope<Ids>,
+}
+
+impl Arch for Gemma2 {
+    const NAME: &'static str = "gemma2";
+    type Weights = Weights;
+
+    fn config(meta: &ArchMeta<'_>) -> Result<Self> {
+        let (layers, width) = (meta.layers()?, meta.width()?);
+        let heads = meta.heads(layers, width)?;
+        let cap = meta.number_or("attn_logit_softcapping", SCORE_CAP, 0.0..=1e6)?;
+        let mut scores = Vec::new();
+        for window in meta.windows(layers, WINDOW, 2)? {
+            let mut of = Scores { cap, ..meta.scores_with_window(heads, window)? };
+            if layers == LAYERS_27B && !meta.has("attention.scale") {
+                of.scale = 1.0 / ((width / heads.heads) as f32).sqrt();
+            }
+            scores.push(of);
+        }
+        Ok(Gemma2 {
+            layers,
+            width,
+            ffn: meta.ffn(layers)?,
+            eps: meta.rms_eps()?,
+            heads,
+            scores,
+            logit_cap: meta.number_or("final_logit_softcapping", LOGIT_CAP, 0.0..=1e6)?,
+            rope: meta.rope(heads, RopePairs::Halves)?,
+        })
+    }
+
+    fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
+        let (c, f) = (self.width, self.ffn);
+        let embed = file.embeddings(c)?;
+        let rope = file.rope(&self.rope, "rope_freqs.weight")?;
+        let layers = file.layers(self.layers, |blk, i| {
+            Ok(Layer {
+                attn_norm: blk.vector("attn_norm.weight", c)?,
+                attn_qkv: blk.qkv(self.heads, c)?,
+                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
+                post_attn_norm: blk.vector("post_attention_norm.weight", c)?,
+                ffn_norm: blk.vector("ffn_norm.weight", c)?,
+                gate_up: blk.gate_up(f, c)?,
+                down: blk.linear("ffn_down", c, f)?,
+                post_ffn_norm: blk.vector("post_ffw_norm.weight", c)?,
+                memory: blk.kv(self.heads, self.scores[i as usize]),
+            })
+        })?;
+        Ok(Weights {
+            embed,
+            layers,
+            norm: file.vector("output_norm.weight", c)?,
+            head: file.head(embed)?,
+            rope,
+        })
+    }
+
+    fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
+        let mut x = g.embed(w.embed, (self.width as f32).sqrt()); // (T, C)
+        for l in &w.layers {
+            let h = g.rms_norm(x, l.attn_norm, self.eps)?;
+            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.heads, &w.rope)?;
+            let y = g.linear(g.attend(qkv, l.memory)?, l.attn_out)?;
+            x = g.add(x, g.rms_norm(y, l.post_attn_norm, self.eps)?)?;
+            let h = g.rms_norm(x, l.ffn_norm, self.eps)?;
+            let h = g.gated(Act::Gelu, g.linear(h, l.gate_up)?)?; // (T, F)
+            let y = g.linear(h, l.down)?;
+            x = g.add(x, g.rms_norm(y, l.post_ffn_norm, self.eps)?)?;
+        }
+        let x = g.rms_norm(g.wanted(x), w.norm, self.eps)?;
+        Ok(g.soft_cap(g.linear(x, w.head)?, self.logit_cap))
+    }
+}

@@ -1,0 +1,107 @@
+//! Phi 3: Llama with Q, K and V in one tensor, gate and up in another, RoPE of a part of each head, and LongRoPE.
+//! Microsoft, "Phi-3 Technical Report", 2024; Ding et al., "LongRoPE", 2024.
+
+use crate::error::Result;
+use crate::graph::{Act, Graph, Heads, Ids, M, Rope, RopePairs, V, W, X};
+
+use crate::model::Arch;
+use crate::model::arch_meta::ArchMeta;
+use crate::model::layout::{Layout, Scores};
+use crate::model::rope::RopeTable;
+
+pub(in crate::model) struct Phi3 {
+    layers: u32,
+    width: u32,
+    ffn: u32,
+    eps: f32,
+    heads: Heads,
+    scores: Scores,
+    rope: RopeTable,
+    /// Whether the context is longer than the one before scaling.
+    long: bool,
+}
+
+struct Layer {
+    attn_norm: V, // (C)
+    attn_qkv: W,  // (H·D + 2·G·D, C)
+    attn_out: W,  // (C, H·D)
+    ffn_norm: V,  // (C)
+    gate_up: W,   // (2·F, C)
+    down: W,      // (C, F)
+    memory: M,
+}
+
+pub(in crate::model) struct Weights {
+    embed: W, // (V, C)
+    layers: Vec<Layer>,
+    norm: V, // (C)
+    head: W, // (V, C)
+    rope: Rope<Ids>,
+}
+
+impl Arch for Phi3 {
+    const NAME: &'static str = "phi3";
+    type Weights = Weights;
+
+    fn config(meta: &ArchMeta<'_>) -> Result<Self> {
+        let (layers, width) = (meta.layers()?, meta.width()?);
+        let heads = meta.heads(layers, width)?;
+        let window = meta.count_or("attention.sliding_window", 0, 0..=u32::MAX)?;
+        let trained = meta.count("context_length", 1..=u32::MAX)?;
+        let original = meta.count_or("rope.scaling.original_context_length", trained, 1..=u32::MAX)?;
+        Ok(Phi3 {
+            layers,
+            width,
+            ffn: meta.ffn(layers)?,
+            eps: meta.rms_eps()?,
+            heads,
+            scores: meta.scores_with_window(heads, window)?,
+            rope: meta.rope(heads, RopePairs::Halves)?,
+            long: meta.context() > original,
+        })
+    }
+
+    fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
+        let (c, f) = (self.width, self.ffn);
+        let embed = file.embeddings(c)?;
+        let [used, other] = match self.long {
+            true => ["rope_factors_long.weight", "rope_factors_short.weight"],
+            false => ["rope_factors_short.weight", "rope_factors_long.weight"],
+        };
+        file.known(other);
+        let rope = file.rope(&self.rope, used)?;
+        let layers = file.layers(self.layers, |blk, _| {
+            Ok(Layer {
+                attn_norm: blk.vector("attn_norm.weight", c)?,
+                attn_qkv: blk.fused_qkv(self.heads, c)?,
+                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
+                ffn_norm: blk.vector("ffn_norm.weight", c)?,
+                gate_up: blk.linear("ffn_up", 2 * f, c)?,
+                down: blk.linear("ffn_down", c, f)?,
+                memory: blk.kv(self.heads, self.scores),
+            })
+        })?;
+        Ok(Weights {
+            embed,
+            layers,
+            norm: file.vector("output_norm.weight", c)?,
+            head: file.head(embed)?,
+            rope,
+        })
+    }
+
+    fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
+        let mut x = g.embed(w.embed, 1.0); // (T, C)
+        for l in &w.layers {
+            let h = g.rms_norm(x, l.attn_norm, self.eps)?;
+            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.heads, &w.rope)?;
+            let y = g.attend(qkv, l.memory)?; // (T, H·D)
+            x = g.add(x, g.linear(y, l.attn_out)?)?;
+            let h = g.rms_norm(x, l.ffn_norm, self.eps)?;
+            let h = g.gated(Act::Silu, g.linear(h, l.gate_up)?)?; // (T, F)
+            x = g.add(x, g.linear(h, l.down)?)?;
+        }
+        let x = g.rms_norm(g.wanted(x), w.norm, self.eps)?;
+        g.linear(x, w.head)
+    }
+}

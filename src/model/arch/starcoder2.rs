@@ -1,0 +1,91 @@
+//! StarCoder 2: LayerNorm, biases everywhere, grouped queries, RoPE, GELU without a gate. Lozhkov et al., "StarCoder 2 and
+//! The Stack v2", 2024.
+
+use crate::error::Result;
+use crate::graph::{Act, Graph, Heads, Ids, LayerNorm, M, Rope, RopePairs, W, X};
+
+use crate::model::Arch;
+use crate::model::arch_meta::ArchMeta;
+use crate::model::layout::{Layout, Scores};
+use crate::model::rope::RopeTable;
+
+pub(in crate::model) struct StarCoder2 {
+    layers: u32,
+    width: u32,
+    ffn: u32,
+    eps: f32,
+    heads: Heads,
+    scores: Scores,
+    rope: RopeTable,
+}
+
+struct Layer {
+    attn_norm: LayerNorm, // (C)
+    attn_qkv: W,          // (H·D + 2·G·D, C)
+    attn_out: W,          // (C, H·D)
+    ffn_norm: LayerNorm,  // (C)
+    up: W,                // (F, C)
+    down: W,              // (C, F)
+    memory: M,
+}
+
+pub(in crate::model) struct Weights {
+    embed: W, // (V, C)
+    layers: Vec<Layer>,
+    norm: LayerNorm, // (C)
+    head: W,         // (V, C)
+    rope: Rope<Ids>,
+}
+
+impl Arch for StarCoder2 {
+    const NAME: &'static str = "starcoder2";
+    type Weights = Weights;
+
+    fn config(meta: &ArchMeta<'_>) -> Result<Self> {
+        let (layers, width) = (meta.layers()?, meta.width()?);
+        let heads = meta.heads(layers, width)?;
+        let window = meta.count_or("attention.sliding_window", 0, 0..=u32::MAX)?;
+        Ok(StarCoder2 {
+            layers,
+            width,
+            ffn: meta.ffn(layers)?,
+            eps: meta.layer_eps()?,
+            heads,
+            scores: meta.scores_with_window(heads, window)?,
+            rope: meta.rope(heads, RopePairs::Halves)?,
+        })
+    }
+
+    fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
+        let (c, f) = (self.width, self.ffn);
+        let embed = file.embeddings(c)?;
+        let rope = file.rope(&self.rope, "rope_freqs.weight")?;
+        let layers = file.layers(self.layers, |blk, _| {
+            Ok(Layer {
+                attn_norm: blk.layer_norm("attn_norm", c)?,
+                attn_qkv: blk.qkv(self.heads, c)?,
+                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
+                ffn_norm: blk.layer_norm("ffn_norm", c)?,
+                up: blk.linear("ffn_up", f, c)?,
+                down: blk.linear("ffn_down", c, f)?,
+                memory: blk.kv(self.heads, self.scores),
+            })
+        })?;
+        Ok(Weights { embed, layers, norm: file.layer_norm("output_norm", c)?, head: file.head(embed)?, rope })
+    }
+
+    fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
+        let mut x = g.embed(w.embed, 1.0); // (T, C)
+        for l in &w.layers {
+            let h = g.layer_norm(x, l.attn_norm, self.eps)?;
+            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.heads, &w.rope)?;
+            let y = g.attend(qkv, l.memory)?; // (T, H·D)
+            x = g.add(x, g.linear(y, l.attn_out)?)?;
+            let h = g.layer_norm(x, l.ffn_norm, self.eps)?;
+            let h = g.map(Act::Gelu, g.linear(h, l.up)?); // (T, F)
+            x = g.add(x, g.linear(h, l.down)?)?;
+        }
+        let x = g.layer_norm(g.wanted(x), w.norm, self.eps)?;
+        g.linear(x, w.head)
+    }
+}
