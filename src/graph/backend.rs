@@ -160,7 +160,7 @@ pub trait Backend: Sized {
     /// Waits for drawn tokens. [`NO_TOKEN`] stands where there was no candidate.
     ///
     /// # Errors
-    /// Device lost, out of memory; [`Error::KvOverflow`](crate::Error::KvOverflow) if a K or V that was stored since the
+    /// Device lost, out of memory; [`Error::KvOverflow`](crate::error::Error::KvOverflow) if a K or V that was stored since the
     /// last report could not be.
     async fn drawn(&mut self, ticket: Self::Ticket) -> Result<Vec<u32>>;
     /// Copies one row of activations to the CPU.

@@ -33,7 +33,7 @@ impl KvType {
         }
     }
 
-    /// The one of that name.
+    /// Parses a name such as `q8_0`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kv| kv.name() == name)

@@ -125,8 +125,8 @@ async fn as_llama_cpp<B: Backend + 'static>(engine: &mut TextEngine<B>, name: &s
     }
 }
 
-/// Biases of all seven matrices; a factor without a type, with an attention factor; divisors.
-const MODELS: [&str; 3] = ["llama-bias-all", "llama-linear-untyped", "llama-rope-freqs"];
+/// Biases of all seven matrices; a factor without a type, with an attention factor; divisors; heads of no whole blocks.
+const MODELS: [&str; 4] = ["llama-bias-all", "llama-linear-untyped", "llama-rope-freqs", "llama-head-80"];
 
 #[test]
 fn answers_are_llama_cpps_on_the_cpu() {
