@@ -5,7 +5,6 @@
 
 #[path = "../common/divergence.rs"]
 mod divergence;
-#[allow(dead_code)] // each program uses a part
 #[path = "../common/gguf_file.rs"]
 mod gguf_file;
 #[path = "../common/model.rs"]

@@ -7,3 +7,4 @@ mod gguf;
 mod layers;
 mod source;
 mod template;
+mod tokenizer_files;

@@ -1,8 +1,6 @@
 //! The tokenizer against llama.cpp's ids for whole files: those of the tiny models in `shared/models/arch`,
 //! and, by `--ignored`, real vocabularies (`tools/tokenizer-goldens/README.md` says where they are).
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
