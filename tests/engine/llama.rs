@@ -312,7 +312,7 @@ fn a_key_that_changes_nothing_is_no_obstacle() {
         .with("llama.attention.layer_norm_epsilon", Set::F32(1e-5))
         .with("llama.attention.causal", Set::Bool(true))
         .with("llama.attention.clamp_kqv", Set::F32(0.0))
-        .with("llama.attention.scale", Set::F32(0.176_776_7))
+        .with("llama.attention.scale", Set::F32((1.0 / 32f64.sqrt()) as f32))
         .with("llama.attention.sliding_window", Set::U32(4096))
         .with("llama.attention.head_count", Set::I32s(&[1]))
         .with("llama.attention.head_count_kv", Set::I32s(&[1]))

@@ -3,6 +3,8 @@
 //! One program, since each is linked with everything: `cargo test --test engine golden::` runs one file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[path = "../common/answers.rs"]
+mod answers;
 #[path = "../common/divergence.rs"]
 mod divergence;
 #[path = "../common/gguf_file.rs"]

@@ -7,6 +7,8 @@ mod common;
 #[path = "../reference/mod.rs"]
 mod reference;
 
+mod models;
+
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
 use common::gpu_rig::{store, take};
@@ -42,7 +44,8 @@ macro_rules! kernels {
             per_format!($rig, DType::ALL, $setup; embed);
             per_format!($rig, formats($on_gpu), $setup; project_add, gate_up, head, qkv);
             once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, attention_of_head_sizes,
-                attention_with_a_cap, attention_of_cut_prompts, attention_of_windows, kv_overflow, sample_greedy, sample_few, sample_chain, sample_infinite);
+                attention_with_a_cap, attention_of_cut_prompts, attention_of_windows, kv_overflow, map, norms, norms_of_heads,
+                elements, positions, sample_greedy, sample_few, sample_chain, sample_infinite);
         })*
     };
 }
