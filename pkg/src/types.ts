@@ -62,8 +62,8 @@ export interface ModelInfo {
   contextLength: number;
   /** What the KV cache holds. */
   kvCache: KvType;
-  /** Bytes of the KV cache that a token takes. */
-  kvBytesPerToken: number;
+  /** Bytes of the KV cache. A layer with a sliding window has room for its window and a batch of a prompt, not for the context. */
+  kvBytes: number;
   /** Context the model was trained with, in tokens. */
   trainedContextLength: number;
   /** Number of transformer layers. */

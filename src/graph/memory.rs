@@ -123,6 +123,12 @@ impl HeadShape {
         Ok(())
     }
 
+    /// Bytes of K and V of all slots.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        u64::from(self.slots()) * self.kv_bytes()
+    }
+
     /// Bytes of K and V of one position.
     #[must_use]
     pub fn kv_bytes(self) -> u64 {

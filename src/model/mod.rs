@@ -138,8 +138,8 @@ pub struct Facts {
     pub trained_context_length: u32,
     /// What the KV cache holds.
     pub kv: KvType,
-    /// Bytes of it that a token takes, all layers together.
-    pub kv_bytes_per_token: u64,
+    /// Bytes of it, all layers together.
+    pub kv_bytes: u64,
 }
 
 /// Sizes chosen by the engine before loading.
@@ -388,6 +388,6 @@ fn facts(directory: &Directory, sizes: Sizes, layout: &Layout<'_>) -> Result<Fac
         context_length: sizes.context_length,
         trained_context_length: trained_context_length(directory)?,
         kv: sizes.kv,
-        kv_bytes_per_token: layout.memories.iter().map(|memory| memory.shape.kv_bytes()).sum(),
+        kv_bytes: layout.memories.iter().map(|memory| memory.shape.bytes()).sum(),
     })
 }

@@ -121,11 +121,11 @@ async fn cache_loss<B: Backend + 'static>(name: &str, make: impl AsyncFn() -> B,
         let most = apart.iter().map(|(kl, _)| *kl).fold(0.0, f64::max);
         let top1 = apart.iter().filter(|(_, same)| *same).count() as f64 / count as f64;
         println!(
-            "{name}, {} cache, {count} tokens: mean KL {kl:.2e}, largest {most:.2e}, top-1 {:.2} %, perplexity {:.4}, {} bytes a token",
+            "{name}, {} cache, {count} tokens: mean KL {kl:.2e}, largest {most:.2e}, top-1 {:.2} %, perplexity {:.4}, {} bytes",
             kv.name(),
             100.0 * top1,
             mean.exp(),
-            model.facts().kv_bytes_per_token,
+            model.facts().kv_bytes,
         );
         assert!(kl < 3e-3, "{kl}");
     }
