@@ -26,7 +26,7 @@ fn cases() -> Vec<String> {
 
 async fn load<B: Backend + 'static>(backend: B, name: &str, kv: KvType) -> TextEngine<B> {
     let mut sources: Vec<Box<dyn ByteSource>> =
-        vec![Box::new(FileSource::open(&folder().join(format!("{name}.gguf"))).unwrap())];
+        vec![Box::new(FileSource::open(folder().join(format!("{name}.gguf"))).unwrap())];
     let directory = read_directory(&mut sources).await.unwrap();
     let context_length = engine::context_length(&directory, None).unwrap();
     let options = LoadOptions { context_length, kv, draft_tokens: 0 };
