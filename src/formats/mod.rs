@@ -5,7 +5,7 @@
 
 mod grids;
 
-/// Elements that [`Format::unpack`] gives at once, and the kernels' block.
+/// Elements of a [`Sub`], and the kernels' block.
 pub const BLOCK: usize = 32;
 
 /// 32 weights of a block. The two halves may have scales of their own: weight `i` is `scale[i / 16] · q[i] + low[i / 16]`.

@@ -157,7 +157,7 @@ pub trait Backend: Sized {
     /// # Errors
     /// Device lost.
     fn run_and_fetch(&mut self, plans: &[&Self::Plan], step: Step, draws: u32) -> Result<Self::Ticket>;
-    /// Waits for drawn tokens. [`NO_TOKEN`] stands where there was no candidate.
+    /// Waits for drawn tokens. [`NO_TOKEN`](crate::sampling::NO_TOKEN) stands where there was no candidate.
     ///
     /// # Errors
     /// Device lost, out of memory; [`Error::KvOverflow`](crate::error::Error::KvOverflow) if a K or V that was stored since the
