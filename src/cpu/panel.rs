@@ -167,18 +167,33 @@ pub fn pack_row(dtype: DType, file: &[u8], r: usize, panel: &mut [u8]) {
                     (block[r], block[8 + r]) = (file[192 + 2 * i], file[193 + 2 * i]);
                 }
             }
-            let step = if layout.bits == 8 { 2 } else { 4 };
             let above = if layout.scaling == Scaling::SuperHalves { layout.zero as i8 } else { 0 };
-            for (column, q) in unpack(file, i).q.into_iter().enumerate() {
-                let q = q.wrapping_add(above) as u8;
-                let (at, shift) = layout.lower(column);
-                let lower = if layout.bits == 8 { q } else { q & 15 };
-                block[at + step * r] |= lower << shift;
-                if matches!(layout.bits, 5 | 6) {
-                    let (at, shift) = layout.upper(column);
-                    block[at + 4 * r] |= q >> 4 << shift;
-                }
-            }
+            put_quants(&layout, &unpack(file, i).q.map(|q| q.wrapping_add(above) as u8), r, block);
+        }
+    }
+}
+
+/// Puts the 32 quants of row `r` into a block that was zero there.
+fn put_quants(layout: &BlockLayout, q: &[u8; BLOCK], r: usize, block: &mut [u8]) {
+    if layout.bits == 8 {
+        for (pair, to) in q.as_chunks::<2>().0.iter().zip(block[layout.quants..].chunks_exact_mut(16)) {
+            to[2 * r..2 * r + 2].copy_from_slice(pair);
+        }
+        return;
+    }
+    let (high, quants) = block[layout.high..].split_at_mut(layout.quants - layout.high);
+    for (octet, q) in q.as_chunks::<8>().0.iter().enumerate() {
+        // As `nibble` has it.
+        let pairs = [(q[0], q[2]), (q[4], q[6]), (q[1], q[3]), (q[5], q[7])];
+        let at = 32 * octet + 4 * r;
+        quants[at..at + 4].copy_from_slice(&pairs.map(|(low, high)| low & 15 | high << 4));
+        let (at, shift, bits) = match layout.bits {
+            5 => (4 * r, 2 * octet, 1),
+            6 => (32 * (octet / 2) + 4 * r, 4 * (octet % 2), 2),
+            _ => continue,
+        };
+        for (to, (low, high)) in high[at..at + 4].iter_mut().zip(pairs) {
+            *to |= (low >> 4 | high >> 4 << bits) << shift;
         }
     }
 }

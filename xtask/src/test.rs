@@ -231,6 +231,11 @@ fn site() -> Result<()> {
 
 fn end_to_end() -> Result<()> {
     web::install("tests/e2e")?;
+    drive_page(with_extent(web::npm("tests/e2e").arg("test")))
+}
+
+/// Serves the site that is there while a program drives it in Chromium.
+pub fn drive_page(driver: &mut Command) -> Result<()> {
     let site = paths::site();
     let server = serve::Server::bind(&site, 0, true)?;
     let url = server.url();
@@ -240,7 +245,7 @@ fn end_to_end() -> Result<()> {
     let plain_url = plain.url();
     plain.start();
     let pictures: PathBuf = paths::target().join("screenshots");
-    run(with_extent(web::npm("tests/e2e").arg("test"))
+    run(driver
         .env("EMBERGLASS_URL", url)
         .env("EMBERGLASS_PLAIN_URL", plain_url)
         .env("EMBERGLASS_SCREENSHOTS", &pictures)
