@@ -32,7 +32,7 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     let decode = Tuning::ALL.map(|decode| (wide, Variant { decode, prefill: Tile::Rows }, &FORMATS[..]));
     let prefill = Tile::ALL.map(|prefill| (wide, Variant { prefill, ..Variant::DEFAULT }, &FORMATS[..]));
     let whole_blocks =
-        |shape: HeadShape, dtype: DType| shape.heads().rows()[0] % dtype.block_len() as u32 == 0;
+        |shape: HeadShape, dtype: DType| shape.heads().rows()[0].is_multiple_of(dtype.block_len() as u32);
     let all = usual.into_iter().chain(every).chain(decode).chain(prefill);
     for (shape, variant, formats) in all {
         // Natively llvmpipe has subgroups of eight, and f16.

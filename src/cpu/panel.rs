@@ -78,6 +78,9 @@ impl BlockLayout {
         BlockLayout { scaling, bits, zero, header, high: scales, quants, bytes: quants + lower, blocks }
     }
 
+    /// For Q8_0.
+    pub const EIGHT: Self = Self::new(Scaling::Half, 8, 0);
+
     /// Of the formats that have kernels of their own.
     pub const fn of(dtype: DType) -> Option<Self> {
         Some(match dtype {
@@ -85,7 +88,7 @@ impl BlockLayout {
             DType::Q4_1 => Self::new(Scaling::Affine, 4, 0),
             DType::Q5_0 => Self::new(Scaling::Half, 5, 16),
             DType::Q5_1 => Self::new(Scaling::Affine, 5, 0),
-            DType::Q8_0 => Self::new(Scaling::Half, 8, 0),
+            DType::Q8_0 => Self::EIGHT,
             DType::Q4_K => Self::new(Scaling::SuperAffine, 4, 0),
             DType::Q5_K => Self::new(Scaling::SuperAffine, 5, 0),
             DType::Q6_K => Self::new(Scaling::SuperHalves, 6, 32),
@@ -191,7 +194,7 @@ pub fn unpack_row(dtype: DType, panel: &[u8], r: usize, out: &mut [f32]) {
     let Format { block_bytes: size, elements, block_len, .. } = *dtype.format();
     let (layout, unpack) = match (BlockLayout::of(dtype), elements) {
         (Some(layout), _) => (layout, None),
-        (_, Elements::Blocks(unpack)) => (BlockLayout::new(Scaling::Half, 8, 0), Some(unpack)),
+        (_, Elements::Blocks(unpack)) => (BlockLayout::EIGHT, Some(unpack)),
         (_, Elements::Float(value)) => {
             for (column, out) in panel.chunks_exact(size * ROWS).zip(out) {
                 *out = value(&column[r * size..(r + 1) * size]);

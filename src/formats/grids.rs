@@ -290,7 +290,7 @@ fn signed(bytes: u64, signs: u32) -> [i8; 8] {
     // Bit i alone in byte i, then moved to its lowest.
     let bits = (u64::from(signs & 255) * ONES) & 0x8040_2010_0804_0201;
     let minus = (bits + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & ONES;
-    ((bytes ^ minus * 255) + minus).to_le_bytes().map(|byte| byte as i8)
+    ((bytes ^ (minus * 255)) + minus).to_le_bytes().map(|byte| byte as i8)
 }
 
 /// Eight quants of a point of the IQ2 grids, with signs.
