@@ -31,9 +31,9 @@ fn floats(value: &Value) -> Vec<f64> {
 }
 
 /// What a model may differ by from llama.cpp with F32 weights. llama.cpp itself, which rounds activations to 8 bits where
-/// it reads the file as it is, differs by `as_stored` of the answers; activations here are of 16 bits or f32, so a tenth
+/// it reads the file as it is, differs by `as_stored` of the answers; activations here are of 16 bits or f32, so a hundredth
 /// of that is asked for.
-const SHARE: f64 = 0.1;
+const SHARE: f64 = 0.01;
 
 async fn as_llama_cpp<B: Backend + 'static>(backend: B, name: &str) {
     let answers = answers();

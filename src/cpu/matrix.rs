@@ -364,17 +364,16 @@ fn upper<S: Simd>(s: S, layout: &BlockLayout, block: &[u8], octet: usize) -> S::
     }
 }
 
-/// Those that belong to a nibble: `shift` of it in its 16 bits of quants, moved above its four bits; the others away.
+/// Those that belong to the low (0) or high (1) nibbles of bytes, moved above their four bits; the others away.
 #[inline(always)]
-fn above<S: Simd>(s: S, layout: &BlockLayout, high: S::I, octet: usize, shift: usize, lanes: i32) -> S::I {
+fn above<S: Simd>(s: S, layout: &BlockLayout, high: S::I, octet: usize, nibble: usize) -> S::I {
     // A byte has those of its two nibbles, octet after octet.
-    let (byte, nibble) = (shift / 8 * 8, shift % 8 / 4);
     let (bit, mask) = match layout.bits {
-        5 => (byte + 2 * octet + nibble, 0x10),
-        _ => (byte + 4 * (octet % 2) + 2 * nibble, 0x30),
+        5 => (2 * octet + nibble, 0x1010_1010),
+        _ => (4 * (octet % 2) + 2 * nibble, 0x3030_3030),
     };
     let moved = if bit < 4 { s.shl16(high, 4 - bit as u32) } else { s.shr16(high, bit as u32 - 4) };
-    s.and(moved, s.splat_i32(mask * lanes))
+    s.and(moved, s.splat_i32(mask))
 }
 
 impl<const DTYPE: usize> Blocks for Bytes<DTYPE> {
@@ -398,7 +397,7 @@ impl<const DTYPE: usize> Blocks for Bytes<DTYPE> {
                 let shifted = if half == 0 { quants } else { s.shr16(quants, 4) };
                 let mut part = s.and(shifted, s.splat_i32(0x0f0f_0f0f));
                 if layout.bits > 4 {
-                    part = s.or(part, above(s, &layout, high, octet, 4 * half, 0x0101_0101));
+                    part = s.or(part, above(s, &layout, high, octet, half));
                 }
                 for n in 0..N {
                     small[n] = s.dot_bytes(part, s.splat_i32(x[n].q[2 * octet + half]), small[n]);
@@ -432,14 +431,28 @@ impl<const DTYPE: usize> Blocks for Words<DTYPE> {
         let mut ints = [s.splat_i32(0); N];
         for octet in octets {
             let quants = s.load_bytes(bytes_at::<32>(block, layout.quants + 32 * octet));
-            for j in 0..4 {
-                let shifted = if j == 0 { quants } else { s.shr16(quants, 4 * j as u32) };
-                let mut pair = if j == 3 { shifted } else { s.and(shifted, s.splat_i32(0x000f_000f)) };
-                if layout.bits > 4 {
-                    pair = s.or(pair, above(s, &layout, high, octet, 4 * j, 0x0001_0001));
+            if layout.bits == 4 {
+                for j in 0..4 {
+                    let shifted = if j == 0 { quants } else { s.shr16(quants, 4 * j as u32) };
+                    let pair = if j == 3 { shifted } else { s.and(shifted, s.splat_i32(0x000f_000f)) };
+                    for n in 0..N {
+                        ints[n] = s.dot_words(pair, s.splat_i32(x[n].q[4 * octet + j]), ints[n]);
+                    }
                 }
-                for n in 0..N {
-                    ints[n] = s.dot_words(pair, s.splat_i32(x[n].q[4 * octet + j]), ints[n]);
+                continue;
+            }
+            // Upper bits meet bytes, two nibbles at a time.
+            for half in 0..2 {
+                let shifted = if half == 0 { quants } else { s.shr16(quants, 4) };
+                let part = s.and(shifted, s.splat_i32(0x0f0f_0f0f));
+                let part = s.or(part, above(s, &layout, high, octet, half));
+                for byte in 0..2 {
+                    let pair =
+                        if byte == 0 { s.and(part, s.splat_i32(0x00ff_00ff)) } else { s.shr16(part, 8) };
+                    for n in 0..N {
+                        let x = s.splat_i32(x[n].q[4 * octet + half + 2 * byte]);
+                        ints[n] = s.dot_words(pair, x, ints[n]);
+                    }
                 }
             }
         }

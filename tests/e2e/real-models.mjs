@@ -37,8 +37,7 @@ function beginning({ greedy, greedy_text: text, low_margins: low }) {
 }
 
 async function report(chat, name) {
-  const memory = await chat.page.evaluate(async () => (await performance.measureUserAgentSpecificMemory?.())?.bytes);
-  console.log(`${name}: ${await chat.status()}; ${memory === undefined ? "memory unknown" : `${Math.round(memory / 1e6)} MB`}`);
+  console.log(`${name}: ${await chat.status()}`);
   await chat.screenshot(`real-${name}`);
   assert.deepEqual(chat.complaints, []);
   chat.assertNoStrangers();
