@@ -20,4 +20,5 @@ mod choice;
 mod golden;
 mod llama;
 mod perplexity;
+mod real_models;
 mod speculation;

@@ -1,10 +1,6 @@
 //! Two models that people download, in Q4_K_M, against llama.cpp with the same weights read as F32
 //! (`tests/data/real-models.json`, made by `tools/real-models/answers.py`). They are large, so this runs when asked:
 //! `cargo xtask real-models` downloads them first.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
-
-#[path = "common/model.rs"]
-mod model;
 
 use std::time::Instant;
 
@@ -16,6 +12,8 @@ use emberglass::{
     ByteSource, FileSource, Finish, GenerateOptions, Message, Prompt, Sampling, TextEngine, read_directory,
 };
 use serde_json::Value;
+
+use crate::model;
 
 fn answers() -> Value {
     let file = model::root::file("tests/data/real-models.json");
