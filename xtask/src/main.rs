@@ -19,6 +19,7 @@ mod gpu_web;
 mod model;
 mod notices;
 mod paths;
+mod real_models;
 mod reference;
 mod serve;
 mod setup;
@@ -152,6 +153,15 @@ enum Command {
     Wasm,
     /// Get the default model into .cache/models and print its path.
     Model,
+    /// Compare Gemma 3 270M and Qwen2.5-Coder 0.5B, both Q4_K_M, with llama.cpp's answers; downloads 745 MB, once.
+    RealModels {
+        /// Only on this device.
+        #[arg(long)]
+        device: Option<real_models::Device>,
+        /// In the page instead: build the site and ask both in headless Chromium, on the CPU.
+        #[arg(long, conflicts_with = "device")]
+        page: bool,
+    },
     /// Write NOTICE.md anew.
     Notices,
 }
@@ -185,6 +195,8 @@ fn main() -> ExitCode {
         }
         Command::Wasm => wasm::build(),
         Command::Model => model::default_model().map(|path| println!("{}", path.display())),
+        Command::RealModels { page: true, .. } => real_models::ask_in_the_page(),
+        Command::RealModels { device, .. } => real_models::compare(device),
         Command::Notices => notices::write(),
     };
     match result {
