@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
 use emberglass::graph::{Backend, KvType};
-use emberglass::{ByteSource, FileSource, TextEngine, engine, read_directory};
+use emberglass::{ByteSource, FileSource, SliceSource, TextEngine, engine, read_directory};
 
 use crate::{answers, model};
 
@@ -27,6 +27,17 @@ fn models(folder: &str) -> Vec<PathBuf> {
 fn is_of_a_format(model: &Path) -> bool {
     let name = model.file_stem().unwrap().to_str().unwrap();
     name.starts_with("type-") || name.starts_with("mix-")
+}
+
+/// A file with one name in place of another of the same length.
+fn renamed(model: &str, from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch").join(model);
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes());
+    let at = at.unwrap_or_else(|| panic!("{model} has no {from}"));
+    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    bytes
 }
 
 async fn load<B: Backend + 'static>(backend: B, model: &Path, kv: KvType) -> TextEngine<B> {
@@ -92,4 +103,37 @@ fn ops_are_as_they_were() {
         }
     }
     assert!(different.is_empty(), "{different:?}");
+}
+
+#[test]
+fn what_is_missing_or_unknown_is_named() {
+    for (model, from, to, code) in [
+        ("gpt2.gguf", "blk.0.attn_qkv.bias", "blk.0.attn_qkv.bibs", "missing-tensor"),
+        ("falcon.gguf", "blk.0.attn_norm.bias", "blk.0.attn_norm.bibs", "missing-tensor"),
+        ("phi2.gguf", "output.bias", "output.bibs", "missing-tensor"),
+        ("starcoder2.gguf", "blk.1.ffn_down.bias", "blk.1.ffn_down.bibs", "missing-tensor"),
+        ("variations/granite-longrope.gguf", "rope_factors_long.w", "rope_factors_lone.w", "missing-tensor"),
+        ("variations/stablelm-no-key.gguf", "blk.0.attn_k_norm", "blk.0.attn_j_norm", "missing-tensor"),
+        ("qwen2.gguf", "blk.0.attn_q.bias", "blk.0.attn_q.bibs", "unsupported-model"),
+        (
+            "gemma3.gguf",
+            "gemma3.attention.sliding_window",
+            "gemma3.attention.sliding_windoo",
+            "unsupported-model",
+        ),
+        ("falcon-40b.gguf", "blk.0.attn_norm_2.w", "blk.0.attn_norm_3.w", "unsupported-model"),
+    ] {
+        let mut sources: Vec<Box<dyn ByteSource>> =
+            vec![Box::new(SliceSource::new(model, renamed(model, from, to)))];
+        let error = pollster::block_on(async {
+            let directory = read_directory(&mut sources).await.unwrap();
+            let options = LoadOptions { context_length: 256, kv: KvType::F32, draft_tokens: 0 };
+            let cpu = model::cpu(Bits::Sixteen);
+            TextEngine::load(cpu, directory, &mut sources, options, &mut |_| Ok(())).await.err()
+        });
+        let error = error.unwrap_or_else(|| panic!("{model} without {from} loads"));
+        assert_eq!(error.code(), code, "{error}");
+        let named = if code == "missing-tensor" { from } else { to };
+        assert!(error.to_string().contains(named), "{error}: {named}");
+    }
 }

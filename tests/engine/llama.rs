@@ -244,24 +244,23 @@ fn a_tensor_that_is_not_computed_with_is_named() {
         "blk.0.attn_norm.bias",
         "blk.0.ffn_norm.bias",
         "output_norm.bias",
-        "output.bias",
         "blk.0.attn_q_norm.weight",
-        "blk.0.attn_qkv.weight",
         "blk.0.attn_output.scale",
         "blk.0.ffn_gate_inp.weight",
         // A layer beyond block_count, and names that come close.
         "blk.1.attn_q.weight",
         "blk.00.attn_q.bias",
-        "rope_factors_long.weight",
         "token_embd_norm.weight",
         "anything",
     ] {
         let file = plain().with_floats(name, &[32], &[0.0; 32]);
         refused(&file, "unsupported-model", name);
     }
-    // A bias of another length is no bias.
-    let file = plain().with_floats("blk.0.attn_output.bias", &[16], &[0.0; 16]);
-    refused(&file, "shape-mismatch", "blk.0.attn_output.bias");
+    // A tensor of another shape is not the one that is meant.
+    for name in ["output.bias", "blk.0.attn_output.bias", "blk.0.attn_qkv.weight", "rope_factors_long.weight"]
+    {
+        refused(&plain().with_floats(name, &[48], &[0.0; 48]), "shape-mismatch", name);
+    }
 }
 
 #[test]
@@ -289,6 +288,16 @@ fn a_key_that_is_not_computed_with_is_named() {
         ("llama.something.new", Set::Text("x")),
     ] {
         refused(&plain().with(key, value), "unsupported-model", key);
+    }
+    // YaRN's magnitude is that of its factor.
+    let yarn = || {
+        plain()
+            .with("llama.rope.scaling.type", Set::Text("yarn"))
+            .with("llama.rope.scaling.factor", Set::F32(4.0))
+    };
+    for (key, value) in [("yarn_attn_factor", 1.3), ("yarn_log_multiplier", 0.5)] {
+        let key = format!("llama.rope.scaling.{key}");
+        refused(&yarn().with(&key, Set::F32(value)), "unsupported-model", &key);
     }
     let shorter = error_of(&plain().with(window, Set::U32(16))).to_string();
     assert!(shorter.contains("contextLength"), "{shorter}");
@@ -323,6 +332,7 @@ fn a_key_that_changes_nothing_is_no_obstacle() {
         .with("llama.pooling_type", Set::U32(1))
         .with("llama.rope.dimension_sections", Set::I32s(&[0, 0, 0, 0]))
         .with("llama.rope.scaling.type", Set::Text("none"))
+        .with("llama.rope.scaling.factor", Set::F32(0.0))
         .with("llama.rope.scaling.original_context_length", Set::U32(64))
         .with("llama.rope.scaling.finetuned", Set::Bool(true))
         .with("llama.rope.scaling.yarn_log_multiplier", Set::F32(0.1))
@@ -342,10 +352,10 @@ fn numbers_that_make_no_sense_are_malformed() {
     for (key, values) in [
         ("llama.attention.layer_norm_rms_epsilon", &[nan, inf, -inf, -1.0, 2.0][..]),
         ("llama.rope.freq_base", &[nan, inf, 0.0, -1.0, 1e-20, 1e30]),
-        ("llama.rope.scaling.factor", &[nan, inf, 0.0, -1.0, 1e-30]),
-        ("llama.rope.scale_linear", &[nan, inf, 0.0, -1.0]),
+        ("llama.rope.scaling.factor", &[nan, inf, -1.0, 1e-30]),
+        ("llama.rope.scale_linear", &[nan, inf, -1.0]),
         ("llama.rope.scaling.attn_factor", &[nan, inf, 0.0, -1.0]),
-        ("llama.attention.scale", &[nan, -1.0]),
+        ("llama.attention.scale", &[nan, inf, -1.0, 1e30]),
     ] {
         for value in values {
             refused(&plain().with(key, Set::F32(*value)), "malformed", &format!("{key} is {value}"));
