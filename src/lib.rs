@@ -15,7 +15,7 @@
 //! | [`engine`] | the loops: prefill and decode → tokens, latents → pixels; GPU or CPU, and why |
 //! | `web` | tokens → JavaScript (wasm32 only) |
 //!
-//! Imports point down this table's rows only as far as `docs/ARCHITECTURE.md` says; a test keeps it so.
+//! `tests/files/layers.rs` enforces which module may import which; `docs/ARCHITECTURE.md` explains it.
 
 pub mod cpu;
 pub mod engine;

@@ -140,3 +140,41 @@ fn values_that_are_no_numbers_are_found_wherever_they_are() {
         }
     }
 }
+
+/// The table of docs/KERNEL.md. `EMBERGLASS_UPDATE=1` writes it.
+#[test]
+fn the_table_of_the_docs_is_this_one() {
+    let mut table = String::from(
+        "| format | weights a block | bytes | bits a weight | `quants`, vec4s | `scales`, bytes | two |\n|---|---|---|---|---|---|---|\n",
+    );
+    for dtype in DType::ALL {
+        let format = dtype.format();
+        // Floats lie in blocks of 32.
+        let (len, bytes) = if dtype.is_float() {
+            (BLOCK, BLOCK * format.block_bytes)
+        } else {
+            (format.block_len, format.block_bytes)
+        };
+        let size = |&(from, to): &(usize, usize)| to - from;
+        let vectors = if dtype.is_float() { bytes } else { format.body.iter().map(size).sum() } / 16;
+        let head = match format.head {
+            [range] if size(range) <= 2 => size(range),
+            ranges => ranges.iter().map(|range| size(range).next_multiple_of(4)).sum(),
+        };
+        // The GPU's memory grows by at most 15 %.
+        assert!((16 * vectors + head) as f64 <= 1.15 * bytes as f64, "{}", dtype.name());
+        let bits = 8.0 * bytes as f64 / len as f64;
+        let two = if format.two_scales { "two" } else { "" };
+        table += &format!("| {} | {len} | {bytes} | {bits} | {vectors} | {head} | {two} |\n", dtype.name());
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/KERNEL.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = text.split_once("<!-- formats -->\n").unwrap();
+    let (found, after) = rest.split_once("<!-- /formats -->").unwrap();
+    if found != table && std::env::var_os("EMBERGLASS_UPDATE").is_some() {
+        let text = format!("{before}<!-- formats -->\n{table}<!-- /formats -->{after}");
+        std::fs::write(path, text).unwrap();
+        return;
+    }
+    assert_eq!(found, table, "EMBERGLASS_UPDATE=1 cargo test --test formats writes the table");
+}

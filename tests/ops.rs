@@ -12,15 +12,23 @@ use emberglass::gpu::{GpuImages, Tile, Tuning, Variant};
 use emberglass::graph::Precision;
 use emberglass::{CpuBackend, DType, Gpu, GpuBackend, GpuOptions};
 
+/// What is fused with a product does not depend on how weights are unpacked: on the GPU a sample of the formats.
+fn fused(on_gpu: bool) -> Vec<DType> {
+    let all = !on_gpu || std::env::var_os("EMBERGLASS_EXHAUSTIVE").is_some();
+    let is_usual = |dtype: &DType| dtype.ggml() <= DType::Q8_0.ggml() || *dtype == DType::BF16;
+    DType::ALL.into_iter().filter(|dtype| all || is_usual(dtype) || FORMATS.contains(dtype)).collect()
+}
+
 /// The cases, once for each backend.
 macro_rules! kernels {
-    ($($module:ident: $rig:ty, $setup:expr;)*) => {
+    ($($module:ident: $rig:ty, $on_gpu:literal, $setup:expr;)*) => {
         $(mod $module {
             use super::*;
-            per_format!($rig, DType::ALL, $setup; project_add, gate_up, head, embed, qkv);
+            per_format!($rig, DType::ALL, $setup; project_add, embed);
+            per_format!($rig, fused($on_gpu), $setup; gate_up, head, qkv);
             once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, attention_of_head_sizes,
-                attention_with_a_cap, attention_of_windows, kv_overflow, map, norms, norms_of_heads, elements, positions,
-                sample_greedy, sample_few, sample_chain, sample_infinite);
+                attention_with_a_cap, attention_of_cut_prompts, attention_of_windows, kv_overflow, map, norms, norms_of_heads,
+                elements, positions, sample_greedy, sample_few, sample_chain, sample_infinite);
         })*
     };
 }
@@ -46,11 +54,11 @@ macro_rules! once {
 // The CPU's as shipped, by dot products of bytes, with the vectors that are everywhere, and shared by
 // threads.
 kernels! {
-    gpu: GpuBackend, take("lanes8+pairs1/memory");
-    cpu: CpuBackend, choose(DEFAULT);
-    cpu_bytes: CpuBackend, choose(Wish { bits: Bits::Eight, ..DEFAULT });
-    cpu_portable: CpuBackend, choose(Wish { level: usize::MAX, ..DEFAULT });
-    cpu_threads: CpuBackend, choose(Wish { threads: 3, ..DEFAULT });
+    gpu: GpuBackend, true, take("lanes8+pairs1/memory");
+    cpu: CpuBackend, false, choose(DEFAULT);
+    cpu_bytes: CpuBackend, false, choose(Wish { bits: Bits::Eight, ..DEFAULT });
+    cpu_portable: CpuBackend, false, choose(Wish { level: usize::MAX, ..DEFAULT });
+    cpu_threads: CpuBackend, false, choose(Wish { threads: 3, ..DEFAULT });
 }
 
 /// Floats, nibbles, bytes and two scales a block: unpacking is the same function in every kernel, and nothing else tells formats apart.

@@ -32,8 +32,10 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     let decode = Tuning::ALL.map(|decode| (wide, Variant { decode, prefill: Tile::Rows }, &FORMATS[..]));
     let prefill = Tile::ALL.map(|prefill| (wide, Variant { prefill, ..Variant::DEFAULT }, &FORMATS[..]));
     let whole_blocks =
-        |shape: HeadShape, dtype: DType| (shape.heads * shape.head_dim) % dtype.block_len() as u32 == 0;
-    let all = usual.into_iter().chain(every).chain(decode).chain(prefill);
+        |shape: HeadShape, dtype: DType| shape.heads().rows()[0].is_multiple_of(dtype.block_len() as u32);
+    // Heads and rows that are no whole blocks of 32, which only floats have.
+    let broken = [(shape(5, 1, 40), Variant::DEFAULT, &[DType::F16][..])];
+    let all = usual.into_iter().chain(broken).chain(every).chain(decode).chain(prefill);
     for (shape, variant, formats) in all {
         // Natively llvmpipe has subgroups of eight, and f16.
         assert!(variant.possible(gpu.features()), "{variant}: not on this adapter");
@@ -59,6 +61,10 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
             let table = backend.vector("rope", shape.capacity * heads.dim).unwrap();
             let qkv = backend.tensor("qkv", 2, width + 2 * kv).unwrap();
             let caches = KvType::ALL.map(|kv| backend.cache("cache", HeadShape { kv, ..shape }).unwrap());
+            let windowed = KvType::ALL.map(|kv| {
+                let shape = HeadShape { kv, window: 4, cap: 5.0, ..shape };
+                backend.cache("cache", shape).unwrap()
+            });
             let norm = |kind, bias| Norm { kind, gain: &gain, bias, eps: 1e-5 };
             let rms = || Some(norm(NormKind::Rms, None));
             let rope = |pairs| Rope { table: &table, dim: heads.dim, pairs };
@@ -85,7 +91,7 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
                         }
                     }
                 }
-                for memory in &caches {
+                for memory in caches.iter().chain(windowed.iter().filter(|_| more)) {
                     // With a product that merges, and without.
                     ops.push(Op::Attend { qkv: &qkv, memory, to: &x });
                     let (rows, weight, then) = (Rows::Batch, &square, Then::Add);

@@ -84,7 +84,7 @@ export async function openImageDecoder(
   }
 }
 
-/** As the engine has it: a verification takes eight tokens, and one stands before the drafts. */
+/** Equals the engine's limit: a verification takes eight tokens, the last drawn one and seven drafts. */
 const MOST_DRAFTS = 7;
 
 /** {@link loadTextModel} over any workers. Not public: the seam for tests. */

@@ -62,8 +62,8 @@ export interface ModelInfo {
   contextLength: number;
   /** What the KV cache holds. */
   kvCache: KvType;
-  /** Bytes of the KV cache that a token takes. */
-  kvBytesPerToken: number;
+  /** Bytes of the KV cache. A layer with a sliding window has room for its window and a batch of a prompt, not for the context. */
+  kvBytes: number;
   /** Context the model was trained with, in tokens. */
   trainedContextLength: number;
   /** Number of transformer layers. */
@@ -254,8 +254,8 @@ export interface LoadOptions extends NetworkOptions {
   kernels?: string;
   /**
    * Speculative decoding by prompt lookup, 0 to 7: where the last tokens occurred before in prompt or answer, up to so
-   * many of those that followed are verified in one step. The text is exactly the same; it comes sooner where it
-   * repeats what stands there already, as in editing, summaries and code. The CPU takes 3 at most; {@link ModelInfo.draftTokens} says
+   * many of those that followed are verified in one step. The text is exactly the same; it is faster when the
+   * answer repeats text from the prompt, as in editing, summaries and code. The CPU takes 3 at most; {@link ModelInfo.draftTokens} says
    * what is in use, 0 if this device would not compute exactly the same text. Not used with penalties,
    * `logitBias`, or a `topK` of 0 or above 128. Default 0: off.
    */

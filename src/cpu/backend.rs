@@ -24,13 +24,13 @@ use super::team::{How, Team};
 use super::vector;
 use super::weight::CpuWeight;
 
-/// Wishes for the backend.
+/// Options of the CPU backend.
 pub struct CpuOptions {
     /// Which vectors; [`Level::best`] unless a test wants another.
     pub level: Level,
     /// How finely activations are rounded.
     pub bits: Bits,
-    /// Who computes.
+    /// Threads that share the work.
     pub team: Team,
 }
 

@@ -7,10 +7,10 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::formats::DType;
+use crate::formats::{DType, Sub};
 
 use super::activations::{Activations, Bits, Block};
-use super::panel::{self, BlockLayout, EXPANDED, ROWS, Scaling};
+use super::panel::{self, BlockLayout, ROWS, Scaling};
 use super::simd::{Kernel, Level, Simd};
 
 /// Tokens of a micro-tile: their sums still fit into sixteen registers of 128 bits.
@@ -146,7 +146,7 @@ impl Kernel for Project<'_> {
                     (DType::F32, _) => self.tiles::<S, Single>(s),
                     (DType::F16, _) => self.tiles::<S, Half>(s),
                     (DType::BF16, _) => self.tiles::<S, Brain>(s),
-                    _ => self.tiles::<S, Expanded>(s),
+                    _ => self.rows(s),
                 }
             };
         }
@@ -159,17 +159,12 @@ impl Project<'_> {
     fn tiles<S: Simd, F: Format>(self, s: S) {
         let Project { matrix, x, panels, out, stride, .. } = self;
         let bytes = matrix.panel_bytes();
-        let mut expanded = Vec::new();
         for (i, at) in panels.clone().enumerate() {
-            let mut panel = &matrix.panels[at * bytes..(at + 1) * bytes];
-            if F::EXPANDS {
-                panel::expand(matrix.dtype, panel, &mut expanded);
-                panel = &expanded;
-            }
+            let panel = &matrix.panels[at * bytes..(at + 1) * bytes];
             let rows = ROWS.min(matrix.rows - at * ROWS);
             let mut t = 0;
             while t + 1 < x.rows() {
-                // Two or three that remain are worth a whole tile: what it has too much repeats the last.
+                // A remainder of two or three tokens is computed as a full tile; the spare slots repeat the last token.
                 let count = TOKENS.min(x.rows() - t);
                 let mut tokens = [F::row(x, t); TOKENS];
                 for n in 1..TOKENS {
@@ -189,6 +184,40 @@ impl Project<'_> {
     }
 }
 
+impl Project<'_> {
+    /// Of file blocks: row by row.
+    #[inline(always)]
+    fn rows<S: Simd>(self, s: S) {
+        let Project { matrix, x, panels, out, stride, .. } = self;
+        let bytes = matrix.panel_bytes();
+        let mut subs = Vec::new();
+        for (i, at) in panels.enumerate() {
+            let panel = &matrix.panels[at * bytes..(at + 1) * bytes];
+            for r in 0..ROWS.min(matrix.rows - at * ROWS) {
+                panel::expand(matrix.dtype, panel, r, &mut subs);
+                let mut t = 0;
+                while t < x.rows() {
+                    let count = TOKENS.min(x.rows() - t);
+                    let mut sums = [0.0; TOKENS];
+                    if count == 1 {
+                        [sums[0]] = row(s, &subs, [x.words(t)]);
+                    } else {
+                        let mut tokens = [x.words(t); TOKENS];
+                        for n in 1..TOKENS {
+                            tokens[n] = x.words(t + n.min(count - 1));
+                        }
+                        sums = row(s, &subs, tokens);
+                    }
+                    for n in 0..count {
+                        out[(t + n) * stride + i * ROWS + r] = sums[n];
+                    }
+                    t += count;
+                }
+            }
+        }
+    }
+}
+
 /// The lanes that are rows.
 #[inline(always)]
 fn put<S: Simd>(s: S, sums: S::F, to: &mut [f32]) {
@@ -201,8 +230,6 @@ fn put<S: Simd>(s: S, sums: S::F, to: &mut [f32]) {
 trait Format {
     /// Activations of one column or block.
     type X;
-    /// Whether its panels hold file blocks, of which [`panel::expand`] makes what `tile` takes.
-    const EXPANDS: bool = false;
     /// A token's row of them.
     fn row(x: &Activations, t: usize) -> &[Self::X];
     /// (eight rows) · N tokens.
@@ -215,8 +242,6 @@ struct Bytes<const DTYPE: usize>;
 struct Words<const DTYPE: usize>;
 /// Q8_0, by dot products of i16.
 struct Eight;
-/// Formats of file blocks, by dot products of i16.
-struct Expanded;
 /// F32.
 struct Single;
 /// F16.
@@ -325,7 +350,7 @@ fn blocks<S: Simd, B: Blocks, const N: usize>(s: S, panel: &[u8], x: [&[B::X]; N
 const fn layout(dtype: usize) -> BlockLayout {
     match BlockLayout::of(DType::ALL[dtype]) {
         Some(layout) => layout,
-        None => panic!("a type without a packed form"), // while compiling
+        None => BlockLayout::EIGHT, // never: kernels are of packed formats
     }
 }
 
@@ -435,25 +460,6 @@ impl<const DTYPE: usize> Blocks for Words<DTYPE> {
     }
 }
 
-/// Columns of bytes from `first` on.
-#[inline(always)]
-fn byte_ints<S: Simd, const N: usize>(
-    s: S,
-    block: &[u8],
-    quants: usize,
-    octets: Range<usize>,
-    x: [&Block<16>; N],
-) -> [S::I; N] {
-    let mut ints = [s.splat_i32(0); N];
-    for pair in 4 * octets.start..4 * octets.end {
-        let w = s.load_widened(bytes_at::<16>(block, quants + 16 * pair));
-        for n in 0..N {
-            ints[n] = s.dot_words(w, s.splat_i32(x[n].q[pair]), ints[n]);
-        }
-    }
-    ints
-}
-
 impl Blocks for Eight {
     type X = Block<16>;
     const LAYOUT: BlockLayout = layout(DType::Q8_0 as usize);
@@ -465,42 +471,43 @@ impl Blocks for Eight {
         octets: Range<usize>,
         x: [&Block<16>; N],
     ) -> [S::I; N] {
-        byte_ints(s, block, Self::LAYOUT.quants, octets, x)
+        let mut ints = [s.splat_i32(0); N];
+        for pair in 4 * octets.start..4 * octets.end {
+            let w = s.load_widened(bytes_at::<16>(block, Self::LAYOUT.quants + 16 * pair));
+            for n in 0..N {
+                ints[n] = s.dot_words(w, s.splat_i32(x[n].q[pair]), ints[n]);
+            }
+        }
+        ints
     }
 }
 
-impl Format for Expanded {
-    type X = Block<16>;
-    const EXPANDS: bool = true;
-
-    #[inline(always)]
-    fn row(x: &Activations, t: usize) -> &[Block<16>] {
-        x.words(t)
-    }
-
-    #[inline(always)]
-    fn tile<S: Simd, const N: usize>(s: S, panel: &[u8], x: [&[Block<16>]; N]) -> [S::F; N] {
-        let mut sums = [s.splat(0.0); N];
-        let mut at = [&x[0][0]; N];
-        for (b, block) in panel.as_chunks::<EXPANDED>().0.iter().enumerate() {
+/// A row of expanded file blocks · N tokens. A vector's lanes are columns here, each with a sum of its own until the end:
+/// so nothing of a row has to be put in order, which would take longer than the products.
+#[inline(always)]
+fn row<S: Simd, const N: usize>(s: S, subs: &[Sub], x: [&[Block<16>]; N]) -> [f32; N] {
+    let mut sums = [s.splat(0.0); N];
+    let mut lows = [0.0; N];
+    for (b, sub) in subs.iter().enumerate() {
+        for half in 0..2 {
+            let (scale, low) = (sub.scale[half], sub.low[half]);
+            let w: &[u8; 16] = bytemuck::cast_ref(&sub.q.as_chunks::<16>().0[half]);
+            let w = s.load_widened(w);
             for n in 0..N {
-                at[n] = &x[n][b];
-            }
-            for half in 0..2 {
-                let ints = byte_ints(s, block, 128, 2 * half..2 * half + 2, at);
-                let scales = s.as_floats(s.load_bytes(bytes_at::<32>(block, 32 * half)));
-                let lows = s.as_floats(s.load_bytes(bytes_at::<32>(block, 64 + 32 * half)));
-                for n in 0..N {
-                    let (scale, _, count, first) = at[n].sums();
-                    let count = if half == 0 { first } else { count.wrapping_sub(first) };
-                    let y = s.mul(s.to_floats(ints[n]), scales);
-                    let y = s.mul_add(lows, s.splat(count as f32), y);
-                    sums[n] = s.mul_add(y, s.splat(scale), sums[n]);
-                }
+                let block = &x[n][b];
+                let q: &[u8; 32] = bytemuck::cast_ref(&block.q.as_chunks::<8>().0[half]);
+                let ints = s.dot_words(w, s.load_bytes(q), s.splat_i32(0));
+                sums[n] = s.mul_add(s.to_floats(ints), s.splat(scale * block.scale), sums[n]);
+                let count = if half == 0 { block.first } else { block.count.wrapping_sub(block.first) };
+                lows[n] += low * (block.scale * count as f32);
             }
         }
-        sums
     }
+    let mut out = [0.0; N];
+    for n in 0..N {
+        out[n] = s.sum(sums[n]) + lows[n];
+    }
+    out
 }
 
 macro_rules! block_format {

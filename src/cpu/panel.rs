@@ -15,7 +15,7 @@
 //!   - Fifth and sixth bits: the same with two bits each, 32 bytes for two octets.
 //!   - Eight bits: for each pair of columns 16 bytes, two to a row.
 //! - File blocks, of all other formats: for each block of the file, the eight rows' blocks as they are. [`expand`] makes
-//!   bytes and f32 scales of a whole panel before it is used.
+//!   bytes and f32 scales of a row before it is used.
 //!
 //! Floats and file blocks take exactly their bytes in the file, packed blocks at most 3 % more.
 
@@ -78,6 +78,9 @@ impl BlockLayout {
         BlockLayout { scaling, bits, zero, header, high: scales, quants, bytes: quants + lower, blocks }
     }
 
+    /// For Q8_0.
+    pub const EIGHT: Self = Self::new(Scaling::Half, 8, 0);
+
     /// Of the formats that have kernels of their own.
     pub const fn of(dtype: DType) -> Option<Self> {
         Some(match dtype {
@@ -85,7 +88,7 @@ impl BlockLayout {
             DType::Q4_1 => Self::new(Scaling::Affine, 4, 0),
             DType::Q5_0 => Self::new(Scaling::Half, 5, 16),
             DType::Q5_1 => Self::new(Scaling::Affine, 5, 0),
-            DType::Q8_0 => Self::new(Scaling::Half, 8, 0),
+            DType::Q8_0 => Self::EIGHT,
             DType::Q4_K => Self::new(Scaling::SuperAffine, 4, 0),
             DType::Q5_K => Self::new(Scaling::SuperAffine, 5, 0),
             DType::Q6_K => Self::new(Scaling::SuperHalves, 6, 32),
@@ -132,6 +135,7 @@ pub fn panel_bytes(dtype: DType, cols: usize) -> usize {
 }
 
 /// Byte (of four) and shift of a column of an octet within a row's quant bytes.
+#[inline(always)]
 const fn nibble(column: usize) -> (usize, usize) {
     let (j, p) = (column / 2, column % 2);
     (2 * p + j / 2, 4 * (j % 2))
@@ -206,7 +210,7 @@ pub fn unpack_row(dtype: DType, panel: &[u8], r: usize, out: &mut [f32]) {
     let Format { block_bytes: size, elements, block_len, .. } = *dtype.format();
     let (layout, unpack) = match (BlockLayout::of(dtype), elements) {
         (Some(layout), _) => (layout, None),
-        (_, Elements::Blocks(unpack)) => (BlockLayout::new(Scaling::Half, 8, 0), Some(unpack)),
+        (_, Elements::Blocks(unpack)) => (BlockLayout::EIGHT, Some(unpack)),
         (_, Elements::Float(value)) => {
             for (column, out) in panel.chunks_exact(size * ROWS).zip(out) {
                 *out = value(&column[r * size..(r + 1) * size]);
@@ -260,30 +264,13 @@ pub fn unpack_row(dtype: DType, panel: &[u8], r: usize, out: &mut [f32]) {
     }
 }
 
-/// Bytes of an expanded block: the rows' scales of both halves, their lows of both halves, all f32; and the quants as in
-/// a packed panel of eight bits.
-pub const EXPANDED: usize = 4 * 32 + 256;
-
-/// Makes an expanded panel of one of file blocks.
-pub fn expand(dtype: DType, panel: &[u8], out: &mut Vec<u8>) {
+/// The 32s of one row of a panel of file blocks.
+pub fn expand(dtype: DType, panel: &[u8], r: usize, out: &mut Vec<Sub>) {
     let Format { block_bytes: size, elements, block_len, .. } = *dtype.format();
     let Elements::Blocks(unpack) = elements else { return };
-    let subs = block_len / BLOCK;
-    // Every byte is written below.
-    out.resize(panel.len() / (size * ROWS) * subs * EXPANDED, 0);
-    let mut to = out.as_chunks_mut::<EXPANDED>().0.iter_mut();
+    out.clear();
     for blocks in panel.chunks_exact(size * ROWS) {
-        for (sub, to) in (0..subs).zip(&mut to) {
-            for (r, block) in blocks.chunks_exact(size).enumerate() {
-                let Sub { q, scale: [scale0, scale1], low: [low0, low1] } = unpack(block, sub);
-                for (i, value) in [scale0, scale1, low0, low1].into_iter().enumerate() {
-                    to[32 * i + 4 * r..32 * i + 4 * r + 4].copy_from_slice(&value.to_le_bytes());
-                }
-                for (pair, q) in q.as_chunks::<2>().0.iter().enumerate() {
-                    let at = 128 + 16 * pair + 2 * r;
-                    to[at..at + 2].copy_from_slice(&q.map(|q| q as u8));
-                }
-            }
-        }
+        let block = &blocks[r * size..(r + 1) * size];
+        out.extend((0..block_len / BLOCK).map(|sub| unpack(block, sub)));
     }
 }

@@ -3,6 +3,9 @@
 //! | file | job |
 //! |---|---|
 //! | `text.rs` | load, prefill and decode → tokens; cancel, KV reuse, statistics |
+//! | `in_flight.rs` | decode steps under way, and drafts that are verified |
+//! | `transcript.rs` | tokens into text, and what ends it |
+//! | `meter.rs` | what it took |
 //! | `session.rs` | the tokens that a model remembers, and how far it can go back |
 //! | `image/` | latents → pixels and back |
 //! | `device.rs` | GPU or CPU, and why |
@@ -10,8 +13,11 @@
 
 pub mod device;
 pub mod image;
+mod in_flight;
+mod meter;
 mod session;
 mod text;
+mod transcript;
 mod tune;
 
 pub use text::*;

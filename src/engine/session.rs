@@ -52,7 +52,8 @@ impl Session {
         let ends = u32::try_from(self.written).ok().zip(u32::try_from(count).ok());
         let kept = ends
             .is_some_and(|(written, to)| self.memories.iter().all(|memory| memory.rollback_ok(written, to)));
-        match kept {
+        // A text that begins anew has stored nothing yet.
+        match kept && count > 0 {
             true => self.tokens.truncate(count),
             false => self.clear(),
         }
@@ -102,5 +103,15 @@ mod tests {
         assert_eq!(session.back_to(84), 0);
         session.push(&text[..50]);
         assert_eq!(session.back_to(10), 10, "nothing was overwritten");
+    }
+
+    #[test]
+    fn a_new_text_forgets_how_far_the_last_one_went() {
+        let text: Vec<u32> = (0..100).collect();
+        let mut session = Session::new(vec![memory(57)]);
+        session.push(&text[..90]);
+        assert_eq!(session.reuse(&text[50..]), 0, "another text");
+        session.push(&text[50..80]);
+        assert_eq!(session.reuse(&text[50..70]), 19);
     }
 }

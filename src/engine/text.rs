@@ -1,19 +1,21 @@
 //! The loops: load, prefill, decode → TOKENS. Cancelling, KV prefix reuse, statistics.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
 use crate::breath::{Pause, at_once};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::graph::{Backend, KvType, MAX_FEW, Step, Traffic};
 use crate::model::{self, Facts, LanguageModel, Progress, Sizes};
-use crate::sampling::{Drafter, NO_TOKEN, Sampling};
+use crate::sampling::Sampling;
 use crate::text::tokenizer::{check_length, texts};
 use crate::text::{ChatTemplate, Message, StopFilter, Tokenizer};
 use crate::weights::{ByteSource, Directory};
 
+use super::in_flight::{InFlight, Last, Limits, Work};
+use super::meter::Meter;
 use super::session::Session;
+use super::transcript::Transcript;
 
 /// Most tokens of one prefill submit. Wide GPUs need many to be busy: a matrix or a head is few workgroups for 128.
 pub const MAX_BATCH: u32 = 512;
@@ -26,7 +28,7 @@ const DEFAULT_CONTEXT: u32 = 2048;
 /// Most drafts that [`LoadOptions::draft_tokens`] may ask for: a verification computes the token before them, too.
 pub const MAX_DRAFTS: u32 = MAX_FEW - 1;
 
-/// What is settled when a model is loaded.
+/// Options that are fixed when a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Tokens the KV cache holds; [`context_length`] knows a good number.
@@ -345,7 +347,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let started = now_ms();
         options.sampling.validate()?;
         options.sampling.check_vocabulary(self.tokenizer.vocab_size())?;
-        let filter = StopFilter::new(&options.stop)?;
+        StopFilter::new(&options.stop)?;
         let prompt = match self.encode_slowly(prompt, &mut Pause::new(cancelled)).await {
             Err(Error::Aborted) => return Ok(Generation::empty(Vec::new(), 0, Finish::Aborted)),
             encoded => encoded?,
@@ -354,10 +356,8 @@ impl<B: Backend + 'static> TextEngine<B> {
         if prompt.len() >= context {
             return Err(Error::ContextOverflow { prompt_tokens: prompt.len(), context_length: context });
         }
-        let mut run =
-            Run { decoder: self.tokenizer.stream_decoder(), filter, text: String::new(), tokens: Vec::new() };
         let options = &self.with_suppressed(options);
-        let result = self.run(&prompt, options, &mut run, piece, cancelled, started).await;
+        let result = self.run(&prompt, options, piece, cancelled, started).await;
         if result.is_err() {
             self.session.clear();
         }
@@ -379,159 +379,67 @@ impl<B: Backend + 'static> TextEngine<B> {
         &mut self,
         prompt: &[u32],
         options: &GenerateOptions,
-        run: &mut Run,
         piece: &mut dyn FnMut(&str),
         cancelled: &dyn Fn() -> bool,
         started: f64,
     ) -> Result<Generation> {
         let sampling = &options.sampling;
-        let context = self.model.facts.context_length;
-        let on_cpu = sampling.needs_all_logits();
-        let limit = options.max_tokens.unwrap_or(usize::MAX);
-        self.backend.set_sampling(&sampling.params(context), &sampling.logit_bias, prompt)?;
-
+        let limits = Limits {
+            tokens: options.max_tokens.unwrap_or(usize::MAX),
+            context: self.model.facts.context_length,
+        };
+        self.backend.set_sampling(&sampling.params(limits.context), &sampling.logit_bias, prompt)?;
         let mut generation = Generation::empty(prompt.to_vec(), self.session.reuse(prompt), Finish::Length);
-        if limit == 0 {
+        if limits.tokens == 0 {
             return Ok(generation);
         }
         let Some(mut last) = self.prefill(prompt, cancelled).await? else {
             generation.finish = Finish::Aborted;
             return Ok(generation);
         };
-
-        let mut drafter = self.drafter(prompt, sampling);
-        // Token 0 is drawn at the end of the prompt's last batch. Whatever draws token n after it also
-        // puts token n - 1 into the cache.
-        let mut in_flight = VecDeque::new();
         if !self.logits_checked {
             self.check_logits(&last).await?;
             last.computed = true;
         }
-        in_flight.push_back(self.draw(last, 0, sampling, on_cpu)?);
-        let ahead = if on_cpu { 1 } else { B::STEPS_AHEAD };
-        let mut issued = 1;
-        let mut pos = prompt.len() as u32;
-        let mut before = self.backend.traffic();
-        let mut first = 0.0;
-        let mut failed = None;
-        'text: while let Some(draw) = in_flight.pop_front() {
-            let tokens = match draw {
-                Draw::Gpu(ticket) => self.backend.drawn(ticket).await?,
-                Draw::Verify { ticket, drafts } => {
-                    let mut drawn = self.backend.drawn(ticket).await?;
-                    // A row draws what a step of its own would have drawn, if all drafts before it were right.
-                    let accepted = drawn.iter().zip(&drafts).take_while(|(a, b)| a == b).count();
-                    drawn.truncate(accepted + 1);
-                    self.backend.set_tokens(&drawn[accepted..])?;
-                    issued += accepted;
-                    pos += accepted as u32;
-                    generation.drafted += drafts.len() as u64;
-                    generation.accepted += accepted as u64;
-                    if let Some(drafter) = &mut drafter {
-                        drafter.judge(drafts.len(), accepted);
+        let work = &mut Work { backend: &mut self.backend, model: &self.model };
+        let mut meter = Meter::started_at(started);
+        let mut transcript = Transcript::new(&self.tokenizer, options)?;
+        let mut steps = InFlight::new(prompt, sampling, self.draft_tokens, limits);
+        steps.begin(work, last)?;
+        let finish = 'text: {
+            while let Some(drawn) = steps.next(work, prompt, &transcript.tokens).await? {
+                meter.drew(work.backend.traffic());
+                for token in drawn {
+                    let finish = transcript.push(token, piece);
+                    if !transcript.text.is_empty() {
+                        meter.wrote();
                     }
-                    drawn
-                }
-                Draw::Cpu { counter } => {
-                    let mut logits = self.backend.read(&self.model.logits, 0).await?;
-                    let recent = [prompt, &run.tokens].concat();
-                    let token = sampling.draw(&mut logits, &recent, counter);
-                    if token != NO_TOKEN {
-                        self.backend.set_tokens(&[token])?;
+                    match finish {
+                        Ok(None) => steps.push(token),
+                        Ok(Some(finish)) => break 'text Ok(finish),
+                        Err(error) => break 'text Err(error),
                     }
-                    vec![token]
-                }
-            };
-            let now = now_ms();
-            if run.tokens.is_empty() {
-                first = now;
-                generation.prefill_ms = now - started;
-                before = self.backend.traffic();
-            }
-            generation.decode_ms = now - first;
-            for token in tokens {
-                if token == NO_TOKEN {
-                    failed = Some(Error::NoCandidates);
-                    break 'text;
-                }
-                if self.tokenizer.is_end(token) && !options.ignore_end {
-                    generation.finish = Finish::Stop;
-                    break 'text;
-                }
-                let stop = run.push(token, piece);
-                if let Some(drafter) = &mut drafter {
-                    drafter.push(token);
-                }
-                if generation.first_token_ms == 0.0 && !run.text.is_empty() {
-                    generation.first_token_ms = now_ms() - started;
-                }
-                if let Some(stop) = stop {
-                    generation.finish = Finish::StopString(stop);
-                    break 'text;
-                }
-                if run.tokens.len() >= limit {
-                    break 'text;
-                }
-                if cancelled() {
-                    generation.finish = Finish::Aborted;
-                    break 'text;
-                }
-            }
-            while in_flight.len() < ahead && issued < limit && pos < context {
-                let room = (limit - issued).min((context - pos) as usize) - 1;
-                let drafts = drafter.as_ref().map_or(Vec::new(), |drafter| drafter.draft(room));
-                if !drafts.is_empty() {
-                    // Behind steps that still run the last token is not known; they end first.
-                    if in_flight.is_empty()
-                        && let Some(&last) = run.tokens.last()
-                    {
-                        in_flight.push_back(self.verify(last, drafts, pos, issued as u32)?);
-                        issued += 1;
-                        pos += 1;
-                        generation.decode_steps += 1;
+                    if cancelled() {
+                        break 'text Ok(Finish::Aborted);
                     }
-                    break;
                 }
-                let step = Step { pos, count: 1, row: 0, counter: issued as u32 };
-                in_flight.push_back(self.draw(
-                    Last { prefill: false, computed: false, step },
-                    issued as u32,
-                    sampling,
-                    on_cpu,
-                )?);
-                issued += 1;
-                pos += 1;
-                generation.decode_steps += 1;
+                steps.fill(work, transcript.tokens.last().copied())?;
             }
-            if in_flight.is_empty() {
-                generation.finish = Finish::ContextFull;
-            }
-        }
-        // Steps that ran ahead are waited for and forgotten: their cache entries lie past the session's, as
-        // those of rejected drafts do.
-        for draw in in_flight {
-            if let Draw::Gpu(ticket) | Draw::Verify { ticket, .. } = draw {
-                self.backend.drawn(ticket).await?;
-            }
-        }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let after = self.backend.traffic();
-        generation.decode_traffic = Traffic {
-            dispatches: after.dispatches - before.dispatches,
-            submits: after.submits - before.submits,
-            readbacks: after.readbacks - before.readbacks,
-            weight_bytes: after.weight_bytes - before.weight_bytes,
+            Ok(Finish::ContextFull)
         };
-        let written = (issued - 1).min(run.tokens.len());
-        self.session.push(&run.tokens[..written]);
-        self.session.wrote(pos as usize);
+        steps.drain(work).await?;
+        generation.finish = finish?;
+        meter.report(work.backend.traffic(), &mut generation);
+        self.session.push(&transcript.tokens[..steps.stored(transcript.tokens.len())]);
+        self.session.wrote(steps.end());
         if !matches!(generation.finish, Finish::StopString(_)) {
-            run.finish(piece);
+            transcript.finish(piece);
         }
-        generation.text = std::mem::take(&mut run.text);
-        generation.tokens = std::mem::take(&mut run.tokens);
+        generation.decode_steps = steps.steps;
+        generation.drafted = steps.drafted;
+        generation.accepted = steps.accepted;
+        generation.text = transcript.text;
+        generation.tokens = transcript.tokens;
         Ok(generation)
     }
 
@@ -579,43 +487,6 @@ impl<B: Backend + 'static> TextEngine<B> {
         Ok(())
     }
 
-    /// Submits a batch with head and draw, or the draw alone where the logits are computed.
-    fn draw(&mut self, last: Last, counter: u32, sampling: &Sampling, on_cpu: bool) -> Result<Draw<B>> {
-        let model = &self.model;
-        let body = if last.prefill { &model.prefill } else { &model.decode };
-        let sample = if sampling.adjusts() { &model.sample_adjusted } else { &model.sample };
-        match (on_cpu, last.computed) {
-            (true, true) => {}
-            (true, false) => self.backend.run(&[body, &model.head], last.step)?,
-            (false, computed) => {
-                let plans = [body, &model.head, sample];
-                let plans = if computed { &plans[2..] } else { &plans };
-                return Ok(Draw::Gpu(self.backend.run_and_fetch(plans, last.step, 1)?));
-            }
-        }
-        Ok(Draw::Cpu { counter })
-    }
-
-    /// Who proposes drafts, if they are wanted and can be verified. Penalties make each draw wait for the
-    /// token before, and so does a draw on the CPU.
-    fn drafter(&self, prompt: &[u32], sampling: &Sampling) -> Option<Drafter> {
-        let sequential = sampling.adjusts() || sampling.needs_all_logits();
-        let wanted = self.draft_tokens > 0 && !sequential;
-        wanted.then(|| Drafter::new(prompt, self.draft_tokens as usize))
-    }
-
-    /// Submits the last token with its drafts: each row draws the token after it.
-    fn verify(&mut self, last: u32, drafts: Vec<u32>, pos: u32, counter: u32) -> Result<Draw<B>> {
-        let Some(plan) = &self.model.verify else {
-            return Err(Error::Internal { what: "drafts without a plan to verify them".to_owned() });
-        };
-        let rows = 1 + drafts.len() as u32;
-        self.backend.set_tokens(&[&[last], drafts.as_slice()].concat())?;
-        let step = Step { pos, count: rows, row: 0, counter };
-        let ticket = self.backend.run_and_fetch(&[plan], step, rows)?;
-        Ok(Draw::Verify { ticket, drafts })
-    }
-
     /// Logits after every token of `tokens`, (T, V), from position 0. `batch` tokens are computed at
     /// a time; 1 takes the decode path. For tests and perplexity.
     ///
@@ -659,53 +530,6 @@ fn check_rows(directory: &Directory, tokens: usize) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The last batch of a prompt, or a decode step.
-struct Last {
-    prefill: bool,
-    /// Whether its logits are computed already.
-    computed: bool,
-    step: Step,
-}
-
-/// Tokens being drawn.
-enum Draw<B: Backend> {
-    Gpu(B::Ticket),
-    Verify { ticket: B::Ticket, drafts: Vec<u32> },
-    Cpu { counter: u32 },
-}
-
-/// Tokens into text.
-struct Run {
-    decoder: crate::text::StreamDecoder,
-    filter: StopFilter,
-    text: String,
-    tokens: Vec<u32>,
-}
-
-impl Run {
-    fn push(&mut self, token: u32, piece: &mut dyn FnMut(&str)) -> Option<String> {
-        self.tokens.push(token);
-        let decoded = self.decoder.push(token);
-        let passed = self.filter.push(&decoded);
-        self.emit(&passed.text, piece);
-        passed.stop
-    }
-
-    fn finish(&mut self, piece: &mut dyn FnMut(&str)) {
-        let rest = self.decoder.finish();
-        let mut text = self.filter.push(&rest).text;
-        text.push_str(&self.filter.finish());
-        self.emit(&text, piece);
-    }
-
-    fn emit(&mut self, text: &str, piece: &mut dyn FnMut(&str)) {
-        if !text.is_empty() {
-            self.text.push_str(text);
-            piece(text);
-        }
-    }
 }
 
 #[cfg(test)]

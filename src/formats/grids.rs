@@ -267,25 +267,61 @@ pub(super) static IQ1_S: [u16; 2048] = points(
     aaa8 aaaa",
 );
 
-/// Eight quants of a point of IQ2 grids.
-pub(super) fn point_of_8(point: u16) -> [i8; 8] {
-    std::array::from_fn(|i| [8, 25, 43, 0][usize::from(point >> (2 * i) & 3)])
+/// One in each byte of a word.
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Eight codes of two bits to eight bytes.
+fn spread_2(point: u16) -> u64 {
+    let x = u64::from(point);
+    let x = (x | x << 24) & 0x0000_00ff_0000_00ff;
+    let x = (x | x << 12) & 0x000f_000f_000f_000f;
+    (x | x << 6) & 0x0303_0303_0303_0303
 }
 
-/// Four codes of a point of IQ3 grids.
-pub(super) fn codes_of_4(point: u16) -> [i8; 4] {
-    std::array::from_fn(|i| (point >> (4 * i) & 7) as i8)
+/// Four codes of four bits to four bytes.
+fn spread_4(point: u16) -> u64 {
+    let x = u64::from(point);
+    let x = (x | x << 8) & 0x00ff_00ff;
+    (x | x << 4) & 0x0f0f_0f0f
+}
+
+/// Bytes above zero with a minus where `signs` has a bit.
+fn signed(bytes: u64, signs: u32) -> [i8; 8] {
+    // Bit i alone in byte i, then moved to its lowest.
+    let bits = (u64::from(signs & 255) * ONES) & 0x8040_2010_0804_0201;
+    let minus = (bits + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & ONES;
+    ((bytes ^ (minus * 255)) + minus).to_le_bytes().map(|byte| byte as i8)
+}
+
+/// Eight quants of a point of the IQ2 grids, with signs.
+pub(super) fn eight(point: u16, signs: u32) -> [i8; 8] {
+    let codes = spread_2(point);
+    signed(codes * 17 + (codes >> 1 & ONES) + 8 * ONES, signs)
+}
+
+/// Eight quants of two points of IQ3_XXS, with signs.
+pub(super) fn fours_xxs(points: [u16; 2], signs: u32) -> [i8; 8] {
+    let codes = spread_4(points[0]) | spread_4(points[1]) << 32;
+    // Code 7 stands for 62, the others for 4 + 8 code.
+    let sevens = codes & codes >> 1 & codes >> 2 & ONES;
+    signed(codes * 8 + 4 * ONES + 2 * sevens, signs)
+}
+
+/// Eight quants of two points of IQ3_S, with signs.
+pub(super) fn fours_s(points: [u16; 2], signs: u32) -> [i8; 8] {
+    signed((spread_4(points[0]) | spread_4(points[1]) << 32) * 2 + ONES, signs)
+}
+
+/// Eight times the quants of a point of the IQ1 grid, and a shift of 1 or -1.
+pub(super) fn shifted(point: u16, is_less: bool) -> [i8; 8] {
+    let middle = if is_less { 0x77 } else { 0x79 };
+    (spread_2(point) * 8 + middle * ONES).to_le_bytes().map(|byte| (byte ^ 0x80) as i8)
 }
 
 /// Seven bits of signs and an eighth that makes the number of ones even.
 pub(super) fn even_signs(seven: u32) -> u32 {
     let seven = seven & 127;
     seven | (seven.count_ones() & 1) << 7
-}
-
-/// Quants with a minus where `signs` has a bit.
-pub(super) fn signed<const N: usize>(q: [i8; N], signs: u32) -> [i8; N] {
-    std::array::from_fn(|i| if signs >> i & 1 == 1 { -q[i] } else { q[i] })
 }
 
 /// 32 quants of four groups of eight.
@@ -295,9 +331,4 @@ pub(super) fn of_eights(group: impl Fn(usize) -> [i8; 8]) -> [i8; 32] {
         *to = group(i);
     }
     q
-}
-
-/// Four quants, then four.
-pub(super) fn pair(a: [i8; 4], b: [i8; 4]) -> [i8; 8] {
-    std::array::from_fn(|i| if i < 4 { a[i] } else { b[i - 4] })
 }

@@ -1,8 +1,7 @@
 //! IQ1_M: 256 weights, eights of a grid of 2048 points with a shift of an eighth each, a scale of 3 bits for each 16:
 //! `w = d (1 + 2 s) (point ± 1/8)`. The four nibbles of d are apart.
 
-use super::grids::{IQ1_S, of_eights};
-use super::iq1_s::shifted;
+use super::grids::{IQ1_S, of_eights, shifted};
 use super::{Elements, Format, Scales, Sub, nibbles_f16, u16_at};
 
 pub(super) const FORMAT: Format = Format {
@@ -22,7 +21,7 @@ fn unpack(block: &[u8], sub: usize) -> Sub {
         // Three upper bits of the index, the shift's sign.
         let four = block[32 + 2 * sub + i / 2] >> (4 * (i % 2));
         let index = usize::from(block[4 * sub + i]) | usize::from(four & 7) << 8;
-        shifted(IQ1_S[index], if four & 8 == 8 { -1 } else { 1 })
+        shifted(IQ1_S[index], four & 8 == 8)
     });
     let d = half::f16::from_bits(nibbles_f16(block, 48)).to_f32();
     let scales = u16_at(block, 48 + 2 * (sub / 2)) >> (6 * (sub % 2));

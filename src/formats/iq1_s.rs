@@ -1,7 +1,7 @@
 //! IQ1_S: 256 weights, eights of a grid of 2048 points, a scale of 3 bits and a shift of an eighth for each 32:
 //! `w = d (1 + 2 s) (point ± 1/8)`.
 
-use super::grids::{IQ1_S, of_eights};
+use super::grids::{IQ1_S, of_eights, shifted};
 use super::{Elements, Format, Scales, Sub, even, f16_at, u16_at};
 
 pub(super) const FORMAT: Format = Format {
@@ -19,15 +19,9 @@ pub(super) const FORMAT: Format = Format {
 fn unpack(block: &[u8], sub: usize) -> Sub {
     // Four times three upper bits of an index, the scale, the shift's sign.
     let word = usize::from(u16_at(block, 34 + 2 * sub));
-    let shift = if word >> 15 == 1 { -1 } else { 1 };
     let q = of_eights(|i| {
         let index = usize::from(block[2 + 4 * sub + i]) | (word >> (3 * i) & 7) << 8;
-        shifted(IQ1_S[index], shift)
+        shifted(IQ1_S[index], word >> 15 == 1)
     });
     even(q, f16_at(block, 0) * (0.125 + 0.25 * (word >> 12 & 7) as f32), 0.0)
-}
-
-/// Eight times the quants of a point, and the shift, so that all are whole.
-pub(super) fn shifted(point: u16, shift: i8) -> [i8; 8] {
-    std::array::from_fn(|i| 8 * ((point >> (2 * i) & 3) as i8 - 1) + shift)
 }

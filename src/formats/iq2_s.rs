@@ -1,7 +1,7 @@
 //! IQ2_S: 256 weights, eights of a grid of 1024 points with eight signs each, a scale of 4 bits for each 16:
 //! `w = ± d (1 + 2 s) / 8 · point`.
 
-use super::grids::{IQ2_S, of_eights, point_of_8, signed};
+use super::grids::{IQ2_S, eight, of_eights};
 use super::{Elements, Format, Scales, Sub, f16_at, two_nibbles};
 
 pub(super) const FORMAT: Format = Format {
@@ -21,7 +21,7 @@ fn unpack(block: &[u8], sub: usize) -> Sub {
     let high = usize::from(block[66 + sub]);
     let q = of_eights(|i| {
         let index = usize::from(block[2 + 4 * sub + i]) | (high >> (2 * i) & 3) << 8;
-        signed(point_of_8(IQ2_S[index]), u32::from(block[34 + 4 * sub + i]))
+        eight(IQ2_S[index], u32::from(block[34 + 4 * sub + i]))
     });
     let d = f16_at(block, 0);
     let scale = two_nibbles(block[74 + sub]).map(|s| d * (0.125 + 0.25 * s));

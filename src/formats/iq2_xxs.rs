@@ -1,7 +1,7 @@
 //! IQ2_XXS: 256 weights, eights of a grid of 256 points with seven signs each, a scale of 4 bits for each 32:
 //! `w = ± d (1 + 2 s) / 8 · point`.
 
-use super::grids::{IQ2_XXS, even_signs, of_eights, point_of_8, signed};
+use super::grids::{IQ2_XXS, eight, even_signs, of_eights};
 use super::{Elements, Format, Scales, Sub, even, f16_at, u32_at};
 
 pub(super) const FORMAT: Format = Format {
@@ -20,9 +20,6 @@ fn unpack(block: &[u8], sub: usize) -> Sub {
     let at = 2 + 8 * sub;
     // Four times seven signs, then the scale.
     let word = u32_at(block, at + 4);
-    let q = of_eights(|i| {
-        let point = point_of_8(IQ2_XXS[usize::from(block[at + i])]);
-        signed(point, even_signs(word >> (7 * i)))
-    });
+    let q = of_eights(|i| eight(IQ2_XXS[usize::from(block[at + i])], even_signs(word >> (7 * i))));
     even(q, f16_at(block, 0) * (0.125 + 0.25 * (word >> 28) as f32), 0.0)
 }

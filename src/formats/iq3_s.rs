@@ -1,8 +1,8 @@
 //! IQ3_S: 256 weights, fours of a grid of 512 points with a sign for each, a scale of 4 bits for each 32:
 //! `w = ± d (1 + 2 s) (1 + 2 code)`.
 
-use super::grids::{IQ3_S, codes_of_4, of_eights, pair, signed};
-use super::{Elements, Format, Scales, Sub, even, f16_at};
+use super::grids::{IQ3_S, fours_s, of_eights};
+use super::{Elements, Format, Scales, Sub, bytes_at, even, f16_at};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 21,
@@ -20,11 +20,9 @@ fn unpack(block: &[u8], sub: usize) -> Sub {
     let scale = block[106 + sub / 2] >> (4 * (sub % 2)) & 15;
     // Ninth bits of the indices.
     let high = usize::from(block[66 + sub]);
-    let four = |i: usize| {
-        let index = usize::from(block[2 + 8 * sub + i]) | (high >> i & 1) << 8;
-        codes_of_4(IQ3_S[index]).map(|code| 1 + 2 * code)
-    };
-    let signs = |group: usize| u32::from(block[74 + 4 * sub + group]);
-    let q = of_eights(|i| signed(pair(four(2 * i), four(2 * i + 1)), signs(i)));
+    let indices = bytes_at::<8>(block, 2 + 8 * sub);
+    let signs = bytes_at::<4>(block, 74 + 4 * sub);
+    let point = |i: usize| IQ3_S[usize::from(indices[i]) | (high >> i & 1) << 8];
+    let q = of_eights(|i| fours_s([point(2 * i), point(2 * i + 1)], signs[i].into()));
     even(q, f16_at(block, 0) * f32::from(1 + 2 * scale), 0.0)
 }

@@ -1,8 +1,8 @@
 //! IQ3_XXS: 256 weights, fours of a grid of 256 points, seven signs for each eight, a scale of 4 bits for each 32:
 //! `w = ± d (1 + 2 s) / 4 · point`.
 
-use super::grids::{IQ3_XXS, codes_of_4, even_signs, of_eights, pair, signed};
-use super::{Elements, Format, Scales, Sub, even, f16_at, u32_at};
+use super::grids::{IQ3_XXS, even_signs, fours_xxs, of_eights};
+use super::{Elements, Format, Scales, Sub, bytes_at, even, f16_at, u32_at};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 18,
@@ -19,10 +19,8 @@ pub(super) const FORMAT: Format = Format {
 fn unpack(block: &[u8], sub: usize) -> Sub {
     // Four times seven signs, then the scale.
     let word = u32_at(block, 66 + 4 * sub);
-    let four = |i: usize| {
-        let point = IQ3_XXS[usize::from(block[2 + 8 * sub + i])];
-        codes_of_4(point).map(|code| if code == 7 { 62 } else { 4 + 8 * code })
-    };
-    let q = of_eights(|i| signed(pair(four(2 * i), four(2 * i + 1)), even_signs(word >> (7 * i))));
+    let indices = bytes_at::<8>(block, 2 + 8 * sub);
+    let point = |i: usize| IQ3_XXS[usize::from(indices[i])];
+    let q = of_eights(|i| fours_xxs([point(2 * i), point(2 * i + 1)], even_signs(word >> (7 * i))));
     even(q, f16_at(block, 0) * (0.25 + 0.5 * (word >> 28) as f32), 0.0)
 }

@@ -1,6 +1,6 @@
 //! IQ4_NL: 32 × 4 bits that stand for 16 numbers, one f16 scale: `w = d VALUES[q]`.
 
-use super::{Elements, Format, Scales, Sub, even, f16_at, nibbles};
+use super::{Elements, Format, Scales, Sub, even, f16_at, meanings, nibbles};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 20,
@@ -18,5 +18,5 @@ pub(super) const FORMAT: Format = Format {
 pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 fn unpack(block: &[u8], _: usize) -> Sub {
-    even(nibbles(&block[2..]).map(|q| VALUES[q as usize]), f16_at(block, 0), 0.0)
+    even(meanings(nibbles(&block[2..]), &VALUES), f16_at(block, 0), 0.0)
 }

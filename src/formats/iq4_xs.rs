@@ -1,7 +1,7 @@
 //! IQ4_XS: 256 × 4 bits as in IQ4_NL, a scale of 6 bits for each 32: `w = d (s - 32) VALUES[q]`.
 
 use super::iq4_nl::VALUES;
-use super::{Elements, Format, Scales, Sub, even, f16_at, nibbles, u16_at};
+use super::{Elements, Format, Scales, Sub, even, f16_at, meanings, nibbles, u16_at};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 23,
@@ -19,5 +19,5 @@ fn unpack(block: &[u8], sub: usize) -> Sub {
     let low = block[4 + sub / 2] >> (4 * (sub % 2)) & 15;
     let high = (u16_at(block, 2) >> (2 * sub) & 3) as u8;
     let scale = f16_at(block, 0) * (f32::from(low | high << 4) - 32.0);
-    even(nibbles(&block[8 + 16 * sub..]).map(|q| VALUES[q as usize]), scale, 0.0)
+    even(meanings(nibbles(&block[8 + 16 * sub..]), &VALUES), scale, 0.0)
 }

@@ -5,7 +5,7 @@
 
 mod grids;
 
-/// Elements that [`Format::unpack`] gives at once, and the kernels' block.
+/// Elements of a [`Sub`], and the kernels' block.
 pub const BLOCK: usize = 32;
 
 /// 32 weights of a block. The two halves may have scales of their own: weight `i` is `scale[i / 16] · q[i] + low[i / 16]`.
@@ -298,9 +298,39 @@ fn nibbles_f16(block: &[u8], at: usize) -> u16 {
     (0..4).fold(0, |bits, i| bits | (u16_at(block, at + 2 * i) >> 12) << (4 * i))
 }
 
+/// `N` bytes from `at` on: of a known number, so that the compiler makes vectors of what is done with them.
+fn bytes_at<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+    match block.get(at..).and_then(|bytes| bytes.first_chunk()) {
+        Some(bytes) => bytes,
+        None => &[0; N], // never: blocks have the size that their table says
+    }
+}
+
 /// Sixteen bytes' low nibbles, then their high nibbles.
 fn nibbles(bytes: &[u8]) -> [i8; BLOCK] {
-    std::array::from_fn(|i| (if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 }) as i8)
+    let bytes = bytes_at::<16>(bytes, 0);
+    let mut q = [0; BLOCK];
+    for (i, byte) in bytes.iter().enumerate() {
+        q[i] = (byte & 15) as i8;
+        q[16 + i] = (byte >> 4) as i8;
+    }
+    q
+}
+
+/// What codes of four bits stand for: a tree of choices by bits, of which the compiler makes vectors.
+fn meanings(codes: [i8; BLOCK], table: &[i8; 16]) -> [i8; BLOCK] {
+    let mut q = [0; BLOCK];
+    for (q, code) in q.iter_mut().zip(codes) {
+        let either = |low: i8, high: i8, bit: i8| {
+            let mask = -(code >> bit & 1);
+            low ^ (low ^ high) & mask
+        };
+        let of_two = |i: usize| either(table[i], table[i + 1], 0);
+        let of_four = |i: usize| either(of_two(i), of_two(i + 2), 1);
+        let of_eight = |i: usize| either(of_four(i), of_four(i + 4), 2);
+        *q = either(of_eight(0), of_eight(8), 3);
+    }
+    q
 }
 
 /// The low nibble, then the high one.

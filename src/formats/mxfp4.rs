@@ -1,7 +1,7 @@
 //! MXFP4: 32 floats of 4 bits (E2M1), one scale that is a power of two (E8M0).
 //! OCP Microscaling Formats (MX) Specification 1.0; halves low and high as in Q4_0.
 
-use super::{Elements, Format, Scales, Sub, even, nibbles};
+use super::{Elements, Format, Scales, Sub, even, meanings, nibbles};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 39,
@@ -22,5 +22,5 @@ fn unpack(block: &[u8], _: usize) -> Sub {
     // Half of 2^(e - 127); the two smallest are subnormal.
     let e = u32::from(block[0]);
     let scale = f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 });
-    even(nibbles(&block[1..]).map(|q| VALUES[q as usize]), scale, 0.0)
+    even(meanings(nibbles(&block[1..]), &VALUES), scale, 0.0)
 }

@@ -1,7 +1,7 @@
 //! NVFP4: 64 floats of 4 bits (E2M1), a scale of 8 bits (E4M3 without a sign) for each 16.
 
 use super::mxfp4::VALUES;
-use super::{Elements, Format, Scales, Sub};
+use super::{Elements, Format, Scales, Sub, bytes_at, meanings};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 40,
@@ -17,11 +17,9 @@ pub(super) const FORMAT: Format = Format {
 
 fn unpack(block: &[u8], sub: usize) -> Sub {
     // Eight bytes hold sixteen elements, the first eight low.
-    let quants = &block[4 + 16 * sub..];
-    let q = std::array::from_fn(|i| {
-        let byte = quants[8 * (i / 16) + i % 8];
-        VALUES[usize::from(if i % 16 < 8 { byte & 15 } else { byte >> 4 })]
-    });
+    let quants = bytes_at::<16>(block, 4 + 16 * sub);
+    let codes = std::array::from_fn(|i| (quants[8 * (i / 16) + i % 8] >> (4 * (i % 16 / 8)) & 15) as i8);
+    let q = meanings(codes, &VALUES);
     Sub { q, scale: [0, 1].map(|half| half_of_e4m3(block[2 * sub + half])), low: [0.0; 2] }
 }
 

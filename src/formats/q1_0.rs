@@ -1,6 +1,6 @@
 //! Q1_0: 128 × 1 bit, one f16 scale: `w = d` or `-d`.
 
-use super::{Elements, Format, Scales, Sub, even, f16_at};
+use super::{Elements, Format, Scales, Sub, bytes_at, even, f16_at};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 41,
@@ -15,6 +15,6 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn unpack(block: &[u8], sub: usize) -> Sub {
-    let bits = &block[2 + 4 * sub..];
+    let bits = bytes_at::<4>(block, 2 + 4 * sub);
     even(std::array::from_fn(|i| 2 * (bits[i / 8] >> (i % 8) & 1) as i8 - 1), f16_at(block, 0), 0.0)
 }

@@ -1,6 +1,6 @@
 //! Q2_0: 64 × 2 bits, one f16 scale: `w = d (q - 1)`.
 
-use super::{Elements, Format, Scales, Sub, even, f16_at};
+use super::{Elements, Format, Scales, Sub, bytes_at, even, f16_at};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 42,
@@ -15,6 +15,6 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn unpack(block: &[u8], sub: usize) -> Sub {
-    let quants = &block[2 + 8 * sub..];
+    let quants = bytes_at::<8>(block, 2 + 8 * sub);
     even(std::array::from_fn(|i| (quants[i / 4] >> (2 * (i % 4)) & 3) as i8 - 1), f16_at(block, 0), 0.0)
 }

@@ -1,6 +1,6 @@
 //! Q2_K: 256 × 2 bits, a scale and a minimum of 4 bits for each 16: `w = d s q - dmin m`.
 
-use super::{Elements, Format, Scales, Sub, f16_at};
+use super::{Elements, Format, Scales, Sub, bytes_at, f16_at};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 10,
@@ -26,6 +26,6 @@ fn unpack(block: &[u8], sub: usize) -> Sub {
 
 /// Quants of 2 bits: those of four subs share 32 bytes.
 pub(super) fn two_bits(bytes: &[u8], sub: usize) -> [i8; 32] {
-    let (from, shift) = (32 * (sub / 4), 2 * (sub % 4));
-    std::array::from_fn(|i| (bytes[from + i] >> shift & 3) as i8)
+    let shift = 2 * (sub % 4);
+    bytes_at::<32>(bytes, 32 * (sub / 4)).map(|byte| (byte >> shift & 3) as i8)
 }

@@ -1,7 +1,7 @@
 //! Q3_K: 256 × 3 bits, a scale of 6 bits for each 16: `w = d (s - 32) (q - 4)`.
 
 use super::q2_k::two_bits;
-use super::{Elements, Format, Scales, Sub, f16_at};
+use super::{Elements, Format, Scales, Sub, bytes_at, f16_at};
 
 pub(super) const FORMAT: Format = Format {
     ggml: 11,
@@ -17,10 +17,10 @@ pub(super) const FORMAT: Format = Format {
 
 fn unpack(block: &[u8], sub: usize) -> Sub {
     let d = f16_at(block, 108);
-    let low = two_bits(&block[32..96], sub);
+    let (low, third) = (two_bits(&block[32..96], sub), bytes_at::<32>(block, 0));
     Sub {
         // Third bits: bit `sub` of byte `i`.
-        q: std::array::from_fn(|i| (low[i] | ((block[i] >> sub & 1) << 2) as i8) - 4),
+        q: std::array::from_fn(|i| (low[i] | ((third[i] >> sub & 1) << 2) as i8) - 4),
         scale: [0, 1].map(|half| {
             let (i, bytes) = (2 * sub + half, &block[96..108]);
             // Four bits of scales 0 to 7, of 8 to 15 above them; then two bits more of each.

@@ -157,10 +157,10 @@ pub trait Backend: Sized {
     /// # Errors
     /// Device lost.
     fn run_and_fetch(&mut self, plans: &[&Self::Plan], step: Step, draws: u32) -> Result<Self::Ticket>;
-    /// Waits for drawn tokens. [`NO_TOKEN`] stands where there was no candidate.
+    /// Waits for drawn tokens. [`NO_TOKEN`](crate::sampling::NO_TOKEN) stands where there was no candidate.
     ///
     /// # Errors
-    /// Device lost, out of memory; [`Error::KvOverflow`](crate::Error::KvOverflow) if a K or V that was stored since the
+    /// Device lost, out of memory; [`Error::KvOverflow`](crate::error::Error::KvOverflow) if a K or V that was stored since the
     /// last report could not be.
     async fn drawn(&mut self, ticket: Self::Ticket) -> Result<Vec<u32>>;
     /// Copies one row of activations to the CPU.

@@ -33,7 +33,7 @@ impl KvType {
         }
     }
 
-    /// The one of that name.
+    /// Parses a name such as `q8_0`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kv| kv.name() == name)
@@ -121,6 +121,12 @@ impl HeadShape {
             return Err(Error::Internal { what: format!("attention of {self:?}") });
         }
         Ok(())
+    }
+
+    /// Bytes of K and V of all slots.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        u64::from(self.slots()) * self.kv_bytes()
     }
 
     /// Bytes of K and V of one position.

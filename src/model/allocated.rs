@@ -157,10 +157,10 @@ impl<B: Backend> Allocated<B> {
                 }
                 Content::Rope(table, divisors) => {
                     let divisors = match divisors {
-                        Some(tensor) => Some(read_vector(sources, tensor).await?),
+                        Some(tensor) => Some((tensor.name.as_str(), read_vector(sources, tensor).await?)),
                         None => None,
                     };
-                    for (at, turns) in table.pieces(declared.len / table.dim, divisors.as_deref())? {
+                    for (at, turns) in table.pieces(declared.len / table.dim, divisors)? {
                         backend.upload_vector(vector, at, &turns);
                     }
                 }

@@ -11,7 +11,7 @@ use crate::graph::{Heads, RopePairs};
 use crate::weights::{Metadata, Value};
 
 use super::layout::Scores;
-use super::rope::{BASES, RopeTable};
+use super::rope::{BASES, FACTORS, RopeTable};
 
 /// Upper bounds for what a file may ask for; far above any model that fits a browser.
 const MAX_LAYERS: u32 = 512;
@@ -110,8 +110,11 @@ const HARMLESS: [Harmless; 31] = {
         any("rope.scaling.yarn_beta_slow"),
         // Which layers have the window of attention.sliding_window, which is read where it can be shorter than the context.
         any("attention.sliding_window_pattern"),
-        // Both have the rows of Q and K as this architecture expects them.
-        Harmless { key: "tensor_data_layout", values: Values::Words(&["reference", "Meta AI original pth"]) },
+        // All have the rows of Q and K as their architecture expects them; Falcon's files say jploski.
+        Harmless {
+            key: "tensor_data_layout",
+            values: Values::Words(&["reference", "Meta AI original pth", "jploski"]),
+        },
         Harmless { key: "attention.causal", values: Values::Flag(true) },
         Harmless { key: "use_parallel_residual", values: Values::Flag(false) },
         Harmless { key: "hidden_activation", values: Values::Words(&["silu"]) },
@@ -205,6 +208,19 @@ impl<'a> ArchMeta<'a> {
         Ok(self.number_if_any(key, range)?.unwrap_or(default))
     }
 
+    /// A factor, a divisor or a cap; `None` if the key is missing or 0, which llama.cpp takes for a missing one.
+    pub(super) fn factor(&self, key: &str) -> Result<Option<f32>> {
+        match self.number_if_any(key, f32::MIN..=f32::MAX)? {
+            None | Some(0.0) => Ok(None),
+            Some(_) => self.number(key, FACTORS).map(Some),
+        }
+    }
+
+    /// A soft cap, or `default` if the key is missing; 0 is none.
+    pub(super) fn cap_or(&self, key: &str, default: f32) -> Result<f32> {
+        if self.has(key) { Ok(self.factor(key)?.unwrap_or(0.0)) } else { Ok(default) }
+    }
+
     /// A boolean, or `default` if the key is missing.
     pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
         match self.metadata.get(&self.full(key)) {
@@ -290,9 +306,8 @@ impl<'a> ArchMeta<'a> {
     /// How attention scores within a window; 0 is none.
     pub(super) fn scores_with_window(&self, heads: Heads, window: u32) -> Result<Scores> {
         let usual = Scores::of(heads);
-        // 0 stands for what the size of the heads says.
-        let scale = self.number_if_any("attention.scale", 0.0..=f32::MAX)?.filter(|scale| *scale != 0.0);
-        Ok(Scores { scale: scale.unwrap_or(usual.scale), window, ..usual })
+        let scale = self.factor("attention.scale")?.unwrap_or(usual.scale);
+        Ok(Scores { scale, window, ..usual })
     }
 
     /// The window of each layer, 0 for those that see all: of every `period` layers the last. What the file says goes
@@ -315,6 +330,11 @@ impl<'a> ArchMeta<'a> {
     /// A base of angles.
     pub(super) fn rope_base(&self, key: &str, default: f32) -> Result<f32> {
         self.number_or(key, default, BASES)
+    }
+
+    /// A factor of all that is turned.
+    pub(super) fn rope_magnitude(&self) -> Result<f32> {
+        self.number_or("rope.scaling.attn_factor", 1.0, FACTORS)
     }
 
     /// The table of angles.

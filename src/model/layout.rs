@@ -154,6 +154,12 @@ impl<'a> Layout<'a> {
         self.stack(name, &[(name, rows)], cols)
     }
 
+    /// The matrix `NAME.weight` and its `NAME.bias`.
+    pub(super) fn biased(&mut self, name: &str, rows: u32, cols: u32) -> Result<W> {
+        self.get(&format!("{name}.bias"), &[rows])?;
+        self.linear(name, rows, cols)
+    }
+
     /// Matrices that are multiplied at once, by name and rows, each as [`Layout::linear`].
     pub(super) fn stack(&mut self, label: &str, names: &[(&str, u32)], cols: u32) -> Result<W> {
         let (mut parts, mut biases, mut rows) = (Vec::new(), Vec::new(), 0);
@@ -174,24 +180,19 @@ impl<'a> Layout<'a> {
         Ok(W { id, rows, cols, bias })
     }
 
-    /// Q, K and V of a layer: three tensors.
+    /// Q, K and V of a layer: one tensor, or three where a file has them apart.
     pub(super) fn qkv(&mut self, heads: Heads, width: u32) -> Result<W> {
+        if self.has("attn_qkv.weight") {
+            return self.linear("attn_qkv", heads.qkv_width(), width);
+        }
         let [q, kv] = heads.rows();
         self.stack("attn_qkv", &[("attn_q", q), ("attn_k", kv), ("attn_v", kv)], width)
     }
 
-    /// Q, K and V of a layer: one tensor, or three where a file has them apart.
-    pub(super) fn fused_qkv(&mut self, heads: Heads, width: u32) -> Result<W> {
-        match self.has("attn_q.weight") {
-            true => self.qkv(heads, width),
-            false => self.linear("attn_qkv", heads.qkv_width(), width),
-        }
-    }
-
-    /// The LayerNorm `NAME.weight`, and `NAME.bias` if the file has one.
+    /// The LayerNorm `NAME.weight` and `NAME.bias`.
     pub(super) fn layer_norm(&mut self, name: &str, width: u32) -> Result<LayerNorm> {
         let gain = self.vector(&format!("{name}.weight"), width)?;
-        Ok(LayerNorm { gain, bias: self.vector_if_any(&format!("{name}.bias"), width)? })
+        Ok(LayerNorm { gain, bias: Some(self.vector(&format!("{name}.bias"), width)?) })
     }
 
     /// A vector of (heads, D), which a file has as a matrix.
@@ -200,23 +201,17 @@ impl<'a> Layout<'a> {
         Ok(self.keep(tensor.name.clone(), heads * dim, Content::Tensors(vec![(0, tensor)])))
     }
 
-    /// Notes a tensor that this load does not need, because the file has another for its context.
-    pub(super) fn known(&mut self, name: &str) {
-        if let Some(tensor) = self.directory.find(name) {
-            self.declared.insert(&tensor.name);
-        }
-    }
-
     /// Gate and up of a layer: two tensors.
     pub(super) fn gate_up(&mut self, ffn: u32, width: u32) -> Result<W> {
         self.stack("ffn_gate_up", &[("ffn_gate", ffn), ("ffn_up", ffn)], width)
     }
 
-    /// The matrix that makes logits: a file without one uses the table of embeddings for it.
+    /// The matrix that makes logits, and its bias if the file has one. A file without the matrix uses the table of
+    /// embeddings for it.
     pub(super) fn head(&mut self, embeddings: W) -> Result<W> {
         match self.has("output.weight") {
             true => self.linear("output", embeddings.rows, embeddings.cols),
-            false => Ok(embeddings),
+            false => Ok(W { bias: self.vector_if_any("output.bias", embeddings.rows)?, ..embeddings }),
         }
     }
 
@@ -229,12 +224,23 @@ impl<'a> Layout<'a> {
         self.matrix(name, vocab, width)
     }
 
-    /// A rotation; `name` is that of a tensor with a divisor for each pair, where the file has one.
-    pub(super) fn rope(&mut self, table: &RopeTable, name: &str) -> Result<Rope<Ids>> {
-        let divisors = self.find(name, &[table.dim / 2])?;
+    /// A rotation. The file may have a tensor with a divisor for each pair; LongRoPE has one for contexts up to the
+    /// original one and another for longer ones, of which the context that is asked for takes one.
+    pub(super) fn rope(&mut self, table: &RopeTable) -> Result<Rope<Ids>> {
+        let [short, long] = ["rope_factors_short.weight", "rope_factors_long.weight"];
+        let pairs = [table.dim / 2];
+        let divisors = match self.has(short) || self.has(long) {
+            true => {
+                let [used, other] = if table.long { [long, short] } else { [short, long] };
+                self.find(other, &pairs)?;
+                Some(self.get(used, &pairs)?)
+            }
+            false => self.find("rope_freqs.weight", &pairs)?,
+        };
+        let divisors = divisors.filter(|_| table.scaled);
         if let (None, Some(kind)) = (divisors, table.needs_divisors) {
             let architecture = self.directory.metadata.str("general.architecture")?;
-            let what = format!("{architecture}.rope.scaling.type = {kind} (without the tensor {name})");
+            let what = format!("{architecture}.rope.scaling.type = {kind} (without a tensor of divisors)");
             return Err(Error::UnsupportedModel { what });
         }
         let positions = self.sizes.context_length;

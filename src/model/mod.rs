@@ -138,8 +138,8 @@ pub struct Facts {
     pub trained_context_length: u32,
     /// What the KV cache holds.
     pub kv: KvType,
-    /// Bytes of it that a token takes, all layers together.
-    pub kv_bytes_per_token: u64,
+    /// Bytes of it, all layers together.
+    pub kv_bytes: u64,
 }
 
 /// Sizes chosen by the engine before loading.
@@ -288,6 +288,18 @@ pub fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
     Ok(matrices)
 }
 
+/// The ops of a model as text, a line each: what its graph became. For tests and for people.
+///
+/// # Errors
+/// What is wrong with the file's header.
+pub fn ops_as_text(directory: &Directory) -> Result<String> {
+    let Blueprint { layout, program } = draw(directory, SMALLEST)?;
+    let weights: Vec<String> = layout.matrices.iter().map(|matrix| matrix.label.clone()).collect();
+    let vectors: Vec<String> = layout.vectors.iter().map(|vector| vector.label.clone()).collect();
+    let memories: Vec<String> = layout.memories.iter().map(|memory| memory.label.clone()).collect();
+    Ok(program.text(&weights, &vectors, &memories))
+}
+
 /// Sizes for what is asked of a header alone.
 const SMALLEST: Sizes = Sizes { context_length: 1, kv: KvType::F32, max_batch: 1, draft_tokens: 0 };
 
@@ -376,6 +388,6 @@ fn facts(directory: &Directory, sizes: Sizes, layout: &Layout<'_>) -> Result<Fac
         context_length: sizes.context_length,
         trained_context_length: trained_context_length(directory)?,
         kv: sizes.kv,
-        kv_bytes_per_token: layout.memories.iter().map(|memory| memory.shape.kv_bytes()).sum(),
+        kv_bytes: layout.memories.iter().map(|memory| memory.shape.bytes()).sum(),
     })
 }

@@ -25,6 +25,10 @@ pub(super) struct RopeTable {
     pub factor: f32,
     /// Multiplies what is turned.
     pub magnitude: f32,
+    /// Whether the divisors that a file has are for this table.
+    pub scaled: bool,
+    /// Whether the context that is asked for is longer than the one before scaling: LongRoPE has divisors for each.
+    pub long: bool,
     /// Which pairs are slow.
     pub yarn: Option<Yarn>,
     /// A type of scaling whose divisors must be in the file.
@@ -45,7 +49,7 @@ pub(super) struct Yarn {
 }
 
 /// Factors and divisors of angles; those in use are 1 to some hundred.
-const FACTORS: RangeInclusive<f32> = 1e-3..=1e6;
+pub(super) const FACTORS: RangeInclusive<f32> = 1e-4..=1e6;
 /// Bases in use are 10 000 to some 100 million.
 pub(super) const BASES: RangeInclusive<f32> = 1.0..=1e15;
 /// Positions of one piece of the table.
@@ -60,32 +64,37 @@ impl RopeTable {
         }
         // A factor without a type is linear, as in llama.cpp; files of 2023 have another key for it.
         let kind = meta.word_or("rope.scaling.type", "linear")?;
-        let factor = meta.number_if_any("rope.scaling.factor", FACTORS)?;
-        let old = meta.number_if_any("rope.scale_linear", FACTORS)?;
+        let factor = meta.factor("rope.scaling.factor")?;
+        let old = meta.factor("rope.scale_linear")?;
         if let (Some(factor), Some(old)) = (factor, old)
             && factor != old
         {
             return Err(meta.unsupported("rope.scale_linear", "another than rope.scaling.factor"));
         }
         let scaling = factor.or(old).unwrap_or(1.0);
-        let attention = meta.number_if_any("rope.scaling.attn_factor", FACTORS)?.unwrap_or(1.0);
         let mut table = RopeTable {
             base: meta.number_if_any("rope.freq_base", BASES)?.unwrap_or(10_000.0),
             dim,
             pairs,
             factor: 1.0,
-            magnitude: attention,
+            magnitude: meta.rope_magnitude()?,
+            scaled: true,
+            long: false,
             yarn: None,
             needs_divisors: None,
         };
         // Tokens of the context before scaling; only YaRN and LongRoPE ask for it.
         let trained = meta.count("context_length", 1..=u32::MAX)?;
         let context = meta.count_or("rope.scaling.original_context_length", trained, 1..=u32::MAX)?;
+        table.long = meta.context() > context;
         match kind {
             "linear" => table.factor = scaling,
             "none" => {}
             "llama3" => table.needs_divisors = Some("llama3"),
-            "longrope" => table.needs_divisors = Some("longrope"),
+            "longrope" => {
+                table.needs_divisors = Some("longrope");
+                table.factor = scaling;
+            }
             "yarn" => {
                 let number = |key, default| Ok(meta.number_if_any(key, FACTORS)?.unwrap_or(default));
                 let ext = number("rope.scaling.yarn_ext_factor", 1.0)?;
@@ -96,7 +105,18 @@ impl RopeTable {
                 table.yarn = Some(Yarn { ext, fast, slow, context });
                 table.factor = scaling;
                 // Peng et al., equation 22, as a factor of what is turned.
-                table.magnitude *= if scaling > 1.0 { 1.0 + 0.1 * scaling.ln() } else { 1.0 };
+                let usual = if scaling > 1.0 { 1.0 + 0.1 * scaling.ln() } else { 1.0 };
+                // Hugging Face's `attention_factor` is in place of it. llama.cpp reads neither key.
+                let key = "rope.scaling.yarn_attn_factor";
+                let own = meta.number_or(key, usual, FACTORS)?;
+                if own != 1.0 && (own - usual).abs() > 1e-3 * usual {
+                    return Err(meta.unsupported(key, "another than 1 + 0.1 ln(rope.scaling.factor)"));
+                }
+                let key = "rope.scaling.yarn_log_multiplier";
+                if meta.factor(key)?.is_some() {
+                    return Err(meta.unsupported(key, ""));
+                }
+                table.magnitude *= usual;
             }
             _ => return Err(meta.unsupported("rope.scaling.type", "")),
         }
@@ -105,7 +125,8 @@ impl RopeTable {
 
     /// The table of another base, without scaling: of layers with a window, in some models.
     pub(super) fn plain(self, base: f32) -> Self {
-        RopeTable { base, factor: 1.0, magnitude: 1.0, yarn: None, needs_divisors: None, ..self }
+        let plain = RopeTable { base, factor: 1.0, magnitude: 1.0, scaled: false, ..self };
+        RopeTable { yarn: None, needs_divisors: None, ..plain }
     }
 
     /// Angles of the pairs for a step of one position.
@@ -139,18 +160,20 @@ impl RopeTable {
     /// that they stay exact at position 100 000.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for divisors that are out of range.
+    /// [`Error::Malformed`] for divisors that are out of range; it names their tensor.
     pub(super) fn pieces(
         self,
         positions: u32,
-        divisors: Option<&[f32]>,
+        divisors: Option<(&str, Vec<f32>)>,
     ) -> Result<impl Iterator<Item = (u32, Vec<f32>)>> {
-        if let Some(divisor) = divisors.unwrap_or_default().iter().find(|d| !FACTORS.contains(d)) {
+        if let Some((tensor, divisors)) = &divisors
+            && let Some(divisor) = divisors.iter().find(|d| !FACTORS.contains(d))
+        {
             let (least, most) = (FACTORS.start(), FACTORS.end());
-            let what = format!("rope_freqs.weight holds {divisor}, expected {least} to {most}");
+            let what = format!("{tensor} holds {divisor}, expected {least} to {most}");
             return Err(Error::Malformed { what });
         }
-        let frequencies = self.frequencies(divisors);
+        let frequencies = self.frequencies(divisors.as_ref().map(|(_, divisors)| divisors.as_slice()));
         Ok((0..positions).step_by(PIECE as usize).map(move |first| {
             let mut turns = Vec::new();
             for pos in first..positions.min(first.saturating_add(PIECE)) {
@@ -171,6 +194,7 @@ mod tests {
 
     fn table(rope: RopeTable, positions: u32, dim: u32, divisors: Option<&[f32]>) -> Vec<f32> {
         let mut whole = Vec::new();
+        let divisors = divisors.map(|divisors| ("rope_freqs.weight", divisors.to_vec()));
         for (at, turns) in (RopeTable { dim, ..rope }).pieces(positions, divisors).unwrap() {
             assert_eq!(at as usize, whole.len(), "pieces follow each other");
             whole.extend(turns);
@@ -184,6 +208,8 @@ mod tests {
         pairs: RopePairs::Adjacent,
         factor: 1.0,
         magnitude: 1.0,
+        scaled: true,
+        long: false,
         yarn: None,
         needs_divisors: None,
     };
@@ -215,7 +241,7 @@ mod tests {
     #[test]
     fn divisors_out_of_range_are_refused() {
         for bad in [f32::NAN, f32::INFINITY, 0.0, -1.0, 1e-30] {
-            let error = PLAIN.pieces(1, Some(&[1.0, bad])).err().unwrap();
+            let error = PLAIN.pieces(1, Some(("rope_freqs.weight", vec![1.0, bad]))).err().unwrap();
             assert!(error.to_string().contains("rope_freqs.weight"), "{error}");
         }
     }

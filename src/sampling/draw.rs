@@ -121,8 +121,10 @@ fn highest(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
 
 /// Uniform in \[0, 1), a hash of seed and counter: PCG3D, Jarzynski and Olano, JCGT 9(3), 2020.
 /// `shaders/shared/random.wgsl` has the same function.
+#[allow(clippy::cast_possible_truncation, reason = "the two halves of the seed")]
 pub(crate) fn uniform_random(seed: u64, counter: u32) -> f32 {
     let mix = |v: u32| v.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    #[allow(clippy::cast_possible_truncation)] // the lower half
     let (mut x, mut y, mut z) = (mix(seed as u32), mix((seed >> 32) as u32), mix(counter));
     x = x.wrapping_add(y.wrapping_mul(z));
     y = y.wrapping_add(z.wrapping_mul(x));

@@ -351,7 +351,7 @@ fn thousands(
         let end = text[at..].find(|c| !digit(c)).map_or(text.len(), |length| at + length);
         let count = text[at..end].chars().count();
         for (n, (offset, _)) in text[at..end].char_indices().enumerate() {
-            if (count - n) % 3 == 0 && (alone || n > 0) {
+            if (count - n).is_multiple_of(3) && (alone || n > 0) {
                 each(&text[start..at + offset])?;
                 start = at + offset;
             }
@@ -466,5 +466,24 @@ mod tests {
         let texts: Vec<String> =
             (0..1500).map(|_| (0..random(24)).map(|_| parts[random(parts.len())]).collect()).collect();
         compare(&texts);
+    }
+
+    /// One kind of character over and over is what makes careless patterns take the square of the time.
+    #[test]
+    fn long_runs_are_cut_in_linear_time() {
+        let parts = [
+            "a", "A", "é", "É", "漢", "\u{301}", "1", "½", "!", "'", " ", "\u{3000}", "\n", "\t", "aA", "Aé",
+            " \n", " a",
+        ];
+        let start = std::time::Instant::now();
+        for (names, _) in NAMED {
+            for part in parts {
+                for end in ["", "x"] {
+                    by_rule(names[0], &(part.repeat(10_000) + end));
+                }
+            }
+        }
+        // About 1 second; the square would be minutes.
+        assert!(start.elapsed().as_secs() < 40, "{:?}", start.elapsed());
     }
 }

@@ -60,6 +60,14 @@ fn backend(gpu: Rc<Gpu>) -> GpuBackend {
     backend
 }
 
+/// One for whole models.
+#[allow(dead_code)] // run in the browser only
+pub async fn for_models() -> GpuBackend {
+    let mut backend = GpuBackend::new(shared().await, emberglass::engine::MAX_BATCH, 256).unwrap();
+    backend.set_kernels(Kernels::all(VARIANT.get()));
+    backend
+}
+
 /// One on a device of its own.
 pub async fn with_options(options: GpuOptions) -> GpuBackend {
     backend(device(options).await)

@@ -2,6 +2,7 @@
 //! test cases themselves, which run natively (`tests/ops.rs`) and in Chromium (`tests/web/ops.rs`).
 #![allow(dead_code)] // each test crate uses its part
 
+pub mod answers;
 pub mod cases;
 pub mod compare;
 pub mod cpu_rig;

@@ -66,12 +66,15 @@ test("Stop stops", { timeout: PATIENCE }, async () => {
 test("with a model that chats there are roles again", { timeout: PATIENCE }, async () => {
   await chat.get("new-chat").click();
   assert.equal(await chat.get("continues").isVisible(), true);
+  await chat.set({ contextLength: 2048, maxTokens: 8 });
   await chat.ask("Lost in");
   await chat.page.reload();
   await chat.load();
   assert.equal(await chat.get("continues").isVisible(), false);
   assert.equal(await chat.get("message-user").innerText(), "Lost in");
   assert.equal(await chat.get("message-assistant").count(), 1);
+  await chat.ask("Hello");
+  assert.equal(await chat.get("message-user").count(), 2);
 });
 
 test("nothing went wrong unseen, and no other site was asked", () => {

@@ -1,5 +1,5 @@
 // Loading over a network with faults, in a real browser: what can be mended is, without a wrong byte; all else ends in time
-// with an error that names the cause. The many combinations are in tests/source.rs, over a scripted transport.
+// with an error that names the cause. The many combinations are in tests/files/source.rs, over a scripted transport.
 import assert from "node:assert/strict";
 import http from "node:http";
 import { after, before, test } from "node:test";

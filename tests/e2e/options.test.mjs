@@ -52,11 +52,11 @@ for (const { device, tiny, most } of [{ device: "cpu", tiny: false, most: 3 }, {
   test(`the KV cache is f16 on ${device} if it is not told otherwise, and q8_0 takes less`, { timeout: PATIENCE, skip }, async () => {
     const [f32, f16, q8] = [await run({ device, kvCache: "f32" }, tiny), await run({ device }, tiny), await run({ device, kvCache: "q8_0" }, tiny)];
     assert.deepEqual([f32, f16, q8].map(({ info }) => info.kvCache), ["f32", "f16", "q8_0"]);
-    assert.equal(f16.info.kvBytesPerToken, f32.info.kvBytesPerToken / 2);
-    assert.equal(q8.info.kvBytesPerToken, (f32.info.kvBytesPerToken * 9) / 32);
+    assert.equal(f16.info.kvBytes, f32.info.kvBytes / 2);
+    assert.equal(q8.info.kvBytes, (f32.info.kvBytes * 9) / 32);
     if (device === "webgpu") {
       const saved = f32.info.gpuBytes - f16.info.gpuBytes;
-      assert.equal(saved, (f32.info.kvBytesPerToken * 256) / 2);
+      assert.equal(saved, f32.info.kvBytes / 2);
     } else {
       assert.equal(f16.text, f32.text);
       assert.match(q8.text, /Tuesday/);

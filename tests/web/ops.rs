@@ -7,6 +7,8 @@ mod common;
 #[path = "../reference/mod.rs"]
 mod reference;
 
+mod models;
+
 use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
 use common::gpu_rig::{store, take};
@@ -21,8 +23,8 @@ wasm_bindgen_test_configure!(run_in_dedicated_worker);
 /// Whether `cargo xtask test --exhaustive` built this: a software adapter in the browser takes minutes for all.
 const EXHAUSTIVE: bool = option_env!("EMBERGLASS_EXHAUSTIVE").is_some();
 
-/// Floats, nibbles and bytes: unpacking is the same function in every kernel, and nothing else tells formats apart.
-const FORMATS: [DType; 3] = [DType::F16, DType::Q4_1, DType::Q8_0];
+/// Floats, nibbles, bytes and two scales a block: unpacking is the same function in every kernel, and nothing else tells formats apart.
+const FORMATS: [DType; 4] = [DType::F16, DType::Q4_1, DType::Q8_0, DType::Q6_K];
 
 /// All formats on the CPU. On the GPU a sample: natively all of them run on the GPU every time.
 fn formats(on_gpu: bool) -> Vec<DType> {
@@ -31,7 +33,7 @@ fn formats(on_gpu: bool) -> Vec<DType> {
 
 /// Of each variant one format. Natively each runs with all of [`FORMATS`] every time.
 fn formats_of_variants() -> Vec<DType> {
-    if EXHAUSTIVE { FORMATS.to_vec() } else { vec![DType::Q4_1] }
+    if EXHAUSTIVE { FORMATS.to_vec() } else { vec![DType::Q4_1, DType::Q6_K] }
 }
 
 /// The cases, once for each backend.
@@ -39,9 +41,11 @@ macro_rules! kernels {
     ($($module:ident: $rig:ty, $on_gpu:literal, $setup:expr;)*) => {
         $(mod $module {
             use super::*;
-            per_format!($rig, formats($on_gpu), $setup; project_add, gate_up, head, embed, qkv);
+            per_format!($rig, DType::ALL, $setup; embed);
+            per_format!($rig, formats($on_gpu), $setup; project_add, gate_up, head, qkv);
             once!($rig, $setup; attention, attention_f16, attention_q8_0, attention_of_several_shapes, attention_of_head_sizes,
-                attention_with_a_cap, attention_of_windows, kv_overflow, sample_greedy, sample_few, sample_chain, sample_infinite);
+                attention_with_a_cap, attention_of_cut_prompts, attention_of_windows, kv_overflow, map, norms, norms_of_heads,
+                elements, positions, sample_greedy, sample_few, sample_chain, sample_infinite);
         })*
     };
 }

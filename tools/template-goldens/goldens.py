@@ -1,4 +1,4 @@
-"""Renders chat templates with jinja2 under Hugging Face's settings, for tests/template.rs.
+"""Renders chat templates with jinja2 under Hugging Face's settings, for tests/files/template.rs.
 
     python3 goldens.py OUT.json [FILE.jinja ...]
 
@@ -36,7 +36,7 @@ CONVERSATIONS = {
     "two_systems": [("system", "A"), ("system", "B"), ("user", "C")],
     "tool": [("user", "q"), ("tool", '{"a": 1}'), ("user", "r")],
 }
-# Emberglass says that it does not support these. tests/template.rs has them by name.
+# Emberglass says that it does not support these. tests/files/template.rs has them by name.
 UNSUPPORTED = ["pprint", "forceescape", "xmlattr", "urlencode", "random", "varargs", "kwargs", "self", "__", "\\N{",
                "\\ud83d", "sameas 'b'"]
 

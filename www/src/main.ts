@@ -89,9 +89,7 @@ async function load(request: ModelRequest): Promise<void> {
   clearError();
   panel.loading(request.name);
   await stopAnswer();
-  conversation.detach();
-  status.setModel(undefined);
-  need("model-name").textContent = "";
+  forgetModel();
   try {
     const model = await session.load(request, loadOptions(settings), (progress) => panel.progress(progress));
     if (!model) {
@@ -114,11 +112,19 @@ async function load(request: ModelRequest): Promise<void> {
   }
 }
 
+/** What the page says of the model that was. */
+function forgetModel(): void {
+  conversation.detach();
+  status.setModel(undefined);
+  need("model-name").textContent = "";
+  need("continues").hidden = true;
+}
+
 /** A model without a chat template continues texts; the page then shows no roles. */
 function setContinues(continues: boolean): void {
+  composer.continues = continues;
   if (messages.continues === continues) return;
   messages.continues = continues;
-  composer.continues = continues;
   suggestions(continues, (text) => void send(text));
   messages.show(conversation.turns);
   arrange();
@@ -207,10 +213,8 @@ function failed(error: EmberglassError): void {
   const { last } = session;
   const onCpu = session.model?.info.device.kind === "cpu";
   if (isFatal(error)) {
-    conversation.detach();
+    forgetModel();
     void session.release();
-    status.setModel(undefined);
-    need("model-name").textContent = "";
     panel.offer(offer);
     if (last) actions.push({ label: "Load again", run: () => void load(last).then(answerPending) });
   } else if (error.code === "context-overflow") {

@@ -11,7 +11,7 @@ use crate::shell::{capture, cargo, find, headline, program, run};
 use crate::{bench, demo, model, paths, reference};
 
 /// Tests that the bundle runs.
-const TESTS: [&str; 6] = ["ops", "golden", "choice", "speculation", "image", "image_torch"];
+const TESTS: [&str; 3] = ["ops", "engine", "pictures"];
 /// Most bytes of a folder of pieces: below 60 MB, so that a little more can travel along.
 const PIECE: u64 = 56_000_000;
 /// Debian's package of the browser, and the one with what all Chromium packages share.

@@ -84,7 +84,7 @@ const PARTS: &[Part] = &[
     native(
         "golden",
         "The default model against the f64 reference",
-        &["bin/golden", MODEL, LOGITS],
+        &["bin/engine", MODEL, LOGITS],
         120,
         golden,
     ),
@@ -92,8 +92,8 @@ const PARTS: &[Part] = &[
     native("bench", "Kernels beside the adapter's rates", &["bin/kernels"], 180, bench),
     native("tokens", "Tokens a second of the default model", &["bin/measure", MODEL], 90, tokens),
     native("timeline", "Microseconds of each dispatch", &["bin/measure", MODEL], 60, timeline),
-    native("choice", "Choice of kernels, speculative decoding", &["bin/choice", MODEL], 90, choice),
-    native("images", "Image models against their references", &["bin/image", "bin/image_torch"], 120, images),
+    native("choice", "Choice of kernels, speculative decoding", &["bin/engine", MODEL], 90, choice),
+    native("images", "Image models against their references", &["bin/pictures"], 120, images),
     native("pictures", "Milliseconds of a decoded picture", &["bin/measure", EMOJI], 60, pictures),
     browser("adapter", "Chromium's WebGPU adapter by flag set", gpu_web::NEEDS, 120, gpu_web::adapter),
     browser("page", "Frames while generating, canvas decodes", gpu_web::NEEDS_MODEL, 90, gpu_web::page),
@@ -491,11 +491,16 @@ fn kernels(session: &mut Session) -> Result<()> {
 
 fn golden(session: &mut Session) -> Result<()> {
     let filters: &[&str] = if session.quick {
-        &["rounding_kernels_on"]
+        &["golden::rounding_kernels_on"]
     } else {
-        &["the_real_model_on_the_gpu", "raced_kernels", "rounding_kernels", "cache_types_on_the_gpu"]
+        &[
+            "golden::the_real_model_on_the_gpu",
+            "golden::raced_kernels",
+            "golden::rounding_kernels",
+            "golden::cache_types_on_the_gpu",
+        ]
     };
-    session.tests("golden", filters, &["--test-threads=2"])
+    session.tests("engine", filters, &["--test-threads=2"])
 }
 
 fn race(session: &mut Session) -> Result<()> {
@@ -526,15 +531,23 @@ fn timeline(session: &mut Session) -> Result<()> {
 }
 
 fn choice(session: &mut Session) -> Result<()> {
-    session.tests("choice", &[], &["--test-threads=1"])?;
-    if session.quick { Ok(()) } else { session.tests("speculation", &["on_the_gpu"], &[]) }
+    session.tests("engine", &["choice::"], &["--test-threads=1"])?;
+    if session.quick { Ok(()) } else { session.tests("engine", &["speculation::on_the_gpu"], &[]) }
 }
 
 fn images(session: &mut Session) -> Result<()> {
-    session.tests("image_torch", &["on_the_gpu"], &[])?;
-    let filters: &[&str] =
-        if session.quick { &["autoencoder_kl_on_the_gpu"] } else { &["gpu", "f16_overflow"] };
-    session.tests("image", filters, &["--test-threads=2"])
+    session.tests("pictures", &["image_torch::on_the_gpu"], &[])?;
+    let filters: &[&str] = if session.quick {
+        &["image::autoencoder_kl_on_the_gpu"]
+    } else {
+        &[
+            "image::autoencoder_kl_on_the_gpu",
+            "image::f16",
+            "image::taef2_on_the_gpu",
+            "image::tiles_on_the_gpu",
+        ]
+    };
+    session.tests("pictures", filters, &["--test-threads=2"])
 }
 
 fn pictures(session: &mut Session) -> Result<()> {

@@ -15,7 +15,7 @@ pub enum Device {
     Gpu,
 }
 
-/// Downloads the models and compares; `tests/real_models.rs` has the comparison.
+/// Downloads the models and compares; `tests/engine/real_models.rs` has the comparison.
 pub fn compare(device: Option<Device>) -> Result<()> {
     model::GEMMA.get()?;
     model::QWEN.get()?;
@@ -25,7 +25,8 @@ pub fn compare(device: Option<Device>) -> Result<()> {
         Some(Device::Gpu) => "on_the_gpu",
         None => "on_the",
     };
-    run(cargo().args(["test", "--release", "--test", "real_models", filter, "--"]).args([
+    let both = ["gemma3", "qwen2"].map(|model| format!("real_models::{model}_{filter}"));
+    run(cargo().args(["test", "--release", "--test", "engine", "--"]).args(both).args([
         "--ignored",
         "--nocapture",
         "--test-threads",

@@ -1,5 +1,6 @@
 //! The targets, one file each.
 
+mod arch;
 mod directory;
 mod http;
 mod image;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     tokenizer::TARGET,
     template::TARGET,
     model::TARGET,
+    arch::TARGET,
     safetensors::TARGET,
     image::TARGET,
     latents::TARGET,

@@ -103,7 +103,14 @@ const NAMES: [&str; 12] = [
     "blk.1.attn_norm.weight",
     "blk.0.attn_q.scale",
 ];
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 21] = [
+    "llama.rope.scaling.original_context_length",
+    "llama.rope.scaling.attn_factor",
+    "llama.rope.freq_base_swa",
+    "llama.attention.sliding_window",
+    "llama.attention.sliding_window_pattern",
+    "llama.final_logit_softcapping",
+    "llama.use_parallel_residual",
     "llama.rope.scaling.type",
     "llama.rope.scaling.factor",
     "llama.rope.scale_linear",
@@ -139,14 +146,15 @@ fn value(u: &mut Unstructured) -> Result<Value> {
         5 => Value::Float(*u.choose(&[0.0, -1.0, 1.0, 1e30, f64::NAN, f64::INFINITY, -1e-30])?),
         6 => Value::Bool(u.arbitrary()?),
         7 => Value::String(
-            (*u.choose(&["linear", "yarn", "llama", "gpt2", "", "none", "default"])?).to_owned(),
+            (*u.choose(&["linear", "yarn", "longrope", "llama", "gpt2", "", "none", "default"])?).to_owned(),
         ),
         8 => Value::Integers(Vec::arbitrary(u)?),
         _ => Value::Floats(Vec::arbitrary(u)?),
     })
 }
 
-fn edit(file: &mut File, u: &mut Unstructured) -> Result<()> {
+/// One edit. The keys that it adds are those of this architecture.
+pub(super) fn edit(file: &mut File, u: &mut Unstructured, architecture: &str) -> Result<()> {
     match u.int_in_range(0..=9)? {
         0 | 1 => {
             let (_, old) = u.choose_iter(file.keys.iter_mut())?;
@@ -156,7 +164,7 @@ fn edit(file: &mut File, u: &mut Unstructured) -> Result<()> {
             let at = u.choose_index(file.keys.len())?;
             file.keys.remove(at);
         }
-        3 => file.keys.push(((*u.choose(&KEYS)?).to_owned(), value(u)?)),
+        3 => file.keys.push((u.choose(&KEYS)?.replacen("llama", architecture, 1), value(u)?)),
         4 => {
             let dims = Vec::from_iter((0..u.int_in_range(0..=4)?).map_while(|_| number(u).ok()));
             u.choose_iter(file.tensors.iter_mut())?.dims = dims;
@@ -192,7 +200,7 @@ fn run(data: &[u8]) {
     let mut u = Unstructured::new(data);
     let mut file = file();
     for _ in 0..u.int_in_range(0..=3).unwrap_or(0) {
-        if edit(&mut file, &mut u).is_err() {
+        if edit(&mut file, &mut u, "llama").is_err() {
             break;
         }
     }
@@ -201,7 +209,8 @@ fn run(data: &[u8]) {
     }
 }
 
-async fn answer(bytes: Vec<u8>) -> emberglass::Result<()> {
+/// Loads the file and answers. Logits must be numbers.
+pub(super) async fn answer(bytes: Vec<u8>) -> emberglass::Result<()> {
     let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(SliceSource::new("fuzz.gguf", bytes))];
     let directory = read_directory(&mut sources).await?;
     let context_length = emberglass::engine::context_length(&directory, None)?.min(48);
@@ -224,6 +233,6 @@ async fn answer(bytes: Vec<u8>) -> emberglass::Result<()> {
     Ok(())
 }
 
-fn seeds() -> Vec<Vec<u8>> {
+pub(super) fn seeds() -> Vec<Vec<u8>> {
     (0..32u8).map(|i| (0..48u8).map(|j| i.wrapping_mul(37) ^ j.wrapping_mul(101)).collect()).collect()
 }

@@ -91,7 +91,8 @@ pub trait Simd: Copy {
     fn max_lane(self, a: Self::F) -> f32 {
         let mut lanes = [0.0; 8];
         self.store(a, &mut lanes);
-        lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+        // `f32::max` would be a call of a function in WebAssembly.
+        lanes.into_iter().fold(f32::NEG_INFINITY, |most, lane| if lane > most { lane } else { most })
     }
 
     /// e^a within 2 ulp; 0 or rather e^-87 below -87, e^88 above 88.

@@ -16,7 +16,7 @@ thread_local! {
     static LIVING: RefCell<Weak<Gpu>> = const { RefCell::new(Weak::new()) };
 }
 
-/// Wishes for the device.
+/// Options of the device.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GpuOptions {
     /// Pretend that a storage binding holds no more than this many bytes. Tests use it to split

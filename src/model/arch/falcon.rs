@@ -58,7 +58,7 @@ impl Arch for Falcon {
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
         let (c, f) = (self.width, self.ffn);
         let embed = file.embeddings(c)?;
-        let rope = file.rope(&self.rope, "rope_freqs.weight")?;
+        let rope = file.rope(&self.rope)?;
         let layers = file.layers(self.layers, |blk, _| {
             Ok(Layer {
                 norm: blk.layer_norm("attn_norm", c)?,
@@ -66,7 +66,7 @@ impl Arch for Falcon {
                     true => Some(blk.layer_norm("attn_norm_2", c)?),
                     false => None,
                 },
-                attn_qkv: blk.fused_qkv(self.heads, c)?,
+                attn_qkv: blk.qkv(self.heads, c)?,
                 attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
                 up: blk.linear("ffn_up", f, c)?,
                 down: blk.linear("ffn_down", c, f)?,

@@ -25,12 +25,14 @@ pub(in crate::model) struct Gemma2 {
     /// Of each layer.
     scores: Vec<Scores>,
     logit_cap: f32,
-    rope: RopeTable,
+    /// Of layers that see all, and of those with a window.
+    ropes: [RopeTable; 2],
 }
 
 struct Layer {
-    attn_norm: V,      // (C)
-    attn_qkv: W,       // (H·D + 2·G·D, C)
+    attn_norm: V, // (C)
+    attn_qkv: W,  // (H·D + 2·G·D, C)
+    rope: Rope<Ids>,
     attn_out: W,       // (C, H·D)
     post_attn_norm: V, // (C)
     ffn_norm: V,       // (C)
@@ -45,7 +47,6 @@ pub(in crate::model) struct Weights {
     layers: Vec<Layer>,
     norm: V, // (C)
     head: W, // (V, C)
-    rope: Rope<Ids>,
 }
 
 impl Arch for Gemma2 {
@@ -55,7 +56,7 @@ impl Arch for Gemma2 {
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
         let (layers, width) = (meta.layers()?, meta.width()?);
         let heads = meta.heads(layers, width)?;
-        let cap = meta.number_or("attn_logit_softcapping", SCORE_CAP, 0.0..=1e6)?;
+        let cap = meta.cap_or("attn_logit_softcapping", SCORE_CAP)?;
         let mut scores = Vec::new();
         for window in meta.windows(layers, WINDOW, 2)? {
             let mut of = Scores { cap, ..meta.scores_with_window(heads, window)? };
@@ -64,6 +65,8 @@ impl Arch for Gemma2 {
             }
             scores.push(of);
         }
+        let rope = meta.rope(heads, RopePairs::Halves)?;
+        let base = meta.rope_base("rope.freq_base_swa", rope.base)?;
         Ok(Gemma2 {
             layers,
             width,
@@ -71,42 +74,38 @@ impl Arch for Gemma2 {
             eps: meta.rms_eps()?,
             heads,
             scores,
-            logit_cap: meta.number_or("final_logit_softcapping", LOGIT_CAP, 0.0..=1e6)?,
-            rope: meta.rope(heads, RopePairs::Halves)?,
+            logit_cap: meta.cap_or("final_logit_softcapping", LOGIT_CAP)?,
+            ropes: [rope, RopeTable { base, ..rope }],
         })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
         let (c, f) = (self.width, self.ffn);
         let embed = file.embeddings(c)?;
-        let rope = file.rope(&self.rope, "rope_freqs.weight")?;
+        let [everywhere, within] = [file.rope(&self.ropes[0])?, file.rope(&self.ropes[1])?];
         let layers = file.layers(self.layers, |blk, i| {
+            let scores = self.scores[i as usize];
             Ok(Layer {
                 attn_norm: blk.vector("attn_norm.weight", c)?,
                 attn_qkv: blk.qkv(self.heads, c)?,
+                rope: if scores.window > 0 { within } else { everywhere },
                 attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
                 post_attn_norm: blk.vector("post_attention_norm.weight", c)?,
                 ffn_norm: blk.vector("ffn_norm.weight", c)?,
                 gate_up: blk.gate_up(f, c)?,
                 down: blk.linear("ffn_down", c, f)?,
                 post_ffn_norm: blk.vector("post_ffw_norm.weight", c)?,
-                memory: blk.kv(self.heads, self.scores[i as usize]),
+                memory: blk.kv(self.heads, scores),
             })
         })?;
-        Ok(Weights {
-            embed,
-            layers,
-            norm: file.vector("output_norm.weight", c)?,
-            head: file.head(embed)?,
-            rope,
-        })
+        Ok(Weights { embed, layers, norm: file.vector("output_norm.weight", c)?, head: file.head(embed)? })
     }
 
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
         let mut x = g.embed(w.embed, (self.width as f32).sqrt()); // (T, C)
         for l in &w.layers {
             let h = g.rms_norm(x, l.attn_norm, self.eps)?;
-            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.heads, &w.rope)?;
+            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.heads, &l.rope)?;
             let y = g.linear(g.attend(qkv, l.memory)?, l.attn_out)?;
             x = g.add(x, g.rms_norm(y, l.post_attn_norm, self.eps)?)?;
             let h = g.rms_norm(x, l.ffn_norm, self.eps)?;

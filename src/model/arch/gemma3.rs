@@ -72,18 +72,16 @@ impl Arch for Gemma3 {
             eps: meta.rms_eps()?,
             heads,
             scores,
-            logit_cap: meta.number_or("final_logit_softcapping", 0.0, 0.0..=1e6)?,
-            ropes: [rope, rope.plain(base)],
+            logit_cap: meta.cap_or("final_logit_softcapping", 0.0)?,
+            // As in llama.cpp the factor of what is turned is that of all layers.
+            ropes: [rope, RopeTable { magnitude: meta.rope_magnitude()?, ..rope.plain(base) }],
         })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
         let (c, f, d) = (self.width, self.ffn, self.heads.dim);
         let embed = file.embeddings(c)?;
-        let [everywhere, within] = [
-            file.rope(&self.ropes[0], "rope_freqs.weight")?,
-            file.rope(&self.ropes[1], "rope_freqs.weight")?,
-        ];
+        let [everywhere, within] = [file.rope(&self.ropes[0])?, file.rope(&self.ropes[1])?];
         let layers = file.layers(self.layers, |blk, i| {
             let scores = self.scores[i as usize];
             Ok(Layer {

@@ -61,15 +61,15 @@ impl Arch for GptNeoX {
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
         let (c, f) = (self.width, self.ffn);
         let embed = file.embeddings(c)?;
-        let rope = file.rope(&self.rope, "rope_freqs.weight")?;
+        let rope = file.rope(&self.rope)?;
         let layers = file.layers(self.layers, |blk, _| {
             Ok(Layer {
                 attn_norm: blk.layer_norm("attn_norm", c)?,
-                attn_qkv: blk.fused_qkv(self.heads, c)?,
-                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
+                attn_qkv: blk.biased("attn_qkv", self.heads.qkv_width(), c)?,
+                attn_out: blk.biased("attn_output", c, self.heads.rows()[0])?,
                 ffn_norm: blk.layer_norm("ffn_norm", c)?,
-                up: blk.linear("ffn_up", f, c)?,
-                down: blk.linear("ffn_down", c, f)?,
+                up: blk.biased("ffn_up", f, c)?,
+                down: blk.biased("ffn_down", c, f)?,
                 memory: blk.kv(self.heads, self.scores),
             })
         })?;

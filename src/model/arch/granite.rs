@@ -49,9 +49,7 @@ impl Arch for Granite {
         let (layers, width) = (meta.layers()?, meta.width()?);
         let heads = meta.heads(layers, width)?;
         let rope = meta.rope(heads, RopePairs::Adjacent)?;
-        // 0 stands for a factor that is not there, as in llama.cpp.
-        let factor =
-            |key| Ok(Some(meta.number_or(key, 0.0, 0.0..=1e6)?).filter(|by| *by != 0.0).unwrap_or(1.0));
+        let factor = |key| Ok(meta.factor(key)?.unwrap_or(1.0));
         Ok(Granite {
             layers,
             width,
@@ -70,7 +68,7 @@ impl Arch for Granite {
         let (c, f) = (self.width, self.ffn);
         let embed = file.embeddings(c)?;
         let rope = match &self.rope {
-            Some(table) => Some(file.rope(table, "rope_freqs.weight")?),
+            Some(table) => Some(file.rope(table)?),
             None => None,
         };
         let layers = file.layers(self.layers, |blk, _| {

@@ -67,10 +67,7 @@ impl Arch for Olmo2 {
         let (c, f) = (self.width, self.ffn);
         let [q, kv] = self.heads.rows();
         let embed = file.embeddings(c)?;
-        let [everywhere, within] = [
-            file.rope(&self.ropes[0], "rope_freqs.weight")?,
-            file.rope(&self.ropes[1], "rope_freqs.weight")?,
-        ];
+        let [everywhere, within] = [file.rope(&self.ropes[0])?, file.rope(&self.ropes[1])?];
         let layers = file.layers(self.layers, |blk, i| {
             let scores = self.scores[i as usize];
             Ok(Layer {

@@ -57,18 +57,24 @@ impl Arch for Phi2 {
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
         let (c, f) = (self.width, self.ffn);
         let embed = file.embeddings(c)?;
-        let rope = file.rope(&self.rope, "rope_freqs.weight")?;
+        let rope = file.rope(&self.rope)?;
         let layers = file.layers(self.layers, |blk, _| {
             Ok(Layer {
                 attn_norm: blk.layer_norm("attn_norm", c)?,
-                attn_qkv: blk.fused_qkv(self.heads, c)?,
-                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
-                up: blk.linear("ffn_up", f, c)?,
-                down: blk.linear("ffn_down", c, f)?,
+                attn_qkv: blk.qkv(self.heads, c)?,
+                attn_out: blk.biased("attn_output", c, self.heads.rows()[0])?,
+                up: blk.biased("ffn_up", f, c)?,
+                down: blk.biased("ffn_down", c, f)?,
                 memory: blk.kv(self.heads, self.scores),
             })
         })?;
-        Ok(Weights { embed, layers, norm: file.layer_norm("output_norm", c)?, head: file.head(embed)?, rope })
+        Ok(Weights {
+            embed,
+            layers,
+            norm: file.layer_norm("output_norm", c)?,
+            head: file.biased("output", embed.rows, c)?,
+            rope,
+        })
     }
 
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {

@@ -17,8 +17,6 @@ pub(in crate::model) struct Phi3 {
     heads: Heads,
     scores: Scores,
     rope: RopeTable,
-    /// Whether the context is longer than the one before scaling.
-    long: bool,
 }
 
 struct Layer {
@@ -47,8 +45,6 @@ impl Arch for Phi3 {
         let (layers, width) = (meta.layers()?, meta.width()?);
         let heads = meta.heads(layers, width)?;
         let window = meta.count_or("attention.sliding_window", 0, 0..=u32::MAX)?;
-        let trained = meta.count("context_length", 1..=u32::MAX)?;
-        let original = meta.count_or("rope.scaling.original_context_length", trained, 1..=u32::MAX)?;
         Ok(Phi3 {
             layers,
             width,
@@ -57,23 +53,17 @@ impl Arch for Phi3 {
             heads,
             scores: meta.scores_with_window(heads, window)?,
             rope: meta.rope(heads, RopePairs::Halves)?,
-            long: meta.context() > original,
         })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
         let (c, f) = (self.width, self.ffn);
         let embed = file.embeddings(c)?;
-        let [used, other] = match self.long {
-            true => ["rope_factors_long.weight", "rope_factors_short.weight"],
-            false => ["rope_factors_short.weight", "rope_factors_long.weight"],
-        };
-        file.known(other);
-        let rope = file.rope(&self.rope, used)?;
+        let rope = file.rope(&self.rope)?;
         let layers = file.layers(self.layers, |blk, _| {
             Ok(Layer {
                 attn_norm: blk.vector("attn_norm.weight", c)?,
-                attn_qkv: blk.fused_qkv(self.heads, c)?,
+                attn_qkv: blk.qkv(self.heads, c)?,
                 attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
                 ffn_norm: blk.vector("ffn_norm.weight", c)?,
                 gate_up: blk.linear("ffn_up", 2 * f, c)?,

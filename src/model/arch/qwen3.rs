@@ -58,7 +58,7 @@ impl Arch for Qwen3 {
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
         let (c, f, d) = (self.width, self.ffn, self.heads.dim);
         let embed = file.embeddings(c)?;
-        let rope = file.rope(&self.rope, "rope_freqs.weight")?;
+        let rope = file.rope(&self.rope)?;
         let layers = file.layers(self.layers, |blk, _| {
             Ok(Layer {
                 attn_norm: blk.vector("attn_norm.weight", c)?,

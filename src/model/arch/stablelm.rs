@@ -17,8 +17,8 @@ pub(in crate::model) struct StableLm {
     heads: Heads,
     scores: Scores,
     rope: RopeTable,
-    /// Attention and feed-forward read the same input.
-    parallel: bool,
+    /// Whether attention and feed-forward read the same input, where the file says it.
+    parallel: Option<bool>,
 }
 
 struct Layer {
@@ -55,14 +55,17 @@ impl Arch for StableLm {
             heads,
             scores: meta.scores(heads)?,
             rope: meta.rope(heads, RopePairs::Halves)?,
-            parallel: meta.flag_or("use_parallel_residual", false)?,
+            parallel: match meta.has("use_parallel_residual") {
+                true => Some(meta.flag_or("use_parallel_residual", true)?),
+                false => None,
+            },
         })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
         let (c, f) = (self.width, self.ffn);
         let embed = file.embeddings(c)?;
-        let rope = file.rope(&self.rope, "rope_freqs.weight")?;
+        let rope = file.rope(&self.rope)?;
         let layers = file.layers(self.layers, |blk, _| {
             Ok(Layer {
                 attn_norm: blk.layer_norm("attn_norm", c)?,
@@ -75,7 +78,11 @@ impl Arch for StableLm {
                     false => None,
                 },
                 attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
-                ffn_norm: if self.parallel { None } else { Some(blk.layer_norm("ffn_norm", c)?) },
+                // As in llama.cpp the norm's tensor decides: old files say true and have it.
+                ffn_norm: match blk.has("ffn_norm.weight") || self.parallel == Some(false) {
+                    true => Some(blk.layer_norm("ffn_norm", c)?),
+                    false => None,
+                },
                 gate_up: blk.gate_up(f, c)?,
                 down: blk.linear("ffn_down", c, f)?,
                 memory: blk.kv(self.heads, self.scores),

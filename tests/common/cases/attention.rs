@@ -181,7 +181,8 @@ async fn check_overflow<R: Rig>(
     assert_eq!(drawn, [told, None], "{what}: drawn");
 }
 
-/// Layers of different shapes on one backend, the smaller first: what they share must be large enough for both.
+/// Layers of different shapes on one backend, the smaller first: what they share must be large enough for both. Rows that
+/// are no whole blocks are filled up with zeros, whatever lay there before.
 pub async fn attention_of_several_shapes<R: Rig>() {
     let mut s = Setup::<R>::new(1).await;
     for (batch, count) in [(Batch::One, 1), (Batch::Few, 5), (Batch::Many, 17)] {
@@ -190,6 +191,66 @@ pub async fn attention_of_several_shapes<R: Rig>() {
             [heads(1, 1, 32, 100), heads(9, 3, 64, 100), heads(26, 13, 128, 100), heads(2, 1, 32, 100)]
         {
             check_on(&mut s, shape, batch, count, 33).await;
+        }
+        for (damaged, shape) in
+            [(heads(2, 1, 64, 100), heads(3, 1, 24, 100)), (heads(41, 41, 96, 100), heads(41, 41, 88, 100))]
+        {
+            attend_to_infinities(&mut s, damaged, batch, count).await;
+            check_on(&mut s, shape, batch, count, 33).await;
+        }
+    }
+}
+
+/// Leaves nothing but infinite numbers where attention leaves its output.
+async fn attend_to_infinities<R: Rig>(s: &mut Setup<R>, shape: HeadShape, batch: Batch, count: usize) {
+    let cache = s.backend.cache("cache", shape).unwrap();
+    let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+    let mut row = vec![1.0; shape.qkv_width() as usize];
+    row[(width + kv_width) as usize..].fill(f32::INFINITY);
+    let qkv = s.tensor(&vec![row; count]);
+    let weight = s.backend.weight("w", width.into(), &[Segment { dtype: DType::F32, rows: 4 }]).unwrap();
+    let x = s.backend.tensor("x", count as u32, 4).unwrap();
+    let out = s.backend.tensor("out", count as u32, width).unwrap();
+    let attend = Op::Attend { qkv: &qkv, memory: &cache, to: &out };
+    let project = linear::<R>(&out, None, &weight, None, Then::Add, &x);
+    s.run(&[attend, project], batch, step(0, count, 0)).await;
+}
+
+/// A prompt's numbers do not depend on how it was cut into batches: the same bits, with windows and without.
+pub async fn attention_of_cut_prompts<R: Rig>() {
+    let mut s = Setup::<R>::new(3).await;
+    let whole = heads(4, 2, 40, 300);
+    for shape in [
+        whole,
+        HeadShape { window: 50, max_batch: 20, ..whole },
+        HeadShape { cap: 2.0, kv: KvType::Q8_0, ..whole },
+    ] {
+        let width = (shape.heads * shape.head_dim) as usize;
+        let rows: Vec<Vec<f32>> = (0..200).map(|_| s.random.floats(shape.qkv_width() as usize)).collect();
+        let segment = Segment { dtype: DType::F32, rows: 24 };
+        let weight = s.backend.weight("w", width as u64, &[segment]).unwrap();
+        let bytes: Vec<u8> =
+            s.random.floats(24 * width).iter().flat_map(|value| value.to_le_bytes()).collect();
+        s.backend.upload_rows(&weight, 0, &bytes).unwrap();
+        let mut results: Vec<Vec<u32>> = Vec::new();
+        for each in [20, 7] {
+            let cache = s.backend.cache("cache", shape).unwrap();
+            let mut bits = Vec::new();
+            for (batch, rows) in rows.chunks(each).enumerate() {
+                let qkv = s.tensor(rows);
+                let x = s.backend.tensor("x", rows.len() as u32, 24).unwrap();
+                let out = s.backend.tensor("out", rows.len() as u32, width as u32).unwrap();
+                let attend = Op::Attend { qkv: &qkv, memory: &cache, to: &out };
+                let project = linear::<R>(&out, None, &weight, None, Then::Add, &x);
+                s.run(&[attend, project], Batch::Many, step(batch * each, rows.len(), 0)).await;
+                bits.extend(s.backend.read_raw(&x).await.iter().map(|value| value.to_bits()));
+            }
+            results.push(bits);
+        }
+        assert!(results[0].iter().all(|bits| f32::from_bits(*bits).is_finite()));
+        for cut in &results[1..] {
+            let differs = (0..cut.len()).find(|&i| cut[i] != results[0][i]);
+            assert_eq!(differs, None, "{shape:?}");
         }
     }
 }

@@ -11,8 +11,8 @@ mod rows;
 mod sample;
 
 pub use attention::{
-    attention, attention_f16, attention_of_head_sizes, attention_of_several_shapes, attention_of_windows,
-    attention_q8_0, attention_with_a_cap, kv_overflow,
+    attention, attention_f16, attention_of_cut_prompts, attention_of_head_sizes, attention_of_several_shapes,
+    attention_of_windows, attention_q8_0, attention_with_a_cap, kv_overflow,
 };
 pub use embed::{embed, split_vocabulary};
 pub use project::{gate_up, head, map, project_add, qkv};
