@@ -31,12 +31,10 @@ const COUNT =
 export async function prompts(model: string, lengths: number[]): Promise<Prompt[]> {
   const loaded = await loadTextModel(model, { device: "cpu", threads: 1, contextLength: 64 });
   try {
-    const [count, rivers, whole] = await Promise.all([loaded.tokenize(COUNT), loaded.tokenize(RIVERS), loaded.countTokens(COUNT)]);
-    // What the model wants before a prompt.
-    const added = whole - count.length;
+    const [count, rivers] = await Promise.all([loaded.tokenize(COUNT), loaded.tokenize(RIVERS)]);
     return await Promise.all(
       lengths.map(async (tokens) => {
-        const text = await loaded.detokenize((tokens <= whole ? count : rivers).subarray(added - tokens));
+        const text = await loaded.detokenize((tokens <= count.length ? count : rivers).subarray(-tokens));
         const again = await loaded.countTokens(text);
         if (again !== tokens) throw new Error(`The prompt of ${tokens} tokens has ${again}.`);
         return { tokens, text };
