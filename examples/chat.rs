@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use emberglass::cpu::{Bits, CpuOptions, Level, Team};
-use emberglass::engine::device::Hints;
+use emberglass::engine::device::TuneOptions;
 use emberglass::graph::{Backend, KvType};
 use emberglass::weights::Directory;
 use emberglass::{
@@ -132,7 +132,8 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         DeviceName::Gpu => Device::WebGpu,
         DeviceName::Cpu => Device::Cpu,
     };
-    let hints = Hints { pinned: arguments.kernels.as_deref(), remembered: &[], ..Hints::default() };
+    let hints =
+        TuneOptions { pinned: arguments.kernels.as_deref(), remembered: &[], ..TuneOptions::default() };
     let choice = choose(wish, &directory, hints).await?;
     match choice.gpu {
         Some(gpu) => {

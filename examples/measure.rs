@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use emberglass::engine::device::{Hints, time_all};
+use emberglass::engine::device::{TuneOptions, time_all};
 use emberglass::engine::{self, LoadOptions};
-use emberglass::gpu::{GpuImages, Kernels};
+use emberglass::gpu::{GpuImages, KernelMap};
 use emberglass::graph::{ImageBackend, Precision};
 use emberglass::weights::Directory;
 use emberglass::{
@@ -163,8 +163,8 @@ async fn open(model: &PathBuf) -> Result<(Directory, Vec<Box<dyn ByteSource>>), 
 }
 
 /// A GPU and its kernels: the race is run on a software adapter, too.
-async fn chosen(directory: &Directory, pinned: Option<&str>) -> Result<(Rc<Gpu>, Kernels), Error> {
-    let hints = Hints { pinned, race_anyway: true, ..Hints::default() };
+async fn chosen(directory: &Directory, pinned: Option<&str>) -> Result<(Rc<Gpu>, KernelMap), Error> {
+    let hints = TuneOptions { pinned, race_anyway: true, ..TuneOptions::default() };
     let choice = choose(Device::WebGpu, directory, hints).await?;
     let (Some(gpu), Some(kernels)) = (choice.gpu, choice.kernels) else {
         return Err(Error::NoAdapter { reason: "nothing was chosen".to_owned() });

@@ -15,7 +15,7 @@ var<workgroup> x_tile: array<vec4<f32>, 288>; // TILE_TOKENS * ROW
 // One vec4 of a token's input into the tile; returns its sum of squares.
 fn load_x(token: u32, first_token: u32, k4: u32, at: u32) -> f32 {
   let value = x[place_of(first_token + token) + k4];
-  x_tile[token * ROW + at] = gained(value, k4);
+  x_tile[token * ROW + at] = scaled_by_gain(value, k4);
   return dot(value, value);
 }
 

@@ -5,7 +5,7 @@
 // and each token's x to below 2 TOP, so that no sum leaves f16: 32 · 2 · 512 < 65504.
 #import shared/weights.wgsl
 #import shared/project.wgsl
-#import shared/largest.wgsl
+#import shared/block_max.wgsl
 #import shared/tile.wgsl
 
 const TOP: f32 = 256.0;
@@ -44,10 +44,10 @@ fn load_weights(row: u32, block: u32, local: u32) {
 
 // Four columns of four tokens.
 fn load_x(places: vec4<u32>, factors: vec4<f32>, k4: u32, eighth: u32, token_lane: u32) {
-  let x0 = vec4<f16>(gained(x[places.x + k4], k4) * factors.x);
-  let x1 = vec4<f16>(gained(x[places.y + k4], k4) * factors.y);
-  let x2 = vec4<f16>(gained(x[places.z + k4], k4) * factors.z);
-  let x3 = vec4<f16>(gained(x[places.w + k4], k4) * factors.w);
+  let x0 = vec4<f16>(scaled_by_gain(x[places.x + k4], k4) * factors.x);
+  let x1 = vec4<f16>(scaled_by_gain(x[places.y + k4], k4) * factors.y);
+  let x2 = vec4<f16>(scaled_by_gain(x[places.z + k4], k4) * factors.z);
+  let x3 = vec4<f16>(scaled_by_gain(x[places.w + k4], k4) * factors.w);
   let at = 4u * eighth * ROW + token_lane;
   x_tile[at] = vec4<f16>(x0.x, x1.x, x2.x, x3.x);
   x_tile[at + ROW] = vec4<f16>(x0.y, x1.y, x2.y, x3.y);
@@ -89,7 +89,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let x3 = x[places.w + k4];
     squares += vec4<f32>(dot(x0, x0), dot(x1, x1), dot(x2, x2), dot(x3, x3));
     tops = max(tops, vec4<f32>(
-      largest(gained(x0, k4)), largest(gained(x1, k4)), largest(gained(x2, k4)), largest(gained(x3, k4))));
+      largest(scaled_by_gain(x0, k4)), largest(scaled_by_gain(x1, k4)), largest(scaled_by_gain(x2, k4)), largest(scaled_by_gain(x3, k4))));
   }
   x_tops[local] = tops.x;
   x_tops[local + 64u] = tops.y;

@@ -120,13 +120,13 @@ fn store_four(row: u32, token: u32, first: u32, a: vec4<f32>, b: vec4<f32>) {
 }
 
 // Weights 4 i to 4 i + 3 of a block. The norm's gain is applied to them, of which there are fewer than of x.
-fn weights_of(a: Held, b: Held, c: Held, d: Held, block: u32, i: u32) -> Four {
+fn weights_of(a: BlockRef, b: BlockRef, c: BlockRef, d: BlockRef, block: u32, i: u32) -> Four {
   let k4 = block * 8u + i;
   return Four(
-    gained(four_of(a, i), k4),
-    gained(four_of(b, i), k4),
-    gained(four_of(c, i), k4),
-    gained(four_of(d, i), k4),
+    scaled_by_gain(block_vec4(a, i), k4),
+    scaled_by_gain(block_vec4(b, i), k4),
+    scaled_by_gain(block_vec4(c, i), k4),
+    scaled_by_gain(block_vec4(d, i), k4),
   );
 }
 
@@ -159,10 +159,10 @@ fn main(
 #endif
   var s = Sums();
   for (var block = 0u; block < params.blocks; block++) {
-    let a = hold(row_a, block, params.blocks);
-    let b = hold(partner(row_a), block, params.blocks);
-    let c = hold(row_c, block, params.blocks);
-    let d = hold(partner(row_c), block, params.blocks);
+    let a = block_ref(row_a, block, params.blocks);
+    let b = block_ref(partner(row_a), block, params.blocks);
+    let c = block_ref(row_c, block, params.blocks);
+    let d = block_ref(partner(row_c), block, params.blocks);
     // A loop, since eight times the 256 multiplications of a turn would not fit the instruction caches of GPUs.
     for (var i = 0u; i < 8u; i += 2u) {
       s = advance(s, weights_of(a, b, c, d, block, i), places, block * 8u + i);

@@ -38,7 +38,7 @@ fn input_at(k4: u32, token: u32) -> vec4<f32> {
 }
 #else
 fn input_at(k4: u32, token: u32) -> vec4<f32> {
-  return gained(x_at(k4, token), k4);
+  return scaled_by_gain(x_at(k4, token), k4);
 }
 #endif
 #ifdef WANTED
@@ -92,7 +92,7 @@ fn sum_of_squares(mine: f32, local: u32) -> f32 {
 #endif
 
 #ifdef ROUNDED
-#import shared/rounded.wgsl
+#import shared/act_rounded.wgsl
 
 var<workgroup> rounded: array<Rounded, INPUT_VEC4 / 8>;
 
@@ -191,7 +191,7 @@ fn main(
     let value = x_at(k4, token);
     share += dot(value, value);
 #ifdef STAGED
-    staged[k4] = gained(value, k4);
+    staged[k4] = scaled_by_gain(value, k4);
 #endif
   }
 #ifdef SUBGROUPS

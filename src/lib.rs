@@ -28,13 +28,13 @@ pub mod sampling;
 pub mod text;
 pub mod weights;
 
-mod breath;
 mod clock;
 #[cfg(target_arch = "wasm32")]
 mod web;
+mod yield_now;
 
 pub use cpu::{CpuBackend, CpuOptions};
-pub use engine::device::{Choice, Device, Why, choose};
+pub use engine::device::{Device, DeviceChoice, DeviceReason, choose};
 pub use engine::image::{DecodeEvent, DecodeOptions, Decoded, Encoding, ImageModel, Latents, Picture};
 pub use engine::{Finish, GenerateOptions, Generation, Prompt, TextEngine};
 pub use error::{Error, Result};

@@ -8,7 +8,7 @@ use common::cases;
 use common::cpu_rig::{DEFAULT, Wish, choose};
 use common::gpu_rig::{offers, store, take};
 use emberglass::cpu::{Bits, CpuImages};
-use emberglass::gpu::{GpuImages, Tile, Tuning, Variant};
+use emberglass::gpu::{GpuImages, KernelPair, MatmulKernel, MatvecKernel};
 use emberglass::graph::Precision;
 use emberglass::{CpuBackend, DType, Gpu, GpuBackend, GpuOptions};
 
@@ -111,8 +111,8 @@ every_variant!(project_add, gate_up, head, qkv);
 fn check_every_variant(run: impl Fn(DType)) {
     let mut wrong = Vec::new();
     // `matvec` and `matmul` are kernels of their own, so each needs to be seen only once.
-    for (decode, prefill) in Tuning::ALL.into_iter().zip(Tile::ALL.into_iter().cycle()) {
-        let variant = Variant { decode, prefill };
+    for (decode, prefill) in MatvecKernel::ALL.into_iter().zip(MatmulKernel::ALL.into_iter().cycle()) {
+        let variant = KernelPair { decode, prefill };
         if !pollster::block_on(offers(variant)) {
             continue;
         }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use emberglass::gpu::{Access, bindings};
-use emberglass::gpu::{GpuBackend, GpuImages, Kernels, Tile, Tuning, Variant};
+use emberglass::gpu::{GpuBackend, GpuImages, KernelMap, KernelPair, MatmulKernel, MatvecKernel};
 use emberglass::graph::{
     Act, Activation, Backend, Batch, Conv, ConvShape, Each, GroupNorm, HeadNorm, HeadShape, ImageBackend,
     ImageShape, KvType, Norm, NormKind, Op, Precision, Rect, Rope, RopePairs, Rows, Segment, Then,
@@ -24,17 +24,19 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     let mut backends = Vec::new();
     // The last is too wide for merging partial sums, so it takes the path without splits.
     let shapes = [shape(9, 3, 64), shape(2, 2, 32), shape(7, 1, 128), shape(32, 16, 128)];
-    let usual = shapes.map(|shape| (shape, Variant::DEFAULT, &FORMATS[..]));
+    let usual = shapes.map(|shape| (shape, KernelPair::DEFAULT, &FORMATS[..]));
     // Whole blocks of every format.
     let wide = shape(4, 2, 64);
-    let every = [(wide, Variant::DEFAULT, &DType::ALL[..])];
+    let every = [(wide, KernelPair::DEFAULT, &DType::ALL[..])];
     // Other kernels: floats, nibbles, bytes, and scales for halves of a block are all their conditions tell apart.
-    let decode = Tuning::ALL.map(|decode| (wide, Variant { decode, prefill: Tile::Rows }, &FORMATS[..]));
-    let prefill = Tile::ALL.map(|prefill| (wide, Variant { prefill, ..Variant::DEFAULT }, &FORMATS[..]));
+    let decode = MatvecKernel::ALL
+        .map(|decode| (wide, KernelPair { decode, prefill: MatmulKernel::Rows }, &FORMATS[..]));
+    let prefill =
+        MatmulKernel::ALL.map(|prefill| (wide, KernelPair { prefill, ..KernelPair::DEFAULT }, &FORMATS[..]));
     let whole_blocks =
         |shape: HeadShape, dtype: DType| shape.heads().rows()[0].is_multiple_of(dtype.block_len() as u32);
     // Heads and rows that are no whole blocks of 32, which only floats have.
-    let broken = [(shape(5, 1, 40), Variant::DEFAULT, &[DType::F16][..])];
+    let broken = [(shape(5, 1, 40), KernelPair::DEFAULT, &[DType::F16][..])];
     let all = usual.into_iter().chain(broken).chain(every).chain(decode).chain(prefill);
     for (shape, variant, formats) in all {
         // Natively llvmpipe has subgroups of eight, and f16.
@@ -42,7 +44,7 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
         let heads = shape.heads();
         let [width, kv] = heads.rows();
         let mut backend = GpuBackend::new(gpu.clone(), 8, 8).unwrap();
-        backend.set_kernels(Kernels::all(variant));
+        backend.set_kernels(KernelMap::all(variant));
         for &dtype in formats.iter().filter(|dtype| whole_blocks(shape, **dtype)) {
             let mut weight = |rows: u32| {
                 let segment = Segment { dtype, rows: u64::from(rows) };
@@ -68,7 +70,7 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
             let norm = |kind, bias| Norm { kind, gain: &gain, bias, eps: 1e-5 };
             let rms = || Some(norm(NormKind::Rms, None));
             let rope = |pairs| Rope { table: &table, dim: heads.dim, pairs };
-            for batch in [Batch::One, Batch::Few, Batch::Many] {
+            for batch in [Batch::Decode, Batch::Verify, Batch::Prefill] {
                 // The activations, biases and the second kind of pairs depend neither on the format nor on the shape.
                 let more = shape == wide && dtype == DType::Q4_1;
                 let mut ops = vec![Op::Embed { table: &square, scale: 2.0, to: &x }];
@@ -99,7 +101,7 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
                     ops.push(Op::Linear { x: &x, rows, norm, weight, bias, scale, then, to: &y });
                     ops.push(Op::Attend { qkv: &qkv, memory, to: &x });
                 }
-                if batch != Batch::Many {
+                if batch != Batch::Prefill {
                     let (rows, weight, then) = (Rows::Wanted, &square, Then::Store);
                     ops.push(Op::Linear {
                         x: &x,
@@ -160,7 +162,7 @@ fn record_everything(gpu: &std::rc::Rc<Gpu>) -> Vec<GpuBackend> {
     let mut backend = GpuBackend::new(gpu.clone(), 8, 8).unwrap();
     let logits = backend.tensor("logits", 1, 100).unwrap();
     for adjust in [false, true] {
-        backend.compile(&[Op::Sample { logits: &logits, adjust }], Batch::One).unwrap();
+        backend.compile(&[Op::Sample { logits: &logits, adjust }], Batch::Decode).unwrap();
     }
     backends.push(backend);
     backends

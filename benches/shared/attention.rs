@@ -22,7 +22,8 @@ pub fn run(now_ms: fn() -> f64, print: fn(String)) {
     print("| attention of | at | ms a token | GFLOP/s | products, ms a token |".to_owned());
     print("|---|---|---|---|---|".to_owned());
     for kv in [KvType::F32, KvType::F16] {
-        for (name, batch, count) in [("one token", Batch::One, 1), ("128 tokens", Batch::Many, TOKENS)] {
+        for (name, batch, count) in [("one token", Batch::Decode, 1), ("128 tokens", Batch::Prefill, TOKENS)]
+        {
             let mut layers = Layers::new(kv, batch);
             for end in [128, 512, 1024, 2048] {
                 let pos = end - count;
@@ -51,7 +52,7 @@ struct Layers {
 impl Layers {
     fn new(kv: KvType, batch: Batch) -> Self {
         let mut backend = CpuBackend::new(CpuOptions::default());
-        let (width, rows) = (HEADS * DIM, if batch == Batch::One { 1 } else { TOKENS });
+        let (width, rows) = (HEADS * DIM, if batch == Batch::Decode { 1 } else { TOKENS });
         let shape = HeadShape {
             heads: HEADS,
             kv_heads: KV_HEADS,

@@ -8,7 +8,7 @@ mod attention;
 
 use emberglass::cpu::{CpuBackend, CpuOptions};
 use emberglass::engine::device::made_up;
-use emberglass::gpu::{GpuBackend, Kernels, Tile, Tuning, Variant};
+use emberglass::gpu::{GpuBackend, KernelMap, KernelPair, MatmulKernel, MatvecKernel};
 use emberglass::graph::{Backend, Batch, Of, Op, Rows, Segment, Step, Then};
 use emberglass::{DType, Gpu, GpuOptions};
 
@@ -55,11 +55,11 @@ pub async fn run(filter: &str, now_ms: fn() -> f64, print: fn(String)) {
     for dtype in [DType::Q4_1, DType::Q8_0, DType::F16] {
         for (columns, rows, name) in SHAPES {
             let mut case = None;
-            for batch in [Batch::One, Batch::Many] {
+            for batch in [Batch::Decode, Batch::Prefill] {
                 let mut want = None;
                 for taken in variants(&gpu, batch) {
                     let (kernel, variant) = match batch {
-                        Batch::One => ("matvec", taken.decode.to_string()),
+                        Batch::Decode => ("matvec", taken.decode.to_string()),
                         _ => ("matmul", taken.prefill.to_string()),
                     };
                     let label = format!("{kernel} {name} {} {variant}", dtype.name());
@@ -74,13 +74,13 @@ pub async fn run(filter: &str, now_ms: fn() -> f64, print: fn(String)) {
                     if want.is_none() {
                         want = Some(on_the_cpu(dtype, shape, batch).await);
                     }
-                    case.backend.set_kernels(Kernels::all(taken));
+                    case.backend.set_kernels(KernelMap::all(taken));
                     let (embed, mut plans) = case.record(batch).await;
                     let right = agree(&case.rows(&embed, &plans[0], batch).await, want.as_ref().unwrap());
                     if !right {
                         wrong.push(label);
                     }
-                    if batch != Batch::One {
+                    if batch != Batch::Decode {
                         plans.truncate(4);
                     }
                     let seconds = case.time(&plans, batch, now_ms).await;
@@ -88,7 +88,7 @@ pub async fn run(filter: &str, now_ms: fn() -> f64, print: fn(String)) {
                     let products = f64::from(columns) * f64::from(rows) * f64::from(step(batch).count);
                     let multiplied = products * plans.len() as f64 / seconds;
                     let share = match batch {
-                        Batch::One => bytes / rates.copy_bytes_per_second,
+                        Batch::Decode => bytes / rates.copy_bytes_per_second,
                         _ => multiplied / rates.fma_per_second,
                     };
                     print(format!(
@@ -107,21 +107,21 @@ pub async fn run(filter: &str, now_ms: fn() -> f64, print: fn(String)) {
     assert!(wrong.is_empty(), "not what the CPU computes: {wrong:?}");
 }
 
-fn variants(gpu: &Gpu, batch: Batch) -> Vec<Variant> {
-    let usual = Variant::DEFAULT;
-    let possible = Tuning::ALL.into_iter().filter(|tuning| tuning.possible(gpu.features()));
+fn variants(gpu: &Gpu, batch: Batch) -> Vec<KernelPair> {
+    let usual = KernelPair::DEFAULT;
+    let possible = MatvecKernel::ALL.into_iter().filter(|tuning| tuning.possible(gpu.features()));
     match batch {
-        Batch::One => possible.map(|decode| Variant { decode, ..usual }).collect(),
-        _ => Tile::ALL
+        Batch::Decode => possible.map(|decode| KernelPair { decode, ..usual }).collect(),
+        _ => MatmulKernel::ALL
             .into_iter()
             .filter(|tile| tile.possible(gpu.features()))
-            .map(|prefill| Variant { prefill, ..usual })
+            .map(|prefill| KernelPair { prefill, ..usual })
             .collect(),
     }
 }
 
 fn step(batch: Batch) -> Step {
-    Step { pos: 0, count: if batch == Batch::One { 1 } else { TOKENS }, row: 0, counter: 0 }
+    Step { pos: 0, count: if batch == Batch::Decode { 1 } else { TOKENS }, row: 0, counter: 0 }
 }
 
 /// Copies of a matrix, and inputs to multiply with each.

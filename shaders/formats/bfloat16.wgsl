@@ -5,7 +5,7 @@ fn brain_pair(word: u32) -> vec2<f32> {
 }
 
 fn load_four(row: u32, block: u32, blocks: u32, i: u32) -> vec4<f32> {
-  let q = quants[place(row, block, blocks, 4u) + i / 2u * PANEL];
+  let q = quants[panel_index(row, block, blocks, 4u) + i / 2u * PANEL];
   let pair = select(q.xy, q.zw, (i & 1u) == 1u);
   return vec4<f32>(brain_pair(pair.x), brain_pair(pair.y));
 }

@@ -3,15 +3,15 @@ const GRID_WORDS = 1024u;
 // IQ1_M: 256 weights. quants: two vec4: indices, a byte for each eight weights. scales: six words: four bits for each
 // eight weights, three upper bits of an index and the shift's sign; then four times 16 bits: three bits of scale for each
 // 16 weights, and above them a nibble of d.
-const MIDDLE = 0.0;
+const ZERO_POINT = 0.0;
 fn group(index: u32, four: u32) -> vec2<u32> {
   return eight_shifted((index & 255u) | ((four & 7u) << 8u), (four & 8u) == 8u);
 }
 
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
   let sub = block % 8u;
-  let indices = quants[place(row, block / 8u, blocks / 8u, 2u) + sub / 4u * PANEL][sub % 4u];
-  let head = GRID_WORDS + place(row, block / 8u, blocks / 8u, 6u);
+  let indices = quants[panel_index(row, block / 8u, blocks / 8u, 2u) + sub / 4u * PANEL][sub % 4u];
+  let head = GRID_WORDS + panel_index(row, block / 8u, blocks / 8u, 6u);
   let word = scales[head + sub / 2u * PANEL] >> (16u * (sub & 1u));
   let first = scales[head + 4u * PANEL];
   let last = scales[head + 5u * PANEL];

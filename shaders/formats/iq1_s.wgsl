@@ -2,11 +2,11 @@ const GRID_WORDS = 1024u;
 #import shared/grid.wgsl
 // IQ1_S: 256 weights. quants: two vec4: indices, a byte for each eight weights. scales: five words: 16 bits a block of 32
 // with three upper bits of four indices, the scale's three and the shift's sign; d.
-const MIDDLE = 0.0;
+const ZERO_POINT = 0.0;
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
   let sub = block % 8u;
-  let indices = quants[place(row, block / 8u, blocks / 8u, 2u) + sub / 4u * PANEL][sub % 4u];
-  let head = GRID_WORDS + place(row, block / 8u, blocks / 8u, 5u);
+  let indices = quants[panel_index(row, block / 8u, blocks / 8u, 2u) + sub / 4u * PANEL][sub % 4u];
+  let head = GRID_WORDS + panel_index(row, block / 8u, blocks / 8u, 5u);
   let word = (scales[head + sub / 2u * PANEL] >> (16u * (sub & 1u))) & 0xffffu;
   let d = unpack2x16float(scales[head + 4u * PANEL]).x;
   let is_less = word >= 0x8000u;

@@ -2,13 +2,13 @@ const GRID_WORDS = 512u;
 #import shared/grid.wgsl
 // IQ2_S: 256 weights. quants: four vec4: indices, a byte for each eight weights, then signs. scales: five words: two upper
 // bits of each index, a byte a block of 32; four bits of scale for each 16 weights, a byte a block; d.
-const MIDDLE = 0.0;
+const ZERO_POINT = 0.0;
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
   let sub = block % 8u;
-  let at = place(row, block / 8u, blocks / 8u, 4u) + sub / 4u * PANEL;
+  let at = panel_index(row, block / 8u, blocks / 8u, 4u) + sub / 4u * PANEL;
   let indices = quants[at][sub % 4u];
   let signs = quants[at + 2u * PANEL][sub % 4u];
-  let head = GRID_WORDS + place(row, block / 8u, blocks / 8u, 5u);
+  let head = GRID_WORDS + panel_index(row, block / 8u, blocks / 8u, 5u);
   let high = scales[head + sub / 4u * PANEL] >> (8u * (sub % 4u));
   let pair = scales[head + (2u + sub / 4u) * PANEL] >> (8u * (sub % 4u));
   let d = unpack2x16float(scales[head + 4u * PANEL]).x;

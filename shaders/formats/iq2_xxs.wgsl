@@ -2,10 +2,10 @@ const GRID_WORDS = 128u;
 #import shared/grid.wgsl
 // IQ2_XXS: 256 weights. quants: four vec4, two words a block of 32: four indices, a byte for each eight weights; then four
 // times seven signs and the scale's four bits. scales: d.
-const MIDDLE = 0.0;
+const ZERO_POINT = 0.0;
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
   let sub = block % 8u;
-  let both = quants[place(row, block / 8u, blocks / 8u, 4u) + sub / 2u * PANEL];
+  let both = quants[panel_index(row, block / 8u, blocks / 8u, 4u) + sub / 2u * PANEL];
   let words = select(both.xy, both.zw, (sub & 1u) == 1u);
   let indices = words.x;
   let word = words.y;

@@ -2,7 +2,7 @@ const GRID_WORDS = 128u;
 #import shared/grid.wgsl
 // IQ3_XXS: 256 weights. quants: six vec4: indices, a byte for each four weights; then a word a block of 32: four times
 // seven signs, and the scale's four bits. scales: d.
-const MIDDLE = 0.0;
+const ZERO_POINT = 0.0;
 fn four(index: u32) -> u32 {
   let codes = four_codes(index);
   // Code 7 stands for 62, the others for 4 + 8 code.
@@ -17,7 +17,7 @@ fn group(indices: u32, seven: u32) -> vec2<u32> {
 
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
   let sub = block % 8u;
-  let at = place(row, block / 8u, blocks / 8u, 6u);
+  let at = panel_index(row, block / 8u, blocks / 8u, 6u);
   let both = quants[at + sub / 2u * PANEL];
   let indices = select(both.xy, both.zw, (sub & 1u) == 1u);
   let word = quants[at + (4u + sub / 4u) * PANEL][sub % 4u];

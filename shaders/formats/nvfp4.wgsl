@@ -2,7 +2,7 @@
 #import shared/codebook.wgsl
 // NVFP4: 64 weights. quants: two vec4, one a block of 32: eight bytes hold 16 weights, the first eight low. scales: a byte
 // for each 16 weights, a float of four bits of exponent and three of fraction.
-const MIDDLE = 0.0;
+const ZERO_POINT = 0.0;
 
 // Half of it, since codes are doubled; 0 for the code of NaN.
 fn small_float(byte: u32) -> f32 {
@@ -13,8 +13,8 @@ fn small_float(byte: u32) -> f32 {
 }
 
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
-  let q = quants[place(row, block / 2u, blocks / 2u, 2u) + (block & 1u) * PANEL];
-  let pair = scales[place(row, block / 2u, blocks / 2u, 1u)] >> (16u * (block & 1u));
+  let q = quants[panel_index(row, block / 2u, blocks / 2u, 2u) + (block & 1u) * PANEL];
+  let pair = scales[panel_index(row, block / 2u, blocks / 2u, 1u)] >> (16u * (block & 1u));
   let low = meanings(bits_of_bytes(q, 0u, 15u));
   let high = meanings(bits_of_bytes(q, 4u, 15u));
   return Packed(

@@ -2,7 +2,7 @@ const GRID_WORDS = 0u;
 #import shared/sub_blocks.wgsl
 #import shared/spread.wgsl
 // Q1_0: 128 weights of one bit. quants: a vec4, a word a block of 32. scales: d.
-const MIDDLE = 0.0;
+const ZERO_POINT = 0.0;
 
 // -1 for 0, 1 for 1.
 fn signs_of(bits: u32) -> vec4<u32> {
@@ -11,6 +11,6 @@ fn signs_of(bits: u32) -> vec4<u32> {
 }
 
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
-  let bits = quants[place(row, block / 4u, blocks / 4u, 1u)][block % 4u];
+  let bits = quants[panel_index(row, block / 4u, blocks / 4u, 1u)][block % 4u];
   return Packed(signs_of(bits), signs_of(bits >> 16u), half_scale_of(row, block, blocks, 4u), 0.0);
 }

@@ -1,11 +1,11 @@
 #import shared/packed.wgsl
 // Q2_K: 256 weights. quants: four vec4, of which two hold 2 bits of each of four blocks of 32. scales: five words: a byte
 // for each 16 weights, scale in its low and minimum in its high half, then (d, dmin).
-const MIDDLE = 2.0;
+const ZERO_POINT = 2.0;
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
-  let at = place(row, block / 8u, blocks / 8u, 4u) + (block & 4u) / 2u * PANEL;
+  let at = panel_index(row, block / 8u, blocks / 8u, 4u) + (block & 4u) / 2u * PANEL;
   let shift = 2u * (block % 4u);
-  let head = place(row, block / 8u, blocks / 8u, 5u);
+  let head = panel_index(row, block / 8u, blocks / 8u, 5u);
   let dm = unpack2x16float(scales[head + 4u * PANEL]);
   let pair = scales[head + (block % 8u) / 2u * PANEL] >> (16u * (block & 1u));
   return Packed(

@@ -1,9 +1,9 @@
 #import shared/nibbles.wgsl
 // Q5_1: w = d q + m. quants as in Q4_0; scales: two words a block, (d, m) and the fifth bits.
-const MIDDLE = 16.0;
+const ZERO_POINT = 16.0;
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
-  let q = quants[place(row, block, blocks, 1u)];
-  let at = place(row, block, blocks, 2u);
+  let q = quants[panel_index(row, block, blocks, 1u)];
+  let at = panel_index(row, block, blocks, 2u);
   let dm = unpack2x16float(scales[at]);
   let high = scales[at + PANEL];
   return Packed(

@@ -2,7 +2,7 @@
 // TQ1_0: 256 weights of three values, five a byte. quants: three vec4: 32 bytes with a digit for each of five blocks of 32,
 // 16 bytes with one for each of five halves of blocks. scales: two words: four bytes with four digits each of the last
 // half block, then d.
-const MIDDLE = 0.0;
+const ZERO_POINT = 0.0;
 
 // 3^digit, for digits 0 to 4.
 fn power_of_three(digit: u32) -> u32 {
@@ -21,8 +21,8 @@ fn digits(bytes: vec4<u32>, digit: u32) -> vec4<u32> {
 
 fn load_packed(row: u32, block: u32, blocks: u32) -> Packed {
   let sub = block % 8u;
-  let at = place(row, block / 8u, blocks / 8u, 3u);
-  let head = place(row, block / 8u, blocks / 8u, 2u);
+  let at = panel_index(row, block / 8u, blocks / 8u, 3u);
+  let head = panel_index(row, block / 8u, blocks / 8u, 2u);
   let d = unpack2x16float(scales[head + PANEL]).x;
   if (sub < 5u) {
     return Packed(digits(quants[at], sub), digits(quants[at + PANEL], sub), d, 0.0);

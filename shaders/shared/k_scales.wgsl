@@ -2,7 +2,7 @@
 // blocks of 32. Those of the first four are the low bits of bytes 0 to 3 and 4 to 7; of the others four bits are in bytes
 // 8 to 11, two above those of the first.
 fn k_scales(row: u32, block: u32, blocks: u32) -> vec2<f32> {
-  let at = place(row, block / 8u, blocks / 8u, 4u);
+  let at = panel_index(row, block / 8u, blocks / 8u, 4u);
   let dm = unpack2x16float(scales[at]);
   let first = scales[at + PANEL];
   let second = scales[at + 2u * PANEL];

@@ -128,14 +128,14 @@ fn store_pair(row: u32, token: u32, a: f32, b: f32) {
 #endif
 
 #ifdef NORM
-fn gained(value: vec4<f32>, k4: u32) -> vec4<f32> {
+fn scaled_by_gain(value: vec4<f32>, k4: u32) -> vec4<f32> {
   return value * gain[k4];
 }
 fn rms_factor(sum_of_squares: f32) -> f32 {
   return inverseSqrt(sum_of_squares / f32(params.width) + params.eps);
 }
 #else
-fn gained(value: vec4<f32>, k4: u32) -> vec4<f32> {
+fn scaled_by_gain(value: vec4<f32>, k4: u32) -> vec4<f32> {
   return value;
 }
 fn rms_factor(sum_of_squares: f32) -> f32 {

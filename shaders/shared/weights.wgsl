@@ -1,10 +1,10 @@
 // A weight matrix of 32-element blocks, and its one unpack function. Formats of whole numbers have
 //   load_packed(row, block, blocks per row) -> 32 signed bytes q, each weight is scale * q + low, and
-//   MIDDLE, of the q there are,
+//   ZERO_POINT, of the q there are,
 // the others
 //   load_four(row, block, blocks per row, i) -> weights 4 i to 4 i + 3.
 // From these there are load_block -> 32 weights at once, each scale * w + low; and, for loops that take four at a time,
-// hold(row, block, blocks per row) and four_of(held, i).
+// block_ref(row, block, blocks per row) and block_vec4(held, i).
 // A dot product with x is scale * dot(w, x) + low * sum(x): one multiplication a block instead of one a weight.
 // TWO_SCALES: of formats whose scales are for 16 elements; then scale1 and low1 are those of elements 16 to 31.
 //
@@ -77,20 +77,20 @@ fn load_block(row: u32, block: u32, blocks: u32) -> Block {
 }
 
 #ifdef F16
-// Elements 0, 2, 1, 3 of a word, less MIDDLE. From 1024 on the numbers of f16 are 1 apart, so a byte put into the low half
+// Elements 0, 2, 1, 3 of a word, less ZERO_POINT. From 1024 on the numbers of f16 are 1 apart, so a byte put into the low half
 // of 1024 is added to it; its sign bit is flipped, which adds 128.
 fn halves(word: u32) -> vec4<f16> {
   let even = unpack2x16float((word & 0x00ff00ffu) ^ 0x64806480u);
   let odd = unpack2x16float(((word >> 8u) & 0x00ff00ffu) ^ 0x64806480u);
-  return vec4<f16>(vec4<f32>(even, odd)) - vec4<f16>(1152.0 + MIDDLE);
+  return vec4<f16>(vec4<f32>(even, odd)) - vec4<f16>(1152.0 + ZERO_POINT);
 }
 #endif
 
-alias Held = Packed;
-fn hold(row: u32, block: u32, blocks: u32) -> Held {
+alias BlockRef = Packed;
+fn block_ref(row: u32, block: u32, blocks: u32) -> BlockRef {
   return load_packed(row, block, blocks);
 }
-fn four_of(held: Held, i: u32) -> vec4<f32> {
+fn block_vec4(held: BlockRef, i: u32) -> vec4<f32> {
   let word = select(held.q0, held.q1, i >= 4u)[i % 4u];
 #ifdef TWO_SCALES
   return select(held.scale, held.scale1, i >= 4u) * signed_bytes(word) + select(held.low, held.low1, i >= 4u);
@@ -114,15 +114,15 @@ fn load_block(row: u32, block: u32, blocks: u32) -> Block {
   );
 }
 
-struct Held {
+struct BlockRef {
   row: u32,
   block: u32,
   blocks: u32,
 }
-fn hold(row: u32, block: u32, blocks: u32) -> Held {
-  return Held(row, block, blocks);
+fn block_ref(row: u32, block: u32, blocks: u32) -> BlockRef {
+  return BlockRef(row, block, blocks);
 }
-fn four_of(held: Held, i: u32) -> vec4<f32> {
+fn block_vec4(held: BlockRef, i: u32) -> vec4<f32> {
   return load_four(held.row, held.block, held.blocks, i);
 }
 #endif
@@ -130,7 +130,7 @@ fn four_of(held: Held, i: u32) -> vec4<f32> {
 const PANEL: u32 = 32u;
 
 // Where a row's share of a block begins, for blocks of `units`; the next unit is PANEL further.
-fn place(row: u32, block: u32, blocks: u32, units: u32) -> u32 {
+fn panel_index(row: u32, block: u32, blocks: u32, units: u32) -> u32 {
   return ((row / PANEL) * blocks + block) * units * PANEL + row % PANEL;
 }
 @group(0) @binding(0) var<storage, read> quants: array<vec4<u32>>;

@@ -125,7 +125,7 @@ pub struct CpuBackend {
     overflow: Option<KvType>,
     scratch: Scratch,
     traffic: Traffic,
-    breath: crate::breath::Breath,
+    breath: crate::yield_now::Breather,
 }
 
 impl CpuBackend {
@@ -143,7 +143,7 @@ impl CpuBackend {
             overflow: None,
             scratch: Scratch::default(),
             traffic: Traffic::default(),
-            breath: crate::breath::Breath::default(),
+            breath: crate::yield_now::Breather::default(),
         }
     }
 
@@ -207,9 +207,9 @@ impl CpuBackend {
     }
 
     fn execute(&mut self, op: &Op<Kept>, batch: Batch, step: Step, scratch: &mut Scratch) -> Result<()> {
-        let count = if batch == Batch::One { 1 } else { step.count as usize };
+        let count = if batch == Batch::Decode { 1 } else { step.count as usize };
         let first = |rows: Rows| match (rows, batch) {
-            (Rows::Wanted, Batch::One) => step.row as usize,
+            (Rows::Wanted, Batch::Decode) => step.row as usize,
             _ => 0,
         };
         match op {
@@ -526,7 +526,7 @@ fn check(op: &Op<Kept>, batch: Batch) -> Result<()> {
             let both = b.as_ref().is_none_or(|b| b.cols == to.cols) && b.is_some() == (*what == Each::Add);
             fits("each", a.cols == width && both && apart)
         }
-        Op::Sample { adjust, .. } => fits("sample", !adjust || batch == Batch::One),
+        Op::Sample { adjust, .. } => fits("sample", !adjust || batch == Batch::Decode),
     }
 }
 
@@ -544,7 +544,7 @@ impl Backend for CpuBackend {
     /// The CPU itself computes: a step that runs ahead of a stop would be time lost.
     const STEPS_AHEAD: usize = 1;
     /// With the token before them one micro-tile; a second tile takes as long as the first.
-    const MOST_DRAFTS: u32 = TOKENS as u32 - 1;
+    const MAX_DRAFTS: u32 = TOKENS as u32 - 1;
 
     fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<CpuTensor> {
         let stride = u64::from(cols).next_multiple_of(BLOCK as u64);

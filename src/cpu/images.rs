@@ -14,7 +14,7 @@ use super::conv::{self, Before, Convolve, Packed, View, padded};
 use super::memory::{Account, Shared, floats};
 use super::simd::Level;
 use super::winograd::{self, Winograd};
-use crate::breath::Breath;
+use crate::yield_now::Breather;
 
 /// Memory of pictures that are no longer needed, by size.
 type Pool = Rc<RefCell<Vec<Shared<Vec<f32>>>>>;
@@ -231,7 +231,7 @@ pub struct CpuImages {
     transformed: Shared<Vec<f32>>,
     /// Of `winograd.rs`.
     scratch: Vec<f32>,
-    breath: Breath,
+    breath: Breather,
     window: Window,
 }
 
@@ -247,7 +247,7 @@ impl CpuImages {
             pool: Pool::default(),
             recording: Vec::new(),
             scratch: Vec::new(),
-            breath: Breath::default(),
+            breath: Breather::default(),
             window: Window::ALL,
         }
     }

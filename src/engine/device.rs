@@ -5,13 +5,13 @@ use std::rc::Rc;
 use crate::cpu::{CpuBackend, CpuOptions};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::Kernels;
+use crate::gpu::KernelMap;
 use crate::model;
 use crate::weights::Directory;
 
 use super::tune;
 
-pub use super::tune::{Chosen, Hints, How, Timing, made_up, time_all};
+pub use super::tune::{Timing, TuneOptions, TuneSource, TunedKernels, made_up, time_all};
 
 /// What the caller asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,7 +27,7 @@ pub enum Device {
 
 /// Why a backend was chosen.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Why {
+pub enum DeviceReason {
     /// The caller asked for it.
     Asked,
     /// There is no WebGPU (or native API) at all.
@@ -61,46 +61,46 @@ pub enum Why {
     },
 }
 
-impl Why {
+impl DeviceReason {
     /// Stable, for programs.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Why::Asked => "asked",
-            Why::NoWebGpu => "no-webgpu",
-            Why::NoAdapter { .. } => "no-adapter",
-            Why::SoftwareAdapter { .. } => "software-adapter",
-            Why::Adapter { .. } => "adapter",
-            Why::WrongNumbers { .. } => "wrong-numbers",
-            Why::Probe { .. } => "probe",
+            DeviceReason::Asked => "asked",
+            DeviceReason::NoWebGpu => "no-webgpu",
+            DeviceReason::NoAdapter { .. } => "no-adapter",
+            DeviceReason::SoftwareAdapter { .. } => "software-adapter",
+            DeviceReason::Adapter { .. } => "adapter",
+            DeviceReason::WrongNumbers { .. } => "wrong-numbers",
+            DeviceReason::Probe { .. } => "probe",
         }
     }
 }
 
 /// For people.
-impl std::fmt::Display for Why {
+impl std::fmt::Display for DeviceReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Why::Asked => write!(f, "It was asked for."),
-            Why::NoWebGpu => write!(f, "This browser has no WebGPU, so the model runs on the CPU."),
-            Why::NoAdapter { reason } => {
+            DeviceReason::Asked => write!(f, "It was asked for."),
+            DeviceReason::NoWebGpu => write!(f, "This browser has no WebGPU, so the model runs on the CPU."),
+            DeviceReason::NoAdapter { reason } => {
                 write!(f, "No graphics adapter was offered ({reason}), so the model runs on the CPU.")
             }
-            Why::SoftwareAdapter { adapter } => write!(
+            DeviceReason::SoftwareAdapter { adapter } => write!(
                 f,
                 "The only graphics adapter is a software one ({adapter}), which computes on the CPU too, but slower."
             ),
-            Why::Adapter { adapter } => {
+            DeviceReason::Adapter { adapter } => {
                 write!(
                     f,
                     "A graphics adapter was offered ({adapter}), which is what image networks run best on."
                 )
             }
-            Why::WrongNumbers { adapter } => write!(
+            DeviceReason::WrongNumbers { adapter } => write!(
                 f,
                 "The graphics adapter ({adapter}) computes wrong numbers with every kernel there is, so the model runs on the CPU. An update of its driver may help."
             ),
-            Why::Probe { gpu_ms, cpu_ms } => write!(
+            DeviceReason::Probe { gpu_ms, cpu_ms } => write!(
                 f,
                 "Timed on this model's shapes: about {gpu_ms:.1} ms a token on the GPU, {cpu_ms:.1} ms on one CPU thread."
             ),
@@ -109,18 +109,18 @@ impl std::fmt::Display for Why {
 }
 
 /// The decision: a device, or none for the CPU.
-pub struct Choice {
+pub struct DeviceChoice {
     /// The GPU to load on.
     pub gpu: Option<Rc<Gpu>>,
     /// Its kernels, where there was a GPU and they were chosen.
-    pub kernels: Option<Chosen>,
+    pub kernels: Option<TunedKernels>,
     /// Why.
-    pub why: Why,
+    pub why: DeviceReason,
 }
 
-impl Choice {
-    fn new(gpu: Option<Rc<Gpu>>, why: Why) -> Self {
-        Choice { gpu, kernels: None, why }
+impl DeviceChoice {
+    fn new(gpu: Option<Rc<Gpu>>, why: DeviceReason) -> Self {
+        DeviceChoice { gpu, kernels: None, why }
     }
 }
 
@@ -131,8 +131,8 @@ impl Choice {
 /// # Errors
 /// [`Device::WebGpu`] where there is none, or where every kernel is wrong; pinned kernels that this device cannot do,
 /// or that are wrong; what is wrong with the model's header.
-pub async fn choose(wish: Device, directory: &Directory, hints: Hints<'_>) -> Result<Choice> {
-    let choice = choose_for_images(wish).await?;
+pub async fn choose(wish: Device, directory: &Directory, hints: TuneOptions<'_>) -> Result<DeviceChoice> {
+    let choice = choose_untimed(wish).await?;
     let Some(gpu) = choice.gpu else { return Ok(choice) };
     let Some(chosen) = tune::choose(&gpu, directory, hints).await? else {
         let adapter = gpu.adapter().name.clone();
@@ -142,42 +142,42 @@ pub async fn choose(wish: Device, directory: &Directory, hints: Hints<'_>) -> Re
                 reason: "every kernel computes wrong numbers".to_owned(),
             });
         }
-        return Ok(Choice::new(None, Why::WrongNumbers { adapter }));
+        return Ok(DeviceChoice::new(None, DeviceReason::WrongNumbers { adapter }));
     };
     if wish == Device::WebGpu {
-        return Ok(Choice { gpu: Some(gpu), kernels: Some(chosen), why: choice.why });
+        return Ok(DeviceChoice { gpu: Some(gpu), kernels: Some(chosen), why: choice.why });
     }
     let backend = tune::backend(&gpu, chosen.kernels.clone())?;
     let gpu_ms = model::probe(backend, directory).await?;
     let cpu_ms = model::probe(CpuBackend::new(CpuOptions::default()), directory).await?;
     let gpu = if gpu_ms <= cpu_ms { Some(gpu) } else { None };
-    Ok(Choice { gpu, kernels: Some(chosen), why: Why::Probe { gpu_ms, cpu_ms } })
+    Ok(DeviceChoice { gpu, kernels: Some(chosen), why: DeviceReason::Probe { gpu_ms, cpu_ms } })
 }
 
 /// Decides for an image network: a real GPU always multiplies faster than one CPU thread, so nothing is timed.
 ///
 /// # Errors
 /// [`Device::WebGpu`] where there is none.
-pub async fn choose_for_images(wish: Device) -> Result<Choice> {
+pub async fn choose_untimed(wish: Device) -> Result<DeviceChoice> {
     match wish {
-        Device::Cpu => return Ok(Choice::new(None, Why::Asked)),
-        Device::WebGpu => return Ok(Choice::new(Some(Gpu::shared().await?), Why::Asked)),
+        Device::Cpu => return Ok(DeviceChoice::new(None, DeviceReason::Asked)),
+        Device::WebGpu => return Ok(DeviceChoice::new(Some(Gpu::shared().await?), DeviceReason::Asked)),
         Device::Auto => {}
     }
     let gpu = match Gpu::shared().await {
         Ok(gpu) => gpu,
-        Err(Error::NoWebGpu) => return Ok(Choice::new(None, Why::NoWebGpu)),
+        Err(Error::NoWebGpu) => return Ok(DeviceChoice::new(None, DeviceReason::NoWebGpu)),
         Err(Error::NoAdapter { reason } | Error::DeviceRequest { reason, .. }) => {
-            return Ok(Choice::new(None, Why::NoAdapter { reason }));
+            return Ok(DeviceChoice::new(None, DeviceReason::NoAdapter { reason }));
         }
         Err(other) => return Err(other),
     };
     if gpu.adapter().is_fallback {
         let adapter = gpu.adapter().name.clone();
-        return Ok(Choice::new(None, Why::SoftwareAdapter { adapter }));
+        return Ok(DeviceChoice::new(None, DeviceReason::SoftwareAdapter { adapter }));
     }
     let adapter = gpu.adapter().name.clone();
-    Ok(Choice::new(Some(gpu), Why::Adapter { adapter }))
+    Ok(DeviceChoice::new(Some(gpu), DeviceReason::Adapter { adapter }))
 }
 
 /// Milliseconds for one token on the GPU and on one CPU thread, extrapolated from a few layers of the
@@ -187,7 +187,7 @@ pub async fn choose_for_images(wish: Device) -> Result<Choice> {
 /// # Errors
 /// What is wrong with the model's header or the device.
 pub async fn probe(gpu: &Rc<Gpu>, directory: &Directory) -> Result<(f64, f64)> {
-    let gpu_ms = model::probe(tune::backend(gpu, Kernels::default())?, directory).await?;
+    let gpu_ms = model::probe(tune::backend(gpu, KernelMap::default())?, directory).await?;
     let cpu_ms = model::probe(CpuBackend::new(CpuOptions::default()), directory).await?;
     Ok((gpu_ms, cpu_ms))
 }

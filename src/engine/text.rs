@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 
-use crate::breath::{Pause, at_once};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
-use crate::graph::{Backend, KvType, MAX_FEW, Step, Traffic};
+use crate::graph::{Backend, KvType, MAX_VERIFY_ROWS, Step, Traffic};
 use crate::model::{self, Facts, LanguageModel, Progress, Sizes};
 use crate::sampling::Sampling;
 use crate::text::tokenizer::{check_length, texts};
 use crate::text::{ChatTemplate, Message, StopFilter, Tokenizer};
 use crate::weights::{ByteSource, Directory};
+use crate::yield_now::{Pause, at_once};
 
 use super::in_flight::{InFlight, Last, Limits, Work};
 use super::meter::Meter;
@@ -26,7 +26,7 @@ const BATCH_MS: f64 = 200.0;
 const DEFAULT_CONTEXT: u32 = 2048;
 
 /// Most drafts that [`LoadOptions::draft_tokens`] may ask for: a verification computes the token before them, too.
-pub const MAX_DRAFTS: u32 = MAX_FEW - 1;
+pub const MAX_DRAFTS: u32 = MAX_VERIFY_ROWS - 1;
 
 /// Options that are fixed when a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl<B: Backend + 'static> TextEngine<B> {
                 range: "0 to 7",
             });
         }
-        let draft_tokens = draft_tokens.min(B::MOST_DRAFTS);
+        let draft_tokens = draft_tokens.min(B::MAX_DRAFTS);
         model::check(&directory)?;
         // Before the weights: a file whose text cannot be handled should not be downloaded first.
         let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;

@@ -8,7 +8,7 @@ use crate::engine::MAX_BATCH;
 use crate::error::{Error, Result};
 use crate::formats::DType;
 use crate::gpu::{Features, Gpu};
-use crate::gpu::{GpuBackend, Kernels, Tile, Tuning, Variant};
+use crate::gpu::{GpuBackend, KernelMap, KernelPair, MatmulKernel, MatvecKernel};
 use crate::graph::{Backend, Batch, Norm, NormKind, Of, Op, Rows, Segment, Step, Then};
 use crate::model::{self, Matrix};
 use crate::weights::Directory;
@@ -32,10 +32,10 @@ const BATCH: u32 = 64;
 
 /// What the caller knows already.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Hints<'a> {
+pub struct TuneOptions<'a> {
     /// To be taken, or else it is an error.
     pub pinned: Option<&'a str>,
-    /// What an earlier load said, by [`Chosen::key`].
+    /// What an earlier load said, by [`TunedKernels::key`].
     pub remembered: &'a [(String, String)],
     /// Time variants even on a software adapter. For tests: others are not at hand everywhere.
     pub race_anyway: bool,
@@ -43,7 +43,7 @@ pub struct Hints<'a> {
 
 /// How kernels were chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum How {
+pub enum TuneSource {
     /// The caller named them.
     Pinned,
     /// As an earlier load had them.
@@ -61,25 +61,27 @@ pub enum How {
 
 /// Kernels for a model on an adapter.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Chosen {
+pub struct TunedKernels {
     /// What to record with.
-    pub kernels: Kernels,
+    pub kernels: KernelMap,
     /// How they were found.
-    pub how: How,
+    pub how: TuneSource,
     /// Variants that computed wrong numbers, or did not compile, and were left out.
-    pub wrong: Vec<Variant>,
+    pub wrong: Vec<KernelPair>,
     /// Names adapter and shapes: under this a caller remembers the kernels' text for the next load.
     pub key: String,
 }
 
 /// For people.
-impl std::fmt::Display for Chosen {
+impl std::fmt::Display for TunedKernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.how {
-            How::Pinned => write!(f, "Kernels as asked for.")?,
-            How::Remembered => write!(f, "Kernels as measured at an earlier load.")?,
-            How::Software => write!(f, "Kernels for a software adapter.")?,
-            How::Timed { tried, ms } => write!(f, "Kernels measured: {tried} variants in {ms:.0} ms.")?,
+            TuneSource::Pinned => write!(f, "Kernels as asked for.")?,
+            TuneSource::Remembered => write!(f, "Kernels as measured at an earlier load.")?,
+            TuneSource::Software => write!(f, "Kernels for a software adapter.")?,
+            TuneSource::Timed { tried, ms } => {
+                write!(f, "Kernels measured: {tried} variants in {ms:.0} ms.")?
+            }
         }
         match self.wrong.len() {
             0 => Ok(()),
@@ -89,17 +91,21 @@ impl std::fmt::Display for Chosen {
 }
 
 /// `None` if everything is wrong.
-pub(super) async fn choose(gpu: &Rc<Gpu>, directory: &Directory, hints: Hints<'_>) -> Result<Option<Chosen>> {
+pub(super) async fn choose(
+    gpu: &Rc<Gpu>,
+    directory: &Directory,
+    hints: TuneOptions<'_>,
+) -> Result<Option<TunedKernels>> {
     let matrices = model::matrices(directory)?;
     let key = key(gpu, &matrices);
     let mut wrong = Vec::new();
-    let found = |kernels, how, wrong| Ok(Some(Chosen { kernels, how, wrong, key: key.clone() }));
+    let found = |kernels, how, wrong| Ok(Some(TunedKernels { kernels, how, wrong, key: key.clone() }));
     if let Some(text) = hints.pinned {
-        let kernels: Kernels = text.parse()?;
+        let kernels: KernelMap = text.parse()?;
         let reason = if !kernels.possible(gpu.features()) {
             "this device has no f16 or no subgroups as wide as these kernels need"
         } else if all_right(gpu, &matrices, &kernels, &mut wrong).await? {
-            return found(kernels, How::Pinned, wrong);
+            return found(kernels, TuneSource::Pinned, wrong);
         } else {
             "these kernels compute wrong numbers here"
         };
@@ -107,23 +113,23 @@ pub(super) async fn choose(gpu: &Rc<Gpu>, directory: &Directory, hints: Hints<'_
     }
     // Stored text may be anybody's: what cannot be read is measured again.
     let remembered = hints.remembered.iter().find(|(of, _)| *of == key);
-    if let Some(kernels) = remembered.and_then(|(_, text)| text.parse::<Kernels>().ok())
+    if let Some(kernels) = remembered.and_then(|(_, text)| text.parse::<KernelMap>().ok())
         && kernels.possible(gpu.features())
         && all_right(gpu, &matrices, &kernels, &mut wrong).await?
     {
-        return found(kernels, How::Remembered, wrong);
+        return found(kernels, TuneSource::Remembered, wrong);
     }
     if gpu.adapter().is_fallback && !hints.race_anyway {
-        let kernels = Kernels::all(Variant::software(gpu.features()));
+        let kernels = KernelMap::all(KernelPair::software(gpu.features()));
         if all_right(gpu, &matrices, &kernels, &mut wrong).await? {
-            return found(kernels, How::Software, wrong);
+            return found(kernels, TuneSource::Software, wrong);
         }
     }
     let begun = now_ms();
     let (kernels, tried) = race(gpu, &matrices).await?;
-    let how = How::Timed { tried, ms: now_ms() - begun };
+    let how = TuneSource::Timed { tried, ms: now_ms() - begun };
     // The fastest, then what every adapter does well, then the plainest.
-    for kernels in [kernels, Kernels::default(), Kernels::all(Variant::PLAIN)] {
+    for kernels in [kernels, KernelMap::default(), KernelMap::all(KernelPair::PLAIN)] {
         if all_right(gpu, &matrices, &kernels, &mut wrong).await? {
             return found(kernels, how, wrong);
         }
@@ -132,7 +138,7 @@ pub(super) async fn choose(gpu: &Rc<Gpu>, directory: &Directory, hints: Hints<'_
 }
 
 /// A backend whose kernels are these.
-pub(super) fn backend(gpu: &Rc<Gpu>, kernels: Kernels) -> Result<GpuBackend> {
+pub(super) fn backend(gpu: &Rc<Gpu>, kernels: KernelMap) -> Result<GpuBackend> {
     let mut backend = GpuBackend::new(gpu.clone(), MAX_BATCH, 1)?;
     backend.set_kernels(kernels);
     Ok(backend)
@@ -149,14 +155,14 @@ fn key(gpu: &Gpu, matrices: &[Matrix]) -> String {
 }
 
 /// Times variants, the largest matrices first, until the budget is used up. How many there were.
-async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
+async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(KernelMap, usize)> {
     let begun = now_ms();
-    let mut kernels = Kernels::default();
+    let mut kernels = KernelMap::default();
     let mut tried = 0;
     let raced = |won_on_a_gpu: bool| won_on_a_gpu || gpu.adapter().is_fallback;
-    let mut candidates: Vec<Tuning> =
-        Tuning::ALL.into_iter().filter(|t| t.possible(gpu.features()) && raced(t.is_raced())).collect();
-    let mut prefill = Tile::ALL[0];
+    let mut candidates: Vec<MatvecKernel> =
+        MatvecKernel::ALL.into_iter().filter(|t| t.possible(gpu.features()) && raced(t.is_raced())).collect();
+    let mut prefill = MatmulKernel::ALL[0];
     let mut seen = Vec::new();
     for (index, &matrix) in matrices.iter().enumerate() {
         // A shape of several types is timed by the one with the most bytes.
@@ -164,19 +170,19 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
             continue;
         }
         seen.push((matrix.cols, matrix.rows));
-        let mut times: Vec<(f64, Tuning)> = Vec::new();
+        let mut times: Vec<(f64, MatvecKernel)> = Vec::new();
         for wave in candidates.chunks(WAVE) {
             if tried > 0 && now_ms() - begun > BUDGET_MS {
                 break;
             }
-            let variants = wave.iter().map(|&decode| Variant { decode, prefill });
-            compile(gpu, matrix, variants.clone(), Batch::One).await?;
+            let variants = wave.iter().map(|&decode| KernelPair { decode, prefill });
+            compile(gpu, matrix, variants.clone(), Batch::Decode).await?;
             for variant in variants {
                 if tried > 0 && now_ms() - begun > BUDGET_MS {
                     break;
                 }
                 tried += 1;
-                if let Some(ms) = time(gpu, matrix, variant, Batch::One).await? {
+                if let Some(ms) = time(gpu, matrix, variant, Batch::Decode).await? {
                     times.push((ms, variant.decode));
                 }
             }
@@ -184,30 +190,31 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(Kernels, usize)> {
         times.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if index == 0 {
             let mut best = f64::INFINITY;
-            let tiles = Tile::ALL.into_iter().filter(|t| t.possible(gpu.features()) && raced(t.is_raced()));
-            let variants = tiles.map(|prefill| Variant { decode: Tuning::ALL[0], prefill });
+            let tiles =
+                MatmulKernel::ALL.into_iter().filter(|t| t.possible(gpu.features()) && raced(t.is_raced()));
+            let variants = tiles.map(|prefill| KernelPair { decode: MatvecKernel::ALL[0], prefill });
             if now_ms() - begun < BUDGET_MS {
-                compile(gpu, matrix, variants.clone(), Batch::Many).await?;
+                compile(gpu, matrix, variants.clone(), Batch::Prefill).await?;
             }
             for variant in variants {
                 if now_ms() - begun > BUDGET_MS {
                     break;
                 }
                 tried += 1;
-                if let Some(ms) = time(gpu, matrix, variant, Batch::Many).await?
+                if let Some(ms) = time(gpu, matrix, variant, Batch::Prefill).await?
                     && ms < best
                 {
                     (best, prefill) = (ms, variant.prefill);
                 }
             }
             if let Some((_, decode)) = times.first() {
-                kernels = Kernels::all(Variant { decode: *decode, prefill });
+                kernels = KernelMap::all(KernelPair { decode: *decode, prefill });
                 candidates = times.iter().take(FAVOURITES).map(|(_, tuning)| *tuning).collect();
             }
         } else if let Some((_, decode)) = times.first()
             && times.len() == candidates.len()
         {
-            kernels.set(matrix.cols, matrix.rows, Variant { decode: *decode, prefill });
+            kernels.set(matrix.cols, matrix.rows, KernelPair { decode: *decode, prefill });
         }
     }
     Ok((kernels, tried))
@@ -220,7 +227,7 @@ pub struct Timing {
     pub matrix: Matrix,
     /// Tokens that are computed at once.
     pub tokens: u32,
-    /// The kernel: a [`Tuning`] for one token, a [`Tile`] for many.
+    /// The kernel: a [`MatvecKernel`] for one token, a [`MatmulKernel`] for many.
     pub kernel: String,
     /// Milliseconds for one product; `None` if the kernel does not compile.
     pub ms: Option<f64>,
@@ -234,17 +241,18 @@ pub struct Timing {
 /// # Errors
 /// What is wrong with the model's header; device lost, out of memory.
 pub async fn time_all(gpu: &Rc<Gpu>, directory: &Directory, each: &mut dyn FnMut(Timing)) -> Result<()> {
-    let usual = Variant::DEFAULT;
-    let decode = Tuning::ALL.map(|decode| (Batch::One, 1, decode.to_string(), Variant { decode, ..usual }));
-    let prefill =
-        Tile::ALL.map(|prefill| (Batch::Many, BATCH, prefill.to_string(), Variant { prefill, ..usual }));
+    let usual = KernelPair::DEFAULT;
+    let decode = MatvecKernel::ALL
+        .map(|decode| (Batch::Decode, 1, decode.to_string(), KernelPair { decode, ..usual }));
+    let prefill = MatmulKernel::ALL
+        .map(|prefill| (Batch::Prefill, BATCH, prefill.to_string(), KernelPair { prefill, ..usual }));
     for matrix in model::matrices(directory)? {
         for (batch, tokens, kernel, variant) in decode.iter().chain(&prefill) {
             if !variant.possible(gpu.features()) {
                 continue;
             }
             let ms = time(gpu, matrix, *variant, *batch).await?;
-            let product = Product::record(backend(gpu, Kernels::all(*variant))?, matrix, *batch)?;
+            let product = Product::record(backend(gpu, KernelMap::all(*variant))?, matrix, *batch)?;
             let right = product.computes_the_same(matrix, *batch).await?;
             each(Timing { matrix, tokens: *tokens, kernel: kernel.clone(), ms, right });
         }
@@ -256,13 +264,13 @@ pub async fn time_all(gpu: &Rc<Gpu>, directory: &Directory, each: &mut dyn FnMut
 async fn compile(
     gpu: &Rc<Gpu>,
     matrix: Matrix,
-    variants: impl Iterator<Item = Variant>,
+    variants: impl Iterator<Item = KernelPair>,
     batch: Batch,
 ) -> Result<()> {
     for variant in variants {
         // A kernel is the same for any number of rows.
         let few = Matrix { rows: 2, ..matrix };
-        let mut backend = backend(gpu, Kernels::all(variant))?;
+        let mut backend = backend(gpu, KernelMap::all(variant))?;
         record(&mut backend, few, batch, 1, 1)?;
     }
     match gpu.compiled("race").await {
@@ -272,13 +280,13 @@ async fn compile(
 }
 
 /// Milliseconds for one matrix, or `None` if the kernel does not compile.
-async fn time(gpu: &Rc<Gpu>, matrix: Matrix, variant: Variant, batch: Batch) -> Result<Option<f64>> {
-    let mut backend = backend(gpu, Kernels::all(variant))?;
+async fn time(gpu: &Rc<Gpu>, matrix: Matrix, variant: KernelPair, batch: Batch) -> Result<Option<f64>> {
+    let mut backend = backend(gpu, KernelMap::all(variant))?;
     let copies = match batch {
-        Batch::One => (COPIES_BYTES / matrix.bytes().max(1)).clamp(1, MOST_COPIES),
+        Batch::Decode => (COPIES_BYTES / matrix.bytes().max(1)).clamp(1, MOST_COPIES),
         _ => 1,
     };
-    let count = if batch == Batch::One { 1 } else { BATCH };
+    let count = if batch == Batch::Decode { 1 } else { BATCH };
     match timed(&mut backend, matrix, batch, count, copies).await {
         Ok(ms) => Ok(Some(ms / copies as f64)),
         Err(Error::Gpu { .. }) => Ok(None),
@@ -303,7 +311,7 @@ fn product<'a, B: Backend>(
     Op::Linear { x, rows: Rows::Batch, norm, weight, bias: None, scale: 1.0, then: Then::Store, to: out }
 }
 
-/// Products with copies of a matrix, whose weights are zeros: time does not depend on them.
+/// Activations with copies of a matrix, whose weights are zeros: time does not depend on them.
 fn record<B: Backend>(
     backend: &mut B,
     matrix: Matrix,
@@ -352,12 +360,14 @@ async fn timed<B: Backend>(
 async fn all_right(
     gpu: &Rc<Gpu>,
     matrices: &[Matrix],
-    kernels: &Kernels,
-    wrong: &mut Vec<Variant>,
+    kernels: &KernelMap,
+    wrong: &mut Vec<KernelPair>,
 ) -> Result<bool> {
     // All are recorded first, so that they are compiled beside each other.
     let mut products = Vec::new();
-    for (&matrix, batch) in matrices.iter().flat_map(|matrix| [(matrix, Batch::One), (matrix, Batch::Many)]) {
+    for (&matrix, batch) in
+        matrices.iter().flat_map(|matrix| [(matrix, Batch::Decode), (matrix, Batch::Prefill)])
+    {
         let product = Product::record(backend(gpu, kernels.clone())?, matrix, batch)?;
         products.push((matrix, batch, product));
     }
@@ -405,7 +415,7 @@ impl<B: Backend> Product<B> {
         backend.upload_vector(&gain, 0, &gains);
         let embed = Op::Embed { table: &inputs, scale: 1.0, to: &x };
         let plan = backend.compile(&[embed, product::<B>(&x, &gain, &weight, &out)], batch)?;
-        let count = if batch == Batch::One { 1 } else { 2 };
+        let count = if batch == Batch::Decode { 1 } else { 2 };
         Ok(Product { backend, plan, out, count, _held: (x, gain, [inputs, weight]) })
     }
 

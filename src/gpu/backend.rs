@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::graph::{Backend, Batch, HeadShape, KvType, MAX_FEW, Of, Op, Rows, Segment, Step, Traffic};
+use crate::graph::{
+    Backend, Batch, HeadShape, KvType, MAX_VERIFY_ROWS, Of, Op, Rows, Segment, Step, Traffic,
+};
 use crate::sampling::SampleParams;
 
 use super::device::{Copied, Gpu, GpuBuffer, Mapping, Plan, Recorder};
@@ -11,7 +13,7 @@ use super::device::{Copied, Gpu, GpuBuffer, Mapping, Plan, Recorder};
 use super::kernels::linear::{Input, Linear};
 use super::kernels::sample::Sampler;
 use super::kernels::{attention, embed, rows};
-use super::variants::Kernels;
+use super::variants::KernelMap;
 use super::weight::GpuWeight;
 
 /// Activations (rows, cols) f32. Rows lie `stride` floats apart, a multiple of 32; the padding is zero
@@ -90,7 +92,7 @@ pub struct GpuBackend {
     max_tokens: u32,
     longest_window: u32,
     ring: TokenRing,
-    /// Partial sums of attention when decoding, for [`MAX_FEW`] tokens.
+    /// Partial sums of attention when decoding, for [`MAX_VERIFY_ROWS`] tokens.
     partials: Scratch,
     /// A word that is 1 after a cache could not hold a K or V, until that has been reported.
     overflow: GpuBuffer,
@@ -100,7 +102,7 @@ pub struct GpuBackend {
     /// Rows and columns of the logits that the sampler was made for.
     sampled: (u32, u32),
     traffic: Traffic,
-    kernels: Kernels,
+    kernels: KernelMap,
 }
 
 impl GpuBackend {
@@ -123,7 +125,7 @@ impl GpuBackend {
             sampler: None,
             sampled: (0, 0),
             traffic: Traffic::default(),
-            kernels: Kernels::default(),
+            kernels: KernelMap::default(),
             gpu,
         })
     }
@@ -135,7 +137,7 @@ impl GpuBackend {
     }
 
     /// Which kernels are recorded from now on.
-    pub fn set_kernels(&mut self, kernels: Kernels) {
+    pub fn set_kernels(&mut self, kernels: KernelMap) {
         self.kernels = kernels;
     }
 
@@ -245,10 +247,10 @@ impl GpuBackend {
             });
         }
         let (recorder, step) = (&mut self.recorder, &self.step);
-        if batch != Batch::One {
+        if batch != Batch::Decode {
             attention::record_store(recorder, step, qkv, cache)?;
         }
-        if batch == Batch::Many {
+        if batch == Batch::Prefill {
             attention::record_prefill(recorder, step, qkv, cache, to)?;
             return Ok(None);
         }
@@ -261,7 +263,7 @@ impl GpuBackend {
             return Ok(None);
         }
         let stride = attention::partial_floats(shape, splits);
-        let buffer = self.partials.of(&self.gpu, u64::from(MAX_FEW) * u64::from(stride))?;
+        let buffer = self.partials.of(&self.gpu, u64::from(MAX_VERIFY_ROWS) * u64::from(stride))?;
         attention::record_decode(recorder, step, qkv, cache, (&buffer, stride), batch, splits)?;
         Ok(Some(Partials { buffer, splits, shape }))
     }
@@ -316,7 +318,7 @@ impl Backend for GpuBackend {
     type Ticket = GpuTicket;
     const STEPS_AHEAD: usize = 3;
     /// A row adds little to reading the weights.
-    const MOST_DRAFTS: u32 = MAX_FEW - 1;
+    const MAX_DRAFTS: u32 = MAX_VERIFY_ROWS - 1;
 
     fn tensor(&mut self, label: &str, rows: u32, cols: u32) -> Result<GpuTensor> {
         let stride = cols.next_multiple_of(32);
@@ -409,7 +411,7 @@ impl Backend for GpuBackend {
 
     fn run_and_fetch(&mut self, plans: &[&Plan], step: Step, draws: u32) -> Result<GpuTicket> {
         self.count(plans, step);
-        let most = OVERFLOW_BYTES + u64::from(MAX_FEW) * 4;
+        let most = OVERFLOW_BYTES + u64::from(MAX_VERIFY_ROWS) * 4;
         let staging = self.ring.free.pop().unwrap_or_else(|| self.gpu.staging("drawn tokens", most));
         let bytes = u64::from(draws) * 4;
         let copies = [

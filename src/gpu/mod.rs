@@ -23,5 +23,5 @@ pub use backend::{GpuBackend, GpuCache, GpuTensor};
 pub use device::*;
 pub use images::{GpuImage, GpuImages};
 pub use kernels::pixels::GpuPixels;
-pub use variants::{Kernels, Products, Tile, Tuning, Variant};
+pub use variants::{Activations, KernelMap, KernelPair, MatmulKernel, MatvecKernel};
 pub use weight::GpuWeight;

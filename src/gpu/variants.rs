@@ -10,18 +10,18 @@ use crate::gpu::Features;
 /// What activations are when they meet quantized weights. Where weights are floats, or x is too long for workgroup
 /// memory, it makes no difference in `matvec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Products {
+pub enum Activations {
     /// f32.
-    Single,
+    F32,
     /// f16, sums of a few products too; needs the feature.
-    Half,
+    F16,
     /// Whole numbers of 16 bits; products are `dot4I8Packed`.
-    Dot4,
+    Int16,
 }
 
 /// How `matvec` divides its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuning {
+pub struct MatvecKernel {
     /// Threads that share a row pair: 1, 2, 4, 8, 16 or 32. Many keep a wide GPU busy with few rows (they split the
     /// sum along K); few do without meeting.
     pub lanes: u32,
@@ -30,40 +30,40 @@ pub struct Tuning {
     /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads.
     pub subgroups: bool,
     /// What is multiplied.
-    pub products: Products,
+    pub products: Activations,
 }
 
-impl Tuning {
+impl MatvecKernel {
     /// What there is to choose from. The first is the default. The last is for software adapters and, as the plainest,
     /// for those where nothing else is right; no race needs it.
-    pub const ALL: [Tuning; 11] = [
-        Tuning::new(8, 1),
-        Tuning::new(8, 1).subgroups(),
-        Tuning::new(4, 1),
-        Tuning::new(16, 1),
-        Tuning::new(8, 1).half(),
-        Tuning::new(8, 1).dot4(),
-        Tuning::new(32, 1),
-        Tuning::new(4, 1).subgroups(),
-        Tuning::new(4, 1).subgroups().half(),
-        Tuning::new(4, 1).subgroups().dot4(),
-        Tuning::new(1, 2),
+    pub const ALL: [MatvecKernel; 11] = [
+        MatvecKernel::new(8, 1),
+        MatvecKernel::new(8, 1).subgroups(),
+        MatvecKernel::new(4, 1),
+        MatvecKernel::new(16, 1),
+        MatvecKernel::new(8, 1).half(),
+        MatvecKernel::new(8, 1).dot4(),
+        MatvecKernel::new(32, 1),
+        MatvecKernel::new(4, 1).subgroups(),
+        MatvecKernel::new(4, 1).subgroups().half(),
+        MatvecKernel::new(4, 1).subgroups().dot4(),
+        MatvecKernel::new(1, 2),
     ];
 
     const fn new(lanes: u32, pairs: u32) -> Self {
-        Tuning { lanes, pairs, subgroups: false, products: Products::Single }
+        MatvecKernel { lanes, pairs, subgroups: false, products: Activations::F32 }
     }
 
     const fn subgroups(self) -> Self {
-        Tuning { subgroups: true, ..self }
+        MatvecKernel { subgroups: true, ..self }
     }
 
     const fn half(self) -> Self {
-        Tuning { products: Products::Half, ..self }
+        MatvecKernel { products: Activations::F16, ..self }
     }
 
     const fn dot4(self) -> Self {
-        Tuning { products: Products::Dot4, ..self }
+        MatvecKernel { products: Activations::Int16, ..self }
     }
 
     /// Whether it won on a GPU, so that a race tries it.
@@ -76,32 +76,32 @@ impl Tuning {
     #[must_use]
     pub fn possible(self, device: Features) -> bool {
         (!self.subgroups || self.lanes <= device.subgroup_size)
-            && (self.products != Products::Half || device.half)
+            && (self.products != Activations::F16 || device.half)
     }
 
     /// No more lanes than there are blocks to take.
     pub(super) fn within(self, blocks: u32) -> Self {
         let most = 1 << blocks.max(1).ilog2();
-        Tuning { lanes: self.lanes.min(most), ..self }
+        MatvecKernel { lanes: self.lanes.min(most), ..self }
     }
 }
 
 /// `lanes8+pairs1+subgroups+dot4`, or `+f16`.
-impl fmt::Display for Tuning {
+impl fmt::Display for MatvecKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lanes{}+pairs{}", self.lanes, self.pairs)?;
         f.write_str(if self.subgroups { "+subgroups" } else { "" })?;
         f.write_str(match self.products {
-            Products::Single => "",
-            Products::Half => "+f16",
-            Products::Dot4 => "+dot4",
+            Activations::F32 => "",
+            Activations::F16 => "+f16",
+            Activations::Int16 => "+dot4",
         })
     }
 }
 
 /// How `matmul` holds its operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tile {
+pub enum MatmulKernel {
     /// Weights and activations in workgroup memory (`matmul.wgsl`).
     Memory,
     /// A thread's weights in registers, activations read by all threads at once (`matmul_rows.wgsl`).
@@ -112,84 +112,86 @@ pub enum Tile {
     Half,
 }
 
-impl Tile {
+impl MatmulKernel {
     /// What there is to choose from. The first is the default; the last is for software adapters.
-    pub const ALL: [Tile; 4] = [Tile::Memory, Tile::Rows, Tile::Half, Tile::Quads];
+    pub const ALL: [MatmulKernel; 4] =
+        [MatmulKernel::Memory, MatmulKernel::Rows, MatmulKernel::Half, MatmulKernel::Quads];
 
     /// File name of the kernel.
     pub(super) fn shader(self) -> &'static str {
         match self {
-            Tile::Memory => "matmul",
-            Tile::Rows | Tile::Quads => "matmul_rows",
-            Tile::Half => "matmul_half",
+            MatmulKernel::Memory => "matmul",
+            MatmulKernel::Rows | MatmulKernel::Quads => "matmul_rows",
+            MatmulKernel::Half => "matmul_half",
         }
     }
 
     /// What the kernel is expanded with.
     pub(super) fn define(self) -> Option<&'static str> {
         match self {
-            Tile::Memory | Tile::Rows => None,
-            Tile::Quads => Some("QUADS"),
-            Tile::Half => Some("F16"),
+            MatmulKernel::Memory | MatmulKernel::Rows => None,
+            MatmulKernel::Quads => Some("QUADS"),
+            MatmulKernel::Half => Some("F16"),
         }
     }
 
     /// Row pairs and tokens of a workgroup.
     pub(super) fn shape(self) -> (u32, u32) {
         match self {
-            Tile::Memory | Tile::Half => (32, 32),
-            Tile::Rows | Tile::Quads => (128, 16),
+            MatmulKernel::Memory | MatmulKernel::Half => (32, 32),
+            MatmulKernel::Rows | MatmulKernel::Quads => (128, 16),
         }
     }
 
     /// Whether it won on a GPU, so that a race tries it.
     #[must_use]
     pub fn is_raced(self) -> bool {
-        self != Tile::Quads
+        self != MatmulKernel::Quads
     }
 
     /// Whether a device can do it.
     #[must_use]
     pub fn possible(self, device: Features) -> bool {
         match self {
-            Tile::Memory | Tile::Rows => true,
-            Tile::Quads => device.subgroup_size >= 4,
-            Tile::Half => device.half,
+            MatmulKernel::Memory | MatmulKernel::Rows => true,
+            MatmulKernel::Quads => device.subgroup_size >= 4,
+            MatmulKernel::Half => device.half,
         }
     }
 }
 
-impl fmt::Display for Tile {
+impl fmt::Display for MatmulKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Tile::Memory => "memory",
-            Tile::Rows => "rows",
-            Tile::Quads => "quads",
-            Tile::Half => "f16",
+            MatmulKernel::Memory => "memory",
+            MatmulKernel::Rows => "rows",
+            MatmulKernel::Quads => "quads",
+            MatmulKernel::Half => "f16",
         })
     }
 }
 
 /// The kernels of one matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Variant {
+pub struct KernelPair {
     /// For one token, and for a few.
-    pub decode: Tuning,
+    pub decode: MatvecKernel,
     /// For many.
-    pub prefill: Tile,
+    pub prefill: MatmulKernel,
 }
 
-impl Variant {
+impl KernelPair {
     /// What every adapter can do well.
-    pub const DEFAULT: Variant = Variant { decode: Tuning::ALL[0], prefill: Tile::Memory };
+    pub const DEFAULT: KernelPair =
+        KernelPair { decode: MatvecKernel::ALL[0], prefill: MatmulKernel::Memory };
     /// The plainest.
-    pub const PLAIN: Variant = Variant { decode: Tuning::new(1, 2), prefill: Tile::Rows };
+    pub const PLAIN: KernelPair = KernelPair { decode: MatvecKernel::new(1, 2), prefill: MatmulKernel::Rows };
 
     /// For adapters that compute on the CPU: one lane, few loads.
     #[must_use]
     pub fn software(device: Features) -> Self {
-        let quads = Variant { prefill: Tile::Quads, ..Variant::PLAIN };
-        if quads.possible(device) { quads } else { Variant::PLAIN }
+        let quads = KernelPair { prefill: MatmulKernel::Quads, ..KernelPair::PLAIN };
+        if quads.possible(device) { quads } else { KernelPair::PLAIN }
     }
 
     /// Whether a device can do it.
@@ -200,21 +202,21 @@ impl Variant {
 }
 
 /// `lanes8+pairs1/memory`.
-impl fmt::Display for Variant {
+impl fmt::Display for KernelPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.decode, self.prefill)
     }
 }
 
-impl FromStr for Variant {
+impl FromStr for KernelPair {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let decode = Tuning::ALL.into_iter().find(|t| text.strip_prefix(&format!("{t}/")).is_some());
-        let prefill = Tile::ALL.into_iter().find(|tile| text.ends_with(&format!("/{tile}")));
+        let decode = MatvecKernel::ALL.into_iter().find(|t| text.strip_prefix(&format!("{t}/")).is_some());
+        let prefill = MatmulKernel::ALL.into_iter().find(|tile| text.ends_with(&format!("/{tile}")));
         match (decode, prefill) {
-            (Some(decode), Some(prefill)) if Variant { decode, prefill }.to_string() == text => {
-                Ok(Variant { decode, prefill })
+            (Some(decode), Some(prefill)) if KernelPair { decode, prefill }.to_string() == text => {
+                Ok(KernelPair { decode, prefill })
             }
             _ => Err(unknown(text)),
         }
@@ -225,30 +227,30 @@ impl FromStr for Variant {
 /// `lanes8+pairs1/memory 576x3072:lanes4+pairs2/rows`, the first for all matrices that are not named by columns and
 /// rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kernels {
-    usual: Variant,
-    chosen: Vec<((u64, u64), Variant)>,
+pub struct KernelMap {
+    usual: KernelPair,
+    chosen: Vec<((u64, u64), KernelPair)>,
 }
 
 /// Matrices that a text may name; a model has five or six shapes.
 const MOST_SHAPES: usize = 64;
 
-impl Kernels {
+impl KernelMap {
     /// The same for every matrix.
     #[must_use]
-    pub fn all(variant: Variant) -> Self {
-        Kernels { usual: variant, chosen: Vec::new() }
+    pub fn all(variant: KernelPair) -> Self {
+        KernelMap { usual: variant, chosen: Vec::new() }
     }
 
     /// Another variant for matrices of this shape.
-    pub fn set(&mut self, cols: u64, rows: u64, variant: Variant) {
+    pub fn set(&mut self, cols: u64, rows: u64, variant: KernelPair) {
         self.chosen.retain(|(shape, _)| *shape != (cols, rows));
         self.chosen.push(((cols, rows), variant));
     }
 
     /// Those of a matrix.
     #[must_use]
-    pub fn of(&self, cols: u64, rows: u64) -> Variant {
+    pub fn of(&self, cols: u64, rows: u64) -> KernelPair {
         self.chosen
             .iter()
             .find(|(shape, _)| *shape == (cols, rows))
@@ -275,25 +277,25 @@ impl Kernels {
     }
 }
 
-impl Default for Kernels {
+impl Default for KernelMap {
     fn default() -> Self {
-        Kernels::all(Variant::DEFAULT)
+        KernelMap::all(KernelPair::DEFAULT)
     }
 }
 
-impl fmt::Display for Kernels {
+impl fmt::Display for KernelMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.usual)?;
         self.chosen.iter().try_for_each(|((cols, rows), variant)| write!(f, " {cols}x{rows}:{variant}"))
     }
 }
 
-impl FromStr for Kernels {
+impl FromStr for KernelMap {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let mut words = text.split(' ');
-        let mut kernels = Kernels::all(words.next().unwrap_or_default().parse()?);
+        let mut kernels = KernelMap::all(words.next().unwrap_or_default().parse()?);
         for word in words.by_ref().take(MOST_SHAPES) {
             let (shape, variant) = word.split_once(':').ok_or_else(|| unknown(word))?;
             let (cols, rows) = shape.split_once('x').ok_or_else(|| unknown(word))?;
@@ -312,23 +314,23 @@ fn unknown(text: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kernels, Products, Tile, Tuning, Variant};
+    use super::{Activations, KernelMap, KernelPair, MatmulKernel, MatvecKernel};
     use crate::gpu::Features;
 
     #[test]
     fn every_variant_survives_its_text() {
-        for decode in Tuning::ALL {
-            for prefill in Tile::ALL {
-                let variant = Variant { decode, prefill };
-                assert_eq!(variant.to_string().parse::<Variant>().ok(), Some(variant));
+        for decode in MatvecKernel::ALL {
+            for prefill in MatmulKernel::ALL {
+                let variant = KernelPair { decode, prefill };
+                assert_eq!(variant.to_string().parse::<KernelPair>().ok(), Some(variant));
             }
         }
-        let mut kernels = Kernels::all(Variant::PLAIN);
-        kernels.set(576, 3072, Variant::DEFAULT);
+        let mut kernels = KernelMap::all(KernelPair::PLAIN);
+        kernels.set(576, 3072, KernelPair::DEFAULT);
         assert_eq!(kernels.to_string(), "lanes1+pairs2/rows 576x3072:lanes8+pairs1/memory");
-        assert_eq!(kernels.to_string().parse::<Kernels>().ok(), Some(kernels.clone()));
-        assert_eq!(kernels.of(576, 3072), Variant::DEFAULT);
-        assert_eq!(kernels.of(3072, 576), Variant::PLAIN);
+        assert_eq!(kernels.to_string().parse::<KernelMap>().ok(), Some(kernels.clone()));
+        assert_eq!(kernels.of(576, 3072), KernelPair::DEFAULT);
+        assert_eq!(kernels.of(3072, 576), KernelPair::PLAIN);
     }
 
     #[test]
@@ -345,26 +347,26 @@ mod tests {
             "lanes8+pairs1/memory 99999999999x2:lanes8+pairs1/memory",
             &format!("lanes8+pairs1/memory{}", " 1x1:lanes8+pairs1/memory".repeat(65)),
         ] {
-            assert!(text.parse::<Kernels>().is_err(), "{text}");
+            assert!(text.parse::<KernelMap>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn subgroups_must_be_wide_enough() {
         let device = |subgroup_size| Features { subgroup_size, half: false };
-        let wide = Tuning { lanes: 8, pairs: 1, subgroups: true, products: Products::Single };
+        let wide = MatvecKernel { lanes: 8, pairs: 1, subgroups: true, products: Activations::F32 };
         assert!(wide.possible(device(8)) && !wide.possible(device(4)) && !wide.possible(Features::NONE));
-        let mut kernels = Kernels::default();
-        kernels.set(32, 32, Variant { decode: wide, prefill: Tile::Rows });
+        let mut kernels = KernelMap::default();
+        kernels.set(32, 32, KernelPair { decode: wide, prefill: MatmulKernel::Rows });
         assert!(kernels.possible(device(32)) && !kernels.possible(device(4)) && kernels.use_subgroups());
-        assert!(!kernels.use_half() && !Kernels::default().use_subgroups());
+        assert!(!kernels.use_half() && !KernelMap::default().use_subgroups());
     }
 
     #[test]
     fn f16_is_for_devices_that_have_it() {
         let half = Features { subgroup_size: 1, half: true };
         for text in ["lanes8+pairs1+f16/memory", "lanes8+pairs1/f16"] {
-            let kernels: Kernels = text.parse().unwrap();
+            let kernels: KernelMap = text.parse().unwrap();
             assert!(kernels.possible(half) && !kernels.possible(Features::NONE));
             assert!(kernels.use_half() && !kernels.use_subgroups());
         }

@@ -37,18 +37,18 @@ pub struct Step {
     pub counter: u32,
 }
 
-/// Most tokens of a [`Batch::Few`].
-pub const MAX_FEW: u32 = 8;
+/// Most tokens of a [`Batch::Verify`].
+pub const MAX_VERIFY_ROWS: u32 = 8;
 
 /// How many tokens a plan is recorded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batch {
     /// Decode: one token.
-    One,
-    /// Verification of drafts: up to [`MAX_FEW`] tokens, each bit for bit as it would be by `One`.
-    Few,
+    Decode,
+    /// Verification of drafts: up to [`MAX_VERIFY_ROWS`] tokens, each bit for bit as it would be by `Decode`.
+    Verify,
     /// Prefill: up to the tensors' number of rows.
-    Many,
+    Prefill,
 }
 
 /// Rows of one dtype inside a weight matrix that is put together from several tensors.
@@ -78,7 +78,7 @@ pub trait Backend: Sized {
     /// Decode steps worth having in flight, so that the device does not wait for the CPU.
     const STEPS_AHEAD: usize;
     /// Drafts worth verifying at once: each that is rejected costs its row.
-    const MOST_DRAFTS: u32;
+    const MAX_DRAFTS: u32;
 
     // --- memory ---
 
@@ -151,7 +151,7 @@ pub trait Backend: Sized {
     /// # Errors
     /// Device lost.
     fn run(&mut self, plans: &[&Self::Plan], step: Step) -> Result<()>;
-    /// Runs plans that end in a draw of `draws` tokens, at most [`MAX_FEW`], and starts to bring them to
+    /// Runs plans that end in a draw of `draws` tokens, at most [`MAX_VERIFY_ROWS`], and starts to bring them to
     /// the CPU.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ mod image;
 mod memory;
 mod op;
 
-pub use backend::{Backend, Batch, MAX_FEW, Segment, Step, Traffic};
+pub use backend::{Backend, Batch, MAX_VERIFY_ROWS, Segment, Step, Traffic};
 pub use fuse::{Program, TensorShape};
 pub use graph::{Graph, LayerNorm, M, V, W, X};
 pub use image::{Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Rect, Window};

@@ -246,7 +246,7 @@ pub enum Op<O: Operands> {
         to: O::Tensor,
     },
     /// Draws a token from the logits as [`Backend::set_sampling`] said. With `adjust`, logit bias and penalties are
-    /// applied to the logits first, in place. With [`Batch::Few`](super::Batch::Few), which cannot adjust (a penalty
+    /// applied to the logits first, in place. With [`Batch::Verify`](super::Batch::Verify), which cannot adjust (a penalty
     /// waits for the token before), row `t` draws token `step.counter + t`.
     Sample {
         /// (T, V)

@@ -176,13 +176,15 @@ pub async fn load<B: Backend + 'static>(
     // Compiling begins with the kernels, all at once; the GPU process does that while the weights arrive.
     let logits = program.logits;
     let draw = |adjust| [Op::<Ids>::Sample { logits, adjust }];
-    let decode = operands.compile(backend, &[&program.body], Batch::One)?;
-    let prefill = operands.compile(backend, &[&program.body], Batch::Many)?;
-    let head = operands.compile(backend, &[&program.head], Batch::One)?;
-    let sample = operands.compile(backend, &[&draw(false)], Batch::One)?;
-    let sample_adjusted = operands.compile(backend, &[&draw(true)], Batch::One)?;
+    let decode = operands.compile(backend, &[&program.body], Batch::Decode)?;
+    let prefill = operands.compile(backend, &[&program.body], Batch::Prefill)?;
+    let head = operands.compile(backend, &[&program.head], Batch::Decode)?;
+    let sample = operands.compile(backend, &[&draw(false)], Batch::Decode)?;
+    let sample_adjusted = operands.compile(backend, &[&draw(true)], Batch::Decode)?;
     let verify = match sizes.draft_tokens > 0 {
-        true => Some(operands.compile(backend, &[&program.body, &program.head, &draw(false)], Batch::Few)?),
+        true => {
+            Some(operands.compile(backend, &[&program.body, &program.head, &draw(false)], Batch::Verify)?)
+        }
         false => None,
     };
     operands.fill(backend, layout, sources, progress).await?;
@@ -337,7 +339,7 @@ pub async fn probe<B: Backend + 'static>(mut backend: B, directory: &Directory) 
     let ops = program.body.get(1..end).unwrap_or_default();
     let whole = bytes(&program.body) + bytes(&program.head);
     let operands = Allocated::of(&mut backend, &blueprint, sizes, ops)?;
-    let plan = operands.compile(&mut backend, &[ops], Batch::One)?;
+    let plan = operands.compile(&mut backend, &[ops], Batch::Decode)?;
     let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
     backend.compiled("probe").await?;
     // The first run may still be slower than others.

@@ -8,12 +8,12 @@ use std::collections::HashSet;
 use tokenizers::Model as _;
 use tokenizers::models::bpe::{BPE, Merges, Vocab as Ids};
 
-use crate::breath::Pause;
 use crate::error::{Error, Result};
 use crate::text::bytes;
 use crate::text::pretokenizer::PreTokenizer;
 use crate::text::vocab::Vocab;
 use crate::weights::Metadata;
+use crate::yield_now::Pause;
 
 /// Merges of a byte-level vocabulary.
 #[derive(Debug)]

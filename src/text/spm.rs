@@ -8,11 +8,11 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use crate::breath::Pause;
 use crate::error::{Error, Result};
 use crate::text::bytes;
 use crate::text::vocab::{Kind, TextHash, TextIndex, Vocab};
 use crate::weights::{Metadata, StringArray};
+use crate::yield_now::Pause;
 
 /// Vocabulary and scores of a SentencePiece model.
 #[derive(Debug)]

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use crate::breath::{Pause, at_once};
 use crate::error::{Error, Result};
 use crate::text::byte_level::ByteLevel;
 use crate::text::bytes::Utf8Stream;
@@ -15,6 +14,7 @@ use crate::text::special::{Match, Piece, is_space};
 use crate::text::spm::Spm;
 use crate::text::vocab::{self, Kind, Spelling, Vocab};
 use crate::weights::Metadata;
+use crate::yield_now::{Pause, at_once};
 
 /// The most bytes of text that are made tokens in one call. Of one long word that is a gigabyte of memory
 /// at worst.

@@ -10,7 +10,7 @@ use web_sys::{AbortSignal, OffscreenCanvas};
 
 use crate::clock::now_ms;
 use crate::cpu::{CpuImages, Level};
-use crate::engine::device::{self as choice, Why};
+use crate::engine::device::{self as choice, DeviceReason};
 use crate::engine::image::{DecodeEvent, DecodeOptions, Decoded, ImageModel, Latents, Picture};
 use crate::error::{Error, Result};
 use crate::gpu::Canvas;
@@ -203,7 +203,7 @@ async fn load(
     let mut sources = open_sources(&source, &raw_options, signal)?;
     tell(on_progress, signal, "header", 0, 0)?;
     tell(on_progress, signal, "device", 0, 0)?;
-    let choice = choice::choose_for_images(wish).await?;
+    let choice = choice::choose_untimed(wish).await?;
     let mut total = 0;
     let mut progress = |progress: Progress| {
         total = progress.total_bytes;
@@ -227,7 +227,7 @@ async fn load(
     Ok(WasmImageModel { engine: RefCell::new(engine), device, canvases: RefCell::default() })
 }
 
-fn cpu_report(level: Level, why: &Why) -> DeviceReport {
+fn cpu_report(level: Level, why: &DeviceReason) -> DeviceReport {
     DeviceReport {
         kind: "cpu",
         adapter: String::new(),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, Blob};
 
-use crate::engine::device::{Device, Why};
+use crate::engine::device::{Device, DeviceReason};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterReport, Gpu};
 use crate::weights::{BlobSource, ByteSource, Hooks, HttpSource, Limits};
@@ -143,7 +143,7 @@ struct DeviceReport {
     reason: String,
 }
 
-fn gpu_report(adapter: &AdapterReport, why: &Why) -> DeviceReport {
+fn gpu_report(adapter: &AdapterReport, why: &DeviceReason) -> DeviceReport {
     DeviceReport {
         kind: "webgpu",
         adapter: adapter.name.clone(),

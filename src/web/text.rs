@@ -10,7 +10,7 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::AbortSignal;
 
 use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
-use crate::engine::device::{self as choice, Hints, Why};
+use crate::engine::device::{self as choice, DeviceReason, TuneOptions};
 use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine};
 use crate::error::{Error, Result};
 use crate::gpu::GpuBackend;
@@ -348,7 +348,8 @@ async fn load(
     let directory = read_directory(&mut sources).await?;
     let context_length = engine::context_length(&directory, options.context_length)?;
     let remembered: Vec<_> = options.remembered_kernels.into_iter().collect();
-    let hints = Hints { pinned: options.kernels.as_deref(), remembered: &remembered, ..Hints::default() };
+    let hints =
+        TuneOptions { pinned: options.kernels.as_deref(), remembered: &remembered, ..TuneOptions::default() };
     let load = engine::LoadOptions { context_length, kv, draft_tokens };
     tell("device", 0, directory.total_bytes())?;
     let choice = choice::choose(wish, &directory, hints).await?;
@@ -390,7 +391,7 @@ async fn load(
     Ok(WasmTextModel { engine: RefCell::new(engine), device })
 }
 
-fn cpu_report(backend: &CpuBackend, why: &Why, remark: Option<String>) -> DeviceReport {
+fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Option<String>) -> DeviceReport {
     let reason = [Some(why.to_string()), remark].into_iter().flatten().collect::<Vec<_>>().join(" ");
     DeviceReport {
         kind: "cpu",

@@ -3,7 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use emberglass::gpu::{GpuBackend, GpuCache, GpuImages, GpuTensor, Kernels, Products, Tile, Variant};
+use emberglass::gpu::{
+    Activations, GpuBackend, GpuCache, GpuImages, GpuTensor, KernelMap, KernelPair, MatmulKernel,
+};
 use emberglass::graph::{HeadShape, ImageBackend, KvType, Precision};
 use emberglass::{DType, Gpu, GpuOptions};
 
@@ -14,7 +16,7 @@ use crate::reference::cache::quantize;
 thread_local! {
     /// One device for all cases of a test: kernels are compiled once.
     static DEVICE: RefCell<Option<Rc<Gpu>>> = const { RefCell::new(None) };
-    static VARIANT: Cell<Variant> = const { Cell::new(Variant::DEFAULT) };
+    static VARIANT: Cell<KernelPair> = const { Cell::new(KernelPair::DEFAULT) };
     static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
@@ -29,7 +31,7 @@ pub fn take(variant: &str) {
 }
 
 /// Whether the adapter can run these kernels. Says so if it cannot.
-pub async fn offers(variant: Variant) -> bool {
+pub async fn offers(variant: KernelPair) -> bool {
     let offered = variant.possible(shared().await.features());
     if !offered {
         println!("{variant}: skipped, this adapter lacks the f16 or the subgroups that it needs");
@@ -56,7 +58,7 @@ async fn shared() -> Rc<Gpu> {
 
 fn backend(gpu: Rc<Gpu>) -> GpuBackend {
     let mut backend = GpuBackend::new(gpu, 128, 256).unwrap();
-    backend.set_kernels(Kernels::all(VARIANT.get()));
+    backend.set_kernels(KernelMap::all(VARIANT.get()));
     backend
 }
 
@@ -64,7 +66,7 @@ fn backend(gpu: Rc<Gpu>) -> GpuBackend {
 #[allow(dead_code)] // run in the browser only
 pub async fn for_models() -> GpuBackend {
     let mut backend = GpuBackend::new(shared().await, emberglass::engine::MAX_BATCH, 256).unwrap();
-    backend.set_kernels(Kernels::all(VARIANT.get()));
+    backend.set_kernels(KernelMap::all(VARIANT.get()));
     backend
 }
 
@@ -177,12 +179,12 @@ impl Rig for GpuBackend {
     }
 
     fn activation_error(dtype: DType) -> f64 {
-        let whole = VARIANT.get().decode.products == Products::Dot4;
+        let whole = VARIANT.get().decode.products == Activations::Int16;
         if whole && !dtype.is_float() { WHOLE_HALF_STEP } else { 0.0 }
     }
 
     fn half_sums() -> bool {
-        let Variant { decode, prefill } = VARIANT.get();
-        decode.products == Products::Half || prefill == Tile::Half
+        let KernelPair { decode, prefill } = VARIANT.get();
+        decode.products == Activations::F16 || prefill == MatmulKernel::Half
     }
 }

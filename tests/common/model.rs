@@ -5,7 +5,7 @@ pub mod root;
 
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
-use emberglass::gpu::{Kernels, Variant};
+use emberglass::gpu::{KernelMap, KernelPair};
 use emberglass::graph::{Backend, KvType};
 use emberglass::weights::Directory;
 use emberglass::{
@@ -21,16 +21,16 @@ pub async fn gpu() -> GpuBackend {
     let gpu = Gpu::new(GpuOptions::default()).await.unwrap();
     let software = gpu.adapter().is_fallback;
     // As `choose` has it; the others' numbers are the kernel tests' matter.
-    let variant = if software { Variant::software(gpu.features()) } else { Variant::DEFAULT };
-    on(gpu, Kernels::all(variant))
+    let variant = if software { KernelPair::software(gpu.features()) } else { KernelPair::DEFAULT };
+    on(gpu, KernelMap::all(variant))
 }
 
 /// The same with these kernels.
-pub async fn gpu_with(kernels: Kernels) -> GpuBackend {
+pub async fn gpu_with(kernels: KernelMap) -> GpuBackend {
     on(Gpu::new(GpuOptions::default()).await.unwrap(), kernels)
 }
 
-fn on(gpu: std::rc::Rc<Gpu>, kernels: Kernels) -> GpuBackend {
+fn on(gpu: std::rc::Rc<Gpu>, kernels: KernelMap) -> GpuBackend {
     let mut backend = GpuBackend::new(gpu, engine::MAX_BATCH, CONTEXT).unwrap();
     backend.set_kernels(kernels);
     backend

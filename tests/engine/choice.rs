@@ -2,25 +2,30 @@
 
 use crate::model;
 
-use emberglass::engine::device::{Choice, Device, Hints, How, Why, choose, probe};
-use emberglass::gpu::Kernels;
+use emberglass::engine::device::{
+    Device, DeviceChoice, DeviceReason, TuneOptions, TuneSource, choose, probe,
+};
+use emberglass::gpu::KernelMap;
 use emberglass::{Gpu, GpuOptions};
 
 #[test]
 fn a_wish_is_followed_and_a_software_adapter_is_not_chosen() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
-        let Choice { gpu, why, .. } = choose(Device::Cpu, &directory, Hints::default()).await.unwrap();
+        let DeviceChoice { gpu, why, .. } =
+            choose(Device::Cpu, &directory, TuneOptions::default()).await.unwrap();
         assert!(gpu.is_none());
-        assert_eq!((why.code(), why), ("asked", Why::Asked));
-        let Choice { gpu, why, .. } = choose(Device::WebGpu, &directory, Hints::default()).await.unwrap();
+        assert_eq!((why.code(), why), ("asked", DeviceReason::Asked));
+        let DeviceChoice { gpu, why, .. } =
+            choose(Device::WebGpu, &directory, TuneOptions::default()).await.unwrap();
         assert!(gpu.is_some());
-        assert_eq!(why, Why::Asked);
-        let Choice { gpu, why, .. } = choose(Device::Auto, &directory, Hints::default()).await.unwrap();
+        assert_eq!(why, DeviceReason::Asked);
+        let DeviceChoice { gpu, why, .. } =
+            choose(Device::Auto, &directory, TuneOptions::default()).await.unwrap();
         let real = !Gpu::new(GpuOptions::default()).await.unwrap().adapter().is_fallback;
         match why {
-            Why::Probe { gpu_ms, cpu_ms } if real => assert_eq!(gpu.is_some(), gpu_ms <= cpu_ms),
-            Why::SoftwareAdapter { .. } if !real => assert!(gpu.is_none()),
+            DeviceReason::Probe { gpu_ms, cpu_ms } if real => assert_eq!(gpu.is_some(), gpu_ms <= cpu_ms),
+            DeviceReason::SoftwareAdapter { .. } if !real => assert!(gpu.is_none()),
             other => panic!("{other:?}, real adapter: {real}"),
         }
     });
@@ -33,29 +38,30 @@ fn kernels_can_be_pinned_and_remembered() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
         let kernels = "lanes4+pairs1/memory 576x576:lanes8+pairs1+dot4/rows";
-        let hints = Hints { pinned: Some(kernels), remembered: &[], ..Hints::default() };
+        let hints = TuneOptions { pinned: Some(kernels), remembered: &[], ..TuneOptions::default() };
         let chosen = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
-        assert_eq!((chosen.kernels.to_string().as_str(), chosen.how), (kernels, How::Pinned));
+        assert_eq!((chosen.kernels.to_string().as_str(), chosen.how), (kernels, TuneSource::Pinned));
 
         let remembered = |key: &str, text: &str| [(key.to_owned(), text.to_owned())];
-        for (of, how) in [(chosen.key.as_str(), Some(How::Remembered)), ("another adapter", None)] {
-            let hints = Hints { pinned: None, remembered: &remembered(of, kernels), ..Hints::default() };
+        for (of, how) in [(chosen.key.as_str(), Some(TuneSource::Remembered)), ("another adapter", None)] {
+            let hints =
+                TuneOptions { pinned: None, remembered: &remembered(of, kernels), ..TuneOptions::default() };
             let again = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
             match how {
                 Some(how) => assert_eq!((again.kernels.to_string().as_str(), again.how), (kernels, how)),
-                None => assert_ne!(again.how, How::Remembered),
+                None => assert_ne!(again.how, TuneSource::Remembered),
             }
         }
-        let hints = Hints {
+        let hints = TuneOptions {
             pinned: None,
             remembered: &remembered(&chosen.key, "lanes99/nonsense"),
-            ..Hints::default()
+            ..TuneOptions::default()
         };
         let again = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
-        assert_ne!(again.how, How::Remembered);
+        assert_ne!(again.how, TuneSource::Remembered);
 
         for bad in ["lanes99/nonsense", "lanes8+pairs1+subgroups/memory x"] {
-            let hints = Hints { pinned: Some(bad), remembered: &[], ..Hints::default() };
+            let hints = TuneOptions { pinned: Some(bad), remembered: &[], ..TuneOptions::default() };
             let error = choose(Device::WebGpu, &directory, hints).await.err().unwrap();
             assert_eq!(error.code(), "invalid-option", "{bad}");
         }
@@ -67,13 +73,13 @@ fn kernels_can_be_pinned_and_remembered() {
 fn kernels_are_raced_and_what_wins_is_right() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
-        let hints = Hints { race_anyway: true, ..Hints::default() };
+        let hints = TuneOptions { race_anyway: true, ..TuneOptions::default() };
         let chosen = choose(Device::WebGpu, &directory, hints).await.unwrap().kernels.unwrap();
         println!("{chosen} {}", chosen.kernels);
-        let How::Timed { tried, ms } = chosen.how else { panic!("{:?}", chosen.how) };
+        let TuneSource::Timed { tried, ms } = chosen.how else { panic!("{:?}", chosen.how) };
         assert!(tried > 0 && ms > 0.0);
         assert!(chosen.wrong.is_empty(), "{:?}", chosen.wrong);
-        assert_eq!(chosen.kernels.to_string().parse::<Kernels>().ok(), Some(chosen.kernels));
+        assert_eq!(chosen.kernels.to_string().parse::<KernelMap>().ok(), Some(chosen.kernels));
     });
 }
 

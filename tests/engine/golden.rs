@@ -8,7 +8,7 @@ use crate::random;
 use divergence::divergence;
 use emberglass::cpu::Bits;
 use emberglass::engine::LoadOptions;
-use emberglass::engine::device::{Device, Hints, choose};
+use emberglass::engine::device::{Device, TuneOptions, choose};
 use emberglass::graph::{Backend, KvType};
 use emberglass::{Finish, GenerateOptions, Message, Prompt, Sampling, TextEngine};
 use model::root::file;
@@ -138,7 +138,8 @@ fn rounding_kernels_at_length() {
 fn raced_kernels_on_the_gpu() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
-        let chosen = choose(Device::WebGpu, &directory, Hints::default()).await.unwrap().kernels.unwrap();
+        let chosen =
+            choose(Device::WebGpu, &directory, TuneOptions::default()).await.unwrap().kernels.unwrap();
         println!("{chosen}");
         assert!(chosen.wrong.is_empty(), "{:?}", chosen.wrong);
         let bar = Bar { mean_kl: 1e-4, top1: 0.99, alone: 60, ..LOGITS };

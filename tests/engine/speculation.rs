@@ -30,7 +30,7 @@ const SLOW: Size = Size { tokens: 22, prompts: 2, limits: &[2, 7], stops: 17, le
 
 async fn speculation<B: Backend + 'static>(backend: B, size: &Size) {
     let mut model = model::load_for_drafts(backend, MAX_DRAFTS).await;
-    assert_eq!(model.draft_tokens(), B::MOST_DRAFTS, "a verification must have a step's very bits");
+    assert_eq!(model.draft_tokens(), B::MAX_DRAFTS, "a verification must have a step's very bits");
     texts_are_the_same(&mut model, size).await;
     every_end_is_the_same(&mut model, size).await;
     the_cache_holds_what_was_accepted(&mut model).await;

@@ -7,16 +7,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error.rs", &[]),
     ("formats", &[]),
     ("clock.rs", &[]),
-    ("breath.rs", &["clock"]),
+    ("yield_now.rs", &["clock"]),
     ("weights", &[]),
     ("sampling", &[]),
     ("graph", &["sampling"]),
     ("gpu", &["clock", "graph", "sampling"]),
-    ("cpu", &["breath", "clock", "graph", "sampling"]),
-    ("text", &["breath", "weights"]),
+    ("cpu", &["yield_now", "clock", "graph", "sampling"]),
+    ("text", &["yield_now", "weights"]),
     ("model", &["clock", "graph", "weights"]),
-    ("engine", &["breath", "clock", "cpu", "gpu", "graph", "model", "sampling", "text", "weights"]),
-    ("web", &["breath", "clock", "cpu", "engine", "gpu", "graph", "model", "sampling", "text", "weights"]),
+    ("engine", &["yield_now", "clock", "cpu", "gpu", "graph", "model", "sampling", "text", "weights"]),
+    ("web", &["yield_now", "clock", "cpu", "engine", "gpu", "graph", "model", "sampling", "text", "weights"]),
 ];
 
 fn sources(path: &Path, found: &mut Vec<std::path::PathBuf>) {

@@ -110,7 +110,7 @@ fn decode_key(shape: HeadShape, splits: u32) -> PipelineKey {
         .define_if(splits > 1, "SPLIT")
 }
 
-/// One token, or with [`Batch::Few`] a few; `out` receives partial sums, or with one split the final output.
+/// One token, or with [`Batch::Verify`] a few; `out` receives partial sums, or with one split the final output.
 /// A few tokens' K and V must be in the cache; that of one is stored on the way. `splits` is [`most_splits`], or 1.
 pub(in crate::gpu) fn record_decode(
     recorder: &mut Recorder,
@@ -122,10 +122,10 @@ pub(in crate::gpu) fn record_decode(
     splits: u32,
 ) -> Result<()> {
     let shape = cache.shape;
-    let key = decode_key(shape, splits).define_if(batch == Batch::One, "STORE");
+    let key = decode_key(shape, splits).define_if(batch == Batch::Decode, "STORE");
     let mut bindings =
         vec![Binding(1, step), Binding(2, &qkv.buffer), Binding(3, &cache.buffer), Binding(4, out)];
-    if batch == Batch::One {
+    if batch == Batch::Decode {
         bindings.extend(overflow_of(cache));
     }
     let grid = Grid::Positions { x: SPLITS, each: SPLIT_POSITIONS, most: splits, rows: shape.kv_heads };
@@ -174,7 +174,7 @@ fn shape_of(heads: u32, kv_heads: u32, head_dim: u32, kv: KvType) -> HeadShape {
         scale: (1.0 / f64::from(head_dim).sqrt()) as f32,
         cap: 0.0,
         window: 0,
-        max_batch: crate::graph::MAX_FEW,
+        max_batch: crate::graph::MAX_VERIFY_ROWS,
         capacity: 520,
         kv,
     }
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::gpu::GpuBackend;
     use crate::gpu::{Gpu, GpuOptions};
-    use crate::graph::{Backend, MAX_FEW, Step};
+    use crate::graph::{Backend, MAX_VERIFY_ROWS, Step};
 
     /// Numbers in [-1, 1) that look random.
     fn floats(count: usize, seed: u32) -> Vec<f32> {
@@ -226,7 +226,7 @@ mod tests {
         let wider = HeadShape { window: 300, ..shape_of(9, 3, 64, KvType::F16) };
         let capped = HeadShape { cap: 3.0, ..shape_of(26, 13, 120, KvType::Q8_0) };
         for shape in whole.into_iter().chain(windowed).chain([wider, capped]) {
-            let mut backend = GpuBackend::new(gpu.clone(), MAX_FEW, 1).unwrap();
+            let mut backend = GpuBackend::new(gpu.clone(), MAX_VERIFY_ROWS, 1).unwrap();
             let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
             let splits = most_splits(shape, false);
             let stride = partial_floats(shape, splits) as usize;
@@ -237,7 +237,7 @@ mod tests {
                 let tokens = floats((count * width) as usize, count);
                 // One at a time, then all at once, over the same earlier positions.
                 let [mut alone, mut together] = [Vec::new(), Vec::new()];
-                for batch in [Batch::One, Batch::Few] {
+                for batch in [Batch::Decode, Batch::Verify] {
                     let cache = backend.cache("cache", shape).unwrap();
                     if pos > 0 {
                         let earlier = backend.tensor("earlier", pos - seen, width).unwrap();
@@ -248,11 +248,11 @@ mod tests {
                         let step = Step { pos: seen, count: pos - seen, row: 0, counter: 0 };
                         backend.run(&[&plan], step).unwrap();
                     }
-                    let each = if batch == Batch::One { 1 } else { count };
+                    let each = if batch == Batch::Decode { 1 } else { count };
                     let qkv = backend.tensor("qkv", each, width).unwrap();
                     let out = backend.vector("out", each * stride as u32).unwrap();
                     let (recorder, step) = backend.recording();
-                    if batch == Batch::Few {
+                    if batch == Batch::Verify {
                         record_store(recorder, step, &qkv, &cache).unwrap();
                     }
                     record_decode(recorder, step, &qkv, &cache, (&out, stride as u32), batch, splits)
@@ -266,7 +266,7 @@ mod tests {
                         backend.run(&[&plan], step).unwrap();
                         let bytes = pollster::block_on(gpu.read(&out, 0, out.size())).unwrap();
                         let bits: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
-                        if batch == Batch::One { &mut alone } else { &mut together }.extend(bits);
+                        if batch == Batch::Decode { &mut alone } else { &mut together }.extend(bits);
                     }
                 }
                 assert_eq!(alone.len(), count as usize * stride);

@@ -1,9 +1,9 @@
-//! Products: y = scale · (W · norm(x) + bias) and what is done with it, by `matvec` for one token or a few and by `matmul`
+//! Activations: y = scale · (W · norm(x) + bias) and what is done with it, by `matvec` for one token or a few and by `matmul`
 //! for many. Addition to the residual stream, activations, gates and RoPE are epilogues of the same kernels.
 
 use crate::error::{Error, Result};
 use crate::gpu::backend::GpuTensor;
-use crate::gpu::variants::{Kernels, Products, Tuning};
+use crate::gpu::variants::{Activations, KernelMap, MatvecKernel};
 use crate::gpu::weight::{BLOCK, GpuWeight};
 use crate::gpu::{Binding, GpuBackend, GpuBuffer, Grid, PipelineKey, Recorder};
 use crate::graph::{Act, Batch, HeadShape, Heads, NormKind, Of, RopePairs, Rows, Then};
@@ -72,7 +72,7 @@ impl Linear<'_, '_> {
         &self,
         recorder: &mut Recorder,
         step: &GpuBuffer,
-        kernels: &Kernels,
+        kernels: &KernelMap,
     ) -> Result<()> {
         let weight = self.weight;
         self.check()?;
@@ -102,8 +102,8 @@ impl Linear<'_, '_> {
             let quantized = part.scales.is_some();
             let tile = variant.prefill;
             let name = match self.batch {
-                Batch::One | Batch::Few => "matvec",
-                Batch::Many => tile.shader(),
+                Batch::Decode | Batch::Verify => "matvec",
+                Batch::Prefill => tile.shader(),
             };
             let mut key = part.key(name);
             let mut bindings = vec![Binding(0, &part.quants), Binding(6, &self.out.buffer)];
@@ -154,8 +154,9 @@ impl Linear<'_, '_> {
                 }
             };
             let grid = match self.batch {
-                Batch::One | Batch::Few => {
-                    let Tuning { lanes, pairs: each, subgroups, products } = variant.decode.within(blocks);
+                Batch::Decode | Batch::Verify => {
+                    let MatvecKernel { lanes, pairs: each, subgroups, products } =
+                        variant.decode.within(blocks);
                     let merges = matches!(self.input, Input::Partials { .. });
                     let staged = !merges && blocks <= STAGED_BLOCKS;
                     if staged {
@@ -166,17 +167,17 @@ impl Linear<'_, '_> {
                     key = key.define_if(lanes == 1, "LANES_1").define_if(each == 2, "PAIRS_2");
                     key = key.define_if(subgroups, "SUBGROUPS");
                     key = match products {
-                        Products::Half if rounds => key.define("ROUNDED").define("F16"),
-                        Products::Dot4 if rounds => key.define("ROUNDED").define("DOT4"),
+                        Activations::F16 if rounds => key.define("ROUNDED").define("F16"),
+                        Activations::Int16 if rounds => key.define("ROUNDED").define("DOT4"),
                         _ => key,
                     };
                     key = key.constant("LANES", lanes).constant("PAIRS", each);
                     Grid::Rows {
                         groups: pairs.div_ceil(64 / lanes * each),
-                        each_token: self.batch == Batch::Few,
+                        each_token: self.batch == Batch::Verify,
                     }
                 }
-                Batch::Many => {
+                Batch::Prefill => {
                     key = tile.define().into_iter().fold(key, PipelineKey::define);
                     let (tile_pairs, tokens) = tile.shape();
                     Grid::Tokens { x: pairs.div_ceil(tile_pairs), rows: 1, tile: tokens }
@@ -221,7 +222,7 @@ impl Linear<'_, '_> {
         let norm = self.norm.is_none_or(|norm| norm.kind == NormKind::Rms && norm.bias.is_none());
         let biased = self.bias.is_none_or(|bias| bias.size() >= weight.rows * 4);
         // The head is computed for few rows.
-        let wanted = self.rows == Rows::Batch || self.batch != Batch::Many;
+        let wanted = self.rows == Rows::Batch || self.batch != Batch::Prefill;
         if x_cols == weight.cols && out_rows == weight.rows && whole && heads && norm && biased && wanted {
             return Ok(());
         }

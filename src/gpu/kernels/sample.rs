@@ -115,12 +115,12 @@ impl Sampler {
         adjust: bool,
         batch: Batch,
     ) -> Result<()> {
-        if adjust && batch != Batch::One {
+        if adjust && batch != Batch::Decode {
             return Err(Error::Internal { what: "penalties on more than one row".to_owned() });
         }
         let grid = |x| match batch {
-            Batch::One => Grid::Fixed(x, 1),
-            Batch::Few | Batch::Many => Grid::Tokens { x, rows: 1, tile: 1 },
+            Batch::Decode => Grid::Fixed(x, 1),
+            Batch::Verify | Batch::Prefill => Grid::Tokens { x, rows: 1, tile: 1 },
         };
         let mut bindings = vec![Binding(0, &self.params), Binding(1, &logits.buffer), Binding(2, &self.best)];
         if adjust {

@@ -21,10 +21,10 @@ fn shapes(kv: KvType) -> Vec<HeadShape> {
 pub async fn attention<R: Rig>() {
     for shape in shapes(KvType::F32) {
         for pos in [0, 1, 7, 63, 64, 513] {
-            check_attention::<R>(shape, Batch::One, 1, pos).await;
+            check_attention::<R>(shape, Batch::Decode, 1, pos).await;
         }
         for (count, pos) in [(1, 0), (5, 0), (17, 0), (16, 31), (33, 64), (6, 500)] {
-            check_attention::<R>(shape, Batch::Many, count, pos).await;
+            check_attention::<R>(shape, Batch::Prefill, count, pos).await;
         }
     }
 }
@@ -43,10 +43,10 @@ pub async fn attention_q8_0<R: Rig>() {
 async fn attention_over<R: Rig>(kv: KvType) {
     for shape in shapes(kv).into_iter().skip(1).step_by(2) {
         for pos in [0, 33, 513] {
-            check_attention::<R>(shape, Batch::One, 1, pos).await;
+            check_attention::<R>(shape, Batch::Decode, 1, pos).await;
         }
         for (count, pos) in [(5, 0), (33, 64)] {
-            check_attention::<R>(shape, Batch::Many, count, pos).await;
+            check_attention::<R>(shape, Batch::Prefill, count, pos).await;
         }
     }
 }
@@ -60,15 +60,18 @@ pub async fn attention_of_head_sizes<R: Rig>() {
         for kv in KvType::ALL.into_iter().cycle().skip(i).take(if often { 3 } else { 1 }) {
             let scale = 0.7 / (dim as f32).sqrt();
             let shape = HeadShape { kv, scale, ..heads(h, g, dim, 150) };
-            for (batch, count, pos) in
-                [(Batch::One, 1, 0), (Batch::One, 1, 133), (Batch::Few, 3, 70), (Batch::Many, 5, 67)]
-            {
+            for (batch, count, pos) in [
+                (Batch::Decode, 1, 0),
+                (Batch::Decode, 1, 133),
+                (Batch::Verify, 3, 70),
+                (Batch::Prefill, 5, 67),
+            ] {
                 check_attention::<R>(shape, batch, count, pos).await;
             }
         }
     }
-    check_attention::<R>(heads(41, 41, 88, 100), Batch::One, 1, 40).await;
-    check_attention::<R>(heads(41, 41, 88, 100), Batch::Many, 3, 40).await;
+    check_attention::<R>(heads(41, 41, 88, 100), Batch::Decode, 1, 40).await;
+    check_attention::<R>(heads(41, 41, 88, 100), Batch::Prefill, 3, 40).await;
 }
 
 /// Scores with a soft cap, which some of them reach.
@@ -78,9 +81,12 @@ pub async fn attention_with_a_cap<R: Rig>() {
     {
         for kv in KvType::ALL {
             let shape = HeadShape { cap, kv, ..shape };
-            for (batch, count, pos) in
-                [(Batch::One, 1, 0), (Batch::One, 1, 513), (Batch::Few, 5, 62), (Batch::Many, 33, 64)]
-            {
+            for (batch, count, pos) in [
+                (Batch::Decode, 1, 0),
+                (Batch::Decode, 1, 513),
+                (Batch::Verify, 5, 62),
+                (Batch::Prefill, 33, 64),
+            ] {
                 check_attention::<R>(shape, batch, count, pos).await;
             }
         }
@@ -104,16 +110,16 @@ pub async fn attention_of_windows<R: Rig>() {
         for kv in KvType::ALL.into_iter().cycle().skip(i).take(if i < 2 { 3 } else { 1 }) {
             let shape = HeadShape { kv, ..shape };
             for pos in [0, 1, 62, 63, 64, 69, 70, 127, 128, 300, 513] {
-                check_attention::<R>(shape, Batch::One, 1, pos).await;
+                check_attention::<R>(shape, Batch::Decode, 1, pos).await;
             }
             for (batch, count, pos) in [
-                (Batch::Few, 5, 61),
-                (Batch::Few, 5, 125),
-                (Batch::Few, 8, 506),
-                (Batch::Many, 17, 0),
-                (Batch::Many, 17, 64),
-                (Batch::Many, 33, 95),
-                (Batch::Many, 33, 500),
+                (Batch::Verify, 5, 61),
+                (Batch::Verify, 5, 125),
+                (Batch::Verify, 8, 506),
+                (Batch::Prefill, 17, 0),
+                (Batch::Prefill, 17, 64),
+                (Batch::Prefill, 33, 95),
+                (Batch::Prefill, 33, 500),
             ] {
                 if count <= shape.max_batch as usize {
                     check_attention::<R>(shape, batch, count, pos).await;
@@ -133,7 +139,7 @@ pub async fn kv_overflow<R: Rig>() {
         for value in [1.0, 65504.0, -65504.0, 65505.0, -1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
             // In Q, in K, and in V's last element.
             for at in [0, q_width + 3, width - 1] {
-                for (batch, count) in [(Batch::One, 1), (Batch::Few, 3), (Batch::Many, 3)] {
+                for (batch, count) in [(Batch::Decode, 1), (Batch::Verify, 3), (Batch::Prefill, 3)] {
                     let refused =
                         kv != KvType::F32 && at >= q_width && (value.is_nan() || value.abs() > most);
                     let mut rows = vec![vec![0.5; width]; count];
@@ -163,7 +169,7 @@ async fn check_overflow<R: Rig>(
     let project = linear::<R>(&out, None, &weight, None, Then::Add, &x);
     let attend = s.backend.compile(&[attend, project], batch).unwrap();
     let logits = s.backend.tensor("logits", 1, 4).unwrap();
-    let sample = s.backend.compile(&[Op::Sample { logits: &logits, adjust: false }], Batch::One).unwrap();
+    let sample = s.backend.compile(&[Op::Sample { logits: &logits, adjust: false }], Batch::Decode).unwrap();
     s.backend.set_sampling(&Sampling::default().params(0), &[], &[]).unwrap();
     let step = step(7, rows.len(), 0);
     // By reading, then by drawing; the second time it has been told.
@@ -185,7 +191,7 @@ async fn check_overflow<R: Rig>(
 /// are no whole blocks are filled up with zeros, whatever lay there before.
 pub async fn attention_of_several_shapes<R: Rig>() {
     let mut s = Setup::<R>::new(1).await;
-    for (batch, count) in [(Batch::One, 1), (Batch::Few, 5), (Batch::Many, 17)] {
+    for (batch, count) in [(Batch::Decode, 1), (Batch::Verify, 5), (Batch::Prefill, 17)] {
         // With splits, and too wide for them.
         for shape in
             [heads(1, 1, 32, 100), heads(9, 3, 64, 100), heads(26, 13, 128, 100), heads(2, 1, 32, 100)]
@@ -242,7 +248,7 @@ pub async fn attention_of_cut_prompts<R: Rig>() {
                 let out = s.backend.tensor("out", rows.len() as u32, width as u32).unwrap();
                 let attend = Op::Attend { qkv: &qkv, memory: &cache, to: &out };
                 let project = linear::<R>(&out, None, &weight, None, Then::Add, &x);
-                s.run(&[attend, project], Batch::Many, step(batch * each, rows.len(), 0)).await;
+                s.run(&[attend, project], Batch::Prefill, step(batch * each, rows.len(), 0)).await;
                 bits.extend(s.backend.read_raw(&x).await.iter().map(|value| value.to_bits()));
             }
             results.push(bits);

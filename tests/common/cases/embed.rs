@@ -36,7 +36,7 @@ async fn check_embed<R: Rig>(s: &mut Setup<R>, dtype: DType, w: &Matrix<R>, cols
     }
     s.backend.set_tokens(tokens).unwrap();
     let op = Op::Embed { table: &w.weight, scale: 1.0, to: &x };
-    s.run(&[op], Batch::Many, step(0, tokens.len(), 0)).await;
+    s.run(&[op], Batch::Prefill, step(0, tokens.len(), 0)).await;
     s.check(&format!("embed {} {cols} x {}", dtype.name(), tokens.len()), &x, &layout, &want, 0).await;
 }
 
@@ -54,7 +54,7 @@ pub async fn split_vocabulary() {
         let (logits, layout) = s.output(1, rows);
         let want = w.times(&n.rows[0], Inputs::Floats);
         let op = linear::<GpuBackend>(&n.x, Some(&n.gain), &w.weight, None, Then::Store, &logits);
-        let plan = s.backend.compile(&[op], Batch::One).unwrap();
+        let plan = s.backend.compile(&[op], Batch::Decode).unwrap();
         let parts = GpuBackend::dispatches(&plan);
         assert_eq!(parts > 1, dtype != DType::Q4_0, "{}: {parts} parts", dtype.name());
         s.backend.compiled("test").await.unwrap();

@@ -28,7 +28,7 @@ pub async fn too_much_for_the_gpu() {
     assert_eq!(s.backend.set_sampling(&GREEDY, &[], &[]).unwrap_err().code(), "internal");
     for (rows, cols, fits) in [(2, 65, true), (1, 65, true), (2, 66, false), (2, 64, false), (3, 65, false)] {
         let logits = s.backend.tensor("logits", rows, cols).unwrap();
-        let sampled = s.backend.compile(&[Op::Sample { logits: &logits, adjust: false }], Batch::Few);
+        let sampled = s.backend.compile(&[Op::Sample { logits: &logits, adjust: false }], Batch::Verify);
         assert_eq!(sampled.err().map(|e| e.code()), (!fits).then_some("shape-mismatch"), "{rows} × {cols}");
     }
     assert!(s.backend.set_sampling(&GREEDY, &[], &[]).is_ok());
@@ -40,7 +40,7 @@ pub async fn too_little_for_the_cpu() {
     let w = s.matrix(32, &[(DType::F32, 4)], Inputs::Floats);
     let (x, _) = s.output(3, 32);
     let embed = Op::Embed { table: &w.weight, scale: 1.0, to: &x };
-    let embed = s.backend.compile(&[embed], Batch::Many).unwrap();
+    let embed = s.backend.compile(&[embed], Batch::Prefill).unwrap();
     s.backend.set_tokens(&[1, 2, 3, 0, 1]).unwrap();
     for (count, code) in [(3, None), (5, Some("internal")), (6, Some("internal"))] {
         assert_eq!(
@@ -51,7 +51,7 @@ pub async fn too_little_for_the_cpu() {
     }
     let logits = s.backend.tensor("logits", 1, 65).unwrap();
     let sample = Op::Sample { logits: &logits, adjust: false };
-    let sample = s.backend.compile(&[sample], Batch::One).unwrap();
+    let sample = s.backend.compile(&[sample], Batch::Decode).unwrap();
     assert_eq!(s.backend.run(&[&sample], step(0, 1, 0)).unwrap_err().code(), "internal");
     s.backend.set_sampling(&GREEDY, &[], &[]).unwrap();
     assert!(s.backend.run(&[&sample], step(0, 1, 0)).is_ok());

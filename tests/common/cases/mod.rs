@@ -51,12 +51,12 @@ fn shapes(dtype: DType) -> Vec<(usize, usize)> {
 const FORMATS: [DType; 4] = [DType::F16, DType::Q4_1, DType::Q8_0, DType::Q6_K];
 
 const BATCHES: [(Batch, usize); 6] = [
-    (Batch::One, 1),
-    (Batch::Few, 3),
-    (Batch::Many, 1),
-    (Batch::Many, 3),
-    (Batch::Many, 32),
-    (Batch::Many, 33),
+    (Batch::Decode, 1),
+    (Batch::Verify, 3),
+    (Batch::Prefill, 1),
+    (Batch::Prefill, 3),
+    (Batch::Prefill, 32),
+    (Batch::Prefill, 33),
 ];
 
 /// What activations look like where they meet the weights.

@@ -72,9 +72,9 @@ pub async fn gate_up<R: Rig>(dtype: DType) {
 pub async fn map<R: Rig>() {
     let (cols, half, count) = (96, 33, 5);
     for act in [Act::Silu, Act::Gelu, Act::Cap(1.5)] {
-        for batch in [Batch::Few, Batch::Many] {
+        for batch in [Batch::Verify, Batch::Prefill] {
             for dtypes in [[DType::Q4_1; 2], [DType::Q4_1, DType::Q8_0]] {
-                let mut s = Setup::<R>::new(u64::from(batch == Batch::Few) + 5).await;
+                let mut s = Setup::<R>::new(u64::from(batch == Batch::Verify) + 5).await;
                 let w = s.matrix(cols, &dtypes.map(|dtype| (dtype, half)), Inputs::Exact);
                 let (bias, biases) = s.bias(2 * half, true);
                 let (x, rows) = s.input(count, cols, Inputs::Exact);
@@ -135,7 +135,7 @@ pub async fn head<R: Rig>(dtype: DType) {
             let mut s = Setup::<R>::new((cols * 1000 + rows + 2) as u64).await;
             let w = s.matrix(cols, &[(dtype, rows)], inputs);
             let n = s.normed(4, cols, inputs);
-            for (batch, row, count) in [(Batch::One, 0, 1), (Batch::One, 3, 1), (Batch::Few, 0, 4)] {
+            for (batch, row, count) in [(Batch::Decode, 0, 1), (Batch::Decode, 3, 1), (Batch::Verify, 0, 4)] {
                 let (logits, layout) = s.output(count, rows);
                 let of_rows = n.rows[row..row + count].iter();
                 let want: Vec<Sum> = of_rows.flat_map(|x| w.times(x, inputs)).collect();
@@ -173,7 +173,9 @@ pub async fn qkv<R: Rig>(dtype: DType) {
         ));
     }
     for (shape, bias, other) in shapes {
-        for batch in [(Batch::One, 1, 0), (Batch::One, 1, 8), (Batch::Many, 5, 3), (Batch::Many, 9, 0)] {
+        for batch in
+            [(Batch::Decode, 1, 0), (Batch::Decode, 1, 8), (Batch::Prefill, 5, 3), (Batch::Prefill, 9, 0)]
+        {
             for inputs in INPUTS {
                 check_qkv::<R>(dtype, shape, bias, other, batch, inputs).await;
             }

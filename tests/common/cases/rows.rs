@@ -8,7 +8,7 @@ use super::{EPS, Inputs, Setup, as_f64, step};
 use crate::common::rig::Rig;
 use crate::reference::{Sum, project as oracle};
 
-const BATCHES: [(Batch, usize); 3] = [(Batch::One, 1), (Batch::Few, 3), (Batch::Many, 9)];
+const BATCHES: [(Batch, usize); 3] = [(Batch::Decode, 1), (Batch::Verify, 3), (Batch::Prefill, 9)];
 
 /// f32 rounding of a norm: of a sum of squares, of a mean that is subtracted from numbers of its size, and of a few
 /// factors. `tolerance` has 64 roundings of `sum` and one for each term.
@@ -29,7 +29,7 @@ pub async fn norms<R: Rig>() {
         for (batch, count) in BATCHES {
             for kind in [NormKind::Rms, NormKind::Layer] {
                 for (add, wanted) in [(false, false), (true, false), (false, true)] {
-                    if wanted && batch == Batch::Many {
+                    if wanted && batch == Batch::Prefill {
                         continue;
                     }
                     let mut s = Setup::<R>::new((cols * 10 + count) as u64).await;
@@ -43,7 +43,7 @@ pub async fn norms<R: Rig>() {
                     let gains = s.vector(&gain);
                     let (to, layout) = s.output(count, cols);
                     let mut raw = vec![crate::common::compare::GUARD; (count + 1) * layout.stride];
-                    let first = if wanted && batch == Batch::One { 2 } else { 0 };
+                    let first = if wanted && batch == Batch::Decode { 2 } else { 0 };
                     let mut want = Vec::new();
                     for (t, x) in rows[first..first + count].iter().enumerate() {
                         for (i, y) in normed(kind, &as_f64(x), &as_f64(&gain)).into_iter().enumerate() {
@@ -173,7 +173,7 @@ pub async fn elements<R: Rig>() {
 /// A factor of embeddings, and rows of a table of positions on top.
 pub async fn positions<R: Rig>() {
     let cols = 96;
-    for (batch, count, pos) in [(Batch::One, 1, 0), (Batch::One, 1, 8), (Batch::Many, 5, 3)] {
+    for (batch, count, pos) in [(Batch::Decode, 1, 0), (Batch::Decode, 1, 8), (Batch::Prefill, 5, 3)] {
         let mut s = Setup::<R>::new(count as u64 + 1).await;
         let words = s.matrix(cols, &[(DType::Q8_0, 40)], Inputs::Floats);
         let places = s.matrix(cols, &[(DType::F32, 9)], Inputs::Floats);

@@ -1,6 +1,6 @@
 //! Sampling.
 
-use emberglass::graph::{Batch, MAX_FEW, Op, Step};
+use emberglass::graph::{Batch, MAX_VERIFY_ROWS, Op, Step};
 use emberglass::sampling::{NO_TOKEN, SampleParams};
 
 use super::{Setup, step};
@@ -32,7 +32,7 @@ impl<R: Rig> Sampling<R> {
         let mut setup = Setup::<R>::new(seed).await;
         let logits = setup.backend.tensor("logits", 1, vocab as u32).unwrap();
         let plans = [false, true].map(|adjust| {
-            setup.backend.compile(&[Op::Sample { logits: &logits, adjust }], Batch::One).unwrap()
+            setup.backend.compile(&[Op::Sample { logits: &logits, adjust }], Batch::Decode).unwrap()
         });
         setup.backend.compiled("test").await.unwrap();
         Sampling { setup, logits, plans }
@@ -74,15 +74,15 @@ pub async fn sample_few<R: Rig>() {
             let mut alone = Sampling::<R>::new(vocab, 5).await;
             let mut few = Setup::<R>::new(5).await;
             let params = SampleParams { top_k, temperature, seed: 7, ..params() };
-            let rows: Vec<Vec<f32>> = (0..MAX_FEW).map(|_| few.random.floats(vocab)).collect();
+            let rows: Vec<Vec<f32>> = (0..MAX_VERIFY_ROWS).map(|_| few.random.floats(vocab)).collect();
             let logits = few.tensor(&rows);
             let draw = |adjust| [Op::Sample { logits: &logits, adjust }];
-            let plan = few.backend.compile(&draw(false), Batch::Few).unwrap();
+            let plan = few.backend.compile(&draw(false), Batch::Verify).unwrap();
             few.backend.compiled("test").await.unwrap();
             for s in [&mut alone.setup.backend, &mut few.backend] {
                 s.set_sampling(&params, &[], &[]).unwrap();
             }
-            for count in [1, 3, MAX_FEW] {
+            for count in [1, 3, MAX_VERIFY_ROWS] {
                 let step = Step { counter: 11, ..step(0, count as usize, 0) };
                 let ticket = few.backend.run_and_fetch(&[&plan], step, count).unwrap();
                 let drawn = few.backend.drawn(ticket).await.unwrap();
@@ -91,7 +91,7 @@ pub async fn sample_few<R: Rig>() {
                     assert_eq!(token, alone.draw(row, false, counter).await, "{vocab} {top_k} {counter}");
                 }
             }
-            assert!(few.backend.compile(&draw(true), Batch::Few).is_err(), "penalties go one by one");
+            assert!(few.backend.compile(&draw(true), Batch::Verify).is_err(), "penalties go one by one");
         }
     }
 }

@@ -61,14 +61,14 @@ fn rounded_dot(w: Packed, x: Rounded) -> f32 {
   u = fma(halves(w.q1.w), x.x7, u);
   let f = vec4<f32>(t);
   let g = vec4<f32>(u);
-  return (w.scale * (x.scale * ((f.x + f.y) + (f.z + f.w))) + (w.low + MIDDLE * w.scale) * x.sums.x)
-    + (w.scale1 * (x.scale * ((g.x + g.y) + (g.z + g.w))) + (w.low1 + MIDDLE * w.scale1) * x.sums.y);
+  return (w.scale * (x.scale * ((f.x + f.y) + (f.z + f.w))) + (w.low + ZERO_POINT * w.scale) * x.sums.x)
+    + (w.scale1 * (x.scale * ((g.x + g.y) + (g.z + g.w))) + (w.low1 + ZERO_POINT * w.scale1) * x.sums.y);
 #else
   t = fma(halves(w.q1.x), x.x4, t);
   t = fma(halves(w.q1.y), x.x5, t);
   t = fma(halves(w.q1.z), x.x6, t);
   t = fma(halves(w.q1.w), x.x7, t);
   let f = vec4<f32>(t);
-  return w.scale * (x.scale * ((f.x + f.y) + (f.z + f.w))) + (w.low + MIDDLE * w.scale) * x.sum;
+  return w.scale * (x.scale * ((f.x + f.y) + (f.z + f.w))) + (w.low + ZERO_POINT * w.scale) * x.sum;
 #endif
 }

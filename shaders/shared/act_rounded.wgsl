@@ -1,8 +1,8 @@
 // x rounded for faster products with quantized weights, a block of 32 at a time:
 //   rounded_of(eight vec4) -> Rounded, rounded_dot(Packed, Rounded) -> the block's share of a dot product.
-#import shared/largest.wgsl
+#import shared/block_max.wgsl
 #ifdef DOT4
-#import shared/whole.wgsl
+#import shared/act_int16.wgsl
 #else
-#import shared/halves.wgsl
+#import shared/act_f16.wgsl
 #endif

@@ -8,12 +8,12 @@ const EVERY_MS: f64 = 10.0;
 
 /// Gives the event loop a turn now and then. Natively it does nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Breath {
+pub(crate) struct Breather {
     #[cfg(target_arch = "wasm32")]
     last: f64,
 }
 
-impl Breath {
+impl Breather {
     /// Does nothing: natively there is no event loop.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) async fn take(&mut self) {}
@@ -45,7 +45,7 @@ impl Breath {
 /// What a long computation asks now and then: whether the caller still wants the result.
 pub(crate) struct Pause<'a> {
     /// `None` if there is nobody to wait for: the computation never waits then.
-    asked: Option<(Breath, &'a dyn Fn() -> bool)>,
+    asked: Option<(Breather, &'a dyn Fn() -> bool)>,
     /// Units of work until the next question.
     left: usize,
 }
@@ -56,7 +56,7 @@ const WORK: usize = 1 << 12;
 impl<'a> Pause<'a> {
     /// Asks `cancelled`, and lets the event loop run before.
     pub(crate) fn new(cancelled: &'a dyn Fn() -> bool) -> Self {
-        Pause { asked: Some((Breath::default(), cancelled)), left: WORK }
+        Pause { asked: Some((Breather::default(), cancelled)), left: WORK }
     }
 
     /// Never asks and never waits.
