@@ -37,7 +37,7 @@ async fn as_llama_cpp<B: Backend + 'static>(backend: B, name: &str) {
     let answers = answers();
     let (case, tie) = (&answers[name], answers["tie"].as_f64().unwrap());
     let path = format!(".cache/models/{}", case["file"].as_str().unwrap());
-    let source = FileSource::open(&model::root::file(&path))
+    let source = FileSource::open(model::root::file(&path))
         .unwrap_or_else(|e| panic!("{e}: `cargo xtask real-models` fetches the model"));
     let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(source)];
     let directory = read_directory(&mut sources).await.unwrap();
