@@ -141,7 +141,7 @@ fn values_that_are_no_numbers_are_found_wherever_they_are() {
     }
 }
 
-/// The table of docs/KERNEL.md. `EMBERGLASS_UPDATE=1` writes it.
+/// The table of docs/KERNEL.md. `EMBERGLASS_BLESS=1` writes it.
 #[test]
 fn the_table_of_the_docs_is_this_one() {
     let mut table = String::from(
@@ -171,10 +171,10 @@ fn the_table_of_the_docs_is_this_one() {
     let text = std::fs::read_to_string(path).unwrap();
     let (before, rest) = text.split_once("<!-- formats -->\n").unwrap();
     let (found, after) = rest.split_once("<!-- /formats -->").unwrap();
-    if found != table && std::env::var_os("EMBERGLASS_UPDATE").is_some() {
+    if found != table && std::env::var_os("EMBERGLASS_BLESS").is_some() {
         let text = format!("{before}<!-- formats -->\n{table}<!-- /formats -->{after}");
         std::fs::write(path, text).unwrap();
         return;
     }
-    assert_eq!(found, table, "EMBERGLASS_UPDATE=1 cargo test --test formats writes the table");
+    assert_eq!(found, table, "EMBERGLASS_BLESS=1 cargo test --test formats writes the table");
 }
