@@ -7,6 +7,7 @@
 mod allocated;
 mod arch;
 mod arch_meta;
+mod blocks;
 pub mod image;
 mod layout;
 mod loader;

@@ -2,10 +2,11 @@
 //! layer. Gemma team, "Gemma 2", 2024.
 
 use crate::error::Result;
-use crate::graph::{Act, Graph, Heads, Ids, M, Rope, RopePairs, V, W, X};
+use crate::graph::{Act, Graph, Ids, M, Rope, RopePairs, V, W, X};
 
 use crate::model::Arch;
 use crate::model::arch_meta::ArchMeta;
+use crate::model::blocks::Dims;
 use crate::model::layout::{Layout, Scores};
 use crate::model::rope::RopeTable;
 
@@ -17,11 +18,7 @@ const LOGIT_CAP: f32 = 30.0;
 const LAYERS_27B: u32 = 46;
 
 pub(in crate::model) struct Gemma2 {
-    layers: u32,
-    width: u32,
-    ffn: u32,
-    eps: f32,
-    heads: Heads,
+    dims: Dims,
     /// Of each layer.
     scores: Vec<Scores>,
     logit_cap: f32,
@@ -54,25 +51,20 @@ impl Arch for Gemma2 {
     type Weights = Weights;
 
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
-        let (layers, width) = (meta.layers()?, meta.width()?);
-        let heads = meta.heads(layers, width)?;
+        let dims = Dims::with_rms_norm(meta)?;
         let cap = meta.cap_or("attn_logit_softcapping", SCORE_CAP)?;
         let mut scores = Vec::new();
-        for window in meta.windows(layers, WINDOW, 2)? {
-            let mut of = Scores { cap, ..meta.scores_with_window(heads, window)? };
-            if layers == LAYERS_27B && !meta.has("attention.scale") {
-                of.scale = 1.0 / ((width / heads.heads) as f32).sqrt();
+        for window in meta.windows(dims.layers, WINDOW, 2)? {
+            let mut of = Scores { cap, ..meta.scores_with_window(dims.heads, window)? };
+            if dims.layers == LAYERS_27B && !meta.has("attention.scale") {
+                of.scale = 1.0 / ((dims.width / dims.heads.heads) as f32).sqrt();
             }
             scores.push(of);
         }
-        let rope = meta.rope(heads, RopePairs::Halves)?;
+        let rope = meta.rope(dims.heads, RopePairs::Halves)?;
         let base = meta.rope_base("rope.freq_base_swa", rope.base)?;
         Ok(Gemma2 {
-            layers,
-            width,
-            ffn: meta.ffn(layers)?,
-            eps: meta.rms_eps()?,
-            heads,
+            dims,
             scores,
             logit_cap: meta.cap_or("final_logit_softcapping", LOGIT_CAP)?,
             ropes: [rope, RopeTable { base, ..rope }],
@@ -80,40 +72,40 @@ impl Arch for Gemma2 {
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
-        let (c, f) = (self.width, self.ffn);
+        let Dims { width: c, ffn: f, .. } = self.dims;
         let embed = file.embeddings(c)?;
         let [everywhere, within] = [file.rope(&self.ropes[0])?, file.rope(&self.ropes[1])?];
-        let layers = file.layers(self.layers, |blk, i| {
+        let layers = file.layers(self.dims.layers, |blk, i| {
             let scores = self.scores[i as usize];
             Ok(Layer {
                 attn_norm: blk.vector("attn_norm.weight", c)?,
-                attn_qkv: blk.qkv(self.heads, c)?,
+                attn_qkv: blk.qkv(self.dims.heads, c)?,
                 rope: if scores.window > 0 { within } else { everywhere },
-                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
+                attn_out: blk.linear("attn_output", c, self.dims.heads.rows()[0])?,
                 post_attn_norm: blk.vector("post_attention_norm.weight", c)?,
                 ffn_norm: blk.vector("ffn_norm.weight", c)?,
                 gate_up: blk.gate_up(f, c)?,
                 down: blk.linear("ffn_down", c, f)?,
                 post_ffn_norm: blk.vector("post_ffw_norm.weight", c)?,
-                memory: blk.kv(self.heads, scores),
+                memory: blk.kv(self.dims.heads, scores),
             })
         })?;
         Ok(Weights { embed, layers, norm: file.vector("output_norm.weight", c)?, head: file.head(embed)? })
     }
 
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
-        let mut x = g.embed(w.embed, (self.width as f32).sqrt()); // (T, C)
+        let mut x = g.embed(w.embed, (self.dims.width as f32).sqrt()); // (T, C)
         for l in &w.layers {
-            let h = g.rms_norm(x, l.attn_norm, self.eps)?;
-            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.heads, &l.rope)?;
+            let h = g.rms_norm(x, l.attn_norm, self.dims.eps)?;
+            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.dims.heads, &l.rope)?;
             let y = g.linear(g.attend(qkv, l.memory)?, l.attn_out)?;
-            x = g.add(x, g.rms_norm(y, l.post_attn_norm, self.eps)?)?;
-            let h = g.rms_norm(x, l.ffn_norm, self.eps)?;
+            x = g.add(x, g.rms_norm(y, l.post_attn_norm, self.dims.eps)?)?;
+            let h = g.rms_norm(x, l.ffn_norm, self.dims.eps)?;
             let h = g.gated(Act::Gelu, g.linear(h, l.gate_up)?)?; // (T, F)
             let y = g.linear(h, l.down)?;
-            x = g.add(x, g.rms_norm(y, l.post_ffn_norm, self.eps)?)?;
+            x = g.add(x, g.rms_norm(y, l.post_ffn_norm, self.dims.eps)?)?;
         }
-        let x = g.rms_norm(g.wanted(x), w.norm, self.eps)?;
+        let x = g.rms_norm(g.wanted(x), w.norm, self.dims.eps)?;
         Ok(g.soft_cap(g.linear(x, w.head)?, self.logit_cap))
     }
 }

@@ -6,6 +6,7 @@ use crate::graph::{Act, Graph, Heads, Ids, M, NormKind, Rope, RopePairs, V, W, X
 
 use crate::model::Arch;
 use crate::model::arch_meta::ArchMeta;
+use crate::model::blocks::Dims;
 use crate::model::layout::{Layout, Scores};
 use crate::model::rope::RopeTable;
 
@@ -15,11 +16,7 @@ const WINDOW_BASE: f32 = 10_000.0;
 const LAYERS_27B: u32 = 62;
 
 pub(in crate::model) struct Gemma3 {
-    layers: u32,
-    width: u32,
-    ffn: u32,
-    eps: f32,
-    heads: Heads,
+    dims: Dims,
     /// Of each layer.
     scores: Vec<Scores>,
     logit_cap: f32,
@@ -53,24 +50,19 @@ impl Arch for Gemma3 {
     type Weights = Weights;
 
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
-        let (layers, width) = (meta.layers()?, meta.width()?);
-        let heads = meta.heads(layers, width)?;
+        let dims = Dims::with_rms_norm(meta)?;
         let mut scores = Vec::new();
-        for window in meta.windows(layers, 0, 6)? {
-            let mut of = meta.scores_with_window(heads, window)?;
-            if layers == LAYERS_27B && !meta.has("attention.scale") {
-                of.scale = 1.0 / ((width / heads.heads) as f32).sqrt();
+        for window in meta.windows(dims.layers, 0, 6)? {
+            let mut of = meta.scores_with_window(dims.heads, window)?;
+            if dims.layers == LAYERS_27B && !meta.has("attention.scale") {
+                of.scale = 1.0 / ((dims.width / dims.heads.heads) as f32).sqrt();
             }
             scores.push(of);
         }
-        let rope = meta.rope(heads, RopePairs::Halves)?;
+        let rope = meta.rope(dims.heads, RopePairs::Halves)?;
         let base = meta.rope_base("rope.freq_base_swa", WINDOW_BASE)?;
         Ok(Gemma3 {
-            layers,
-            width,
-            ffn: meta.ffn(layers)?,
-            eps: meta.rms_eps()?,
-            heads,
+            dims,
             scores,
             logit_cap: meta.cap_or("final_logit_softcapping", 0.0)?,
             // As in llama.cpp the factor of what is turned is that of all layers.
@@ -79,43 +71,43 @@ impl Arch for Gemma3 {
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
-        let (c, f, d) = (self.width, self.ffn, self.heads.dim);
+        let Dims { width: c, ffn: f, heads: Heads { dim: d, .. }, .. } = self.dims;
         let embed = file.embeddings(c)?;
         let [everywhere, within] = [file.rope(&self.ropes[0])?, file.rope(&self.ropes[1])?];
-        let layers = file.layers(self.layers, |blk, i| {
+        let layers = file.layers(self.dims.layers, |blk, i| {
             let scores = self.scores[i as usize];
             Ok(Layer {
                 attn_norm: blk.vector("attn_norm.weight", c)?,
-                attn_qkv: blk.qkv(self.heads, c)?,
+                attn_qkv: blk.qkv(self.dims.heads, c)?,
                 head_norms: [blk.vector("attn_q_norm.weight", d)?, blk.vector("attn_k_norm.weight", d)?],
                 rope: if scores.window > 0 { within } else { everywhere },
-                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
+                attn_out: blk.linear("attn_output", c, self.dims.heads.rows()[0])?,
                 post_attn_norm: blk.vector("post_attention_norm.weight", c)?,
                 ffn_norm: blk.vector("ffn_norm.weight", c)?,
                 gate_up: blk.gate_up(f, c)?,
                 down: blk.linear("ffn_down", c, f)?,
                 post_ffn_norm: blk.vector("post_ffw_norm.weight", c)?,
-                memory: blk.kv(self.heads, scores),
+                memory: blk.kv(self.dims.heads, scores),
             })
         })?;
         Ok(Weights { embed, layers, norm: file.vector("output_norm.weight", c)?, head: file.head(embed)? })
     }
 
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
-        let mut x = g.embed(w.embed, (self.width as f32).sqrt()); // (T, C)
+        let mut x = g.embed(w.embed, (self.dims.width as f32).sqrt()); // (T, C)
         for l in &w.layers {
-            let h = g.rms_norm(x, l.attn_norm, self.eps)?;
+            let h = g.rms_norm(x, l.attn_norm, self.dims.eps)?;
             let qkv = g.linear(h, l.attn_qkv)?;
-            let qkv = g.head_norm(qkv, self.heads, NormKind::Rms, l.head_norms, self.eps)?;
-            let qkv = g.rope(qkv, self.heads, &l.rope)?;
+            let qkv = g.head_norm(qkv, self.dims.heads, NormKind::Rms, l.head_norms, self.dims.eps)?;
+            let qkv = g.rope(qkv, self.dims.heads, &l.rope)?;
             let y = g.linear(g.attend(qkv, l.memory)?, l.attn_out)?;
-            x = g.add(x, g.rms_norm(y, l.post_attn_norm, self.eps)?)?;
-            let h = g.rms_norm(x, l.ffn_norm, self.eps)?;
+            x = g.add(x, g.rms_norm(y, l.post_attn_norm, self.dims.eps)?)?;
+            let h = g.rms_norm(x, l.ffn_norm, self.dims.eps)?;
             let h = g.gated(Act::Gelu, g.linear(h, l.gate_up)?)?; // (T, F)
             let y = g.linear(h, l.down)?;
-            x = g.add(x, g.rms_norm(y, l.post_ffn_norm, self.eps)?)?;
+            x = g.add(x, g.rms_norm(y, l.post_ffn_norm, self.dims.eps)?)?;
         }
-        let x = g.rms_norm(g.wanted(x), w.norm, self.eps)?;
+        let x = g.rms_norm(g.wanted(x), w.norm, self.dims.eps)?;
         Ok(g.soft_cap(g.linear(x, w.head)?, self.logit_cap))
     }
 }

@@ -2,19 +2,16 @@
 //! Unsupervised Multitask Learners", 2019.
 
 use crate::error::Result;
-use crate::graph::{Act, Graph, Heads, LayerNorm, M, W, X};
+use crate::graph::{Act, Graph, LayerNorm, M, W, X};
 
 use crate::model::Arch;
 use crate::model::arch_meta::ArchMeta;
+use crate::model::blocks::Dims;
 use crate::model::layout::{Layout, Scores};
 
 pub(in crate::model) struct Gpt2 {
-    layers: u32,
-    width: u32,
-    ffn: u32,
-    eps: f32,
+    dims: Dims,
     positions: u32,
-    heads: Heads,
     scores: Scores,
 }
 
@@ -41,32 +38,27 @@ impl Arch for Gpt2 {
     type Weights = Weights;
 
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
-        let (layers, width) = (meta.layers()?, meta.width()?);
-        let heads = meta.heads(layers, width)?;
+        let dims = Dims::with_layer_norm(meta)?;
         Ok(Gpt2 {
-            layers,
-            width,
-            ffn: meta.ffn(layers)?,
-            eps: meta.layer_eps()?,
+            dims,
             positions: meta.count("context_length", 1..=u32::MAX)?,
-            heads,
-            scores: meta.scores(heads)?,
+            scores: meta.scores(dims.heads)?,
         })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
-        let (c, f) = (self.width, self.ffn);
+        let Dims { width: c, ffn: f, .. } = self.dims;
         let embed = file.embeddings(c)?;
         let positions = file.matrix("position_embd.weight", self.positions, c)?;
-        let layers = file.layers(self.layers, |blk, _| {
+        let layers = file.layers(self.dims.layers, |blk, _| {
             Ok(Layer {
                 attn_norm: blk.layer_norm("attn_norm", c)?,
-                attn_qkv: blk.biased("attn_qkv", self.heads.qkv_width(), c)?,
-                attn_out: blk.biased("attn_output", c, self.heads.rows()[0])?,
+                attn_qkv: blk.biased("attn_qkv", self.dims.heads.qkv_width(), c)?,
+                attn_out: blk.biased("attn_output", c, self.dims.heads.rows()[0])?,
                 ffn_norm: blk.layer_norm("ffn_norm", c)?,
                 up: blk.biased("ffn_up", f, c)?,
                 down: blk.biased("ffn_down", c, f)?,
-                memory: blk.kv(self.heads, self.scores),
+                memory: blk.kv(self.dims.heads, self.scores),
             })
         })?;
         Ok(Weights {
@@ -81,14 +73,14 @@ impl Arch for Gpt2 {
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
         let mut x = g.positions(g.embed(w.embed, 1.0), w.positions)?; // (T, C)
         for l in &w.layers {
-            let h = g.layer_norm(x, l.attn_norm, self.eps)?;
+            let h = g.layer_norm(x, l.attn_norm, self.dims.eps)?;
             let y = g.attend(g.linear(h, l.attn_qkv)?, l.memory)?;
             x = g.add(x, g.linear(y, l.attn_out)?)?;
-            let h = g.layer_norm(x, l.ffn_norm, self.eps)?;
+            let h = g.layer_norm(x, l.ffn_norm, self.dims.eps)?;
             let h = g.map(Act::Gelu, g.linear(h, l.up)?); // (T, F)
             x = g.add(x, g.linear(h, l.down)?)?;
         }
-        let x = g.layer_norm(g.wanted(x), w.norm, self.eps)?;
+        let x = g.layer_norm(g.wanted(x), w.norm, self.dims.eps)?;
         g.linear(x, w.head)
     }
 }

@@ -2,19 +2,16 @@
 //! by side, each behind a norm of its own. Black et al., "GPT-NeoX-20B", 2022.
 
 use crate::error::Result;
-use crate::graph::{Act, Graph, Heads, Ids, LayerNorm, M, Rope, RopePairs, W, X};
+use crate::graph::{Act, Graph, Ids, LayerNorm, M, Rope, RopePairs, W, X};
 
 use crate::model::Arch;
 use crate::model::arch_meta::ArchMeta;
+use crate::model::blocks::Dims;
 use crate::model::layout::{Layout, Scores};
 use crate::model::rope::RopeTable;
 
 pub(in crate::model) struct GptNeoX {
-    layers: u32,
-    width: u32,
-    ffn: u32,
-    eps: f32,
-    heads: Heads,
+    dims: Dims,
     scores: Scores,
     rope: RopeTable,
     /// Attention and feed-forward read the same input.
@@ -44,33 +41,28 @@ impl Arch for GptNeoX {
     type Weights = Weights;
 
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
-        let (layers, width) = (meta.layers()?, meta.width()?);
-        let heads = meta.heads(layers, width)?;
+        let dims = Dims::with_layer_norm(meta)?;
         Ok(GptNeoX {
-            layers,
-            width,
-            ffn: meta.ffn(layers)?,
-            eps: meta.layer_eps()?,
-            heads,
-            scores: meta.scores(heads)?,
-            rope: meta.rope(heads, RopePairs::Halves)?,
+            dims,
+            scores: meta.scores(dims.heads)?,
+            rope: meta.rope(dims.heads, RopePairs::Halves)?,
             parallel: meta.flag_or("use_parallel_residual", true)?,
         })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
-        let (c, f) = (self.width, self.ffn);
+        let Dims { width: c, ffn: f, .. } = self.dims;
         let embed = file.embeddings(c)?;
         let rope = file.rope(&self.rope)?;
-        let layers = file.layers(self.layers, |blk, _| {
+        let layers = file.layers(self.dims.layers, |blk, _| {
             Ok(Layer {
                 attn_norm: blk.layer_norm("attn_norm", c)?,
-                attn_qkv: blk.biased("attn_qkv", self.heads.qkv_width(), c)?,
-                attn_out: blk.biased("attn_output", c, self.heads.rows()[0])?,
+                attn_qkv: blk.biased("attn_qkv", self.dims.heads.qkv_width(), c)?,
+                attn_out: blk.biased("attn_output", c, self.dims.heads.rows()[0])?,
                 ffn_norm: blk.layer_norm("ffn_norm", c)?,
                 up: blk.biased("ffn_up", f, c)?,
                 down: blk.biased("ffn_down", c, f)?,
-                memory: blk.kv(self.heads, self.scores),
+                memory: blk.kv(self.dims.heads, self.scores),
             })
         })?;
         Ok(Weights { embed, layers, norm: file.layer_norm("output_norm", c)?, head: file.head(embed)?, rope })
@@ -79,19 +71,19 @@ impl Arch for GptNeoX {
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
         let mut x = g.embed(w.embed, 1.0); // (T, C)
         for l in &w.layers {
-            let h = g.layer_norm(x, l.attn_norm, self.eps)?;
-            let side = if self.parallel { Some(g.layer_norm(x, l.ffn_norm, self.eps)?) } else { None };
-            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.heads, &w.rope)?;
+            let h = g.layer_norm(x, l.attn_norm, self.dims.eps)?;
+            let side = if self.parallel { Some(g.layer_norm(x, l.ffn_norm, self.dims.eps)?) } else { None };
+            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.dims.heads, &w.rope)?;
             let y = g.attend(qkv, l.memory)?; // (T, H·D)
             x = g.add(x, g.linear(y, l.attn_out)?)?;
             let h = match side {
                 Some(h) => h,
-                None => g.layer_norm(x, l.ffn_norm, self.eps)?,
+                None => g.layer_norm(x, l.ffn_norm, self.dims.eps)?,
             };
             let h = g.map(Act::Gelu, g.linear(h, l.up)?); // (T, F)
             x = g.add(x, g.linear(h, l.down)?)?;
         }
-        let x = g.layer_norm(g.wanted(x), w.norm, self.eps)?;
+        let x = g.layer_norm(g.wanted(x), w.norm, self.dims.eps)?;
         g.linear(x, w.head)
     }
 }

@@ -2,19 +2,16 @@
 //! has a sliding window in three of four layers, and YaRN in the fourth alone. OLMo team, "2 OLMo 2 Furious", 2024.
 
 use crate::error::Result;
-use crate::graph::{Act, Graph, Heads, Ids, M, NormKind, Rope, RopePairs, V, W, X};
+use crate::graph::{Act, Graph, Ids, M, NormKind, Rope, RopePairs, V, W, X};
 
 use crate::model::Arch;
 use crate::model::arch_meta::ArchMeta;
+use crate::model::blocks::Dims;
 use crate::model::layout::{Layout, Scores};
 use crate::model::rope::RopeTable;
 
 pub(in crate::model) struct Olmo2 {
-    layers: u32,
-    width: u32,
-    ffn: u32,
-    eps: f32,
-    heads: Heads,
+    dims: Dims,
     /// Of each layer.
     scores: Vec<Scores>,
     /// Of layers that see all, and of those with a window.
@@ -45,33 +42,24 @@ impl Arch for Olmo2 {
     type Weights = Weights;
 
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
-        let (layers, width) = (meta.layers()?, meta.width()?);
-        let heads = meta.heads(layers, width)?;
-        let windows = meta.windows(layers, 0, 4)?;
-        let scores = windows.into_iter().map(|window| meta.scores_with_window(heads, window));
+        let dims = Dims::with_rms_norm(meta)?;
+        let windows = meta.windows(dims.layers, 0, 4)?;
+        let scores = windows.into_iter().map(|window| meta.scores_with_window(dims.heads, window));
         let scores = scores.collect::<Result<_>>()?;
-        let rope = meta.rope(heads, RopePairs::Halves)?;
+        let rope = meta.rope(dims.heads, RopePairs::Halves)?;
         let base = meta.rope_base("rope.freq_base_swa", rope.base)?;
-        Ok(Olmo2 {
-            layers,
-            width,
-            ffn: meta.ffn(layers)?,
-            eps: meta.rms_eps()?,
-            heads,
-            scores,
-            ropes: [rope, rope.plain(base)],
-        })
+        Ok(Olmo2 { dims, scores, ropes: [rope, rope.plain(base)] })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
-        let (c, f) = (self.width, self.ffn);
-        let [q, kv] = self.heads.rows();
+        let Dims { width: c, ffn: f, .. } = self.dims;
+        let [q, kv] = self.dims.heads.rows();
         let embed = file.embeddings(c)?;
         let [everywhere, within] = [file.rope(&self.ropes[0])?, file.rope(&self.ropes[1])?];
-        let layers = file.layers(self.layers, |blk, i| {
+        let layers = file.layers(self.dims.layers, |blk, i| {
             let scores = self.scores[i as usize];
             Ok(Layer {
-                attn_qkv: blk.qkv(self.heads, c)?,
+                attn_qkv: blk.qkv(self.dims.heads, c)?,
                 qk_norm: [blk.vector("attn_q_norm.weight", q)?, blk.vector("attn_k_norm.weight", kv)?],
                 rope: if scores.window > 0 { within } else { everywhere },
                 attn_out: blk.linear("attn_output", c, q)?,
@@ -79,7 +67,7 @@ impl Arch for Olmo2 {
                 gate_up: blk.gate_up(f, c)?,
                 down: blk.linear("ffn_down", c, f)?,
                 post_ffn_norm: blk.vector("post_ffw_norm.weight", c)?,
-                memory: blk.kv(self.heads, scores),
+                memory: blk.kv(self.dims.heads, scores),
             })
         })?;
         Ok(Weights { embed, layers, norm: file.vector("output_norm.weight", c)?, head: file.head(embed)? })
@@ -89,15 +77,15 @@ impl Arch for Olmo2 {
         let mut x = g.embed(w.embed, 1.0); // (T, C)
         for l in &w.layers {
             let qkv = g.linear(x, l.attn_qkv)?;
-            let qkv = g.norm_q_and_k(qkv, self.heads, NormKind::Rms, l.qk_norm, self.eps)?;
-            let qkv = g.rope(qkv, self.heads, &l.rope)?;
+            let qkv = g.norm_q_and_k(qkv, self.dims.heads, NormKind::Rms, l.qk_norm, self.dims.eps)?;
+            let qkv = g.rope(qkv, self.dims.heads, &l.rope)?;
             let y = g.linear(g.attend(qkv, l.memory)?, l.attn_out)?;
-            x = g.add(x, g.rms_norm(y, l.post_attn_norm, self.eps)?)?;
+            x = g.add(x, g.rms_norm(y, l.post_attn_norm, self.dims.eps)?)?;
             let h = g.gated(Act::Silu, g.linear(x, l.gate_up)?)?; // (T, F)
             let y = g.linear(h, l.down)?;
-            x = g.add(x, g.rms_norm(y, l.post_ffn_norm, self.eps)?)?;
+            x = g.add(x, g.rms_norm(y, l.post_ffn_norm, self.dims.eps)?)?;
         }
-        let x = g.rms_norm(g.wanted(x), w.norm, self.eps)?;
+        let x = g.rms_norm(g.wanted(x), w.norm, self.dims.eps)?;
         g.linear(x, w.head)
     }
 }

@@ -2,19 +2,16 @@
 //! Microsoft, "Phi-3 Technical Report", 2024; Ding et al., "LongRoPE", 2024.
 
 use crate::error::Result;
-use crate::graph::{Act, Graph, Heads, Ids, M, Rope, RopePairs, V, W, X};
+use crate::graph::{Act, Graph, Ids, M, Rope, RopePairs, V, W, X};
 
 use crate::model::Arch;
 use crate::model::arch_meta::ArchMeta;
+use crate::model::blocks::Dims;
 use crate::model::layout::{Layout, Scores};
 use crate::model::rope::RopeTable;
 
 pub(in crate::model) struct Phi3 {
-    layers: u32,
-    width: u32,
-    ffn: u32,
-    eps: f32,
-    heads: Heads,
+    dims: Dims,
     scores: Scores,
     rope: RopeTable,
 }
@@ -42,33 +39,28 @@ impl Arch for Phi3 {
     type Weights = Weights;
 
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
-        let (layers, width) = (meta.layers()?, meta.width()?);
-        let heads = meta.heads(layers, width)?;
+        let dims = Dims::with_rms_norm(meta)?;
         let window = meta.count_or("attention.sliding_window", 0, 0..=u32::MAX)?;
         Ok(Phi3 {
-            layers,
-            width,
-            ffn: meta.ffn(layers)?,
-            eps: meta.rms_eps()?,
-            heads,
-            scores: meta.scores_with_window(heads, window)?,
-            rope: meta.rope(heads, RopePairs::Halves)?,
+            dims,
+            scores: meta.scores_with_window(dims.heads, window)?,
+            rope: meta.rope(dims.heads, RopePairs::Halves)?,
         })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
-        let (c, f) = (self.width, self.ffn);
+        let Dims { width: c, ffn: f, .. } = self.dims;
         let embed = file.embeddings(c)?;
         let rope = file.rope(&self.rope)?;
-        let layers = file.layers(self.layers, |blk, _| {
+        let layers = file.layers(self.dims.layers, |blk, _| {
             Ok(Layer {
                 attn_norm: blk.vector("attn_norm.weight", c)?,
-                attn_qkv: blk.qkv(self.heads, c)?,
-                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
+                attn_qkv: blk.qkv(self.dims.heads, c)?,
+                attn_out: blk.linear("attn_output", c, self.dims.heads.rows()[0])?,
                 ffn_norm: blk.vector("ffn_norm.weight", c)?,
                 gate_up: blk.linear("ffn_up", 2 * f, c)?,
                 down: blk.linear("ffn_down", c, f)?,
-                memory: blk.kv(self.heads, self.scores),
+                memory: blk.kv(self.dims.heads, self.scores),
             })
         })?;
         Ok(Weights {
@@ -83,15 +75,15 @@ impl Arch for Phi3 {
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
         let mut x = g.embed(w.embed, 1.0); // (T, C)
         for l in &w.layers {
-            let h = g.rms_norm(x, l.attn_norm, self.eps)?;
-            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.heads, &w.rope)?;
+            let h = g.rms_norm(x, l.attn_norm, self.dims.eps)?;
+            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.dims.heads, &w.rope)?;
             let y = g.attend(qkv, l.memory)?; // (T, H·D)
             x = g.add(x, g.linear(y, l.attn_out)?)?;
-            let h = g.rms_norm(x, l.ffn_norm, self.eps)?;
+            let h = g.rms_norm(x, l.ffn_norm, self.dims.eps)?;
             let h = g.gated(Act::Silu, g.linear(h, l.gate_up)?)?; // (T, F)
             x = g.add(x, g.linear(h, l.down)?)?;
         }
-        let x = g.rms_norm(g.wanted(x), w.norm, self.eps)?;
+        let x = g.rms_norm(g.wanted(x), w.norm, self.dims.eps)?;
         g.linear(x, w.head)
     }
 }

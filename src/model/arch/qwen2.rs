@@ -1,36 +1,23 @@
 //! Qwen 2 and 2.5: Llama with biases on Q, K and V, and RoPE by halves. Qwen team, "Qwen2 Technical Report", 2024.
 
 use crate::error::Result;
-use crate::graph::{Act, Graph, Heads, Ids, M, Rope, RopePairs, V, W, X};
+use crate::graph::{Act, Graph, Ids, Rope, RopePairs, V, W, X};
 
 use crate::model::Arch;
 use crate::model::arch_meta::ArchMeta;
+use crate::model::blocks::{Dims, GatedLayer};
 use crate::model::layout::{Layout, Scores};
 use crate::model::rope::RopeTable;
 
 pub(in crate::model) struct Qwen2 {
-    layers: u32,
-    width: u32,
-    ffn: u32,
-    eps: f32,
-    heads: Heads,
+    dims: Dims,
     scores: Scores,
     rope: RopeTable,
 }
 
-struct Layer {
-    attn_norm: V, // (C)
-    attn_qkv: W,  // (H·D + 2·G·D, C), with bias
-    attn_out: W,  // (C, H·D)
-    ffn_norm: V,  // (C)
-    gate_up: W,   // (2·F, C)
-    down: W,      // (C, F)
-    memory: M,
-}
-
 pub(in crate::model) struct Weights {
     embed: W, // (V, C)
-    layers: Vec<Layer>,
+    layers: Vec<GatedLayer>,
     norm: V, // (C)
     head: W, // (V, C)
     rope: Rope<Ids>,
@@ -41,34 +28,16 @@ impl Arch for Qwen2 {
     type Weights = Weights;
 
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
-        let (layers, width) = (meta.layers()?, meta.width()?);
-        let heads = meta.heads(layers, width)?;
-        Ok(Qwen2 {
-            layers,
-            width,
-            ffn: meta.ffn(layers)?,
-            eps: meta.rms_eps()?,
-            heads,
-            scores: meta.scores(heads)?,
-            rope: meta.rope(heads, RopePairs::Halves)?,
-        })
+        let dims = Dims::with_rms_norm(meta)?;
+        Ok(Qwen2 { dims, scores: meta.scores(dims.heads)?, rope: meta.rope(dims.heads, RopePairs::Halves)? })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
-        let (c, f) = (self.width, self.ffn);
+        let c = self.dims.width;
         let embed = file.embeddings(c)?;
         let rope = file.rope(&self.rope)?;
-        let layers = file.layers(self.layers, |blk, _| {
-            Ok(Layer {
-                attn_norm: blk.vector("attn_norm.weight", c)?,
-                attn_qkv: blk.qkv(self.heads, c)?,
-                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
-                ffn_norm: blk.vector("ffn_norm.weight", c)?,
-                gate_up: blk.gate_up(f, c)?,
-                down: blk.linear("ffn_down", c, f)?,
-                memory: blk.kv(self.heads, self.scores),
-            })
-        })?;
+        let layers =
+            file.layers(self.dims.layers, |blk, _| GatedLayer::declare(blk, &self.dims, self.scores))?;
         Ok(Weights {
             embed,
             layers,
@@ -81,15 +50,15 @@ impl Arch for Qwen2 {
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
         let mut x = g.embed(w.embed, 1.0); // (T, C)
         for l in &w.layers {
-            let h = g.rms_norm(x, l.attn_norm, self.eps)?;
-            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.heads, &w.rope)?;
+            let h = g.rms_norm(x, l.attn_norm, self.dims.eps)?;
+            let qkv = g.rope(g.linear(h, l.attn_qkv)?, self.dims.heads, &w.rope)?;
             let y = g.attend(qkv, l.memory)?; // (T, H·D)
             x = g.add(x, g.linear(y, l.attn_out)?)?;
-            let h = g.rms_norm(x, l.ffn_norm, self.eps)?;
+            let h = g.rms_norm(x, l.ffn_norm, self.dims.eps)?;
             let h = g.gated(Act::Silu, g.linear(h, l.gate_up)?)?; // (T, F)
             x = g.add(x, g.linear(h, l.down)?)?;
         }
-        let x = g.rms_norm(g.wanted(x), w.norm, self.eps)?;
+        let x = g.rms_norm(g.wanted(x), w.norm, self.dims.eps)?;
         g.linear(x, w.head)
     }
 }

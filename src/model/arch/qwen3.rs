@@ -5,15 +5,12 @@ use crate::graph::{Act, Graph, Heads, Ids, M, NormKind, Rope, RopePairs, V, W, X
 
 use crate::model::Arch;
 use crate::model::arch_meta::ArchMeta;
+use crate::model::blocks::Dims;
 use crate::model::layout::{Layout, Scores};
 use crate::model::rope::RopeTable;
 
 pub(in crate::model) struct Qwen3 {
-    layers: u32,
-    width: u32,
-    ffn: u32,
-    eps: f32,
-    heads: Heads,
+    dims: Dims,
     scores: Scores,
     rope: RopeTable,
 }
@@ -42,33 +39,24 @@ impl Arch for Qwen3 {
     type Weights = Weights;
 
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
-        let (layers, width) = (meta.layers()?, meta.width()?);
-        let heads = meta.heads(layers, width)?;
-        Ok(Qwen3 {
-            layers,
-            width,
-            ffn: meta.ffn(layers)?,
-            eps: meta.rms_eps()?,
-            heads,
-            scores: meta.scores(heads)?,
-            rope: meta.rope(heads, RopePairs::Halves)?,
-        })
+        let dims = Dims::with_rms_norm(meta)?;
+        Ok(Qwen3 { dims, scores: meta.scores(dims.heads)?, rope: meta.rope(dims.heads, RopePairs::Halves)? })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
-        let (c, f, d) = (self.width, self.ffn, self.heads.dim);
+        let Dims { width: c, ffn: f, heads: Heads { dim: d, .. }, .. } = self.dims;
         let embed = file.embeddings(c)?;
         let rope = file.rope(&self.rope)?;
-        let layers = file.layers(self.layers, |blk, _| {
+        let layers = file.layers(self.dims.layers, |blk, _| {
             Ok(Layer {
                 attn_norm: blk.vector("attn_norm.weight", c)?,
-                attn_qkv: blk.qkv(self.heads, c)?,
+                attn_qkv: blk.qkv(self.dims.heads, c)?,
                 head_norms: [blk.vector("attn_q_norm.weight", d)?, blk.vector("attn_k_norm.weight", d)?],
-                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
+                attn_out: blk.linear("attn_output", c, self.dims.heads.rows()[0])?,
                 ffn_norm: blk.vector("ffn_norm.weight", c)?,
                 gate_up: blk.gate_up(f, c)?,
                 down: blk.linear("ffn_down", c, f)?,
-                memory: blk.kv(self.heads, self.scores),
+                memory: blk.kv(self.dims.heads, self.scores),
             })
         })?;
         Ok(Weights {
@@ -83,16 +71,16 @@ impl Arch for Qwen3 {
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
         let mut x = g.embed(w.embed, 1.0); // (T, C)
         for l in &w.layers {
-            let h = g.rms_norm(x, l.attn_norm, self.eps)?;
+            let h = g.rms_norm(x, l.attn_norm, self.dims.eps)?;
             let qkv = g.linear(h, l.attn_qkv)?;
-            let qkv = g.head_norm(qkv, self.heads, NormKind::Rms, l.head_norms, self.eps)?;
-            let y = g.attend(g.rope(qkv, self.heads, &w.rope)?, l.memory)?; // (T, H·D)
+            let qkv = g.head_norm(qkv, self.dims.heads, NormKind::Rms, l.head_norms, self.dims.eps)?;
+            let y = g.attend(g.rope(qkv, self.dims.heads, &w.rope)?, l.memory)?; // (T, H·D)
             x = g.add(x, g.linear(y, l.attn_out)?)?;
-            let h = g.rms_norm(x, l.ffn_norm, self.eps)?;
+            let h = g.rms_norm(x, l.ffn_norm, self.dims.eps)?;
             let h = g.gated(Act::Silu, g.linear(h, l.gate_up)?)?; // (T, F)
             x = g.add(x, g.linear(h, l.down)?)?;
         }
-        let x = g.rms_norm(g.wanted(x), w.norm, self.eps)?;
+        let x = g.rms_norm(g.wanted(x), w.norm, self.dims.eps)?;
         g.linear(x, w.head)
     }
 }

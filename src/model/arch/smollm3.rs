@@ -2,10 +2,11 @@
 //! NoPE and Back Again", 2025.
 
 use crate::error::Result;
-use crate::graph::{Act, Graph, Heads, Ids, M, Rope, RopePairs, V, W, X};
+use crate::graph::{Act, Graph, Ids, M, Rope, RopePairs, V, W, X};
 
 use crate::model::Arch;
 use crate::model::arch_meta::ArchMeta;
+use crate::model::blocks::Dims;
 use crate::model::layout::{Layout, Scores};
 use crate::model::rope::RopeTable;
 
@@ -13,11 +14,7 @@ use crate::model::rope::RopeTable;
 const PERIOD: u32 = 4;
 
 pub(in crate::model) struct SmolLm3 {
-    layers: u32,
-    width: u32,
-    ffn: u32,
-    eps: f32,
-    heads: Heads,
+    dims: Dims,
     scores: Scores,
     rope: RopeTable,
 }
@@ -45,33 +42,28 @@ impl Arch for SmolLm3 {
     type Weights = Weights;
 
     fn config(meta: &ArchMeta<'_>) -> Result<Self> {
-        let (layers, width) = (meta.layers()?, meta.width()?);
-        let heads = meta.heads(layers, width)?;
+        let dims = Dims::with_rms_norm(meta)?;
         Ok(SmolLm3 {
-            layers,
-            width,
-            ffn: meta.ffn(layers)?,
-            eps: meta.rms_eps()?,
-            heads,
-            scores: meta.scores(heads)?,
-            rope: meta.rope(heads, RopePairs::Adjacent)?,
+            dims,
+            scores: meta.scores(dims.heads)?,
+            rope: meta.rope(dims.heads, RopePairs::Adjacent)?,
         })
     }
 
     fn weights(&self, file: &mut Layout<'_>) -> Result<Weights> {
-        let (c, f) = (self.width, self.ffn);
+        let Dims { width: c, ffn: f, .. } = self.dims;
         let embed = file.embeddings(c)?;
         let rope = file.rope(&self.rope)?;
-        let layers = file.layers(self.layers, |blk, i| {
+        let layers = file.layers(self.dims.layers, |blk, i| {
             Ok(Layer {
                 attn_norm: blk.vector("attn_norm.weight", c)?,
-                attn_qkv: blk.qkv(self.heads, c)?,
+                attn_qkv: blk.qkv(self.dims.heads, c)?,
                 rope: ((i + 1) % PERIOD != 0).then_some(rope),
-                attn_out: blk.linear("attn_output", c, self.heads.rows()[0])?,
+                attn_out: blk.linear("attn_output", c, self.dims.heads.rows()[0])?,
                 ffn_norm: blk.vector("ffn_norm.weight", c)?,
                 gate_up: blk.gate_up(f, c)?,
                 down: blk.linear("ffn_down", c, f)?,
-                memory: blk.kv(self.heads, self.scores),
+                memory: blk.kv(self.dims.heads, self.scores),
             })
         })?;
         Ok(Weights { embed, layers, norm: file.vector("output_norm.weight", c)?, head: file.head(embed)? })
@@ -80,18 +72,18 @@ impl Arch for SmolLm3 {
     fn forward(&self, w: &Weights, g: &Graph) -> Result<X> {
         let mut x = g.embed(w.embed, 1.0); // (T, C)
         for l in &w.layers {
-            let h = g.rms_norm(x, l.attn_norm, self.eps)?;
+            let h = g.rms_norm(x, l.attn_norm, self.dims.eps)?;
             let mut qkv = g.linear(h, l.attn_qkv)?;
             if let Some(rope) = &l.rope {
-                qkv = g.rope(qkv, self.heads, rope)?;
+                qkv = g.rope(qkv, self.dims.heads, rope)?;
             }
             let y = g.attend(qkv, l.memory)?; // (T, H·D)
             x = g.add(x, g.linear(y, l.attn_out)?)?;
-            let h = g.rms_norm(x, l.ffn_norm, self.eps)?;
+            let h = g.rms_norm(x, l.ffn_norm, self.dims.eps)?;
             let h = g.gated(Act::Silu, g.linear(h, l.gate_up)?)?; // (T, F)
             x = g.add(x, g.linear(h, l.down)?)?;
         }
-        let x = g.rms_norm(g.wanted(x), w.norm, self.eps)?;
+        let x = g.rms_norm(g.wanted(x), w.norm, self.dims.eps)?;
         g.linear(x, w.head)
     }
 }
