@@ -1,5 +1,6 @@
 // out = f(a, b), element by element. A thread takes an element.
 //
+// ONE: of one token, however many the batch before had.
 // SUM: a + b. GATED: act(first half of a) · second half. Otherwise act(a) · factor.
 #import shared/step.wgsl
 #import shared/act.wgsl
@@ -27,7 +28,12 @@ struct Params {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let token = id.x / params.cols;
   let i = id.x % params.cols;
-  if (token >= step.count) {
+#ifdef ONE
+  let tokens = 1u;
+#else
+  let tokens = step.count;
+#endif
+  if (token >= tokens) {
     return;
   }
   let value = a[token * params.a_stride + i];

@@ -215,12 +215,12 @@ impl GpuBackend {
                 )?;
             }
             Op::Norm { x, rows, norm, add, to } => {
-                rows::record_norm(recorder, step, (x, *rows), norm, (to, *add))?;
+                rows::record_norm(recorder, step, (x, *rows), norm, (to, *add), batch)?;
             }
             Op::Heads { qkv, heads, norm, rope } => {
-                rows::record_heads(recorder, step, qkv, *heads, norm.as_ref(), rope.as_ref())?;
+                rows::record_heads(recorder, step, qkv, *heads, norm.as_ref(), rope.as_ref(), batch)?;
             }
-            Op::Each { what, a, b, to } => rows::record_each(recorder, step, *what, a, *b, to)?,
+            Op::Each { what, a, b, to } => rows::record_each(recorder, step, *what, a, *b, to, batch)?,
             Op::Attend { qkv, memory, to } => {
                 return self.record_attention(qkv, memory, to, batch, read_next(to));
             }

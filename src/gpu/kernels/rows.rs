@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::backend::GpuTensor;
 use crate::gpu::{Binding, GpuBackend, GpuBuffer, Grid, PipelineKey, Recorder};
-use crate::graph::{Each, HeadNorm, Heads, Norm, NormKind, Of, Rope, RopePairs, Rows};
+use crate::graph::{Batch, Each, HeadNorm, Heads, Norm, NormKind, Of, Rope, RopePairs, Rows};
 
 use super::linear::act;
 
@@ -56,9 +56,13 @@ fn holds(what: &str, vector: &GpuBuffer, floats: u32) -> Result<()> {
     Err(mismatch(what, (vector.size() / 4) as u32, floats))
 }
 
-/// Workgroups that each take a token, or a part of one.
-fn each_token(parts: u32) -> Grid {
-    Grid::Tokens { x: parts, rows: 1, tile: 1 }
+/// Workgroups that each take a token, or a part of one. A plan for one token may run behind a batch of many, for the row
+/// whose logits are wanted.
+fn each_token(parts: u32, batch: Batch) -> Grid {
+    match batch {
+        Batch::Decode => Grid::Fixed(parts, 1),
+        Batch::Verify | Batch::Prefill => Grid::Tokens { x: parts, rows: 1, tile: 1 },
+    }
 }
 
 pub(in crate::gpu) fn record_norm(
@@ -67,6 +71,7 @@ pub(in crate::gpu) fn record_norm(
     (x, rows): (&GpuTensor, Rows),
     norm: &Norm<Of<'_, GpuBackend>>,
     (to, add): (&GpuTensor, bool),
+    batch: Batch,
 ) -> Result<()> {
     if x.cols != to.cols {
         return Err(mismatch("norm", x.cols, to.cols));
@@ -84,7 +89,7 @@ pub(in crate::gpu) fn record_norm(
         holds("a norm's bias", bias, x.cols)?;
         bindings.push(Binding(5, bias));
     }
-    recorder.dispatch(&key, (0, &params), &bindings, each_token(1), 0)
+    recorder.dispatch(&key, (0, &params), &bindings, each_token(1, batch), 0)
 }
 
 pub(in crate::gpu) fn record_heads(
@@ -94,6 +99,7 @@ pub(in crate::gpu) fn record_heads(
     heads: Heads,
     norm: Option<&HeadNorm<Of<'_, GpuBackend>>>,
     rope: Option<&Rope<Of<'_, GpuBackend>>>,
+    batch: Batch,
 ) -> Result<()> {
     if qkv.cols != heads.qkv_width() {
         return Err(mismatch("heads", qkv.cols, heads.qkv_width()));
@@ -128,7 +134,7 @@ pub(in crate::gpu) fn record_heads(
         key = key.define("ROPE").define_if(rope.pairs == RopePairs::Halves, "HALVES");
         bindings.push(Binding(5, rope.table));
     }
-    recorder.dispatch(&key, (0, &params), &bindings, each_token(groups), 0)
+    recorder.dispatch(&key, (0, &params), &bindings, each_token(groups, batch), 0)
 }
 
 pub(in crate::gpu) fn record_each(
@@ -138,6 +144,7 @@ pub(in crate::gpu) fn record_each(
     a: &GpuTensor,
     b: Option<&GpuTensor>,
     to: &GpuTensor,
+    batch: Batch,
 ) -> Result<()> {
     let expected = if matches!(what, Each::Gated(_)) { 2 * to.cols } else { to.cols };
     if a.cols != expected {
@@ -170,7 +177,14 @@ pub(in crate::gpu) fn record_each(
         }
         Each::Scale(by) => params.factor = by,
     }
-    recorder.dispatch(&key, (0, &params), &bindings, Grid::Items { items: to.cols, tile: 64 }, 0)
+    let grid = match batch {
+        Batch::Decode => {
+            key = key.define("ONE");
+            Grid::Fixed(to.cols.div_ceil(64), 1)
+        }
+        Batch::Verify | Batch::Prefill => Grid::Items { items: to.cols, tile: 64 },
+    };
+    recorder.dispatch(&key, (0, &params), &bindings, grid, 0)
 }
 
 #[cfg(test)]
