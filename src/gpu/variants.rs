@@ -29,8 +29,8 @@ pub struct MatvecKernel {
     pub pairs: u32,
     /// The lanes meet by shuffles; needs subgroups of at least `lanes` threads.
     pub subgroups: bool,
-    /// What is multiplied.
-    pub products: Activations,
+    /// What x is when it meets the weights.
+    pub activations: Activations,
 }
 
 impl MatvecKernel {
@@ -51,7 +51,7 @@ impl MatvecKernel {
     ];
 
     const fn new(lanes: u32, pairs: u32) -> Self {
-        MatvecKernel { lanes, pairs, subgroups: false, products: Activations::F32 }
+        MatvecKernel { lanes, pairs, subgroups: false, activations: Activations::F32 }
     }
 
     const fn subgroups(self) -> Self {
@@ -59,11 +59,11 @@ impl MatvecKernel {
     }
 
     const fn half(self) -> Self {
-        MatvecKernel { products: Activations::F16, ..self }
+        MatvecKernel { activations: Activations::F16, ..self }
     }
 
     const fn dot4(self) -> Self {
-        MatvecKernel { products: Activations::Int16, ..self }
+        MatvecKernel { activations: Activations::Int16, ..self }
     }
 
     /// Whether it won on a GPU, so that a race tries it.
@@ -76,7 +76,7 @@ impl MatvecKernel {
     #[must_use]
     pub fn possible(self, device: Features) -> bool {
         (!self.subgroups || self.lanes <= device.subgroup_size)
-            && (self.products != Activations::F16 || device.half)
+            && (self.activations != Activations::F16 || device.half)
     }
 
     /// No more lanes than there are blocks to take.
@@ -91,7 +91,7 @@ impl fmt::Display for MatvecKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lanes{}+pairs{}", self.lanes, self.pairs)?;
         f.write_str(if self.subgroups { "+subgroups" } else { "" })?;
-        f.write_str(match self.products {
+        f.write_str(match self.activations {
             Activations::F32 => "",
             Activations::F16 => "+f16",
             Activations::Int16 => "+dot4",
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn subgroups_must_be_wide_enough() {
         let device = |subgroup_size| Features { subgroup_size, half: false };
-        let wide = MatvecKernel { lanes: 8, pairs: 1, subgroups: true, products: Activations::F32 };
+        let wide = MatvecKernel { lanes: 8, pairs: 1, subgroups: true, activations: Activations::F32 };
         assert!(wide.possible(device(8)) && !wide.possible(device(4)) && !wide.possible(Features::NONE));
         let mut kernels = KernelMap::default();
         kernels.set(32, 32, KernelPair { decode: wide, prefill: MatmulKernel::Rows });

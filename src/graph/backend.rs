@@ -40,14 +40,14 @@ pub struct Step {
 /// Most tokens of a [`Batch::Verify`].
 pub const MAX_VERIFY_ROWS: u32 = 8;
 
-/// How many tokens a plan is recorded for.
+/// What a plan computes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batch {
-    /// Decode: one token.
+    /// One token.
     Decode,
-    /// Verification of drafts: up to [`MAX_VERIFY_ROWS`] tokens, each bit for bit as it would be by `Decode`.
+    /// A token and its drafts: up to [`MAX_VERIFY_ROWS`] tokens, each bit for bit as it would be by `Decode`.
     Verify,
-    /// Prefill: up to the tensors' number of rows.
+    /// A piece of a prompt: up to the tensors' number of rows.
     Prefill,
 }
 

@@ -179,12 +179,12 @@ impl Rig for GpuBackend {
     }
 
     fn activation_error(dtype: DType) -> f64 {
-        let whole = VARIANT.get().decode.products == Activations::Int16;
+        let whole = VARIANT.get().decode.activations == Activations::Int16;
         if whole && !dtype.is_float() { WHOLE_HALF_STEP } else { 0.0 }
     }
 
     fn half_sums() -> bool {
         let KernelPair { decode, prefill } = VARIANT.get();
-        decode.products == Activations::F16 || prefill == MatmulKernel::Half
+        decode.activations == Activations::F16 || prefill == MatmulKernel::Half
     }
 }

@@ -155,7 +155,7 @@ impl Linear<'_, '_> {
             };
             let grid = match self.batch {
                 Batch::Decode | Batch::Verify => {
-                    let MatvecKernel { lanes, pairs: each, subgroups, products } =
+                    let MatvecKernel { lanes, pairs: each, subgroups, activations } =
                         variant.decode.within(blocks);
                     let merges = matches!(self.input, Input::Partials { .. });
                     let staged = !merges && blocks <= STAGED_BLOCKS;
@@ -166,7 +166,7 @@ impl Linear<'_, '_> {
                     let rounds = held && quantized && blocks * (128 + 80) <= ROUNDED_BYTES;
                     key = key.define_if(lanes == 1, "LANES_1").define_if(each == 2, "PAIRS_2");
                     key = key.define_if(subgroups, "SUBGROUPS");
-                    key = match products {
+                    key = match activations {
                         Activations::F16 if rounds => key.define("ROUNDED").define("F16"),
                         Activations::Int16 if rounds => key.define("ROUNDED").define("DOT4"),
                         _ => key,
