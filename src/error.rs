@@ -79,6 +79,8 @@ pub enum Error {
         url: String,
         /// First byte of the file that did not arrive.
         offset: u64,
+        /// What kind of failure it was.
+        cause: NetworkCause,
         /// What is known of the cause, and what to do.
         reason: String,
     },
@@ -107,7 +109,7 @@ pub enum Error {
         reason: String,
     },
     /// The file ends before the data it announces.
-    #[error("{name} is truncated: it needs {needed} bytes and has {actual}; download it again")]
+    #[error("{name} {}", truncation(*needed, *actual))]
     Truncated {
         /// File name or address.
         name: String,
@@ -119,12 +121,14 @@ pub enum Error {
 
     // === File format ===
     /// The first four bytes are not `GGUF`.
-    #[error("{name} is not a GGUF file (it begins with {magic:02x?})")]
+    #[error("{name} is not a GGUF file but {what}")]
     NotGguf {
         /// File name or address.
         name: String,
-        /// First four bytes.
-        magic: [u8; 4],
+        /// A stable word for what the file is, such as `zip`, `web-page`, `text`; `unknown`.
+        kind: &'static str,
+        /// What it is, in words.
+        what: String,
     },
     /// GGUF version outside 2 and 3.
     #[error("GGUF version {version} is not supported (2 and 3 are)")]
@@ -339,6 +343,64 @@ impl Error {
             Error::Busy => "busy",
             Error::Internal { .. } => "internal",
         }
+    }
+
+    /// What tells errors of one code apart, for programs: of `network` and `not-gguf` a stable word; of
+    /// `unsupported-architecture`, `unsupported-type` and `unsupported-tokenizer` what the file has; of `invalid-option`
+    /// the option's name.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Error::Network { cause, .. } => Some(cause.code()),
+            Error::NotGguf { kind, .. } => Some(kind),
+            Error::UnsupportedArchitecture { found, .. }
+            | Error::UnsupportedType { found, .. }
+            | Error::UnsupportedTokenizer { found, .. } => Some(found),
+            Error::InvalidOption { option, .. } => Some(option),
+            _ => None,
+        }
+    }
+}
+
+/// Why a download failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkCause {
+    /// There was no connection, or it broke.
+    Lost,
+    /// The device has no network.
+    Offline,
+    /// The server sent nothing for too long.
+    Stalled,
+    /// The server does not let this page read the file (CORS).
+    Cors,
+    /// The browser does not load from that address: a policy, mixed content, or an unknown scheme.
+    Blocked,
+    /// The file on the server is no longer the one whose first bytes were read.
+    Changed,
+    /// The server's answer contradicts itself or the request.
+    WrongAnswer,
+}
+
+impl NetworkCause {
+    /// A stable word for programs, the same in JavaScript.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            NetworkCause::Lost => "lost",
+            NetworkCause::Offline => "offline",
+            NetworkCause::Stalled => "stalled",
+            NetworkCause::Cors => "cors",
+            NetworkCause::Blocked => "blocked",
+            NetworkCause::Changed => "changed",
+            NetworkCause::WrongAnswer => "wrong-answer",
+        }
+    }
+}
+
+fn truncation(needed: u64, actual: u64) -> String {
+    match actual {
+        0 => "is empty: download it again".to_owned(),
+        _ => format!("is truncated: it needs {needed} bytes and has {actual}; download it again"),
     }
 }
 

@@ -1,5 +1,11 @@
 /** Codes of `src/error.rs`, then those that only the JavaScript side can meet. Never reworded. */
 export type ErrorCode =
+  | KnownErrorCode
+  // A later engine may know more codes than this page does.
+  | (string & {});
+
+/** The codes of this version. A page that has words for each of them is complete. */
+export type KnownErrorCode =
   | "no-webgpu"
   | "no-adapter"
   | "device-request"
@@ -42,14 +48,14 @@ export type ErrorCode =
   /** The wasm instance trapped; the model must be loaded again. */
   | "wasm-trap"
   /** The model was disposed. */
-  | "disposed"
-  // A later engine may know more codes than this page does.
-  | (string & {});
+  | "disposed";
 
 /** What crosses the worker boundary: classes do not survive a structured clone, plain objects do. */
 export interface WireError {
   code: ErrorCode;
   message: string;
+  /** See {@link EmberglassError.detail}. */
+  detail?: string;
   /** The address that failed, of `network` and `http-status`. */
   url?: string;
   /** The server's status, of `http-status`. */
@@ -68,14 +74,23 @@ export interface WireError {
 export class EmberglassError extends Error {
   /** Stable identifier of the kind of error. */
   readonly code: ErrorCode;
+  /**
+   * What tells errors of one code apart, for a page that has words of its own:
+   * - of `network`: `"lost"`, `"offline"`, `"stalled"`, `"cors"`, `"blocked"`, `"changed"` or `"wrong-answer"`;
+   * - of `not-gguf`: what the file is, such as `"zip"`, `"web-page"`, `"lfs-pointer"`, `"safetensors"`, `"text"`; `"unknown"`;
+   * - of `unsupported-architecture`, `unsupported-type` and `unsupported-tokenizer`: what the file has;
+   * - of `invalid-option`: the name of the option, where the engine refused it.
+   */
+  declare readonly detail?: string;
   /** Of `network` and `http-status`: the address that failed, without query and password, which may be secret. */
   declare readonly url?: string;
   /** Of `http-status`: the status that the server answered. */
   declare readonly status?: number;
 
-  constructor(code: ErrorCode, message: string, { url, status, ...options }: ErrorOptions & { url?: string; status?: number } = {}) {
+  constructor(code: ErrorCode, message: string, { detail, url, status, ...options }: ErrorOptions & { detail?: string; url?: string; status?: number } = {}) {
     super(message, options);
     this.code = code;
+    if (detail !== undefined) this.detail = detail;
     if (url !== undefined) this.url = url;
     if (status !== undefined) this.status = status;
     this.name = code === "aborted" ? "AbortError" : "EmberglassError";
@@ -104,11 +119,12 @@ export function toWire(thrown: unknown): WireError {
   }
   // wasm rejects with plain `{ code, message }` objects, so this looks at the shape, not the class.
   if (typeof thrown === "object" && thrown !== null) {
-    const { code, message, name, url, status } = thrown as Record<string, unknown>;
+    const { code, message, name, detail, url, status } = thrown as Record<string, unknown>;
     if (typeof code === "string" && typeof message === "string") {
       return {
         code,
         message,
+        ...(typeof detail === "string" ? { detail } : {}),
         ...(typeof url === "string" ? { url } : {}),
         ...(typeof status === "number" ? { status } : {}),
       };

@@ -13,11 +13,11 @@
  *
  * @packageDocumentation
  */
-export { loadImageDecoder, loadTextModel } from "./load.js";
+export { loadImageDecoder, loadTextModel, readModelHeader } from "./load.js";
 export { readLatents, writeLatents } from "./latent-file.js";
 export { type GpuRates, measureGpu } from "./measure.js";
 export { supported, type Support } from "./supported.js";
-export { EmberglassError, type ErrorCode } from "./errors.js";
+export { EmberglassError, type ErrorCode, type KnownErrorCode } from "./errors.js";
 // Types only: these are made by the functions above, never by `new`.
 export type { TextModel } from "./model.js";
 export type { Chat, ChatOptions } from "./chat.js";
@@ -41,10 +41,12 @@ export type {
   GenerateOptions,
   GenerateResult,
   Generation,
+  HeaderOptions,
   KvType,
   LoadOptions,
   LoadPhase,
   LoadProgress,
+  ModelHeader,
   ModelInfo,
   ModelSource,
   NetworkOptions,

@@ -8,7 +8,7 @@ import { MOST_THREADS } from "./threads.js";
 import { ImageDecoder } from "./image-decoder.js";
 import type { ImageLoadOptions } from "./image-types.js";
 import type { HelperLike } from "./helper-team.js";
-import type { DeviceChoice, LoadOptions, ModelSource, NetworkOptions } from "./types.js";
+import type { DeviceChoice, HeaderOptions, LoadOptions, ModelHeader, ModelSource, NetworkOptions } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
@@ -31,6 +31,20 @@ export function loadTextModel(source: ModelSource, options: LoadOptions = {}): P
     () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
     () => new Worker(new URL("./helper.js", import.meta.url), { type: "module" }),
   );
+}
+
+/**
+ * Reads the header of a GGUF language model and checks it as {@link loadTextModel} does, in a worker that ends
+ * afterwards. No weights are read and no device is asked for. A page that replaces one model by another learns so
+ * whether the new file is one that runs, before it lets go of the old one.
+ *
+ * @throws {@link EmberglassError} what a load would refuse for the header's sake: `not-gguf`, `truncated`,
+ * `unsupported-type`, `unsupported-architecture`, `unsupported-model` and others; `network`, `http-status`, `no-simd`;
+ * `invalid-option`, also for a `contextLength` that the model does not have; `aborted` when `options.signal` fires.
+ */
+export function readModelHeader(source: ModelSource, options: HeaderOptions = {}): Promise<ModelHeader> {
+  // Written out in one expression: this is the form in which bundlers recognise a worker.
+  return openModelHeader(source, options, () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
 }
 
 /**
@@ -113,6 +127,23 @@ export async function openTextModel(
     const timer = setTimeout(end, GRACE_MS);
     loading.then(end, end).finally(() => clearTimeout(timer));
     throw error;
+  }
+}
+
+/** {@link readModelHeader} over any worker. Not public: the seam for tests. */
+export async function openModelHeader(
+  source: ModelSource,
+  { onProgress, signal, ...wishes }: HeaderOptions,
+  spawn: () => WorkerLike,
+): Promise<ModelHeader> {
+  if (signal?.aborted) throw abortError(signal);
+  const request = { source: toWireSource(source), ...checked(wishes) };
+  const client = new EngineClient(spawn);
+  try {
+    const reading = client.call("inspect", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
+    return await orAborted(reading, signal);
+  } finally {
+    client.close(new EmberglassError("disposed", "the header has been read"));
   }
 }
 

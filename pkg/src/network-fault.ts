@@ -3,8 +3,11 @@
 
 /** What is known of a request that failed before any answer. */
 export interface NetworkFault {
-  /** `lost` may succeed later, `offline` when the network is back, `refused` never. */
-  kind: "lost" | "offline" | "refused";
+  /**
+   * `lost` may succeed later, `offline` when the network is back. The server refuses with `cors`, the browser with
+   * `blocked`: asking again cannot help.
+   */
+  kind: "lost" | "offline" | "cors" | "blocked";
   /** A phrase for the message of the error. */
   reason: string;
 }
@@ -42,12 +45,12 @@ export function networkFaults(scope: FaultScope): (url: string) => Promise<Netwo
     if (violations.length > MOST_VIOLATIONS) violations.shift();
   });
   // Answers that a cross-origin isolated worker did not get because they lack Cross-Origin-Resource-Policy.
-  const blocked = new Set<string>();
+  const withoutPolicy = new Set<string>();
   const note = (reports: readonly object[]) => {
     // Chromium's reports have the address in their JSON only.
     for (const report of reports) {
       const { body } = JSON.parse(JSON.stringify(report)) as { body?: { blockedURL?: unknown } | null };
-      if (typeof body?.blockedURL === "string") blocked.add(body.blockedURL);
+      if (typeof body?.blockedURL === "string") withoutPolicy.add(body.blockedURL);
     }
   };
   if (scope.ReportingObserver) new scope.ReportingObserver(note, { types: ["coep"] }).observe();
@@ -56,22 +59,22 @@ export function networkFaults(scope: FaultScope): (url: string) => Promise<Netwo
     const address = new URL(url, scope.location.href);
     const { protocol, origin } = address;
     const foreign = origin !== scope.location.origin;
-    if (protocol !== "http:" && protocol !== "https:") return refused(wrongScheme(protocol));
+    if (protocol !== "http:" && protocol !== "https:") return blocked(wrongScheme(protocol));
     // The event comes with a task of its own.
     await new Promise((resolve) => setTimeout(resolve, 0));
     const violation = violations.find(({ blockedURI }) => blockedURI === origin || originOf(blockedURI) === origin);
     if (violation) {
       const remedy = foreign ? `add ${origin} to its` : "the server sends the page on to an address that is not in its";
-      return refused(`this page's Content-Security-Policy forbids it: ${remedy} ${violation.effectiveDirective}`);
+      return blocked(`this page's Content-Security-Policy forbids it: ${remedy} ${violation.effectiveDirective}`);
     }
     if (scope.location.protocol === "https:" && protocol === "http:" && !isLocal(address.hostname)) {
-      return refused("a page that was loaded over https may not load from http: use an https address");
+      return blocked("a page that was loaded over https may not load from http: use an https address");
     }
     if (!scope.navigator.onLine) return { kind: "offline", reason: "this device is offline" };
     let probe = await answers(scope, url, { mode: "no-cors" });
     if (probe === undefined && scope.crossOriginIsolated && scope.ReportingObserver) {
       await new Promise((resolve) => setTimeout(resolve, REPORT_MS));
-      if (blocked.delete(address.href)) probe = "opaque";
+      if (withoutPolicy.delete(address.href)) probe = "opaque";
     }
     // Only an answer that this page may not read is opaque.
     if (probe === "opaque") {
@@ -79,9 +82,8 @@ export function networkFaults(scope: FaultScope): (url: string) => Promise<Netwo
       const again = await answers(scope, url, foreign ? { headers: { Range: "bytes=0-" } } : {});
       if (again === undefined) {
         const where = foreign ? "the server" : "the server sends the page on to another one, which";
-        return refused(
-          `${where} answers, but does not let pages of ${scope.location.origin} read this file (CORS): it would have to send Access-Control-Allow-Origin`,
-        );
+        const reason = `${where} answers, but does not let pages of ${scope.location.origin} read this file (CORS): it would have to send Access-Control-Allow-Origin`;
+        return { kind: "cors", reason };
       }
     }
     if (probe !== undefined) {
@@ -113,8 +115,8 @@ async function answers(scope: FaultScope, url: string, init: RequestInit): Promi
   }
 }
 
-function refused(reason: string): NetworkFault {
-  return { kind: "refused", reason };
+function blocked(reason: string): NetworkFault {
+  return { kind: "blocked", reason };
 }
 
 function wrongScheme(protocol: string): string {

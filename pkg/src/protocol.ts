@@ -10,6 +10,7 @@ import type {
   GenerateResult,
   KvType,
   LoadPhase,
+  ModelHeader,
   ModelInfo,
   NetworkOptions,
   SamplingOptions,
@@ -38,6 +39,9 @@ export interface LoadRequest {
   /** Of earlier loads, by {@link DeviceInfo.kernelsKey}. */
   rememberedKernels?: Record<string, string>;
 }
+
+/** What of a file's header shall be read. */
+export type InspectRequest = Pick<LoadRequest, "source" | "network" | "contextLength" | "kvCache">;
 
 /** Loading as the engine reports it; rates are worked out on the page. */
 export interface RawProgress {
@@ -95,6 +99,8 @@ export type DecodeEvent = { preview: WirePicture } | TileEvent;
 /** Every verb with its arguments, its result and the events it may send on the way. */
 export interface Verbs {
   load: { args: LoadRequest; result: ModelInfo; event: RawProgress };
+  /** Reads and checks a file's header, and no more. */
+  inspect: { args: InspectRequest; result: ModelHeader; event: RawProgress };
   generate: { args: GenerateRequest; result: GenerateResult; event: string };
   tokenize: { args: { text: string; special: boolean }; result: Uint32Array; event: never };
   detokenize: { args: { ids: Uint32Array }; result: string; event: never };

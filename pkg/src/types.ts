@@ -44,8 +44,8 @@ export interface DeviceInfo {
   reason: string;
 }
 
-/** What was loaded, and what it runs on. */
-export interface ModelInfo {
+/** What the header of a model's file says, with the memory that a load would take for the context. */
+export interface ModelHeader {
   /** `general.architecture` of the file, such as `"llama"`. */
   architecture: string;
   /** `general.name` of the file. */
@@ -75,6 +75,10 @@ export interface ModelInfo {
    * (`generate("Once upon a time")`), and `createChat` and messages are refused with `no-chat-template`.
    */
   hasChatTemplate: boolean;
+}
+
+/** What was loaded, and what it runs on. */
+export interface ModelInfo extends ModelHeader {
   /** The device that computes, and why that one. */
   device: DeviceInfo;
   /** GPU memory held by weights, KV cache and scratch buffers, in bytes; 0 on the CPU. */
@@ -261,3 +265,6 @@ export interface LoadOptions extends NetworkOptions {
    */
   draftTokens?: number;
 }
+
+/** Options of `readModelHeader`: those of a load that count for the header. */
+export type HeaderOptions = NetworkOptions & Pick<LoadOptions, "contextLength" | "kvCache" | "onProgress" | "signal">;

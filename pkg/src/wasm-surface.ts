@@ -4,7 +4,7 @@ import type { GpuRates } from "./measure.js";
 import type { ImageDecoderInfo, Latents, Precision } from "./image-types.js";
 import type { DecodeEvent, DecodeReply, GenerateRequest, RawProgress, TileEvent, WireSource } from "./protocol.js";
 import type { NetworkFault } from "./network-fault.js";
-import type { DeviceChoice, GenerateResult, KvType, ModelInfo, NetworkOptions } from "./types.js";
+import type { DeviceChoice, GenerateResult, KvType, ModelHeader, ModelInfo, NetworkOptions } from "./types.js";
 
 /** What the engine says of itself; the size of its memory is seen from outside. */
 export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes"> & {
@@ -49,7 +49,12 @@ export interface WasmTextModel {
   free(): void;
 }
 
+/** What reading a header needs of the options of a load. */
+export type WasmInspectOptions = Pick<WasmLoadOptions, "network" | "contextLength" | "kvCache">;
+
 export interface WasmTextModelClass {
+  /** Rejects with what a load would refuse for the header's sake. */
+  inspect(source: WireSource, options: WasmInspectOptions, signal: AbortSignal): Promise<ModelHeader>;
   load(
     source: WireSource,
     options: WasmLoadOptions,

@@ -185,6 +185,19 @@ function textModelHandlers(
       model = await loadModel(engine, request, { network, threads, spawnHelpers }, report, signal);
       return withNote(model, engine, note);
     },
+    async inspect({ source, network: limits, contextLength, kvCache }, emit, signal) {
+      emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
+      const { TextModel } = await start();
+      throwIfAborted(signal);
+      const { network, report } = watchNetwork(host, limits, emit);
+      report({ phase: "header", loadedBytes: 0, totalBytes: 0 });
+      const options = {
+        network,
+        ...(contextLength === undefined ? {} : { contextLength }),
+        ...(kvCache === undefined ? {} : { kvCache }),
+      };
+      return TextModel.inspect(source, options, signal);
+    },
     generate: async (request, emit, signal) => loaded().generate(request, emit, signal),
     tokenize: async ({ text, special }, _emit, signal) => loaded().tokenize(text, special, signal),
     detokenize: async ({ ids }) => loaded().detokenize(ids),

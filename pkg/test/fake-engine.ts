@@ -6,8 +6,8 @@ import type { ImageDecoderInfo } from "../src/image-types.js";
 import type { NetworkFault } from "../src/network-fault.js";
 import type { SimdLevel } from "../src/simd.js";
 import type { Cores } from "../src/threads.js";
-import type { DeviceInfo, GenerateResult } from "../src/types.js";
-import type { WasmImageModel, WasmImageModelClass, WasmInfo, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
+import type { DeviceInfo, GenerateResult, ModelHeader } from "../src/types.js";
+import type { WasmImageModel, WasmImageModelClass, WasmInfo, WasmInspectOptions, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
 import { serve, type WorkerScope } from "../src/worker-host.js";
 
 type WasmImageOptions = Parameters<WasmImageModelClass["load"]>[1];
@@ -27,6 +27,7 @@ export interface Script {
     options: WasmLoadOptions,
   ) => Promise<Partial<WasmInfo> | void>;
   generate?: Generate;
+  inspect?: (source: WireSource, options: WasmInspectOptions) => Promise<Partial<ModelHeader>>;
   /** An image model's methods; what is left out rejects. */
   image?: Partial<WasmImageModel> & { load?: (options: WasmImageOptions, onProgress: (progress: RawProgress) => void) => Promise<void> };
   start?: (level: SimdLevel) => Promise<void>;
@@ -59,7 +60,8 @@ export const IMAGE_INFO: ImageDecoderInfo = {
   gpuBytes: 0,
   device: DEVICE,
 };
-const INFO = { architecture: "llama", name: "fake", hasChatTemplate: true, device: DEVICE } as WasmInfo;
+const HEADER = { architecture: "llama", name: "fake", hasChatTemplate: true } as ModelHeader;
+const INFO = { ...HEADER, device: DEVICE } as WasmInfo;
 /** The smallest module there is. */
 export const MODULE = new WebAssembly.Module(Uint8Array.of(0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00));
 
@@ -98,6 +100,7 @@ export class FakeWorker implements WorkerLike {
             },
           },
           TextModel: {
+            inspect: async (source, options) => ({ ...HEADER, ...(await script.inspect?.(source, options)) }),
             load: async (source, options, onProgress, signal) => {
               const info = await script.load?.(source, onProgress, signal, options);
               return this.#model(script.generate ?? echo, { ...INFO, ...info });

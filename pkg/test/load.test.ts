@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { WorkerLike } from "../src/engine-client.js";
-import { openImageDecoder, openTextModel } from "../src/load.js";
+import { openImageDecoder, openModelHeader, openTextModel } from "../src/load.js";
 import { progressMeter } from "../src/progress.js";
 import { toWireSource } from "../src/source.js";
 import type { LoadOptions, LoadProgress } from "../src/types.js";
@@ -25,6 +25,32 @@ test("an engine error arrives as the class, with code and message", async () => 
   const error = await rejects(failing, "not-gguf");
   assert.equal(error.message, "m.gguf is not a GGUF file");
   assert.equal(error.name, "EmberglassError");
+});
+
+test("what tells errors of one code apart arrives with them", async () => {
+  const failing = load({ load: () => Promise.reject({ code: "network", message: "x", detail: "offline", url: "https://e.test/m" }) });
+  const { detail, url } = await rejects(failing, "network");
+  assert.deepEqual({ detail, url }, { detail: "offline", url: "https://e.test/m" });
+});
+
+test("a header is read in a worker that ends afterwards, also when it is refused", async () => {
+  const worker = new FakeWorker({ inspect: async (_source, { contextLength }) => ({ contextLength: contextLength ?? 7 }) });
+  const phases: string[] = [];
+  const header = await openModelHeader("https://e.test/m", { contextLength: 9, onProgress: ({ phase }) => phases.push(phase) }, () => worker);
+  assert.deepEqual([header.name, header.contextLength, phases], ["fake", 9, ["starting", "header"]]);
+  assert.equal(worker.terminated, true);
+
+  const refusing = new FakeWorker({ inspect: () => Promise.reject({ code: "not-gguf", message: "x", detail: "zip" }) });
+  const error = await rejects(openModelHeader("https://e.test/m", {}, () => refusing), "not-gguf");
+  assert.equal(error.detail, "zip");
+  assert.equal(refusing.terminated, true);
+
+  const stuck = new FakeWorker({ inspect: never });
+  const controller = new AbortController();
+  const reading = openModelHeader("https://e.test/m", { signal: controller.signal }, () => stuck);
+  setTimeout(() => controller.abort(), 20);
+  await rejects(reading, "aborted");
+  assert.equal(stuck.terminated, true);
 });
 
 test("a failed load ends the worker", async () => {

@@ -52,19 +52,19 @@ async function explain(
 test("CORS: the server answers, but not to this page", async () => {
   const answers: Browser = (_url, { mode }) => (mode === "no-cors" ? "opaque" : undefined);
   const foreign = await explain("https://cdn.test/m.gguf", { answers });
-  assert.equal(foreign.kind, "refused");
+  assert.equal(foreign.kind, "cors");
   assert.match(foreign.reason, /^the server answers, but does not let pages of https:\/\/page\.test .*CORS.*Access-Control-Allow-Origin/);
   assert.deepEqual(foreign.requests, ["no-cors", "cors"]);
   // A redirect of this page's own server to another one.
   const redirected = await explain("https://page.test/m.gguf", { answers });
-  assert.equal(redirected.kind, "refused");
+  assert.equal(redirected.kind, "cors");
   assert.match(redirected.reason, /sends the page on to another one, which answers, but/);
 });
 
 test("CORS in a cross-origin isolated page, which gets no opaque answer either", async () => {
   const answers: Browser = (_url, { mode }) => (mode === "no-cors" ? "opaque" : undefined);
   const reported = await explain("https://cdn.test/m.gguf", { answers, isolated: "reports" });
-  assert.equal(reported.kind, "refused");
+  assert.equal(reported.kind, "cors");
   assert.match(reported.reason, /CORS/);
   // Without a report the cause stays open, and is said to.
   const unreported = await explain("https://cdn.test/m.gguf", { answers, isolated: true });
@@ -99,7 +99,7 @@ test("offline is told without a request", async () => {
 test("the page's own policy forbids it", async () => {
   for (const blockedURI of ["https://cdn.test/m.gguf", "https://cdn.test"]) {
     const { kind, reason, requests } = await explain("https://cdn.test/m.gguf", { violation: { blockedURI } });
-    assert.equal(kind, "refused");
+    assert.equal(kind, "blocked");
     assert.match(reason, /Content-Security-Policy forbids it: add https:\/\/cdn\.test to its connect-src/);
     assert.deepEqual(requests, []);
   }
@@ -125,7 +125,7 @@ test("schemes that browsers do not load", async () => {
     ["data:,x", /data: address/],
   ] as const) {
     const { kind, reason, requests } = await explain(url);
-    assert.equal(kind, "refused");
+    assert.equal(kind, "blocked");
     assert.match(reason, expected);
     assert.deepEqual(requests, []);
   }

@@ -158,6 +158,34 @@ pub fn context_length(directory: &Directory, wish: Option<u32>) -> Result<u32> {
     }
 }
 
+/// What a header says of its model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Architecture, name, sizes.
+    pub facts: Facts,
+    /// Whether the file has a chat template.
+    pub has_chat_template: bool,
+}
+
+/// Checks a file's header as a load does, without a device and without reading weights.
+///
+/// # Errors
+/// Whatever is wrong with the header, or not supported.
+pub fn inspect(directory: &Directory, context_length: u32, kv: KvType) -> Result<Header> {
+    let (_, template) = text_of(directory)?;
+    let sizes = Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens: 0 };
+    let facts = model::inspect(directory, sizes)?;
+    Ok(Header { facts, has_chat_template: template.is_present() })
+}
+
+fn text_of(directory: &Directory) -> Result<(Tokenizer, ChatTemplate)> {
+    model::check(directory)?;
+    let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;
+    check_rows(directory, tokenizer.vocab_size())?;
+    let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
+    Ok((tokenizer, template))
+}
+
 impl<B: Backend + 'static> TextEngine<B> {
     /// Loads the model that `directory` describes. `progress` may return [`Error::Aborted`].
     ///
@@ -178,11 +206,8 @@ impl<B: Backend + 'static> TextEngine<B> {
             });
         }
         let draft_tokens = draft_tokens.min(B::MAX_DRAFTS);
-        model::check(&directory)?;
         // Before the weights: a file whose text cannot be handled should not be downloaded first.
-        let tokenizer = Tokenizer::from_metadata(&directory.metadata)?;
-        check_rows(&directory, tokenizer.vocab_size())?;
-        let template = ChatTemplate::from_metadata(&directory.metadata, &tokenizer);
+        let (tokenizer, template) = text_of(&directory)?;
         let sizes = Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens };
         let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
         let session = Session::new(model.memories.clone());

@@ -246,6 +246,14 @@ pub fn check(directory: &Directory) -> Result<()> {
     architecture(directory).map(|_| ())
 }
 
+/// What the model of a file is, by its header alone. Every key and every tensor is checked as a load checks it.
+///
+/// # Errors
+/// What is wrong with the file's header, or not supported.
+pub fn inspect(directory: &Directory, sizes: Sizes) -> Result<Facts> {
+    facts(directory, sizes, &draw(directory, sizes)?.layout)
+}
+
 /// A shape and type of weight matrices that a backend multiplies by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Matrix {

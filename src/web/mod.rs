@@ -58,7 +58,7 @@ fn js_error(error: &Error) -> JsValue {
         Error::Network { url, .. } => (Some(url.as_str()), None),
         _ => (None, None),
     };
-    to_js(&ErrorReport { code: error.code(), message: error.to_string(), url, status })
+    to_js(&ErrorReport { code: error.code(), message: error.to_string(), detail: error.detail(), url, status })
         .unwrap_or_else(|_| error.code().into())
 }
 
@@ -66,6 +66,8 @@ fn js_error(error: &Error) -> JsValue {
 struct ErrorReport<'a> {
     code: &'static str,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ use web_sys::AbortSignal;
 
 use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
 use crate::engine::device::{self as choice, DeviceReason, TuneOptions};
-use crate::engine::{self, Finish, GenerateOptions, Generation, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine};
+use crate::engine::{self, Finish, GenerateOptions, Generation, Header, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine};
 use crate::error::{Error, Result};
 use crate::gpu::GpuBackend;
 use crate::graph::{Backend, KvType};
@@ -145,9 +145,10 @@ impl Request {
     }
 }
 
+/// What a file's header says of its model.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Info {
+struct HeaderReport {
     architecture: String,
     name: String,
     parameters: u64,
@@ -161,6 +162,33 @@ struct Info {
     layers: u32,
     vocabulary_size: u32,
     has_chat_template: bool,
+}
+
+impl From<Header> for HeaderReport {
+    fn from(Header { facts, has_chat_template }: Header) -> Self {
+        HeaderReport {
+            architecture: facts.architecture,
+            name: facts.name,
+            parameters: facts.parameters,
+            layer_parameters: facts.layer_parameters,
+            weight_bytes: facts.weight_bytes,
+            weight_types: facts.weight_types,
+            context_length: facts.context_length,
+            trained_context_length: facts.trained_context_length,
+            kv_cache: facts.kv.name(),
+            kv_bytes: facts.kv_bytes,
+            layers: facts.layers,
+            vocabulary_size: facts.vocab_size,
+            has_chat_template,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    #[serde(flatten)]
+    header: HeaderReport,
     device: DeviceReport,
     gpu_bytes: u64,
     helper_heap_bytes: u64,
@@ -281,6 +309,19 @@ impl WasmTextModel {
         load(source, options, &on_progress, &signal).await.map_err(|e| js_error(&e))
     }
 
+    /// Reads the header of `{urls}` or `{blobs, names?}` and checks it as a load does, without a device and without
+    /// reading weights.
+    ///
+    /// # Errors
+    /// `{code, message}`: what a load would refuse for the header's sake.
+    pub async fn inspect(
+        source: JsValue,
+        options: JsValue,
+        signal: AbortSignal,
+    ) -> std::result::Result<JsValue, JsValue> {
+        inspect(&source, options, &signal).await.map_err(|e| js_error(&e))
+    }
+
     /// What the model and the device are.
     ///
     /// # Errors
@@ -325,6 +366,15 @@ impl WasmTextModel {
         let engine = self.engine.try_borrow().map_err(|_| js_error(&Error::Busy))?;
         Ok(either!(&*engine, e => e.tokenizer().decode(ids, false)))
     }
+}
+
+async fn inspect(source: &JsValue, options: JsValue, signal: &AbortSignal) -> Result<JsValue> {
+    let mut sources = open_sources(source, &options, signal)?;
+    let options: LoadOptions = from_js("options", options)?;
+    let kv = options.kv()?;
+    let directory = read_directory(&mut sources).await?;
+    let context_length = engine::context_length(&directory, options.context_length)?;
+    to_js(&HeaderReport::from(engine::inspect(&directory, context_length, kv)?))
 }
 
 async fn load(
@@ -439,19 +489,7 @@ impl WasmTextModel {
             Engine::Cpu(e) => (0, e.backend().helper_heap_bytes(), 0),
         };
         to_js(&Info {
-            architecture: facts.architecture,
-            name: facts.name,
-            parameters: facts.parameters,
-            layer_parameters: facts.layer_parameters,
-            weight_bytes: facts.weight_bytes,
-            weight_types: facts.weight_types,
-            context_length: facts.context_length,
-            trained_context_length: facts.trained_context_length,
-            kv_cache: facts.kv.name(),
-            kv_bytes: facts.kv_bytes,
-            layers: facts.layers,
-            vocabulary_size: facts.vocab_size,
-            has_chat_template: either!(&*engine, e => e.template().is_present()),
+            header: Header { facts, has_chat_template: either!(&*engine, e => e.template().is_present()) }.into(),
             device: self.device.clone(),
             gpu_bytes,
             helper_heap_bytes,

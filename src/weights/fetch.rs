@@ -10,7 +10,7 @@ use web_sys::{
     ResponseType, Url,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Error, NetworkCause, Result};
 use crate::weights::answer::Head;
 use crate::weights::http::{Failure, Limits, StreamSource, Transport};
 use crate::weights::source::{ByteSource, LocalFuture};
@@ -26,7 +26,7 @@ pub type HttpSource = StreamSource<FetchTransport>;
 pub struct Hooks {
     /// `(reason: string) => void`: called before each pause.
     pub on_wait: Option<Function>,
-    /// `(url: string) => Promise<{ kind: "lost" | "offline" | "refused", reason: string }>`: finds out why `fetch`
+    /// `(url: string) => Promise<{ kind: "lost" | "offline" | "cors" | "blocked", reason: string }>`: finds out why `fetch`
     /// rejected, of which the rejection itself says nothing.
     pub explain: Option<Function>,
 }
@@ -96,7 +96,8 @@ impl FetchTransport {
         let text =
             |key: &str| Reflect::get(&explanation, &key.into()).ok().and_then(|value| value.as_string());
         match (text("kind").as_deref(), text("reason")) {
-            (Some("refused"), Some(reason)) => Failure::Refused(reason),
+            (Some("cors"), Some(reason)) => Failure::Refused(NetworkCause::Cors, reason),
+            (Some("blocked"), Some(reason)) => Failure::Refused(NetworkCause::Blocked, reason),
             (Some("offline"), _) => Failure::Offline,
             (_, Some(reason)) => Failure::Lost(reason),
             _ => failure,

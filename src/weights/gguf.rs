@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::formats::{DType, ggml_type_name};
+use crate::weights::file_kind::FileKind;
 use crate::weights::metadata::Metadata;
 use crate::weights::reader::Reader;
 use crate::weights::source::ByteSource;
@@ -197,8 +198,7 @@ async fn read_header(source: &mut dyn ByteSource, shard: usize) -> Result<(Metad
     let mut reader = Reader::new(source).await?;
     let magic: [u8; 4] = reader.array().await?;
     if magic != *b"GGUF" {
-        let name = reader.name().to_owned();
-        return Err(Error::NotGguf { name, magic });
+        return Err(not_gguf(&mut reader, magic).await);
     }
     let version = reader.u32().await?;
     if !(2..=3).contains(&version) {
@@ -231,6 +231,25 @@ async fn read_header(source: &mut dyn ByteSource, shard: usize) -> Result<(Metad
     }
     place(&metadata, &reader, &mut tensors)?;
     Ok((metadata, tensors))
+}
+
+/// The error for a file that begins with `magic`: what it is instead.
+async fn not_gguf(reader: &mut Reader<'_>, magic: [u8; 4]) -> Error {
+    let mut head = magic.to_vec();
+    while head.len() < FileKind::HEAD {
+        // The file may end here.
+        let Ok([byte]) = reader.array().await else { break };
+        head.push(byte);
+    }
+    let kind = FileKind::of(&head);
+    let what = match kind {
+        FileKind::Text => {
+            let begin = String::from_utf8_lossy(&head);
+            format!("{} (it begins with “{}…”)", kind.words(), begin.trim_end_matches('\u{fffd}'))
+        }
+        _ => kind.words().to_owned(),
+    };
+    Error::NotGguf { name: reader.name().to_owned(), kind: kind.code(), what }
 }
 
 /// One entry of the tensor directory; `offset` is still relative to the data section.

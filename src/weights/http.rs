@@ -7,7 +7,7 @@
 //! Nothing here waits without end. The transport gives up a connection that is silent for
 //! [`Limits::stall_ms`]. [`Outage`] decides whether and when to ask again, and when to give up.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, NetworkCause, Result};
 use crate::weights::answer::{self, Answer, Body, Head, Version};
 use crate::weights::source::{ByteSource, LocalFuture};
 
@@ -55,8 +55,8 @@ pub enum Failure {
     Offline,
     /// Nothing arrived within the time limit.
     Stalled,
-    /// Trying again cannot help. Why.
-    Refused(String),
+    /// Trying again cannot help: the server or the browser refuses. Which of both, and why.
+    Refused(NetworkCause, String),
     /// The caller cancelled.
     Aborted,
 }
@@ -152,11 +152,12 @@ impl Outage {
     /// The error that ends the outage, which says how often was retried.
     fn told(&self, error: Error) -> Error {
         match error {
-            Error::Network { url, offset, reason } if self.retries > 0 => {
+            Error::Network { url, offset, cause, reason } if self.retries > 0 => {
                 let times = if self.retries == 1 { "retry" } else { "retries" };
                 Error::Network {
                     url,
                     offset,
+                    cause,
                     reason: format!("{reason}, and {} {times} did not help", self.retries),
                 }
             }
@@ -228,12 +229,12 @@ impl<T: Transport> StreamSource<T> {
         self.version.as_ref().and_then(|version| version.total)
     }
 
-    fn network(&self, offset: u64, reason: impl Into<String>) -> Error {
+    fn network(&self, offset: u64, cause: NetworkCause, reason: impl Into<String>) -> Error {
         let mut reason = reason.into();
         if let Some(address) = &self.redirected_to {
             reason = format!("{reason} (redirected to {address})");
         }
-        Error::Network { url: self.url.clone(), offset, reason }
+        Error::Network { url: self.url.clone(), offset, cause, reason }
     }
 
     fn truncated(&self, needed: u64, actual: u64) -> Error {
@@ -242,14 +243,16 @@ impl<T: Transport> StreamSource<T> {
 
     fn failure(&self, offset: u64, failure: Failure) -> Stop {
         match failure {
-            Failure::Lost(reason) => Stop::Lost(self.network(offset, reason)),
-            Failure::Offline => Stop::Offline(self.network(offset, "this device is offline")),
+            Failure::Lost(reason) => Stop::Lost(self.network(offset, NetworkCause::Lost, reason)),
+            Failure::Offline => {
+                Stop::Offline(self.network(offset, NetworkCause::Offline, "this device is offline"))
+            }
             Failure::Stalled => {
                 let seconds = f64::from(self.limits.stall_ms) / 1e3;
                 let reason = format!("the server sent nothing for {seconds} seconds");
-                Stop::Stalled(self.network(offset, reason))
+                Stop::Stalled(self.network(offset, NetworkCause::Stalled, reason))
             }
-            Failure::Refused(reason) => Stop::Fatal(self.network(offset, reason)),
+            Failure::Refused(cause, reason) => Stop::Fatal(self.network(offset, cause, reason)),
             Failure::Aborted => Stop::Fatal(Error::Aborted),
         }
     }
@@ -282,14 +285,15 @@ impl<T: Transport> StreamSource<T> {
             }
         }
         let answer = Answer::read(&head, offset, self.total()).map_err(|what| {
-            Stop::Fatal(self.network(offset, format!("the server answers wrongly: {what}")))
+            let reason = format!("the server answers wrongly: {what}");
+            Stop::Fatal(self.network(offset, NetworkCause::WrongAnswer, reason))
         })?;
         match &mut self.version {
             None => self.version = Some(answer.version),
             Some(version) => {
                 if let Some(what) = version.difference(&answer.version) {
                     let reason = format!("the file changed on the server during the download: {what}");
-                    return Err(Stop::Fatal(self.network(offset, reason)));
+                    return Err(Stop::Fatal(self.network(offset, NetworkCause::Changed, reason)));
                 }
                 version.complete(answer.version);
             }
@@ -306,7 +310,7 @@ impl<T: Transport> StreamSource<T> {
         match said.or(self.total()) {
             Some(total) if total > offset => {
                 let reason = format!("the server refuses the bytes from {offset} on, of a file of {total}");
-                Stop::Wrong(self.network(offset, reason), None)
+                Stop::Wrong(self.network(offset, NetworkCause::WrongAnswer, reason), None)
             }
             total => Stop::Fatal(self.truncated(offset.saturating_add(1), total.unwrap_or(offset))),
         }
@@ -366,7 +370,7 @@ impl<T: Transport> StreamSource<T> {
                 match body.end {
                     Some(end) if self.chunk_end > end => {
                         let reason = "the server answers wrongly: it sent more bytes than it announced";
-                        Err(Stop::Fatal(self.network(at, reason)))
+                        Err(Stop::Fatal(self.network(at, NetworkCause::WrongAnswer, reason)))
                     }
                     _ => Ok(()),
                 }
@@ -374,7 +378,7 @@ impl<T: Transport> StreamSource<T> {
             Ok(None) if body.end.is_some_and(|end| at < end) => {
                 let end = body.end.unwrap_or_default();
                 let reason = format!("the connection closed at byte {at}, of {end} that were announced");
-                Err(Stop::Lost(self.network(at, reason)))
+                Err(Stop::Lost(self.network(at, NetworkCause::Lost, reason)))
             }
             Ok(None) if body.partial && at > asked => {
                 self.close();
@@ -385,7 +389,7 @@ impl<T: Transport> StreamSource<T> {
                     "the server answers wrongly: asked for the bytes from {asked} on, it sent {} to {at}",
                     body.start
                 );
-                Err(Stop::Wrong(self.network(asked, reason), None))
+                Err(Stop::Wrong(self.network(asked, NetworkCause::WrongAnswer, reason), None))
             }
             // The whole file has been read.
             Ok(None) => Err(Stop::Fatal(self.truncated(needed, at))),

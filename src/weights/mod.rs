@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
 mod answer;
+mod file_kind;
 pub mod gguf;
 mod http;
 pub mod metadata;

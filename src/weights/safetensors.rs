@@ -7,6 +7,7 @@ use safetensors::tensor::Metadata;
 
 use crate::error::{Error, Result};
 
+use super::file_kind::FileKind;
 use super::source::{ByteSource, read_growing};
 
 /// Longest header that is read. Image networks have a few thousand tensors, of a hundred bytes each.
@@ -48,7 +49,7 @@ impl FloatTensors {
         source.read_at(0, &mut head).await?;
         let read = Self::read_header(source, u64::from_le_bytes(head)).await;
         // A file of another kind may fail in any way, since its first bytes are no length.
-        if let (Err(Error::Malformed { .. } | Error::Truncated { .. }), Some(kind)) = (&read, kind_of(&head))
+        if let (Err(Error::Malformed { .. } | Error::Truncated { .. }), Some(kind)) = (&read, other_kind(&head))
         {
             return Err(Error::Malformed {
                 what: format!("{} is not a safetensors file but {kind}", source.name()),
@@ -185,49 +186,29 @@ fn unknown_type(header: &[u8]) -> Option<Error> {
     })
 }
 
-/// What a file is that begins with these bytes, and what to do with it.
-fn kind_of(head: &[u8; 8]) -> Option<&'static str> {
-    const PYTORCH: &str = "a PyTorch checkpoint (.pth, .pt, .ckpt): in Python, load it with torch.load(…, \
-        weights_only=True) and write its tensors with safetensors.torch.save_file";
-    let text = head.trim_ascii_start();
-    Some(match head {
-        [b'P', b'K', 3, 4, ..] => {
-            "a zip archive; so are PyTorch checkpoints (.pth, .pt, .ckpt): in Python, load \
-            it with torch.load(…, weights_only=True) and write its tensors with safetensors.torch.save_file"
+/// What a file of another kind is, and what to do with it; `None` for one that may be a safetensors file.
+fn other_kind(head: &[u8; 8]) -> Option<&'static str> {
+    Some(match FileKind::of(head) {
+        FileKind::Unknown | FileKind::Safetensors => return None,
+        FileKind::Zip => {
+            "a zip archive; so are PyTorch checkpoints (.pth, .pt, .ckpt): in Python, load it with torch.load(…, \
+            weights_only=True) and write its tensors with safetensors.torch.save_file"
         }
-        [0x80, 2..=5, ..] => PYTORCH,
-        [b'G', b'G', b'U', b'F', ..] => {
-            "a GGUF file: open a language model as such; a VAE is read from diffusers' \
-            safetensors file"
+        FileKind::PyTorch => {
+            "a PyTorch checkpoint (.pth, .pt, .ckpt): in Python, load it with torch.load(…, weights_only=True) and \
+            write its tensors with safetensors.torch.save_file"
         }
-        [0x89, b'P', b'N', b'G', ..] => {
-            "a PNG picture: open the model's safetensors file first, then the picture"
+        FileKind::Gguf => {
+            "a GGUF file: open a language model as such; a VAE is read from diffusers' safetensors file"
         }
-        [0xff, 0xd8, 0xff, ..] => "a JPEG picture: open the model's safetensors file first, then the picture",
-        [b'G', b'I', b'F', b'8', ..] => {
-            "a GIF picture: open the model's safetensors file first, then the picture"
-        }
-        [b'R', b'I', b'F', b'F', ..] => "a RIFF file (WebP, WAV): open the model's safetensors file first",
-        [0x89, b'H', b'D', b'F', ..] => "an HDF5 file (Keras): give diffusers' safetensors file",
-        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
-            "a NumPy array: latents are opened as latents, not as a model"
-        }
-        [0x1f, 0x8b, ..] => "a gzip archive: unpack it first",
-        [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z archive: unpack it first",
-        [_, _, _, _, b'T', b'F', b'L', b'3'] => "a TensorFlow Lite model: give diffusers' safetensors file",
-        [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' '] => {
-            "a pointer of Git LFS: download the file itself, not what a clone without LFS leaves"
-        }
-        _ if text.starts_with(b"<") => {
-            "a web page (HTML or XML): the address is that of a page, or the server \
-            answered with one; give the address that downloads the file (on Hugging Face /resolve/, not /blob/)"
-        }
-        _ if text.starts_with(b"{") || text.starts_with(b"[") => {
+        FileKind::Picture => "a picture: open the model's safetensors file first, then the picture",
+        FileKind::Riff => "a RIFF file (WebP, WAV): open the model's safetensors file first",
+        FileKind::Hdf5 => "an HDF5 file (Keras): give diffusers' safetensors file",
+        FileKind::Numpy => "a NumPy array: latents are opened as latents, not as a model",
+        FileKind::TfLite => "a TensorFlow Lite model: give diffusers' safetensors file",
+        FileKind::Json => {
             "JSON text: a config must be called config.json, and weights are in the .safetensors file"
         }
-        _ if head.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => {
-            "text: perhaps a server's error message; open the file to see"
-        }
-        _ => return None,
+        kind => kind.words(),
     })
 }

@@ -44,8 +44,13 @@ async fn load<B: Backend + 'static>(backend: B, model: &Path, kv: KvType) -> Tex
     let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(FileSource::open(model).unwrap())];
     let directory = read_directory(&mut sources).await.unwrap();
     let context_length = engine::context_length(&directory, None).unwrap();
+    // The header alone says the same of every model as loading it does.
+    let header = engine::inspect(&directory, context_length, kv).unwrap();
     let options = LoadOptions { context_length, kv, draft_tokens: 0 };
-    TextEngine::load(backend, directory, &mut sources, options, &mut |_| Ok(())).await.unwrap()
+    let engine = TextEngine::load(backend, directory, &mut sources, options, &mut |_| Ok(())).await.unwrap();
+    assert_eq!(&header.facts, engine.facts());
+    assert_eq!(header.has_chat_template, engine.template().is_present());
+    engine
 }
 
 async fn as_llama_cpp<B: Backend + 'static>(backend: B, model: &Path) {

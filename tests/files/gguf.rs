@@ -190,8 +190,31 @@ fn a_source_of_unknown_size_reads_the_same() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_named() {
+    let cases: &[(&[u8], &str, &str)] = &[
+        (b"<!DOCTYPE html><title>Sign in</title>", "web-page", "0.gguf is not a GGUF file but a web page"),
+        (b"\n\n<html>", "web-page", "a web page"),
+        (b"PK\x03\x04\x14\0\0\0", "zip", "a zip archive: unpack it first"),
+        (b"\x1f\x8b\x08\0", "gzip", "a gzip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "lfs-pointer", "Git LFS"),
+        (b"\x40\0\0\0\0\0\0\0{\"a\":{}}", "safetensors", "a safetensors file"),
+        (b"{\"error\": \"not found\"}", "json", "JSON text"),
+        (b"tjgg\x01\0\0\0", "old-ggml", "llama.cpp's format before GGUF"),
+        (b"These are notes, no model.", "text", "it begins with “These are notes,…”"),
+        ("Größe und Maß, kein Modell".as_bytes(), "text", "it begins with “Größe und Maß"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "unknown", "a file of a kind that is not known here"),
+    ];
+    for (bytes, kind, words) in cases {
+        let error = read(bytes.to_vec()).unwrap_err();
+        assert_eq!((error.code(), error.detail()), ("not-gguf", Some(*kind)), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let empty = read(Vec::new()).unwrap_err();
+    assert_eq!(empty.to_string(), "0.gguf is empty: download it again");
+}
+
+#[test]
 fn wrong_magic_version_and_byte_order() {
-    refused(b"<!DOCTYPE html>, page not found".to_vec(), "not-gguf", "0.gguf is not a GGUF file");
     refused(raw(1, 0, 0, &[]), "unsupported-version", "GGUF version 1 is not supported");
     refused(raw(4, 0, 0, &[]), "unsupported-version", "GGUF version 4 is not supported");
     refused(raw(3u32.swap_bytes(), 0, 0, &[]), "malformed", "big-endian");

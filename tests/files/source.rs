@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use emberglass::error::{Error, Result};
+use emberglass::error::{Error, NetworkCause, Result};
 use emberglass::weights::{ByteSource, Failure, Head, Limits, LocalFuture, StreamSource, Transport};
 
 /// One request: which it is (from 0), the first byte asked for, the size of the file, the time.
@@ -485,8 +485,11 @@ fn a_server_that_was_never_reached_is_tried_a_few_times() {
 
 #[test]
 fn what_cannot_succeed_is_not_tried_again() {
-    let mut f = serve(|_| Reply::fails(Failure::Refused("the server does not allow it (CORS)".to_owned())));
-    assert!(failing(&mut f, "network").contains("(CORS)"));
+    let refused = Failure::Refused(NetworkCause::Cors, "the server does not allow it (CORS)".to_owned());
+    let mut f = serve(move |_| Reply::fails(refused.clone()));
+    let error = f.read(0, 10).unwrap_err();
+    assert!(error.to_string().contains("(CORS)"), "{error}");
+    assert_eq!((error.code(), error.detail()), ("network", Some("cors")));
     assert_eq!(f.log(), "GET 0");
     for status in [204, 304, 400, 401, 403, 404, 405, 410, 451, 501, 505] {
         let mut f = serve(move |_| Reply::status(status));

@@ -2,13 +2,14 @@
 import type { EmberglassError, GenerateResult, Generation } from "emberglass";
 import { announce } from "./announcer.js";
 import { coded } from "./coded.js";
+import { ENDINGS } from "./history-store.js";
 import type { AnswerView } from "./message-view.js";
 import type { StatusLine } from "./status-line.js";
 
 const NOTES: Partial<Record<GenerateResult["finishReason"], string>> = {
-  aborted: "Stopped",
-  length: "Cut off at the longest answer allowed in Settings",
-  "context-full": "The context is full: start a new chat, or load with a longer context",
+  aborted: ENDINGS.stopped,
+  length: ENDINGS.length,
+  "context-full": ENDINGS["context-full"],
 };
 
 /** Resolves with the error if there was one. Never rejects. */
@@ -38,7 +39,7 @@ export async function streamAnswer(generation: Generation, view: AnswerView, sta
       view.setState("stopped", "Stopped");
       return undefined;
     }
-    view.setState("error", "The answer failed");
+    view.setState("error", ENDINGS.failed);
     return error;
   }
 }

@@ -1,6 +1,7 @@
-// The error banner. What is shown on the page besides is never touched.
+// The error banner. What else is on the page is never touched.
 import type { EmberglassError } from "emberglass";
 import { button, el, need } from "./dom.js";
+import { type Fault, type Text, wordsFor } from "./error-words.js";
 import { sentence } from "./format.js";
 import { visible } from "./names.js";
 
@@ -9,51 +10,30 @@ export interface Action {
   run: () => void;
 }
 
-const TITLES: Record<string, string> = {
-  "no-webgpu": "No WebGPU",
-  "no-adapter": "No graphics adapter",
-  "device-request": "The graphics device was refused",
-  "device-lost": "The graphics device went away",
-  "out-of-memory": "Out of memory",
-  "no-simd": "This browser is too old",
-  network: "The download broke off",
-  "http-status": "The server did not send the model",
-  truncated: "The file is incomplete",
-  "not-gguf": "Not a GGUF model",
-  "unsupported-type": "This weight format is not supported",
-  "unsupported-architecture": "This kind of model is not supported",
-  "context-overflow": "The conversation no longer fits",
-  "invalid-option": "A setting is out of range",
-  "no-chat-template": "This model does not chat",
-  "worker-failed": "The engine failed",
-  "wasm-trap": "The engine stopped",
-};
-
-/** What a page says of an error in its own words. */
+/** What a page says in place of the words for the error's code. */
 export interface Said {
   title?: string;
-  /** What the visitor can do. */
-  advice?: string | undefined;
+  todo?: Text;
 }
 
-/** A message may hold names out of files and addresses. */
-export function showError(
-  { message, code }: Pick<EmberglassError, "code"> & { message: string | (string | Node)[] },
-  actions: Action[] = [],
-  { title = TITLES[code] ?? "Something went wrong", advice }: Said = {},
-): void {
-  const banner = el(
-    "div",
-    { class: "banner", "data-testid": "error", "data-code": code },
-    el(
-      "div",
-      { class: "banner-text" },
-      el("strong", {}, title),
-      ...(typeof message === "string" ? [el("p", {}, el("bdi", {}, visible(sentence(message))))] : [el("p", {}, ...message)]),
-      ...(advice === undefined ? [] : [el("p", {}, advice)]),
-      el("code", {}, code),
-    ),
+/** An error of the engine, in a visitor's words; the engine's own message is behind “Details”. */
+export function showError(error: EmberglassError, actions: Action[] = [], said: Said = {}): void {
+  const details = el(
+    "details",
+    { class: "banner-details" },
+    el("summary", {}, "Details"),
+    // It may hold names out of files and addresses.
+    el("p", {}, el("bdi", {}, visible(sentence(error.message))), " ", el("code", {}, error.code)),
   );
+  show(error, actions, { ...wordsFor(error), ...said }, details);
+}
+
+/** Something that the page itself refuses. */
+export function showRefusal(title: string, todo: Text, code: Fault["code"] = "invalid-option"): void {
+  show({ code }, [], { title, todo });
+}
+
+function show({ code }: Fault, actions: Action[], { title, todo }: Required<Said>, ...more: Node[]): void {
   const buttons = el("div", { class: "banner-actions" });
   for (const { label, run } of actions) {
     buttons.append(
@@ -64,8 +44,8 @@ export function showError(
     );
   }
   buttons.append(button("Dismiss", clearError, { class: "button quiet" }));
-  banner.append(buttons);
-  need("banner").replaceChildren(banner);
+  const text = el("div", { class: "banner-text" }, el("strong", {}, title), el("p", {}, ...(typeof todo === "string" ? [todo] : todo)), ...more);
+  need("banner").replaceChildren(el("div", { class: "banner", "data-testid": "error", "data-code": code }, text, buttons));
 }
 
 export function clearError(): void {

@@ -1,5 +1,6 @@
 // The message box: Enter sends, Shift+Enter breaks the line, and an input method's Enter does neither.
 import { need } from "./dom.js";
+import { loadDraft, saveDraft } from "./history-store.js";
 
 export class Composer {
   readonly #form = need<HTMLFormElement>("composer-form");
@@ -32,7 +33,10 @@ export class Composer {
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && this.#busy && !document.querySelector("dialog[open]")) onStop();
     });
-    this.#fit();
+    // What is typed and not sent outlives a reload.
+    addEventListener("pagehide", () => saveDraft(this.#input.value));
+    document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && saveDraft(this.#input.value));
+    this.text = loadDraft();
   }
 
   set text(text: string) {

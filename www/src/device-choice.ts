@@ -18,7 +18,7 @@ export function requestedDevice(query: string): { device?: DeviceChoice; refused
   const asked = new URLSearchParams(query).get("device");
   if (asked === null || asked === "") return {};
   if (isDevice(asked)) return { device: asked };
-  return { refused: `the address asks for the device ${JSON.stringify(asked.slice(0, 40))}, and there are auto, webgpu and cpu` };
+  return { refused: `The address asks for the device ${JSON.stringify(asked.slice(0, 40))}. There are auto, webgpu and cpu.` };
 }
 
 /** What of the settings counts when a model is loaded. */

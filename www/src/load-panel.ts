@@ -4,7 +4,7 @@ import type { LoadPhase, LoadProgress } from "emberglass";
 import { button, el, need } from "./dom.js";
 import { bytes, seconds } from "./format.js";
 import type { Offer } from "./model-choice.js";
-import { nameElement } from "./names.js";
+import { nameElement, plainName, visible } from "./names.js";
 
 const PHASES: Record<LoadPhase, string> = {
   starting: "Starting the engine",
@@ -21,6 +21,8 @@ export interface LoadPanelActions {
   onCancel: () => void;
   /** The visitor declines the model that a link asks for. */
   onDecline: () => void;
+  /** Loads the model again that had to go for one that was not loaded. */
+  onFormer: () => void;
 }
 
 export class LoadPanel {
@@ -41,29 +43,34 @@ export class LoadPanel {
     this.#root.replaceChildren();
   }
 
-  offer(offer: Offer | undefined): void {
+  /** `former`: the name of the model that had to go for one that was not loaded. */
+  offer(offer: Offer | undefined, former?: string): void {
     this.#bar = undefined;
     const open = button("Open a .gguf file…", this.#actions.onOpenFile, { class: "button" });
+    const back = former === undefined || former === offer?.name ? [] : [button(["Back to ", nameElement(former)], this.#actions.onFormer, { "data-testid": "former-model" })];
     if (!offer) {
       this.#root.replaceChildren(
         el("p", {}, "There is no default model here. Open one from this device, or drop it onto the page."),
-        el("div", { class: "row" }, open),
+        el("div", { class: "row" }, ...back, open),
       );
       return;
     }
     const size = offer.bytes > 0 ? ` · ${bytes(offer.bytes)}` : "";
-    const load = (label: string) =>
+    const load = (label: (string | Node)[]) =>
       button(label, () => this.#actions.onLoad(offer), { class: "button primary", "data-testid": "load-button" });
     if (offer.askedHost === undefined) {
-      this.#root.replaceChildren(el("div", { class: "row" }, load(`Load ${offer.name}${size}`), open));
+      this.#root.replaceChildren(el("div", { class: "row" }, ...back, load(["Load ", nameElement(offer.name), size]), open));
       return;
     }
     this.#root.replaceChildren(
-      el("p", { class: "asked" }, "This link asks to load “", el("strong", {}, nameElement(offer.name)), "” from ", el("strong", {}, nameElement(offer.askedHost)), "."),
+      // Whoever made the link chose the file's name. The page's own words are over before it begins.
+      el("p", { class: "asked" }, "This link asks to load a model from ", el("strong", {}, el("bdi", {}, offer.askedHost)), ". The file is called:"),
+      el("p", { class: "asked-file", "data-testid": "asked-file" }, nameElement(offer.name)),
       el(
         "div",
         { class: "row" },
-        load(`Load from ${offer.askedHost}`),
+        ...back,
+        load(["Load from ", el("bdi", {}, offer.askedHost)]),
         button("Use the default model", this.#actions.onDecline, { "data-testid": "decline-model" }),
       ),
     );
@@ -71,7 +78,7 @@ export class LoadPanel {
 
   loading(name: string): void {
     const fill = el("div", { class: "fill" });
-    const bar = el("div", { class: "track", role: "progressbar", "aria-label": `Loading ${name}`, "aria-valuemin": 0, "aria-valuemax": 100 }, fill);
+    const bar = el("div", { class: "track", role: "progressbar", "aria-label": `Loading ${plainName(name)}`, "aria-valuemin": 0, "aria-valuemax": 100 }, fill);
     const phase = el("span", { class: "phase" }, PHASES.starting);
     const detail = el("span", { class: "detail" });
     this.#bar = { fill, bar, phase, detail };
@@ -99,7 +106,8 @@ export class LoadPanel {
     const arriving = phase === "weights" && waiting === undefined;
     if (arriving && bytesPerSecond > 0) parts.push(`${bytes(bytesPerSecond)}/s`);
     if (arriving && secondsLeft !== null) parts.push(`${seconds(secondsLeft)} left`);
-    if (waiting !== undefined) parts.push(waiting);
+    // It may hold what a server answered.
+    if (waiting !== undefined) parts.push(visible(waiting));
     const title = waiting === undefined ? PHASES[phase] : "Waiting for the network";
     this.#bar.phase.textContent = title;
     this.#bar.detail.textContent = parts.join(" · ");

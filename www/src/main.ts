@@ -3,18 +3,19 @@ import { type EmberglassError, type Generation, supported } from "emberglass";
 import { announce } from "./announcer.js";
 import { streamAnswer } from "./answer.js";
 import { AutoScroll } from "./auto-scroll.js";
-import { type Action, clearError, showError } from "./banner.js";
+import { type Action, clearError, showError, showRefusal } from "./banner.js";
 import { coded, isFatal } from "./coded.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { cpuMayHelp, loadOptions, requestedDevice } from "./device-choice.js";
-import { need } from "./dom.js";
+import { el, need } from "./dom.js";
 import { modelFiles } from "./file-drop.js";
+import type { Turn } from "./history-store.js";
 import { LoadPanel } from "./load-panel.js";
 import { MessageList } from "./message-list.js";
 import { defaultOffer, type Offer, requestedOffer } from "./model-choice.js";
-import type { AnswerView } from "./message-view.js";
 import { type ModelRequest, ModelSession } from "./model-session.js";
+import { nameElement, visible } from "./names.js";
 import { generateOptions, loadSettings } from "./settings.js";
 import { settingsPanel } from "./settings-panel.js";
 import { StatusLine } from "./status-line.js";
@@ -22,10 +23,10 @@ import { suggestions } from "./suggestions.js";
 import { hideUnusable, showUnusable } from "./unusable.js";
 
 const settings = loadSettings();
-const conversation = new Conversation();
+const conversation = new Conversation(tellUnsaved);
 const session = new ModelSession();
 const status = new StatusLine();
-const messages = new MessageList(new AutoScroll(need("scroll"), need("to-latest")), () => void regenerate());
+const messages = new MessageList(new AutoScroll(need("scroll"), need("to-latest")), () => void regenerate(), remove);
 const composer = new Composer((text) => void send(text), () => generation?.abort());
 const files = modelFiles((list) => void load({ source: { shards: list }, name: list[0]?.name ?? "" }));
 const panel = new LoadPanel({
@@ -33,10 +34,15 @@ const panel = new LoadPanel({
   onOpenFile: files.open,
   onCancel: () => session.cancel(),
   onDecline: () => void decline(),
+  onFormer: () => former && void load(former),
 });
 
 let usable = false;
 let offer: Offer | undefined;
+/** The model that went for one that was not loaded. */
+let former: ModelRequest | undefined;
+/** The last message failed for a reason that another load may mend: it is answered then. */
+let answerIsDue = false;
 let generation: Generation | undefined;
 
 void begin();
@@ -58,7 +64,7 @@ async function begin(): Promise<void> {
   const asked = requestedOffer(location.search);
   offer = typeof asked === "object" ? asked : await defaultOffer();
   const wrong = typeof asked === "string" ? asked : refused;
-  if (wrong !== undefined) showError({ code: "invalid-option", message: wrong });
+  if (wrong !== undefined) showRefusal("This link asks for something that is not possible", [el("bdi", {}, visible(wrong))]);
   await checkSupport();
 }
 
@@ -88,28 +94,42 @@ async function load(request: ModelRequest): Promise<void> {
   if (!usable) return;
   clearError();
   panel.loading(request.name);
-  await stopAnswer();
-  forgetModel();
+  const onReplace = async () => {
+    if (session.model) former = session.last;
+    await stopAnswer();
+    forgetModel();
+  };
   try {
-    const model = await session.load(request, loadOptions(settings), (progress) => panel.progress(progress));
+    const model = await session.load(request, loadOptions(settings), { onReplace, onProgress: (progress) => panel.progress(progress) });
     if (!model) {
       // Cancelled; if by loading another model, that one's progress stays.
       if (!session.isLoading) abandonLoad();
       return;
     }
+    former = undefined;
     conversation.attach(model);
     setContinues(!model.info.hasChatTemplate);
     panel.hide();
     status.setModel(model.info);
-    need("model-name").textContent = model.info.name || request.name;
+    need("model-name").replaceChildren(nameElement(request.name));
     announce("The model is ready.");
     composer.modelReady();
   } catch (thrown) {
     abandonLoad();
     const error = coded(thrown);
     const onCpu = (request.device ?? loadOptions(settings).device) === "cpu";
-    showError(error, [{ label: "Try again", run: () => void load(request).then(answerPending) }, ...(onCpu ? [] : cpuInstead(error, request))]);
+    showError(error, [
+      { label: "Try again", run: () => void load(request).then(answerDue) },
+      ...(onCpu ? [] : cpuInstead(error, request)),
+      ...formerInstead(),
+    ]);
   }
+}
+
+/** The model that is gone for nothing. */
+function formerInstead(): Action[] {
+  const request = former;
+  return request && !session.model ? [{ label: "Load the former model", run: () => void load(request).then(answerDue) }] : [];
 }
 
 /** What the page says of the model that was. */
@@ -126,12 +146,12 @@ function setContinues(continues: boolean): void {
   if (messages.continues === continues) return;
   messages.continues = continues;
   suggestions(continues, (text) => void send(text));
-  messages.show(conversation.turns);
-  arrange();
+  showConversation();
 }
 
 function abandonLoad(): void {
-  panel.offer(offer);
+  if (session.model) panel.hide();
+  else panel.offer(offer, former?.name);
   composer.waiting = false;
 }
 
@@ -171,6 +191,7 @@ async function send(text: string): Promise<void> {
     return;
   }
   composer.text = "";
+  answerIsDue = false;
   messages.addUser(text);
   await answer(text, () => conversation.send(text, settings.system, generateOptions(settings)));
 }
@@ -181,15 +202,14 @@ async function regenerate(): Promise<void> {
     document.querySelector<HTMLElement>(".loader button")?.focus();
     return;
   }
+  const asked = conversation.turns.findLast(({ role }) => role === "user")?.content;
+  if (asked === undefined) return;
+  answerIsDue = false;
   messages.removeLastAnswer();
-  const asked = conversation.turns.findLast(({ role }) => role === "user")?.content ?? "";
-  const view = await answer(asked, () => conversation.regenerate(settings.system, generateOptions(settings)));
-  // When nothing better came, the conversation has kept the old answer: show that again.
-  const last = conversation.turns.at(-1);
-  if (last?.role === "assistant" && last.content !== view.text) messages.show(conversation.turns);
+  await answer(asked, () => conversation.regenerate(settings.system, generateOptions(settings)));
 }
 
-async function answer(asked: string, start: () => Generation): Promise<AnswerView> {
+async function answer(asked: string, start: () => Generation): Promise<void> {
   clearError();
   const view = messages.addAnswer(asked);
   arrange();
@@ -197,27 +217,28 @@ async function answer(asked: string, start: () => Generation): Promise<AnswerVie
   generation = running;
   composer.busy = true;
   announce(messages.continues ? "Continuing…" : "Answering…");
-  conversation.save();
   const error = await streamAnswer(running, view, status);
+  await conversation.ended;
   // A new chat or another model may have begun meanwhile.
-  if (generation !== running) return view;
+  if (generation !== running) return;
   generation = undefined;
   composer.busy = false;
-  conversation.save();
   if (error) failed(error);
-  return view;
+  // Without a word, the message is not answered, or has its old answer.
+  if (view.text === "") showConversation();
 }
 
 function failed(error: EmberglassError): void {
   const actions: Action[] = [];
   const { last } = session;
   const onCpu = session.model?.info.device.kind === "cpu";
+  answerIsDue = isFatal(error) || cpuMayHelp(error);
   if (isFatal(error)) {
     forgetModel();
     void session.release();
     panel.offer(offer);
-    if (last) actions.push({ label: "Load again", run: () => void load(last).then(answerPending) });
-  } else if (error.code === "context-overflow") {
+    if (last) actions.push({ label: "Load again", run: () => void load(last).then(answerDue) });
+  } else if (["context-overflow", "text-too-long"].includes(error.code)) {
     actions.push({ label: "Edit the message", run: editLast }, { label: "New chat", run: newChat });
   } else {
     actions.push({ label: "Try again", run: () => void regenerate() });
@@ -229,18 +250,39 @@ function failed(error: EmberglassError): void {
 /** What the GPU could not do, the CPU may: the same model, the same conversation. */
 function cpuInstead(error: EmberglassError, request: ModelRequest): Action[] {
   if (!cpuMayHelp(error)) return [];
-  return [{ label: "Go on on the CPU", run: () => void load({ ...request, device: "cpu" }).then(answerPending) }];
+  return [{ label: "Go on on the CPU", run: () => void load({ ...request, device: "cpu" }).then(answerDue) }];
 }
 
-/** The message that the model before did not answer. */
-function answerPending(): void {
-  if (session.model && conversation.turns.at(-1)?.role === "user") void regenerate();
+/** Answers the message that the model before failed to answer. */
+function answerDue(): void {
+  if (session.model && answerIsDue) void regenerate();
+}
+
+function showConversation(): void {
+  messages.show(conversation.turns);
+  arrange();
+}
+
+function remove(turn: Turn): void {
+  if (generation) return;
+  answerIsDue = false;
+  conversation.remove(turn);
+  showConversation();
+  announce("The message is removed.");
+  composer.focus();
+}
+
+/** Says once that the conversation is not stored, and takes it back when it is. */
+function tellUnsaved(why: string | undefined): void {
+  const line = need("unsaved");
+  if (line.textContent === (why ?? "")) return;
+  line.textContent = why ?? "";
+  line.hidden = why === undefined;
 }
 
 function editLast(): void {
   const text = conversation.undo();
-  messages.show(conversation.turns);
-  arrange();
+  showConversation();
   if (text !== undefined) composer.text = text;
   composer.focus();
 }
@@ -249,11 +291,11 @@ function newChat(): void {
   generation?.abort();
   generation = undefined;
   composer.busy = false;
+  answerIsDue = false;
   clearError();
   conversation.reset();
-  messages.show([]);
+  showConversation();
   status.resetContext();
-  arrange();
   announce("New chat.");
   composer.focus();
 }

@@ -1,36 +1,43 @@
 // The messages on the page, in step with the conversation.
-import type { ChatMessage } from "emberglass";
 import type { AutoScroll } from "./auto-scroll.js";
 import { copyCodeOnClick } from "./clipboard.js";
 import { need } from "./dom.js";
+import { ENDINGS, type Turn } from "./history-store.js";
 import { AnswerView, userMessage } from "./message-view.js";
+import { unanswered } from "./unanswered.js";
 
 export class MessageList {
   readonly #root = need("messages");
   readonly #scroll: AutoScroll;
   readonly #onRegenerate: () => void;
+  readonly #onRemove: (turn: Turn) => void;
   /** The model continues texts: a text and its continuation are one message. */
   continues = false;
 
-  constructor(scroll: AutoScroll, onRegenerate: () => void) {
+  /** `onRemove` gets a message without an answer that shall go. */
+  constructor(scroll: AutoScroll, onRegenerate: () => void, onRemove: (turn: Turn) => void) {
     this.#scroll = scroll;
     this.#onRegenerate = onRegenerate;
+    this.#onRemove = onRemove;
     copyCodeOnClick(this.#root);
   }
 
   /** Shows exactly these. */
-  show(turns: readonly ChatMessage[]): void {
+  show(turns: readonly Turn[]): void {
     this.#root.replaceChildren();
     let asked = "";
-    for (const { role, content } of turns) {
-      if (role === "user") this.addUser((asked = content));
-      else {
-        const view = this.addAnswer(asked);
-        view.setText(content);
-        view.setState("done");
+    for (const [i, turn] of turns.entries()) {
+      const { role, content, ended } = turn;
+      if (role === "user") {
+        if (turns[i + 1]?.role === "assistant") this.addUser((asked = content));
+        else this.#addUnanswered(turn);
+        continue;
       }
+      const view = this.addAnswer(asked);
+      view.setText(content);
+      if (ended === undefined) view.setState("done");
+      else view.setState(ended === "stopped" || ended === "reload" ? "stopped" : ended === "failed" ? "error" : "done", ENDINGS[ended]);
     }
-    if (turns.at(-1)?.role === "user") this.addAnswer(asked).setState("stopped", "Not answered");
     if (turns.length === 0) this.#scroll.rest();
   }
 
@@ -48,9 +55,14 @@ export class MessageList {
     return view;
   }
 
-  /** Takes the last answer off the page, if the last message is one. */
+  /** Takes the last answer off the page, or what says that there is none. */
   removeLastAnswer(): void {
     const last = this.#root.lastElementChild;
-    if (last?.classList.contains("assistant")) last.remove();
+    if (last?.matches(".assistant, .unanswered")) last.remove();
+  }
+
+  #addUnanswered(turn: Turn): void {
+    this.#root.append(userMessage(turn.content), unanswered({ onAnswer: this.#onRegenerate, onRemove: () => this.#onRemove(turn) }));
+    this.#scroll.follow();
   }
 }

@@ -29,19 +29,19 @@ export async function defaultOffer(): Promise<Offer | undefined> {
   }
 }
 
-/** The model a link asks for; undefined when it asks for none, a string when it is refused. */
+/** The model a link asks for; undefined when it asks for none, a sentence when it is refused. */
 export function requestedOffer(query: string): Offer | string | undefined {
   const asked = new URLSearchParams(query).get("model");
   if (asked === null || asked.trim() === "") return undefined;
-  if (asked.length > 2000) return `the link's model address is too long (${count(asked.length)} characters)`;
+  if (asked.length > 2000) return `The address of its model is too long: ${count(asked.length)} characters.`;
   let url: URL;
   try {
     url = new URL(asked, document.baseURI);
   } catch {
-    return "the link's model address cannot be read";
+    return "The address of its model is not an address.";
   }
-  if (url.protocol !== "https:" && url.protocol !== "http:") return `the link's model address has the scheme ${url.protocol} (only http and https are allowed)`;
-  if (url.username || url.password) return "the link's model address holds a user name or password";
+  if (url.protocol !== "https:" && url.protocol !== "http:") return `The address of its model begins with ${url.protocol.slice(0, 40)} instead of https: or http:.`;
+  if (url.username || url.password) return "The address of its model holds a user name or a password.";
   return { url: url.href, name: fileName(url), bytes: 0, askedHost: url.host };
 }
 

@@ -1,12 +1,19 @@
 // The one model of the page: loads, cancels, replaces and lets go of it.
-import { type DeviceChoice, type LoadOptions, type LoadProgress, loadTextModel, type ModelSource, type TextModel } from "emberglass";
+import { type DeviceChoice, type LoadOptions, type LoadProgress, loadTextModel, type ModelSource, readModelHeader, type TextModel } from "emberglass";
 import { coded } from "./coded.js";
 
 export interface ModelRequest {
   source: ModelSource;
+  /** The file's name, or that of the offer. */
   name: string;
   /** Instead of the device that is set: for going on after another has failed. */
   device?: DeviceChoice;
+}
+
+export interface LoadSteps {
+  onProgress: (progress: LoadProgress) => void;
+  /** The new file's header is good, and the model that is there goes now. */
+  onReplace: () => Promise<void>;
 }
 
 export class ModelSession {
@@ -28,33 +35,40 @@ export class ModelSession {
   }
 
   /**
-   * Loads, after letting go of what was loaded: two models may not fit. Undefined if it was cancelled.
+   * Loads. Two models may not fit into memory, so the one that is there goes first, but not before the new file's header
+   * is known to be that of a model that runs. Undefined if it was cancelled.
    *
    * @throws EmberglassError of any code but `aborted`.
    */
   async load(
     request: ModelRequest,
     options: Pick<LoadOptions, "contextLength" | "device" | "threads">,
-    onProgress: (progress: LoadProgress) => void,
+    { onProgress, onReplace }: LoadSteps,
   ): Promise<TextModel | undefined> {
     this.cancel();
     const loading = new AbortController();
     this.#loading = loading;
-    this.#last = request;
+    const { signal } = loading;
     try {
+      if (this.#model) {
+        const { contextLength } = options;
+        await readModelHeader(request.source, { signal, onProgress, ...(contextLength === undefined ? {} : { contextLength }) });
+      }
+      signal.throwIfAborted();
+      await onReplace();
+      this.#last = request;
       await this.release();
       const model = await loadTextModel(request.source, {
         onProgress,
-        signal: loading.signal,
+        signal,
         ...options,
         ...(request.device === undefined ? {} : { device: request.device }),
       });
       this.#model = model;
       return model;
     } catch (thrown) {
-      const error = coded(thrown);
-      if (error.code === "aborted") return undefined;
-      throw error;
+      if (signal.aborted) return undefined;
+      throw coded(thrown);
     } finally {
       if (this.#loading === loading) this.#loading = undefined;
     }

@@ -15,10 +15,23 @@ export function visible(text: string): string {
   });
 }
 
-/** A name, apart from the text around it: its letters change no direction outside. */
-export function nameElement(name: string): HTMLElement {
+/** A name as plain text on one line, for attributes and announcements. */
+export function plainName(name: string): string {
   // By characters, since half of one is none.
   const shown = [...visible(name.replaceAll("\n", " "))];
   if (shown.length > LONGEST) shown.splice(LONGEST - 20, shown.length - LONGEST + 1, "…");
-  return el("bdi", { class: "name" }, shown.join(""));
+  return shown.join("");
+}
+
+/** A name, apart from the text around it: its letters change no direction outside. */
+export function nameElement(name: string): HTMLElement {
+  return el("bdi", { class: "name" }, plainName(name));
+}
+
+/** A file's name without its ending, and without what a name on a disk cannot have. */
+export function stem(name: string): string {
+  const bare = visible(name).replace(/\.[^.]*$/, "").replace(/[\\/:*?"<>|[\]\s]+/g, "-");
+  // A leading dot hides a file; Windows takes no dot at the end.
+  const trimmed = [...bare].slice(0, 60).join("").replace(/^[.-]+|[.-]+$/g, "");
+  return trimmed === "" ? "picture" : trimmed;
 }

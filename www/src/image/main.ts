@@ -1,15 +1,15 @@
 // Wires the parts of the image page together; what each part does is in its own file.
 import { type DecodeStats, type ImageDecoder, type Latents, loadImageDecoder, type ModelSource } from "emberglass";
 import { announce } from "../announcer.js";
-import { clearError, showError } from "../banner.js";
+import { clearError, showRefusal } from "../banner.js";
 import { copyText } from "../clipboard.js";
 import { requestedDevice } from "../device-choice.js";
 import { el, need } from "../dom.js";
 import { bytes, seconds } from "../format.js";
-import { nameElement } from "../names.js";
+import { nameElement, stem, visible } from "../names.js";
 import { draw } from "./canvas.js";
 import { openFiles, sorted } from "./opened-files.js";
-import { pictureActions, stem } from "./picture-actions.js";
+import { pictureActions } from "./picture-actions.js";
 import { report } from "./report.js";
 import { roundTrip } from "./round-trip.js";
 import { type Sample, Samples } from "./samples.js";
@@ -48,7 +48,7 @@ seedField.valueAsNumber = asked.seed ?? anySeed();
 varietyField.valueAsNumber = asked.variety ?? VARIETY.usual;
 const unusable = [refused, asked.refused].filter((part) => part !== undefined);
 if (unusable.length > 0) {
-  showError({ code: "invalid-option", message: unusable.join("; ") }, [], { title: "This address asks for something that does not exist" });
+  showRefusal("This address asks for something that does not exist", [el("bdi", {}, visible(unusable.join(" ")))]);
 }
 void load(OWN.address, OWN.name, true);
 
@@ -71,7 +71,7 @@ async function load(source: ModelSource, name: string, isOwn = false): Promise<v
         },
       });
     },
-    (thrown) => report(thrown, "The model could not be loaded"),
+    (thrown) => report(thrown, "The model could not be loaded", [{ label: "Try again", run: () => void load(source, name, isOwn) }]),
   );
   if (!next) {
     if (!loaded) need("model").textContent = "No model is loaded. Open weights, or reload the page.";
@@ -121,8 +121,7 @@ async function sample(): Promise<void> {
   const vae = loaded?.vae;
   const draw = drawn();
   if (!draw) {
-    const message = `A seed is a whole number from 0 to ${MOST_SEED}.`;
-    showError({ code: "invalid-option", message }, [], { title: "This is not a seed" });
+    showRefusal("This is not a seed", `A seed is a whole number from 0 to ${MOST_SEED}.`);
   } else if (vae) {
     await compute("Sampling", "Sampling failed", (running) => samples.draw(vae, draw, running));
   }
@@ -167,7 +166,7 @@ function compute(what: string, failure: string, work: (running: Running) => Prom
 }
 
 function refuse(message: (string | Node)[]): void {
-  showError({ code: "invalid-option", message }, [], { title: "This cannot be opened" });
+  showRefusal("This cannot be opened", message);
 }
 
 async function showLatents(vae: ImageDecoder, name: string, [latents, ...others]: Latents[], { signal, progress }: Running): Promise<void> {

@@ -2,6 +2,7 @@
 import { type Latents, writeLatents } from "emberglass";
 import { coded } from "../coded.js";
 import { button, el, need } from "../dom.js";
+import { wordsFor } from "../error-words.js";
 import { visible } from "../names.js";
 
 /** A picture on the page and what it was decoded from. */
@@ -26,7 +27,7 @@ export function pictureActions(id: string, title: string, shown: () => Shown | u
         outcome.textContent = "";
         if (!now) return;
         void act(now)
-          .catch((thrown: unknown) => `That failed: ${coded(thrown).message}`)
+          .catch((thrown: unknown) => `That failed. ${wordsFor(coded(thrown)).title}.`)
           .then((said) => (outcome.textContent = visible(said)));
       },
       { class: "button small", "aria-label": spoken, "data-testid": `${id}-${label.toLowerCase()}` },
@@ -72,10 +73,4 @@ function saved(blob: Blob, name: string): string {
   // The browser has begun to read it by then.
   setTimeout(() => URL.revokeObjectURL(href), 60_000);
   return `Saved as ${name}.`;
-}
-
-/** A file's name without its ending, and without what a name on a disk cannot have. */
-export function stem(name: string): string {
-  const bare = visible(name).replace(/\.[^.]*$/, "").replace(/[\\/:*?"<>|[\]\s]+/g, "-");
-  return bare === "" ? "picture" : [...bare].slice(0, 60).join("");
 }

@@ -2,10 +2,10 @@
 import { EmberglassError, type ImageDecoder, type ImageDecoderInfo } from "emberglass";
 import { need } from "../dom.js";
 import { bytes } from "../format.js";
-import { nameElement } from "../names.js";
+import { nameElement, stem } from "../names.js";
 import { draw } from "./canvas.js";
 import { psnr } from "./latents.js";
-import { pictureActions, stem } from "./picture-actions.js";
+import { pictureActions } from "./picture-actions.js";
 import type { Running } from "./tasks.js";
 
 /** Larger pictures are made smaller: what the visitor's processor or graphics card can do in a few seconds. */

@@ -22,7 +22,7 @@ export function requestedDraw(query: string): Partial<Draw> & { refused?: string
   // In steps, as the slider has them.
   const variety = read("variety", VARIETY.most, /^\d(\.\d[05]?)?$/);
   const refuse = (what: string, text: string, range: string) => ({
-    refused: `the address asks for the ${what} ${JSON.stringify(text)}, and it is ${range}`,
+    refused: `The address asks for the ${what} ${JSON.stringify(text)}. It has to be ${range}.`,
   });
   if (typeof seed === "string") return refuse("seed", seed, `a whole number from 0 to ${MOST_SEED}`);
   if (typeof variety === "string") return refuse("variety", variety, `a number from 0 to ${VARIETY.most} in steps of 0.05`);

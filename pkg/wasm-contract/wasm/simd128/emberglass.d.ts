@@ -17,6 +17,7 @@ export class WasmImageModel {
 export class WasmTextModel {
   private constructor();
   static load(source: any, options: any, onProgress: Function, signal: AbortSignal): Promise<WasmTextModel>;
+  static inspect(source: any, options: any, signal: AbortSignal): Promise<any>;
   info(): any;
   generate(request: any, onPiece: Function, signal: AbortSignal): Promise<any>;
   tokenize(text: string, special: boolean, signal: AbortSignal): Promise<Uint32Array>;
