@@ -54,6 +54,7 @@ test("a file that is no model", { timeout: PATIENCE }, async () => {
   await openModel("notes.gguf", Buffer.from("These are notes, and not a model at all.\n".repeat(1000)));
   assert.equal(await chat.errorCode(), "not-gguf");
   await kept();
+  assert.match(await chat.status(), /CPU · /, "the model that was there stays");
   await chat.screenshot("error");
 });
 
@@ -68,10 +69,12 @@ test("models cut off in the header and in the weights", { timeout: PATIENCE }, a
 
 test("a file that changes on the server in the middle of the download", { timeout: 2 * PATIENCE }, async () => {
   server.line.breakAfter = server.line.modelBytes + 30 * MEGABYTE;
-  await chat.get("load-button").click();
+  await chat.get("settings").click();
+  await chat.get("reload-model").click();
   assert.equal(await chat.errorCode(), "network");
-  assert.match(await chat.get("error").innerText(), /the file changed on the server/);
+  assert.match(await chat.get("error").innerText(), /The file changed on the server[^]*Load the former model/);
   await kept();
+  await chat.get("load-button").waitFor();
 });
 
 test("afterwards the conversation goes on, with the device and the threads that were set meanwhile", { timeout: 2 * PATIENCE }, async () => {
@@ -90,7 +93,6 @@ test("afterwards the conversation goes on, with the device and the threads that 
 async function kept() {
   assert.deepEqual(await chat.conversation(), talk);
   assert.ok((await chat.get("error").innerText()).length > 20);
-  await chat.get("load-button").waitFor();
 }
 
 async function openModel(name, contents) {
