@@ -3,6 +3,7 @@
 //! One program, since each is linked with everything: `cargo test --test files layers::` runs one file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod codes;
 mod docs;
 mod gguf;
 mod layers;
