@@ -12,6 +12,7 @@ import type {
   LoadPhase,
   ModelInfo,
   NetworkOptions,
+  SamplingDefault,
   SamplingOptions,
 } from "./types.js";
 
@@ -35,6 +36,7 @@ export interface LoadRequest {
   activationBits?: 8 | 16;
   draftTokens?: number;
   kernels?: string;
+  sampling?: Pick<SamplingOptions, SamplingDefault>;
   /** Of earlier loads, by {@link DeviceInfo.kernelsKey}. */
   rememberedKernels?: Record<string, string>;
 }
