@@ -48,5 +48,7 @@ export type {
   ModelInfo,
   ModelSource,
   NetworkOptions,
+  SamplingDefault,
   SamplingOptions,
+  SamplingOrigin,
 } from "./types.js";

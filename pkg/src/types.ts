@@ -285,5 +285,5 @@ export interface LoadOptions extends NetworkOptions {
    * The model's defaults of the sampling options, such as its card recommends: `{ temperature: 0.2, topP: 0.9 }`. What
    * is left out comes from the file's `general.sampling.*`, else from the engine. An option of a request comes before all.
    */
-  sampling?: Pick<SamplingOptions, SamplingDefault>;
+  sampling?: Pick<SamplingOptions, SamplingDefault> | undefined;
 }

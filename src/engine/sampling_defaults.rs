@@ -18,8 +18,8 @@ const ORDER: &[&str] = &["penalties", "top_k", "top_p", "min_p", "temperature"];
 /// Samplers that do nothing in llama.cpp unless their options say so. Of those options only XTC's can be in a file.
 const OFF_BY_DEFAULT: &[&str] = &["dry", "top_n_sigma", "typ_p", "xtc"];
 
-/// The longest text of a value in [`NotApplied`], in characters.
-const LONGEST_VALUE: usize = 80;
+/// The most characters of a key or a value in [`NotApplied`].
+const LONGEST: usize = 80;
 
 /// Where a default comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct SamplingDefault<T> {
 /// A recommendation of the file that is not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotApplied {
-    /// The key in the file.
+    /// The key in the file, cut if it is long.
     pub key: String,
     /// Its value as text, cut if it is long.
     pub value: String,
@@ -189,13 +189,20 @@ fn recommended(metadata: &Metadata, context_length: u32) -> (SamplingOverrides, 
 }
 
 fn refused(key: &str, value: Option<&Value>, reason: String) -> NotApplied {
-    let value = value.map(text).unwrap_or_default();
-    let mut value: String = match value.char_indices().nth(LONGEST_VALUE) {
-        Some((end, _)) => format!("{}…", &value[..end]),
-        None => value,
-    };
-    value.retain(|c| !c.is_control());
-    NotApplied { key: key.to_owned(), value, reason }
+    NotApplied { key: printable(key), value: printable(&value.map(text).unwrap_or_default()), reason }
+}
+
+/// The beginning of a text that a file has, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    let mut shown: String = text
+        .chars()
+        .take(LONGEST)
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// A value for people.
@@ -365,7 +372,7 @@ mod tests {
             ("penalty_last_n", Value::Signed(i64::MIN), "-9223372036854775808", "out of range"),
             ("mirostat", Value::Signed(2), "2", "the engine does not have this sampler"),
             ("xtc_probability", single(0.5), "0.5", "the engine does not have this sampler"),
-            ("mirostat", sequence("2\u{1b}[31m"), "2[31m", "the engine does not have this sampler"),
+            ("mirostat", sequence("2\u{1b}[31m"), "2\u{fffd}[31m", "the engine does not have this sampler"),
             ("dynatemp_range", single(0.2), "0.2", "this key is not known"),
             ("sequence", Value::Integers(vec![1]), "an array", "not a text"),
             (

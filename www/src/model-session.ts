@@ -5,6 +5,8 @@ import { coded } from "./coded.js";
 export interface ModelRequest {
   source: ModelSource;
   name: string;
+  /** The model's defaults of the sampling options, where somebody has chosen them. */
+  sampling?: LoadOptions["sampling"];
   /** Instead of the device that is set: for going on after another has failed. */
   device?: DeviceChoice;
 }
@@ -47,6 +49,7 @@ export class ModelSession {
         onProgress,
         signal: loading.signal,
         ...options,
+        ...(request.sampling === undefined ? {} : { sampling: request.sampling }),
         ...(request.device === undefined ? {} : { device: request.device }),
       });
       this.#model = model;
