@@ -13,8 +13,8 @@ use emberglass::graph::{Backend, KvType};
 use emberglass::weights::Directory;
 use emberglass::{
     ByteSource, CpuBackend, Device, Error, FileSource, Finish, GenerateOptions, GpuBackend, Message, Prompt,
-    Sampling, TextEngine, choose,
-    engine::{self, LoadOptions},
+    Sampling, SamplingOverrides, TextEngine, choose,
+    engine::{self, LoadOptions, NotApplied, SamplingDefaults},
     read_directory,
 };
 
@@ -66,30 +66,30 @@ struct Arguments {
     /// A string that ends the text; may be given more than once.
     #[arg(long)]
     stop: Vec<String>,
-    /// 0 is greedy.
-    #[arg(long, default_value_t = 0.8)]
-    temperature: f32,
-    /// 0 keeps all tokens.
-    #[arg(long, default_value_t = 40)]
-    top_k: u32,
-    /// 1 keeps all tokens.
-    #[arg(long, default_value_t = 0.95)]
-    top_p: f32,
-    /// 0 keeps all tokens.
-    #[arg(long, default_value_t = 0.05)]
-    min_p: f32,
-    /// 1 is off.
-    #[arg(long, default_value_t = 1.0)]
-    repetition_penalty: f32,
-    /// 0 is off.
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    presence_penalty: f32,
-    /// 0 is off.
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    frequency_penalty: f32,
-    /// Tokens that penalties look back.
-    #[arg(long, default_value_t = 64)]
-    penalty_window: u32,
+    /// 0 is greedy. Default, as of the other sampling options: the file's recommendation, or 0.8.
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// 0 keeps all tokens. Default: the file's, or 40.
+    #[arg(long)]
+    top_k: Option<u32>,
+    /// 1 keeps all tokens. Default: the file's, or 0.95.
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// 0 keeps all tokens. Default: the file's, or 0.05.
+    #[arg(long)]
+    min_p: Option<f32>,
+    /// 1 is off. Default: the file's, or 1.
+    #[arg(long)]
+    repetition_penalty: Option<f32>,
+    /// 0, the default, is off.
+    #[arg(long, allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
+    /// 0, the default, is off.
+    #[arg(long, allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
+    /// Tokens that penalties look back. Default: the file's, or 64.
+    #[arg(long)]
+    penalty_window: Option<u32>,
     /// ID=BIAS, added to that token's logit; may be given more than once.
     #[arg(long, value_parser = parse_bias, allow_hyphen_values = true)]
     logit_bias: Vec<(u32, f32)>,
@@ -163,6 +163,20 @@ async fn answer<B: Backend + 'static>(
     context: u32,
     arguments: Arguments,
 ) -> Result<(), Error> {
+    let given = SamplingOverrides {
+        temperature: arguments.temperature,
+        top_k: arguments.top_k,
+        top_p: arguments.top_p,
+        min_p: arguments.min_p,
+        repetition_penalty: arguments.repetition_penalty,
+        presence_penalty: arguments.presence_penalty,
+        frequency_penalty: arguments.frequency_penalty,
+        penalty_window: arguments.penalty_window,
+    };
+    let defaults = SamplingDefaults::new(&directory.metadata, context, &given)?;
+    for NotApplied { key, value, reason } in &defaults.not_applied {
+        eprintln!("note: {key} = {value} of the file is not applied: {reason}");
+    }
     let options =
         LoadOptions { context_length: context, kv: arguments.kv_cache, draft_tokens: arguments.draft };
     let mut model = TextEngine::load(backend, directory, &mut sources, options, &mut |_| Ok(())).await?;
@@ -175,18 +189,7 @@ async fn answer<B: Backend + 'static>(
     };
     let seed = arguments.seed.unwrap_or_else(random_seed);
     let options = GenerateOptions {
-        sampling: Sampling {
-            temperature: arguments.temperature,
-            top_k: arguments.top_k,
-            top_p: arguments.top_p,
-            min_p: arguments.min_p,
-            repetition_penalty: arguments.repetition_penalty,
-            presence_penalty: arguments.presence_penalty,
-            frequency_penalty: arguments.frequency_penalty,
-            penalty_window: arguments.penalty_window,
-            logit_bias: arguments.logit_bias,
-            seed,
-        },
+        sampling: Sampling { logit_bias: arguments.logit_bias, seed, ..defaults.sampling() },
         max_tokens: arguments.max_tokens,
         stop: arguments.stop,
         ignore_end: false,

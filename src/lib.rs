@@ -40,7 +40,7 @@ pub use engine::{Finish, GenerateOptions, Generation, Prompt, TextEngine};
 pub use error::{Error, Result};
 pub use formats::DType;
 pub use gpu::{Gpu, GpuBackend, GpuOptions};
-pub use sampling::Sampling;
+pub use sampling::{Sampling, SamplingOverrides};
 pub use text::Message;
 #[cfg(not(target_arch = "wasm32"))]
 pub use weights::FileSource;

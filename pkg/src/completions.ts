@@ -91,7 +91,7 @@ export class ChatCompletions {
   }
 
   /**
-   * Answers a conversation. What is left out takes this engine's defaults, not OpenAI's.
+   * Answers a conversation. What is left out takes the model's defaults ({@link ModelInfo.sampling}), not OpenAI's.
    *
    * @throws {@link EmberglassError} as `TextModel.generate`; `invalid-option` for what is not supported;
    * an `AbortError` when `signal` fires. A stream that is stopped ends without an error and without a

@@ -50,5 +50,7 @@ export type {
   ModelInfo,
   ModelSource,
   NetworkOptions,
+  SamplingDefault,
   SamplingOptions,
+  SamplingOrigin,
 } from "./types.js";

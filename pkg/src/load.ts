@@ -8,7 +8,7 @@ import { MOST_THREADS } from "./threads.js";
 import { ImageDecoder } from "./image-decoder.js";
 import type { ImageLoadOptions } from "./image-types.js";
 import type { HelperLike } from "./helper-team.js";
-import type { DeviceChoice, HeaderOptions, LoadOptions, ModelHeader, ModelSource, NetworkOptions } from "./types.js";
+import type { DeviceChoice, HeaderOptions, LoadOptions, ModelHeader, ModelSource, NetworkOptions, SamplingDefault } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
@@ -156,6 +156,7 @@ function checked({
   activationBits,
   draftTokens,
   kernels,
+  sampling,
   ...others
 }: LoadOptions): Omit<LoadRequest, "source"> {
   checkDevice(device);
@@ -180,8 +181,33 @@ function checked({
     ...(device === undefined ? {} : { device }),
     ...(draftTokens === undefined ? {} : { draftTokens }),
     ...(kernels === undefined ? {} : { kernels }),
+    ...(sampling === undefined ? {} : { sampling: samplingDefaults(sampling) }),
     ...(threads === undefined ? {} : { threads }),
   };
+}
+
+/** Their names; the engine checks their values. */
+const SAMPLING_DEFAULTS: { [Option in SamplingDefault]: true } = {
+  temperature: true,
+  topK: true,
+  topP: true,
+  minP: true,
+  repetitionPenalty: true,
+  presencePenalty: true,
+  frequencyPenalty: true,
+  penaltyWindow: true,
+};
+
+function samplingDefaults(sampling: NonNullable<LoadOptions["sampling"]>): NonNullable<LoadOptions["sampling"]> {
+  if (typeof sampling !== "object" || sampling === null) throw invalid("sampling", sampling, "an object of sampling options");
+  const given = Object.entries(sampling).filter(([, value]) => value !== undefined);
+  for (const [name, value] of given) {
+    if (!Object.hasOwn(SAMPLING_DEFAULTS, name)) {
+      throw invalid(`sampling.${name}`, value, `the sampling options of a model are ${Object.keys(SAMPLING_DEFAULTS).join(", ")}`);
+    }
+    if (typeof value !== "number") throw invalid(`sampling.${name}`, value, "a number");
+  }
+  return Object.fromEntries(given);
 }
 
 /** The longest time that `setTimeout` takes. */

@@ -13,6 +13,7 @@ import type {
   ModelHeader,
   ModelInfo,
   NetworkOptions,
+  SamplingDefault,
   SamplingOptions,
 } from "./types.js";
 
@@ -36,6 +37,7 @@ export interface LoadRequest {
   activationBits?: 8 | 16;
   draftTokens?: number;
   kernels?: string;
+  sampling?: Pick<SamplingOptions, SamplingDefault>;
   /** Of earlier loads, by {@link DeviceInfo.kernelsKey}. */
   rememberedKernels?: Record<string, string>;
 }

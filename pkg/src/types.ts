@@ -89,6 +89,10 @@ export interface ModelInfo extends ModelHeader {
    * Drafts that speculative decoding verifies at once, at most; 0 is off: see {@link LoadOptions.draftTokens}.
    */
   draftTokens: number;
+  /** What a request gets that does not name a sampling option, and where that comes from. */
+  sampling: { [Option in SamplingDefault]: { value: number; from: SamplingOrigin } };
+  /** Recommendations of the file (`general.sampling.*`) that are not followed. Loading never fails because of them. */
+  samplingNotApplied: { key: string; value: string; reason: string }[];
   /**
    * Wasm memory after loading, in bytes, all threads together. It never shrinks, so it is the peak. On the
    * CPU the weights are in it.
@@ -96,7 +100,24 @@ export interface ModelInfo extends ModelHeader {
   wasmHeapBytes: number;
 }
 
-/** How to sample, and when to stop. Everything left out takes the default named here. */
+/** Sampling options that a model may have defaults of. */
+export type SamplingDefault =
+  | "temperature"
+  | "topK"
+  | "topP"
+  | "minP"
+  | "repetitionPenalty"
+  | "presencePenalty"
+  | "frequencyPenalty"
+  | "penaltyWindow";
+
+/** The file's metadata, {@link LoadOptions.sampling}, or the engine's default for every model. */
+export type SamplingOrigin = "file" | "option" | "engine";
+
+/**
+ * How to sample, and when to stop. What is left out takes the model's default, which {@link ModelInfo.sampling} has. The
+ * defaults named here are the engine's, for a model that has none of its own.
+ */
 export interface SamplingOptions {
   /** Most tokens to generate. Default: what is left of the context. */
   maxTokens?: number;
@@ -264,6 +285,11 @@ export interface LoadOptions extends NetworkOptions {
    * `logitBias`, or a `topK` of 0 or above 128. Default 0: off.
    */
   draftTokens?: number;
+  /**
+   * The model's defaults of the sampling options, such as its card recommends: `{ temperature: 0.2, topP: 0.9 }`. What
+   * is left out comes from the file's `general.sampling.*`, else from the engine. An option of a request comes before all.
+   */
+  sampling?: Pick<SamplingOptions, SamplingDefault> | undefined;
 }
 
 /** Options of `readModelHeader`: those of a load that count for the header. */

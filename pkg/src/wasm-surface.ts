@@ -4,7 +4,7 @@ import type { GpuRates } from "./measure.js";
 import type { ImageDecoderInfo, Latents, Precision } from "./image-types.js";
 import type { DecodeEvent, DecodeReply, GenerateRequest, RawProgress, TileEvent, WireSource } from "./protocol.js";
 import type { NetworkFault } from "./network-fault.js";
-import type { DeviceChoice, GenerateResult, KvType, ModelHeader, ModelInfo, NetworkOptions } from "./types.js";
+import type { DeviceChoice, GenerateResult, KvType, ModelHeader, ModelInfo, NetworkOptions, SamplingDefault, SamplingOptions } from "./types.js";
 
 /** What the engine says of itself; the size of its memory is seen from outside. */
 export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes"> & {
@@ -28,6 +28,7 @@ export interface WasmLoadOptions {
   activationBits?: 8 | 16;
   draftTokens?: number;
   kernels?: string;
+  sampling?: Pick<SamplingOptions, SamplingDefault>;
   rememberedKernels?: Record<string, string>;
   /** How many may compute on the CPU, the engine's own worker included. */
   threads: number;

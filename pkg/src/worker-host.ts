@@ -298,7 +298,7 @@ const NO_SIMD: WireError = {
 
 function loadModel(
   { TextModel }: Engine,
-  { source, contextLength, kvCache, device, activationBits, draftTokens, kernels, rememberedKernels }: LoadRequest,
+  { source, contextLength, kvCache, device, activationBits, draftTokens, kernels, sampling, rememberedKernels }: LoadRequest,
   surroundings: Pick<WasmLoadOptions, "network" | "threads" | "spawnHelpers">,
   emit: (progress: RawProgress) => void,
   signal: AbortSignal,
@@ -311,6 +311,7 @@ function loadModel(
     ...(activationBits === undefined ? {} : { activationBits }),
     ...(draftTokens === undefined ? {} : { draftTokens }),
     ...(kernels === undefined ? {} : { kernels }),
+    ...(sampling === undefined ? {} : { sampling }),
     ...(rememberedKernels === undefined ? {} : { rememberedKernels }),
   };
   return TextModel.load(source, options, emit, signal);

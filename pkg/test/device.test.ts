@@ -37,6 +37,14 @@ test("a number of drafts that cannot be verified at once is refused before a wor
   }
 });
 
+test("a model's defaults of sampling reach the engine; what is none is refused before a worker starts", async () => {
+  assert.deepEqual((await reached({ sampling: { temperature: 0.2, topP: 0.9, topK: undefined as never } })).sampling, { temperature: 0.2, topP: 0.9 });
+  assert.ok(!("sampling" in (await reached({ sampling: undefined as never }))));
+  for (const [sampling, named] of [[{ top_p: 0.9 }, "top_p"], [{ seed: 1 }, "seed"], [{ temperature: "hot" }, "temperature"], [null, "sampling"], [0.2, "sampling"]] as const) {
+    assert.match((await rejects(load({}, { sampling } as never), "invalid-option")).message, new RegExp(named));
+  }
+});
+
 test("threads: one for each core, at most 8, and one where memory cannot be shared", () => {
   const shared = (cores: number) => ({ cores, canShare: true });
   assert.deepEqual(threadCount(undefined, shared(2)), { threads: 2, note: "" });

@@ -1,5 +1,5 @@
-//! How the next token is chosen: the options, the draw on the CPU, and drafts of what may follow. Logits come from a
-//! backend; most draws happen there (`gpu/kernels/sample.rs`).
+//! How the next token is chosen: the options, the draw on the CPU, and drafts for speculative decoding. A backend computes
+//! the logits. The GPU backend also draws (`gpu/kernels/sample.rs`).
 
 // A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
@@ -10,4 +10,4 @@ mod options;
 
 pub use drafts::Drafter;
 pub use draw::{MAX_TOP_K, NO_TOKEN, SampleParams};
-pub use options::Sampling;
+pub use options::{Sampling, SamplingOverrides};

@@ -1,12 +1,11 @@
-//! Sampling: the options, and what they mean for the draw.
+//! The sampling options, and what they mean for the draw.
 //!
-//! In ordinary decoding the backend draws. A request that wants all of the vocabulary (`top_k` 0 or
-//! above [`MAX_TOP_K`]) has the logits brought to the CPU and drawn from there.
+//! The backend draws the tokens. Only with `top_k` 0 or above [`MAX_TOP_K`] the logits are copied to the CPU, which draws.
 
 use super::draw::{self, MAX_TOP_K, SampleParams};
 use crate::error::{Error, Result};
 
-/// How tokens are chosen. The defaults are llama.cpp's.
+/// How tokens are chosen. The defaults are llama.cpp's; a model may have its own (`engine/sampling_defaults.rs`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// 0 is greedy: always the most probable token.
@@ -44,6 +43,45 @@ impl Default for Sampling {
             penalty_window: 64,
             logit_bias: Vec::new(),
             seed: 0,
+        }
+    }
+}
+
+/// The sampling options that somebody gave; `None` is not given. Seed and logit bias are missing: they belong to one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SamplingOverrides {
+    /// [`Sampling::temperature`].
+    pub temperature: Option<f32>,
+    /// [`Sampling::top_k`].
+    pub top_k: Option<u32>,
+    /// [`Sampling::top_p`].
+    pub top_p: Option<f32>,
+    /// [`Sampling::min_p`].
+    pub min_p: Option<f32>,
+    /// [`Sampling::repetition_penalty`].
+    pub repetition_penalty: Option<f32>,
+    /// [`Sampling::presence_penalty`].
+    pub presence_penalty: Option<f32>,
+    /// [`Sampling::frequency_penalty`].
+    pub frequency_penalty: Option<f32>,
+    /// [`Sampling::penalty_window`].
+    pub penalty_window: Option<u32>,
+}
+
+impl SamplingOverrides {
+    /// The options that were given, and `defaults` for the others.
+    #[must_use]
+    pub fn over(&self, defaults: Sampling) -> Sampling {
+        Sampling {
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+            penalty_window: self.penalty_window.unwrap_or(defaults.penalty_window),
+            ..defaults
         }
     }
 }
@@ -115,8 +153,7 @@ impl Sampling {
                 || self.frequency_penalty != 0.0)
     }
 
-    /// Whether the draw needs more candidates than the GPU keeps, so that the logits have to come to
-    /// the CPU.
+    /// Whether the draw needs more candidates than the GPU keeps, so that the CPU has to draw.
     #[must_use]
     pub fn needs_all_logits(&self) -> bool {
         !self.is_greedy() && (self.top_k == 0 || self.top_k > MAX_TOP_K)

@@ -11,12 +11,15 @@ use web_sys::AbortSignal;
 
 use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
 use crate::engine::device::{self as choice, DeviceReason, TuneOptions};
-use crate::engine::{self, Finish, GenerateOptions, Generation, Header, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine};
+use crate::engine::{
+    self, Finish, GenerateOptions, Generation, Header, MAX_BATCH, MAX_DRAFTS, NotApplied, Origin, Prompt,
+    SamplingDefault, SamplingDefaults, TextEngine,
+};
 use crate::error::{Error, Result};
 use crate::gpu::GpuBackend;
 use crate::graph::{Backend, KvType};
 use crate::model::Progress;
-use crate::sampling::Sampling;
+use crate::sampling::{Sampling, SamplingOverrides};
 use crate::text::{Message, Special};
 use crate::weights::read_directory;
 
@@ -35,6 +38,37 @@ struct LoadOptions {
     draft_tokens: Option<f64>,
     kernels: Option<String>,
     remembered_kernels: HashMap<String, String>,
+    sampling: Overrides,
+}
+
+/// Sampling options of a request, or of a load: then they are the model's defaults.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Overrides {
+    temperature: Option<f32>,
+    top_k: Option<f64>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    penalty_window: Option<f64>,
+}
+
+impl Overrides {
+    fn checked(self) -> Result<SamplingOverrides> {
+        let count = |option, value: Option<f64>| value.map(|n| whole_u32(option, n, u32::MAX)).transpose();
+        Ok(SamplingOverrides {
+            temperature: self.temperature,
+            top_k: count("topK", self.top_k)?,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            penalty_window: count("penaltyWindow", self.penalty_window)?,
+        })
+    }
 }
 
 impl LoadOptions {
@@ -80,20 +114,13 @@ struct Request {
     #[serde(default)]
     stop: Vec<String>,
     seed: Option<f64>,
-    temperature: Option<f32>,
-    top_k: Option<f64>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-    repetition_penalty: Option<f32>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    penalty_window: Option<f64>,
     #[serde(default)]
     logit_bias: HashMap<String, f32>,
 }
 
 impl Request {
-    fn into_parts(self) -> Result<(Prompt, GenerateOptions)> {
+    /// `sampling` is what the request says of it, and the model's defaults for the rest.
+    fn into_parts(self, sampling: Sampling) -> Result<(Prompt, GenerateOptions)> {
         let prompt = match (self.messages, self.prompt) {
             (Some(messages), None) => Prompt::Messages(messages),
             (None, Some(text)) => Prompt::Text(text),
@@ -104,11 +131,6 @@ impl Request {
                     range: "either messages or prompt",
                 });
             }
-        };
-        let usual = Sampling::default();
-        let count = |option, value: Option<f64>, usual: u32| match value {
-            Some(value) => whole_u32(option, value, u32::MAX),
-            None => Ok(usual),
         };
         let mut logit_bias = Vec::new();
         for (id, bias) in self.logit_bias {
@@ -121,20 +143,13 @@ impl Request {
         }
         logit_bias.sort_by_key(|(id, _)| *id);
         let sampling = Sampling {
-            temperature: self.temperature.unwrap_or(usual.temperature),
-            top_k: count("topK", self.top_k, usual.top_k)?,
-            top_p: self.top_p.unwrap_or(usual.top_p),
-            min_p: self.min_p.unwrap_or(usual.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(usual.repetition_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(usual.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(usual.frequency_penalty),
-            penalty_window: count("penaltyWindow", self.penalty_window, usual.penalty_window)?,
             logit_bias,
             seed: match self.seed {
                 Some(seed) => whole("seed", seed, MAX_SAFE)?,
                 #[allow(clippy::cast_possible_truncation)] // below 2^32
                 None => (js_sys::Math::random() * 4_294_967_296.0) as u64,
             },
+            ..sampling
         };
         let max_tokens = match self.max_tokens {
             // More than an address can count is as good as no end.
@@ -194,6 +209,59 @@ struct Info {
     helper_heap_bytes: u64,
     dispatches_per_token: u64,
     draft_tokens: u32,
+    sampling: SamplingReport,
+    sampling_not_applied: Vec<NotAppliedReport>,
+}
+
+/// The model's defaults.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SamplingReport {
+    temperature: DefaultReport,
+    top_k: DefaultReport,
+    top_p: DefaultReport,
+    min_p: DefaultReport,
+    repetition_penalty: DefaultReport,
+    presence_penalty: DefaultReport,
+    frequency_penalty: DefaultReport,
+    penalty_window: DefaultReport,
+}
+
+#[derive(Serialize)]
+struct DefaultReport {
+    value: f64,
+    from: &'static str,
+}
+
+#[derive(Serialize)]
+struct NotAppliedReport {
+    key: String,
+    value: String,
+    reason: String,
+}
+
+impl From<&SamplingDefaults> for SamplingReport {
+    fn from(defaults: &SamplingDefaults) -> Self {
+        let count = |SamplingDefault { value, from }| DefaultReport {
+            value: f64::from(value),
+            from: Origin::name(from),
+        };
+        // The decimal number that people wrote: as f64, the f32 next to 0.95 has eight digits more.
+        let number = |SamplingDefault { value, from }: SamplingDefault<f32>| DefaultReport {
+            value: value.to_string().parse().unwrap_or(f64::from(value)),
+            from: from.name(),
+        };
+        SamplingReport {
+            temperature: number(defaults.temperature),
+            top_k: count(defaults.top_k),
+            top_p: number(defaults.top_p),
+            min_p: number(defaults.min_p),
+            repetition_penalty: number(defaults.repetition_penalty),
+            presence_penalty: number(defaults.presence_penalty),
+            frequency_penalty: number(defaults.frequency_penalty),
+            penalty_window: count(defaults.penalty_window),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -282,6 +350,7 @@ macro_rules! either {
 pub struct WasmTextModel {
     engine: RefCell<Engine>,
     device: DeviceReport,
+    sampling: SamplingDefaults,
 }
 
 /// The life of a helper worker of the CPU path (`pkg/src/helper.ts`): computes its share of the rows
@@ -392,11 +461,13 @@ async fn load(
         (wish(options.device.as_deref())?, options.threads()?, options.activation_bits()?);
     let kv = options.kv()?;
     let draft_tokens = whole_u32("draftTokens", options.draft_tokens.unwrap_or(0.0), MAX_DRAFTS)?;
+    let given = options.sampling.checked()?;
     let mut sources = open_sources(&source, &raw_options, signal)?;
     let tell = |phase, loaded, total| tell(on_progress, signal, phase, loaded, total);
     tell("header", 0, 0)?;
     let directory = read_directory(&mut sources).await?;
     let context_length = engine::context_length(&directory, options.context_length)?;
+    let sampling = SamplingDefaults::new(&directory.metadata, context_length, &given)?;
     let remembered: Vec<_> = options.remembered_kernels.into_iter().collect();
     let hints =
         TuneOptions { pinned: options.kernels.as_deref(), remembered: &remembered, ..TuneOptions::default() };
@@ -438,7 +509,7 @@ async fn load(
     tell("kernels", total, total)?;
     either!(&mut engine, e => e.warm_up().await)?;
     tell("ready", total, total)?;
-    Ok(WasmTextModel { engine: RefCell::new(engine), device })
+    Ok(WasmTextModel { engine: RefCell::new(engine), device, sampling })
 }
 
 fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Option<String>) -> DeviceReport {
@@ -495,7 +566,14 @@ impl WasmTextModel {
             helper_heap_bytes,
             dispatches_per_token,
             draft_tokens: either!(&*engine, e => e.draft_tokens()),
+            sampling: SamplingReport::from(&self.sampling),
+            sampling_not_applied: self.not_applied(),
         })
+    }
+
+    fn not_applied(&self) -> Vec<NotAppliedReport> {
+        let report = |NotApplied { key, value, reason }| NotAppliedReport { key, value, reason };
+        self.sampling.not_applied.iter().cloned().map(report).collect()
     }
 
     // As for a generation, below.
@@ -515,7 +593,9 @@ impl WasmTextModel {
         on_piece: &Function,
         signal: &AbortSignal,
     ) -> Result<JsValue> {
-        let (prompt, options) = from_js::<Request>("request", request)?.into_parts()?;
+        let overrides = from_js::<Overrides>("request", request.clone())?.checked()?;
+        let sampling = overrides.over(self.sampling.sampling());
+        let (prompt, options) = from_js::<Request>("request", request)?.into_parts(sampling)?;
         let mut engine = self.engine.try_borrow_mut().map_err(|_| Error::Busy)?;
         let mut failed = false;
         let mut piece = |text: &str| failed |= on_piece.call1(&JsValue::NULL, &text.into()).is_err();

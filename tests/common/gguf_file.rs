@@ -22,6 +22,7 @@ pub struct Tensor {
 /// A metadata value.
 pub enum Set<'a> {
     U32(u32),
+    I32(i32),
     F32(f32),
     Bool(bool),
     Text(&'a str),
@@ -137,6 +138,7 @@ impl GgufFile {
         };
         let (kind, bytes) = match value {
             Set::U32(value) => (4, value.to_le_bytes().to_vec()),
+            Set::I32(value) => (5, value.to_le_bytes().to_vec()),
             Set::F32(value) => (6, value.to_le_bytes().to_vec()),
             Set::Bool(value) => (7, vec![u8::from(value)]),
             Set::Text(value) => (8, text(value)),

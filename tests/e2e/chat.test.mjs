@@ -54,6 +54,17 @@ test("the CPU computes, with every core, and the page says why", { timeout: PATI
   assert.match(note, /hardware acceleration/);
 });
 
+test("the settings show the model's own defaults of sampling, and where they come from", { timeout: PATIENCE }, async () => {
+  await chat.get("settings").click();
+  const shown = async (key) => [await chat.get(`setting-${key}`).getAttribute("placeholder"), await chat.page.locator(`#hint-${key}`).innerText()];
+  assert.deepEqual(await shown("temperature"), ["0.2", "0 always takes the likeliest token. Default 0.2, recommended for this model"]);
+  assert.equal((await shown("topP"))[0], "0.9");
+  assert.deepEqual(await shown("topK"), ["40", "Keep the k likeliest; 0 keeps all. Default 40, Emberglass’s own"]);
+  assert.equal(await chat.get("sampling-not-applied").innerText(), "");
+  await picture("settings");
+  await chat.get("settings-close").click();
+});
+
 test("an answer is right, and says how fast it came", { timeout: PATIENCE }, async () => {
   await chat.set({ temperature: 0, maxTokens: 64 });
   await watch(chat.page);

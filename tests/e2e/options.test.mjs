@@ -1,9 +1,10 @@
-// Load options of the npm package in a real browser: drafts, the KV cache's type, kernels. On the CPU with the default
+// Load options of the npm package in a real browser: drafts, the KV cache's type, kernels, defaults of sampling. On the CPU with the default
 // model, on the software adapter with a tiny one.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, openPage, PATIENCE, SITE, WEBGPU } from "./harness.mjs";
 import { packageServer } from "./package-server.mjs";
+import { tinyModel } from "./tiny-model.mjs";
 
 const COPY = `${"Monday, Tuesday, Wednesday, Thursday. ".repeat(4)}Monday,`;
 
@@ -79,4 +80,75 @@ test("kernels are chosen, remembered for the next load, and can be pinned", { ti
   assert.match(missing, /no f16/);
   const refused = await run({ device: "webgpu", kernels: "lanes9/nonsense" }, true).catch((error) => String(error));
   assert.match(refused, /kernels/);
+});
+
+/** Recommended by a file: greedy, and two that cannot be applied. */
+const RECOMMENDED = [
+  ["general.sampling.temp", 0],
+  ["general.sampling.top_p", 1.5],
+  ["general.sampling.mirostat", 2],
+];
+
+/** The texts of seeds 1 and 2, which differ unless the draw is greedy, and what the model says of its defaults. */
+async function sampled(load, request = {}, more = RECOMMENDED) {
+  const bytes = tinyModel(256, more).toString("base64");
+  return page.evaluate(
+    async ({ bytes, load, request }) => {
+      const file = new Blob([Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0))]);
+      const model = await emberglass.loadTextModel(file, { device: "cpu", threads: 1, ...load });
+      try {
+        const text = async (seed) => (await model.generate("abc", { seed, maxTokens: 16, topK: undefined, ...request }).result).text;
+        return { texts: [await text(1), await text(2)], info: model.info };
+      } finally {
+        await model.dispose();
+      }
+    },
+    { bytes, load, request },
+  );
+}
+
+test("a file's recommended sampling is used, and what cannot be applied is named", { timeout: PATIENCE }, async () => {
+  const { texts, info } = await sampled({});
+  assert.equal(texts[0], texts[1], "temperature 0 of the file");
+  assert.deepEqual(info.sampling.temperature, { value: 0, from: "file" });
+  assert.deepEqual(info.sampling.topP, { value: 0.95, from: "engine" });
+  assert.deepEqual(info.samplingNotApplied, [
+    { key: "general.sampling.mirostat", value: "2", reason: "the engine does not have this sampler" },
+    { key: "general.sampling.top_p", value: "1.5", reason: "out of range (0 to 1)" },
+  ]);
+});
+
+test("an option of the load comes before the file, and one of a request before both", { timeout: PATIENCE }, async () => {
+  const loaded = await sampled({ sampling: { temperature: 2, minP: 0 } });
+  assert.notEqual(loaded.texts[0], loaded.texts[1], "temperature 2 of the load");
+  assert.deepEqual(loaded.info.sampling.temperature, { value: 2, from: "option" });
+  assert.deepEqual(loaded.info.sampling.minP, { value: 0, from: "option" });
+  const asked = await sampled({ sampling: { temperature: 2, minP: 0 } }, { temperature: 0 });
+  assert.equal(asked.texts[0], asked.texts[1], "temperature 0 of the request");
+  const plain = await sampled({}, {}, []);
+  assert.deepEqual(plain.info.sampling.temperature, { value: 0.8, from: "engine" });
+  assert.deepEqual(plain.info.samplingNotApplied, []);
+});
+
+test("a default of sampling that is out of range is refused before the weights are read", { timeout: PATIENCE }, async () => {
+  for (const [sampling, named] of [[{ topP: 2 }, /topP.*0 to 1/], [{ topK: 1.5 }, /topK/], [{ top_p: 0.9 }, /top_p/]]) {
+    await assert.rejects(sampled({ sampling }), named);
+  }
+});
+
+test("OpenAI's call takes the same defaults", { timeout: PATIENCE }, async () => {
+  const texts = await page.evaluate(async () => {
+    const { default: offered } = await (await fetch("/models/manifest.json")).json();
+    const model = await emberglass.loadTextModel(`/${offered.url}`, { device: "cpu", contextLength: 256, sampling: { temperature: 0 } });
+    try {
+      const create = (seed, temperature) =>
+        model.chat.completions.create({ messages: [{ role: "user", content: "Name a colour." }], max_tokens: 8, seed, temperature });
+      const text = async (...wish) => (await create(...wish)).choices[0].message.content;
+      return [await text(1), await text(2, null), await text(1, 5)];
+    } finally {
+      await model.dispose();
+    }
+  });
+  assert.equal(texts[0], texts[1]);
+  assert.notEqual(texts[0], texts[2]);
 });

@@ -3,11 +3,11 @@
 const [WIDTH, FFN, LAYERS] = [64, 128, 2];
 const LETTERS = Array.from({ length: 92 }, (_, i) => String.fromCharCode(33 + i));
 const TOKENS = ["<unk>", "<s>", "<x>", "\u2581", ...LETTERS];
-const [U32, F32, STRING] = [4, 6, 8];
+const [U32, I32, F32, STRING] = [4, 5, 6, 8];
 const ALIGNMENT = 32;
 
-/** The bytes of the file. */
-export function tinyModel(contextLength = 256) {
+/** The bytes of the file. `more` are further metadata: [key, number or text]; a whole number is an INT32, as llama.cpp writes it. */
+export function tinyModel(contextLength = 256, more = []) {
   const tensors = shapes();
   const directory = [];
   let offset = 0;
@@ -16,7 +16,7 @@ export function tinyModel(contextLength = 256) {
     directory.push(text(name), u32(dims.length), ...dims.map(u64), u32(0), u64(offset));
     offset += bytes; // All are multiples of the alignment.
   }
-  const values = metadata(contextLength);
+  const values = [...metadata(contextLength), ...more.map(([key, value]) => Buffer.concat([text(key), ...typed(value)]))];
   const head = Buffer.concat([Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(values.length), ...values, ...directory]);
   const gap = Buffer.alloc(-head.length & (ALIGNMENT - 1));
   return Buffer.concat([head, gap, ...tensors.map(([name, dims], i) => weights(name, dims.reduce((a, b) => a * b), i))]);
@@ -60,6 +60,14 @@ function weights(name, count, seed) {
     return (state / 2 ** 31 - 1) / 4;
   };
   return Buffer.from(Float32Array.from({ length: count }, name.endsWith("norm.weight") ? () => 1 : noise).buffer);
+}
+
+function typed(value) {
+  if (typeof value === "string") return [u32(STRING), text(value)];
+  const bytes = Buffer.alloc(4);
+  if (Number.isInteger(value)) bytes.writeInt32LE(value);
+  else bytes.writeFloatLE(value);
+  return [u32(Number.isInteger(value) ? I32 : F32), bytes];
 }
 
 function u32(value) {

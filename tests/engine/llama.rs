@@ -7,12 +7,12 @@ use crate::gguf_file;
 use crate::model;
 
 use emberglass::cpu::Bits;
-use emberglass::engine::LoadOptions;
+use emberglass::engine::{LoadOptions, Origin, SamplingDefaults};
 use emberglass::graph::{Backend, KvType};
 use emberglass::weights::Directory;
 use emberglass::{
-    ByteSource, CpuBackend, DType, Error, Finish, GenerateOptions, Prompt, Sampling, SliceSource, TextEngine,
-    engine, read_directory,
+    ByteSource, CpuBackend, DType, Error, Finish, GenerateOptions, Prompt, Sampling, SamplingOverrides,
+    SliceSource, TextEngine, engine, read_directory,
 };
 use gguf_file::{GgufFile, Set};
 use serde_json::Value;
@@ -458,6 +458,40 @@ fn a_file_that_is_not_given_is_an_error() {
         let error = load_shards(cpu(), vec![source(&first), source(&louder)]).await.err().unwrap();
         assert_eq!(error.code(), "split-mismatch");
         assert!(error.to_string().contains("llama.attention.clamp_kqv"), "{error}");
+    });
+}
+
+#[test]
+fn recommended_sampling_never_keeps_a_file_from_loading() {
+    let file = plain()
+        .with("general.sampling.temp", Set::F32(0.25))
+        .with("general.sampling.top_k", Set::I32(20))
+        .with("general.sampling.penalty_last_n", Set::I32(-1))
+        .with("general.sampling.top_p", Set::F32(7.0))
+        .with("general.sampling.min_p", Set::Text("little"))
+        .with("general.sampling.mirostat", Set::I32(2))
+        .with("general.sampling.typ_p", Set::F32s(&[0.5]));
+    let bytes = file.write();
+    pollster::block_on(async {
+        let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(SliceSource::new("tiny.gguf", bytes))];
+        let directory = read_directory(&mut sources).await.unwrap();
+        let given = SamplingOverrides { top_k: Some(7), ..Default::default() };
+        let defaults = SamplingDefaults::new(&directory.metadata, CONTEXT, &given).unwrap();
+        let expected =
+            Sampling { temperature: 0.25, top_k: 7, penalty_window: CONTEXT, ..Default::default() };
+        assert_eq!(defaults.sampling(), expected);
+        assert_eq!((defaults.temperature.from, defaults.top_k.from), (Origin::File, Origin::Option));
+        let named: Vec<_> = defaults.not_applied.iter().map(|n| (n.key.as_str(), n.value.as_str())).collect();
+        assert_eq!(
+            named,
+            [
+                ("general.sampling.min_p", "little"),
+                ("general.sampling.mirostat", "2"),
+                ("general.sampling.top_p", "7"),
+                ("general.sampling.typ_p", "an array"),
+            ]
+        );
+        load_kept_as(cpu(), directory, sources, KvType::F32).await.unwrap();
     });
 }
 

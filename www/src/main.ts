@@ -30,7 +30,7 @@ const messages = new MessageList(new AutoScroll(need("scroll"), need("to-latest"
 const composer = new Composer((text) => void send(text), () => generation?.abort());
 const files = modelFiles((list) => void load({ source: { shards: list }, name: list[0]?.name ?? "" }));
 const panel = new LoadPanel({
-  onLoad: (offer) => void load({ source: offer.url, name: offer.name }),
+  onLoad: (offer) => void load(requestOf(offer)),
   onOpenFile: files.open,
   onCancel: () => session.cancel(),
   onDecline: () => void decline(),
@@ -54,6 +54,7 @@ async function begin(): Promise<void> {
     onOpenFile: files.open,
     onReload: reload,
     canReload: () => session.last !== undefined && !session.isLoading,
+    model: () => session.model?.info,
   });
   need("new-chat").addEventListener("click", newChat);
   messages.show(conversation.turns);
@@ -88,6 +89,10 @@ function arrange(): void {
   need("welcome").hidden = !empty || !need("unusable").hidden;
   need<HTMLButtonElement>("new-chat").disabled = empty;
   panel.place(empty ? "welcome" : "dock");
+}
+
+function requestOf({ url, name, sampling }: Offer): ModelRequest {
+  return { source: url, name, sampling };
 }
 
 async function load(request: ModelRequest): Promise<void> {
@@ -165,8 +170,8 @@ async function stopAnswer(): Promise<void> {
 /** With the settings as they are now, whatever the last load had to fall back on. */
 function reload(): void {
   if (!session.last) return;
-  const { source, name } = session.last;
-  void load({ source, name });
+  const { device: _, ...request } = session.last;
+  void load(request);
 }
 
 async function decline(): Promise<void> {
@@ -187,7 +192,7 @@ async function send(text: string): Promise<void> {
     }
     composer.text = text;
     composer.waiting = true;
-    if (canLoad && offer) await load({ source: offer.url, name: offer.name });
+    if (canLoad && offer) await load(requestOf(offer));
     return;
   }
   composer.text = "";

@@ -1,5 +1,6 @@
 // Which model the page offers: the default of models/manifest.json, or the one named by `?model=`.
 // The query comes from whoever made the link, so it is checked, and never loaded without asking.
+import type { LoadOptions } from "emberglass";
 import { count } from "./format.js";
 
 export interface Offer {
@@ -7,6 +8,8 @@ export interface Offer {
   name: string;
   /** 0 if unknown. */
   bytes: number;
+  /** Sampling options that this site recommends for the model. */
+  sampling?: NonNullable<LoadOptions["sampling"]>;
   /** Set when a link, not this site, asks for the model: the host to show before loading. */
   askedHost?: string;
 }
@@ -17,11 +20,13 @@ export async function defaultOffer(): Promise<Offer | undefined> {
     if (!response.ok) return undefined;
     const entry = ((await response.json()) as { default?: Record<string, unknown> }).default;
     if (typeof entry?.["url"] !== "string") return undefined;
-    const { url, name, bytes } = entry;
+    const { url, name, bytes, sampling } = entry;
     return {
       url: new URL(url as string, document.baseURI).href,
       name: typeof name === "string" ? name : fileName(new URL(url as string, document.baseURI)),
       bytes: typeof bytes === "number" ? bytes : 0,
+      // The package checks names and values.
+      ...(typeof sampling === "object" && sampling !== null ? { sampling } : {}),
     };
   } catch {
     // No manifest, or none that can be read: the visitor can still open a file.

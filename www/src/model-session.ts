@@ -6,6 +6,8 @@ export interface ModelRequest {
   source: ModelSource;
   /** The file's name, or that of the offer. */
   name: string;
+  /** The model's defaults of the sampling options, where somebody has chosen them. */
+  sampling?: LoadOptions["sampling"];
   /** Instead of the device that is set: for going on after another has failed. */
   device?: DeviceChoice;
 }
@@ -62,6 +64,7 @@ export class ModelSession {
         onProgress,
         signal,
         ...options,
+        ...(request.sampling === undefined ? {} : { sampling: request.sampling }),
         ...(request.device === undefined ? {} : { device: request.device }),
       });
       this.#model = model;

@@ -1,7 +1,12 @@
 // The settings drawer. Values apply to the next message; those of the model to the next load.
+import type { ModelInfo } from "emberglass";
 import { DEVICES, isDevice } from "./device-choice.js";
 import { button, el, need } from "./dom.js";
-import { NUMBER_FIELDS, saveSettings, type Settings } from "./settings.js";
+import { nameElement } from "./names.js";
+import { modelDefault, NUMBER_FIELDS, saveSettings, type Settings } from "./settings.js";
+
+/** Of the file's recommendations that are not applied, at most so many are listed. */
+const MOST_KEYS = 20;
 
 export interface SettingsActions {
   onChange: () => void;
@@ -9,6 +14,8 @@ export interface SettingsActions {
   onReload: () => void;
   /** Whether there is a model that a reload would load with these settings. */
   canReload: () => boolean;
+  /** What is loaded; its defaults are shown. */
+  model: () => ModelInfo | undefined;
 }
 
 export function settingsPanel(settings: Settings, actions: SettingsActions): void {
@@ -22,7 +29,7 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
 
   const number = (
     key: Exclude<keyof Settings, "system" | "stop" | "device" | "deviceThisVisit">,
-    field: { label: string; hint: string; placeholder: string; min: number; max: number; step: number },
+    field: { label: string; hint: string; placeholder?: string; min: number; max: number; step: number },
   ) => {
     const input = el("input", {
       type: "number",
@@ -32,17 +39,25 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
       min: field.min,
       max: field.max,
       step: field.step,
-      placeholder: field.placeholder,
+      placeholder: field.placeholder ?? "",
       "aria-describedby": `hint-${key}`,
     });
-    const show = () => (input.value = settings[key] === undefined ? "" : String(settings[key]));
+    const row = labelled(input, field.label, field.hint, `hint-${key}`);
+    const show = () => {
+      input.value = settings[key] === undefined ? "" : String(settings[key]);
+      if (field.placeholder !== undefined) return;
+      const usual = modelDefault(key, actions.model());
+      input.placeholder = usual?.value ?? "the model’s";
+      const hint = row.querySelector("small");
+      if (hint) hint.textContent = usual ? `${field.hint}. Default ${usual.value}, ${usual.origin}` : field.hint;
+    };
     input.addEventListener("input", () => {
       // A value out of range is marked by the browser and not taken.
       if (input.value === "" && input.validity.valid) delete settings[key];
       else if (input.validity.valid) settings[key] = input.valueAsNumber;
       changed();
     });
-    return { row: labelled(input, field.label, field.hint, `hint-${key}`), show };
+    return { row, show };
   };
 
   const text = (key: "system" | "stop", label: string, hint: string, placeholder: string, rows: number) => {
@@ -87,7 +102,18 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
     step: 1,
   });
 
-  const fields = [system, ...numbers, stop, device, threads, context];
+  const notApplied = (() => {
+    const row = el("div", { class: "hint", "data-testid": "sampling-not-applied" });
+    const show = () => {
+      const keys = actions.model()?.samplingNotApplied ?? [];
+      const items = keys.slice(0, MOST_KEYS).map(({ key, value, reason }) => el("li", {}, nameElement(`${key} = ${value}`), `: ${reason}`));
+      if (keys.length > MOST_KEYS) items.push(el("li", {}, `${keys.length - MOST_KEYS} more`));
+      row.replaceChildren(...(items.length > 0 ? [el("p", {}, "The model’s file recommends more, which is not applied:"), el("ul", {}, ...items)] : []));
+    };
+    return { row, show };
+  })();
+
+  const fields = [system, ...numbers, notApplied, stop, device, threads, context];
   const reset = button(
     "Reset to defaults",
     () => {
@@ -112,6 +138,7 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
       system.row,
       el("h3", {}, "Sampling"),
       el("div", { class: "grid" }, ...numbers.map(({ row }) => row)),
+      notApplied.row,
       stop.row,
       reset,
       el("h3", {}, "Model"),

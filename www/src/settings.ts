@@ -1,16 +1,16 @@
-// What the visitor has set. Anything left empty takes the engine's default.
-import type { DeviceChoice, GenerateOptions } from "emberglass";
+// What the visitor has set. A sampling option that is left empty takes the model's default.
+import type { DeviceChoice, GenerateOptions, ModelInfo, SamplingOrigin } from "emberglass";
 import { isDevice } from "./device-choice.js";
 
-/** Every numeric setting, in the order the panel shows them. */
+/** Every numeric setting, in the order the panel shows them. Those without a placeholder have a default of the model. */
 export const NUMBER_FIELDS = [
-  { key: "temperature", label: "Temperature", hint: "0 always takes the likeliest token", placeholder: "0.8", min: 0, max: 5, step: 0.05 },
-  { key: "topK", label: "Top-k", hint: "Keep the k likeliest; 0 keeps all", placeholder: "40", min: 0, max: 1000, step: 1 },
-  { key: "topP", label: "Top-p", hint: "Keep this share of probability", placeholder: "0.95", min: 0, max: 1, step: 0.01 },
-  { key: "minP", label: "Min-p", hint: "Drop below this share of the best", placeholder: "0.05", min: 0, max: 1, step: 0.01 },
-  { key: "repetitionPenalty", label: "Repetition penalty", hint: "1 is off", placeholder: "1", min: 0.1, max: 4, step: 0.05 },
-  { key: "presencePenalty", label: "Presence penalty", hint: "0 is off", placeholder: "0", min: -2, max: 2, step: 0.1 },
-  { key: "frequencyPenalty", label: "Frequency penalty", hint: "0 is off", placeholder: "0", min: -2, max: 2, step: 0.1 },
+  { key: "temperature", label: "Temperature", hint: "0 always takes the likeliest token", min: 0, max: 5, step: 0.05 },
+  { key: "topK", label: "Top-k", hint: "Keep the k likeliest; 0 keeps all", min: 0, max: 1000, step: 1 },
+  { key: "topP", label: "Top-p", hint: "Keep this share of probability", min: 0, max: 1, step: 0.01 },
+  { key: "minP", label: "Min-p", hint: "Drop below this share of the best", min: 0, max: 1, step: 0.01 },
+  { key: "repetitionPenalty", label: "Repetition penalty", hint: "1 is off", min: 0.1, max: 4, step: 0.05 },
+  { key: "presencePenalty", label: "Presence penalty", hint: "0 is off", min: -2, max: 2, step: 0.1 },
+  { key: "frequencyPenalty", label: "Frequency penalty", hint: "0 is off", min: -2, max: 2, step: 0.1 },
   { key: "maxTokens", label: "Longest answer", hint: "Tokens", placeholder: "1024", min: 1, max: 131072, step: 1 },
   { key: "seed", label: "Seed", hint: "The same seed, the same text", placeholder: "random", min: 0, max: 4294967295, step: 1 },
 ] as const;
@@ -30,6 +30,19 @@ export type Settings = { [K in NumberKey]?: number } & {
   /** On the CPU. */
   threads?: number;
 };
+
+const ORIGINS: Record<SamplingOrigin, string> = {
+  file: "from the model’s file",
+  option: "recommended for this model",
+  engine: "Emberglass’s own",
+};
+
+/** The default of a sampling option and where it comes from; undefined for other settings. */
+export function modelDefault(key: string, model: Pick<ModelInfo, "sampling"> | undefined): { value: string; origin: string } | undefined {
+  const sampling: Partial<Record<string, { value: number; from: SamplingOrigin }>> = model?.sampling ?? {};
+  const found = sampling[key];
+  return found && { value: String(found.value), origin: ORIGINS[found.from] };
+}
 
 const STORAGE_KEY = "emberglass.settings";
 /** Small models can ramble on for ever. */

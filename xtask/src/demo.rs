@@ -16,7 +16,9 @@ pub fn run(chosen: Option<&Path>, serving: Option<Serving>) -> Result<()> {
     web::build()?;
     let model = match model {
         Some(model) => model,
-        None => Model { file: model::default_model()?, name: model::NAME.to_owned() },
+        None => {
+            Model { file: model::default_model()?, name: model::NAME.to_owned(), sampling: model::SAMPLING }
+        }
     };
     assemble(&model)?;
     serving.map_or(Ok(()), serve_site)
@@ -48,6 +50,8 @@ pub fn serve_site(serving: Serving) -> Result<()> {
 pub struct Model {
     file: PathBuf,
     name: String,
+    /// The sampling options that are recommended for it, by the package's names, where this program knows them.
+    sampling: &'static [(&'static str, f64)],
 }
 
 impl Model {
@@ -63,7 +67,7 @@ impl Model {
                 file.display()
             );
         }
-        Ok(Self { file, name })
+        Ok(Self { file, name, sampling: &[] })
     }
 }
 
@@ -96,11 +100,14 @@ fn assemble(model: &Model) -> Result<()> {
     let file = fs::canonicalize(&model.file)?;
     let to = models.join(name);
     link(&file, &to)?;
+    let sampling: serde_json::Map<_, _> =
+        model.sampling.iter().map(|(option, value)| ((*option).to_owned(), (*value).into())).collect();
     let manifest = serde_json::json!({
         "default": {
             "url": format!("models/{}", encode(&name.to_string_lossy())),
             "name": model.name,
             "bytes": fs::metadata(&to)?.len(),
+            "sampling": sampling,
         }
     });
     fs::write(models.join("manifest.json"), format!("{manifest:#}\n"))?;

@@ -32,6 +32,9 @@ struct Piece {
 /// What the page calls the default model.
 pub const NAME: &str = "SmolLM2-135M-Instruct (Q4_1)";
 
+/// The sampling options that the default model's card recommends. Its file has no `general.sampling.*` keys.
+pub const SAMPLING: &[(&str, f64)] = &[("temperature", 0.2), ("topP", 0.9)];
+
 const DEFAULT: Packaged = Packaged {
     about: "the default model",
     file: "SmolLM2-135M-Instruct.Q4_1.gguf",
