@@ -67,10 +67,10 @@ export async function readPicture(source: PictureSource, scale: number, maxSide:
   if (!(maxSide >= scale)) {
     throw check.invalid("option maxSide", maxSide, `out of range (a number of at least ${scale}, the pixels of one latent position)`);
   }
-  if (!isImageData(source) && (typeof source !== "object" || NO_PICTURES.includes(check.kindOf(source)))) {
-    throw check.invalid("argument source", source, `no picture: give ${PICTURES}`);
-  }
   try {
+    if (!isImageData(source) && (typeof source !== "object" || NO_PICTURES.includes(check.kindOf(source)))) {
+      throw check.invalid("argument source", source, `no picture: give ${PICTURES}`);
+    }
     if (!isImageData(source)) return await scaled(await bitmapOf(source), scale, maxSide);
     const opaque = await overWhite(source);
     if (fits(opaque, scale, maxSide)) return opaque;
@@ -177,7 +177,7 @@ async function srgbBytes(source: ImageData & { readonly pixelFormat?: string }, 
 
 /** An error that says what could not be read, for a reason that the browser gave. */
 function unreadable(source: unknown, cause: unknown): EmberglassError {
-  const kind = Object.prototype.toString.call(source).slice(8, -1);
+  const kind = check.kindOf(source);
   const { name, message } = cause instanceof Error || cause instanceof DOMException ? cause : { name: "", message: String(cause) };
   const text = `the picture (${kind}) could not be read: ${message}`;
   return new EmberglassError("invalid-option", `${text} ${hint(source, name)}`.trimEnd(), { cause });
