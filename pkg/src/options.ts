@@ -211,6 +211,7 @@ export function shown(value: unknown): string {
   if (typeof value !== "object" || value === null) return Object.is(value, -0) ? "-0" : String(value);
   const kind = kindOf(value);
   if (kind === "Error" || kind === "DOMException") return cut(JSON.stringify((value as Error).message));
+  if (kind === UNREADABLE) return "an unreadable object";
   if (kind !== "Object" && kind !== "Array") return `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
   try {
     // Long arrays are not written out first.
@@ -225,12 +226,15 @@ function cut(written: string): string {
   return written.length > MOST_SHOWN ? `${written.slice(0, MOST_SHOWN)}…` : written;
 }
 
+/** The kind of an object that even its kind cannot be asked of, such as a revoked proxy. */
+export const UNREADABLE = "unreadable object";
+
 /** `Object`, `Array`, `Blob`, `Null` …: the same for objects of another window, of which `instanceof` knows nothing. */
 export function kindOf(value: unknown): string {
   try {
     return Object.prototype.toString.call(value).slice(8, -1);
   } catch {
-    return "unreadable object";
+    return UNREADABLE;
   }
 }
 

@@ -68,7 +68,8 @@ export async function readPicture(source: PictureSource, scale: number, maxSide:
     throw check.invalid("option maxSide", maxSide, `out of range (a number of at least ${scale}, the pixels of one latent position)`);
   }
   try {
-    if (!isImageData(source) && (typeof source !== "object" || NO_PICTURES.includes(check.kindOf(source)))) {
+    const kind = check.kindOf(source);
+    if (kind === check.UNREADABLE || (!isImageData(source) && (typeof source !== "object" || NO_PICTURES.includes(kind)))) {
       throw check.invalid("argument source", source, `no picture: give ${PICTURES}`);
     }
     if (!isImageData(source)) return await scaled(await bitmapOf(source), scale, maxSide);

@@ -204,11 +204,11 @@ async function answer(asked: string, start: () => Generation): Promise<AnswerVie
   generation = undefined;
   composer.busy = false;
   conversation.save();
-  if (error) failed(error);
+  if (error) failed(error, asked);
   return view;
 }
 
-function failed(error: EmberglassError): void {
+function failed(error: EmberglassError, asked: string): void {
   const actions: Action[] = [];
   const { last } = session;
   const onCpu = session.model?.info.device.kind === "cpu";
@@ -218,7 +218,9 @@ function failed(error: EmberglassError): void {
     panel.offer(offer);
     if (last) actions.push({ label: "Load again", run: () => void load(last).then(answerPending) });
   } else if (error.code === "context-overflow") {
-    actions.push({ label: "Edit the message", run: editLast }, { label: "New chat", run: newChat });
+    actions.push({ label: "Edit the message", run: () => edit(asked) }, { label: "New chat", run: newChat });
+  } else if (!isLast(asked)) {
+    actions.push({ label: "Edit the message", run: () => edit(asked) });
   } else {
     actions.push({ label: "Try again", run: () => void regenerate() });
   }
@@ -237,11 +239,18 @@ function answerPending(): void {
   if (session.model && conversation.turns.at(-1)?.role === "user") void regenerate();
 }
 
-function editLast(): void {
-  const text = conversation.undo();
+/** Whether this message is kept, unanswered. A chat does not keep one that the model cannot read. */
+function isLast(asked: string): boolean {
+  const last = conversation.turns.at(-1);
+  return last?.role === "user" && last.content === asked;
+}
+
+/** Puts the message back where it was written. */
+function edit(asked: string): void {
+  if (isLast(asked)) conversation.undo();
   messages.show(conversation.turns);
   arrange();
-  if (text !== undefined) composer.text = text;
+  composer.text = asked;
   composer.focus();
 }
 
