@@ -115,7 +115,7 @@ const PARAMS: check.Kinds<CompletionParams> = {
   messages: check.listOf(completionMessage),
   model: check.text,
   stream: check.flag,
-  stream_options: (value, of) => check.members(value, STREAM_OPTIONS, { of, label: (name) => `${of}.${name}`, nullable: true }),
+  stream_options: (value, of) => check.members(value, STREAM_OPTIONS, { of, nullable: true }),
   max_tokens: check.number,
   max_completion_tokens: check.number,
   stop: (value, label) => (typeof value === "string" ? value : check.texts(value, label)),
@@ -290,7 +290,7 @@ async function* chunks(
 function checkedParams(params: unknown): CompletionParams {
   const checked = check.members<CompletionParams>(params, PARAMS, {
     of: "chat.completions.create",
-    label: (name) => `option ${name}`,
+    noun: "option",
     required: ["messages"],
     nullable: true,
   });
@@ -304,7 +304,6 @@ function checkedParams(params: unknown): CompletionParams {
 
 /** Declared as a function: the table above uses it. */
 function completionMessage(value: unknown, of: string): ChatMessage {
-  const speech = { of, label: (name: string) => `${of}.${name}` };
   const kinds: check.Kinds<CompletionMessage> = {
     role: check.oneOf("system", "developer", "user", "assistant"),
     content: (given, label) => (check.isArray(given) ? textOfParts(given, label) : check.content(given, label)),
@@ -314,14 +313,14 @@ function completionMessage(value: unknown, of: string): ChatMessage {
     tool_calls: check.only<readonly never[]>([]),
     function_call: check.only<null>(),
   };
-  const { role, content } = check.members<CompletionMessage>(value, kinds, { ...speech, required: ["role", "content"] });
+  const { role, content } = check.members<CompletionMessage>(value, kinds, { of, required: ["role", "content"] });
   return { role: role === "developer" ? "system" : role, content: content as string };
 }
 
 function textOfParts(parts: readonly unknown[], of: string): string {
   const kinds: check.Kinds<TextPart> = { type: check.oneOf("text"), text: check.text };
   const textOf: check.Kind<string> = (part, label) =>
-    check.members<TextPart>(part, kinds, { of: label, label: (name) => `${label}.${name}`, required: ["type", "text"] }).text;
+    check.members<TextPart>(part, kinds, { of: label, required: ["type", "text"] }).text;
   return check.listOf(textOf)(parts, of).join("");
 }
 

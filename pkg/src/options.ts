@@ -15,12 +15,12 @@ export type Kind<T> = (value: unknown, label: string) => T;
 /** The kind of each member of `T`. A member of the type that has no kind does not compile, nor the other way round. */
 export type Kinds<T> = { readonly [K in keyof T]-?: Kind<Exclude<T[K], undefined>> };
 
-/** How {@link members} speaks of an object, and what else it demands. */
-interface Speech {
-  /** Names the object itself: `the options of generate`. */
+/** What {@link members} calls an object in messages, and what else it demands of it. */
+interface Rules {
+  /** The object's name, such as `messages[0]`; of options the function's. */
   of: string;
-  /** Names one member: `option seed`. */
-  label: (name: string) => string;
+  /** What its members are called. */
+  noun?: "member" | "option";
   /** Members that must be there. */
   required?: readonly string[];
   /** `null` means "not given", as in OpenAI's calls. */
@@ -30,31 +30,33 @@ interface Speech {
 }
 
 /** A copy of `given` without its undefined members; each of the others has its kind. */
-export function members<T extends object>(given: unknown, kinds: Kinds<T>, speech: Speech): T {
-  const { of, label, required = [], nullable = false, open = false } = speech;
+export function members<T extends object>(given: unknown, kinds: Kinds<T>, rules: Rules): T {
+  const { of, noun = "member", required = [], nullable = false, open = false } = rules;
   const known = kinds as Record<string, Kind<unknown>>;
+  const object = noun === "option" ? `the options of ${of}` : of;
   try {
-    if (!isPlainObject(given)) throw invalid(of, given, "not an object");
+    if (!isPlainObject(given)) throw invalid(object, given, "not an object");
     const value = (name: string) => (nullable && given[name] === null ? undefined : given[name]);
     for (const name of open ? [] : Object.keys(given)) {
-      if (!Object.hasOwn(known, name) && value(name) !== undefined) throw unknown(name, Object.keys(known), speech);
+      if (!Object.hasOwn(known, name) && value(name) !== undefined) throw unknown(`${of} has no ${noun}`, name, Object.keys(known));
     }
     const checked: Record<string, unknown> = {};
     for (const [name, kind] of Object.entries(known)) {
       const found = value(name);
-      if (found !== undefined || required.includes(name)) checked[name] = kind(found, label(name));
+      const label = noun === "option" ? `option ${name}` : `${of}.${name}`;
+      if (found !== undefined || required.includes(name)) checked[name] = kind(found, label);
     }
     return checked as T;
   } catch (cause) {
     if (cause instanceof EmberglassError) throw cause;
     // A getter threw.
-    throw new EmberglassError("invalid-option", `${of} could not be read: ${shown(cause)}`, { cause });
+    throw new EmberglassError("invalid-option", `${object} could not be read: ${shown(cause)}`, { cause });
   }
 }
 
-/** The options of a public function; left out, there are none. */
+/** The options of the function `of`; left out, there are none. */
 export function options<T extends object>(of: string, kinds: Kinds<T>, given: unknown): T {
-  return members<T>(given === undefined ? {} : given, kinds, { of: `the options of ${of}`, label: (name) => `option ${name}` });
+  return members<T>(given === undefined ? {} : given, kinds, { of, noun: "option" });
 }
 
 // === Kinds ===
@@ -149,7 +151,7 @@ export const NETWORK: Kinds<NetworkOptions> = { stallTimeoutMs: number, retryTim
 const MESSAGE: Kinds<ChatMessage> = { role: oneOf("system", "user", "assistant"), content };
 
 export const messages: Kind<ChatMessage[]> = listOf((value, of) =>
-  members<ChatMessage>(value, MESSAGE, { of, label: (name) => `${of}.${name}`, required: ["role", "content"] }),
+  members<ChatMessage>(value, MESSAGE, { of, required: ["role", "content"] }),
 );
 
 /** Any array of numbers becomes the engine's. */
@@ -164,7 +166,7 @@ const LATENTS: Kinds<Latents> = { channels: number, height: number, width: numbe
 
 /** A copy. The engine knows what shapes are right. */
 export const latents: Kind<Latents> = (value, of) =>
-  members<Latents>(value, LATENTS, { of, label: (name) => `${of}.${name}`, required: ["channels", "height", "width", "data"], open: true });
+  members<Latents>(value, LATENTS, { of, required: ["channels", "height", "width", "data"], open: true });
 
 // === Words ===
 
@@ -173,10 +175,11 @@ export function invalid(label: string, value: unknown, what: string): Emberglass
   return new EmberglassError("invalid-option", `${label} = ${shown(value)} is ${what}`);
 }
 
-function unknown(name: string, known: readonly string[], { of, label }: Speech): EmberglassError {
+/** `has` begins the sentence: `generate has no option`. */
+function unknown(has: string, name: string, known: readonly string[]): EmberglassError {
   const near = meant(name, known);
-  const hint = near === undefined ? `known are ${known.join(", ")}` : `${near} is meant?`;
-  return new EmberglassError("invalid-option", `${label(name)} is not known in ${of}: ${hint}`);
+  const hint = near === undefined ? `there are ${known.join(", ")}` : `did you mean ${near}?`;
+  return new EmberglassError("invalid-option", `${has} ${cut(name)}: ${hint}`);
 }
 
 /** The known name that differs only in spelling: by case, by `_`, or by a letter or two. */

@@ -15,6 +15,8 @@ const REMEDIES: Record<string, string> = {
   FileList: "files of one model are { shards: [...files] }",
 };
 
+const SHARDS: check.Kinds<{ shards: unknown[] }> = { shards: check.listOf((part) => part) };
+
 /**
  * Reads a `Response` to its end, and opens a file handle.
  *
@@ -23,8 +25,7 @@ const REMEDIES: Record<string, string> = {
  */
 export async function toWireSource(source: unknown): Promise<WireSource> {
   const isList = check.kindOf(source) === "Object";
-  const of = { of: "source", label: (name: string) => `source.${name}`, required: ["shards"] };
-  const parts = isList ? check.members<{ shards: unknown[] }>(source, { shards: check.listOf((part) => part) }, of).shards : [source];
+  const parts = isList ? check.members<{ shards: unknown[] }>(source, SHARDS, { of: "source", required: ["shards"] }).shards : [source];
   if (parts.length === 0) throw new EmberglassError("invalid-option", "source.shards is empty: give the files of the model in their order");
   const label = (i: number) => (isList ? `source.shards[${i}]` : "source");
   const addresses = parts.map((part, i) => (isAddress(part) ? absolute(part, label(i)) : undefined));

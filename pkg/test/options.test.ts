@@ -137,25 +137,25 @@ test("an option that is not known is named, and the one that was meant", async (
   const { model, worker } = await load();
   const chat = model.createChat();
   const meant: [Promise<unknown>, RegExp][] = [
-    [model.generate("x", { max_tokens: 5 } as never).result, /^option max_tokens is not known in the options of generate: maxTokens is meant\?$/],
-    [model.generate("x", { temprature: 1 } as never).result, /temprature.*: temperature is meant\?/],
-    [model.generate("x", { TopK: 1 } as never).result, /TopK.*: topK is meant\?/],
-    [model.generate("x", { foo: 1 } as never).result, /option foo .*: known are maxTokens, stop, seed, temperature/],
+    [model.generate("x", { max_tokens: 5 } as never).result, /^generate has no option max_tokens: did you mean maxTokens\?$/],
+    [model.generate("x", { temprature: 1 } as never).result, /temprature: did you mean temperature\?/],
+    [model.generate("x", { TopK: 1 } as never).result, /TopK: did you mean topK\?/],
+    [model.generate("x", { foo: 1 } as never).result, /^generate has no option foo: there are maxTokens, stop, seed, temperature/],
     [model.generate("x", JSON.parse('{ "__proto__": { "temperature": 0 } }')).result, /option __proto__/],
     [model.generate("x", { constructor: 1 } as never).result, /option constructor/],
-    [chat.send("x", { maxToken: 1 } as never).result, /maxToken .*options of send: maxTokens is meant\?/],
-    [chat.regenerate({ seeds: 1 } as never).result, /seeds .*options of regenerate: seed is meant\?/],
-    [openTextModel("https://e.test/m", { nCtx: 5 } as never, () => assert.fail("a worker")), /option nCtx .*known are .*contextLength/],
-    [openTextModel("https://e.test/m", { context_length: 5 } as never, () => assert.fail("a worker")), /contextLength is meant\?/],
-    [openImageDecoder("https://e.test/m", { contextLength: 5 } as never, () => assert.fail("a worker")), /contextLength .*loadImageDecoder/],
-    [model.tokenize("x", { specials: true } as never), /specials.*special is meant\?/],
-    [model.detokenize([1], { special: true } as never), /special .*detokenize/],
-    [model.chat.completions.create({ messages: hi, maxTokens: 5 } as never), /^option maxTokens .*max_tokens is meant\?/],
-    [model.chat.completions.create({ messages: hi }, { timeout: 5 } as never), /option timeout/],
-    [model.generate([{ role: "user", content: "x", name: "Jo" } as never]).result, /^messages\[0\]\.name is not known in messages\[0\]: known are role, content$/],
+    [chat.send("x", { maxToken: 1 } as never).result, /^send has no option maxToken: did you mean maxTokens\?$/],
+    [chat.regenerate({ seeds: 1 } as never).result, /^regenerate has no option seeds: did you mean seed\?$/],
+    [openTextModel("https://e.test/m", { nCtx: 5 } as never, () => assert.fail("a worker")), /^loadTextModel has no option nCtx: there are .*contextLength/],
+    [openTextModel("https://e.test/m", { context_length: 5 } as never, () => assert.fail("a worker")), /did you mean contextLength\?/],
+    [openImageDecoder("https://e.test/m", { contextLength: 5 } as never, () => assert.fail("a worker")), /^loadImageDecoder has no option contextLength/],
+    [model.tokenize("x", { specials: true } as never), /did you mean special\?/],
+    [model.detokenize([1], { special: true } as never), /^detokenize has no option special: there are signal$/],
+    [model.chat.completions.create({ messages: hi, maxTokens: 5 } as never), /^chat.completions.create has no option maxTokens: did you mean max_tokens\?$/],
+    [model.chat.completions.create({ messages: hi }, { timeout: 5 } as never), /no option timeout/],
+    [model.generate([{ role: "user", content: "x", name: "Jo" } as never]).result, /^messages\[0\] has no member name: there are role, content$/],
   ];
   for (const [promise, words] of meant) assert.match((await rejects(promise, "invalid-option")).message, words);
-  assert.throws(() => model.createChat({ sytem: "x" } as never), { code: "invalid-option", message: /system is meant\?/ });
+  assert.throws(() => model.createChat({ sytem: "x" } as never), { code: "invalid-option", message: /did you mean system\?/ });
   assert.equal(worker.requests.length, 0);
   // Undefined is "not given", whatever its name.
   await model.generate("x", { max_tokens: undefined, seed: undefined } as never).result;

@@ -69,7 +69,7 @@ test("what is no source is named, with what is taken instead", async () => {
     [Promise.resolve("m"), /a Promise.*await it/],
     [["https://e.test/1"], /\{ shards: \[\.\.\.\] \}/],
     [{}, /source.shards = undefined is not an array/],
-    [{ url: "m" }, /^source.url is not known in source: known are shards$/],
+    [{ url: "m" }, /^source has no member url: there are shards$/],
     [{ shards: "m" }, /^source.shards = "m" is not an array/],
     [{ shards: [] }, /source.shards is empty/],
     [{ shards: [null] }, /^source.shards\[0\] = null/],
