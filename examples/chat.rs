@@ -126,7 +126,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         sources.push(Box::new(FileSource::open(path)?));
     }
     let directory = read_directory(&mut sources).await?;
-    let context = engine::context_length(&directory, arguments.context_length)?;
+    let context = engine::context_length(&directory, arguments.context_length.map(f64::from))?;
     let wish = match arguments.device {
         DeviceName::Auto => Device::Auto,
         DeviceName::Gpu => Device::WebGpu,

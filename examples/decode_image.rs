@@ -59,7 +59,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         DeviceName::Cpu if arguments.f16 => Err(Error::InvalidOption {
             option: "f16",
             value: "true".to_owned(),
-            range: "only with --device gpu: the CPU stores pictures and weights as f32",
+            range: "only with --device gpu: the CPU stores pictures and weights as f32".into(),
         }),
         DeviceName::Cpu => decode(CpuImages::new(Level::best()), arguments).await,
         DeviceName::Gpu => {

@@ -204,7 +204,7 @@ async fn load(
     if timeline {
         gpu = Gpu::new(GpuOptions { timeline, ..GpuOptions::default() }).await?;
     }
-    let context_length = engine::context_length(&directory, Some(longest))?;
+    let context_length = engine::context_length(&directory, Some(f64::from(longest)))?;
     let mut backend = GpuBackend::new(gpu.clone(), engine::MAX_BATCH, context_length)?;
     backend.set_kernels(kernels);
     let options = LoadOptions { context_length, kv: Default::default(), draft_tokens: 0 };

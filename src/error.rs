@@ -1,6 +1,9 @@
 //! The one error type. Every variant carries its operands and has a stable [`Error::code`], which
 //! is the same string in Rust, in the worker and in the page.
 
+use std::borrow::Cow;
+use std::fmt::{Display, LowerExp};
+
 /// Everything that can go wrong, from the first byte of a file to the last token.
 ///
 /// The message says what happened and, where the user can act, what to do.
@@ -233,17 +236,22 @@ pub enum Error {
     // === Generation ===
     /// The prompt does not fit the context.
     #[error(
-        "the prompt has {prompt_tokens} tokens, the context holds {context_length}: shorten it, start a new chat, or load with a larger contextLength"
+        "the prompt has {prompt_tokens} tokens, {} too many: the context holds {context_length} with at least one of the answer. {}",
+        (prompt_tokens + 1).saturating_sub(*context_length),
+        remedy_of_overflow(*context_length, *trained)
     )]
     ContextOverflow {
         /// Tokens of the prompt.
         prompt_tokens: usize,
         /// Capacity of the KV cache in tokens.
         context_length: usize,
+        /// The largest capacity that the model can be loaded with.
+        trained: usize,
     },
     /// The prompt does not fit the context, as its length shows before it is encoded.
     #[error(
-        "the prompt has {bytes} bytes, which are at least {least_tokens} tokens, and the context holds {context_length}: shorten it, start a new chat, or load with a larger contextLength"
+        "the prompt has {bytes} bytes, which are at least {least_tokens} tokens, and the context holds {context_length}. {}",
+        remedy_of_overflow(*context_length, *trained)
     )]
     PromptTooLong {
         /// Length of the prompt's text.
@@ -252,6 +260,8 @@ pub enum Error {
         least_tokens: usize,
         /// Capacity of the KV cache in tokens.
         context_length: usize,
+        /// The largest capacity that the model can be loaded with.
+        trained: usize,
     },
     /// A text is too long to be made tokens.
     #[error("the text has {bytes} bytes, more than the {most} that are made tokens at once: divide it")]
@@ -261,8 +271,8 @@ pub enum Error {
         /// The most that is allowed.
         most: usize,
     },
-    /// The prompt has no token at all.
-    #[error("the prompt is empty")]
+    /// The prompt has no text at all.
+    #[error("the prompt is empty: give a text to continue, or a message with text in it")]
     EmptyPrompt,
     /// Every logit is NaN or minus infinity.
     #[error(
@@ -285,7 +295,7 @@ pub enum Error {
         /// Value given.
         value: String,
         /// Values allowed.
-        range: &'static str,
+        range: Cow<'static, str>,
     },
     /// The caller cancelled.
     #[error("cancelled by the caller")]
@@ -402,6 +412,25 @@ fn truncation(needed: u64, actual: u64) -> String {
         0 => "is empty: download it again".to_owned(),
         _ => format!("is truncated: it needs {needed} bytes and has {actual}; download it again"),
     }
+}
+
+/// What to do about a prompt that does not fit.
+fn remedy_of_overflow(context_length: usize, trained: usize) -> String {
+    let larger = if context_length < trained {
+        format!(", or load with a larger contextLength (at most {trained} for this model)")
+    } else {
+        String::new()
+    };
+    format!("Shorten the text, take back earlier messages (undo), begin a new chat (reset){larger}")
+}
+
+/// A number of a caller, as JavaScript spells it.
+pub(crate) fn spelled<T: Copy + Into<f64> + Display + LowerExp>(number: T) -> String {
+    let wide: f64 = number.into();
+    if wide.is_infinite() {
+        return if wide > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    if wide.abs() < 1e21 { number.to_string() } else { format!("{number:e}") }
 }
 
 /// What a status means to somebody who wants to load a file.

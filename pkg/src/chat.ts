@@ -1,5 +1,7 @@
 import { EmberglassError } from "./errors.js";
+import { attempted } from "./generation.js";
 import type { TextModel, Turn } from "./model.js";
+import * as check from "./options.js";
 import type { ChatMessage, GenerateOptions, Generation } from "./types.js";
 
 /** How a conversation begins. */
@@ -10,32 +12,51 @@ export interface ChatOptions {
   messages?: readonly ChatMessage[];
 }
 
+const CHAT: check.Kinds<ChatOptions> = { system: check.text, messages: check.messages };
+
+/** Errors of a message that this model cannot read. It was not said then: the next one may be better. */
+const UNREADABLE: readonly unknown[] = ["context-overflow", "empty-prompt", "invalid-option", "template", "text-too-long", "tokenizer"];
+
 /**
  * A conversation with a {@link TextModel}. Made by `model.createChat`.
  *
  * What happens to the history ({@link Chat.messages}):
  * - the user's message is added when its generation begins (not while it waits in the queue);
  * - the answer is added when it is complete, and a partial one when it was stopped;
- * - after an error, or a stop before the first word, the user's message stays, unanswered:
+ * - a message that the model cannot read is taken out again: one that overflows the context (`context-overflow`), an empty
+ *   one (`empty-prompt`), one with a wrong option. The conversation is as it was before, and goes on with the next message;
+ * - after any other error, or a stop before the first word, the user's message stays, unanswered:
  *   {@link Chat.regenerate} answers it, {@link Chat.undo} takes it back, and {@link Chat.send} adds to it.
+ *
+ * Once a conversation fills the context, every message overflows. {@link Chat.undo} makes room for one of the size of the
+ * last, {@link Chat.reset} for all; or load the model with a larger `contextLength` and go on with `createChat({ messages })`.
  */
 export class Chat {
-  /** System prompt of the messages to come; undefined for none. May be changed at any time. */
-  system: string | undefined;
-
   readonly #model: TextModel;
+  #system: string | undefined;
   #turns: ChatMessage[];
   #stop = new AbortController();
 
   /** @internal @throws {@link EmberglassError} `invalid-option` for two system prompts, or one in the middle. */
-  constructor(model: TextModel, { system, messages = [] }: ChatOptions) {
+  constructor(model: TextModel, options: ChatOptions) {
+    const { system, messages = [] } = check.options("createChat", CHAT, options);
     const [first, ...rest] = messages;
     const leads = first?.role === "system";
-    this.#turns = (leads ? rest : [...messages]).map(({ role, content }) => ({ role, content }));
+    this.#turns = leads ? rest : [...messages];
     if (leads && system !== undefined) throw invalid("a system prompt is given twice");
     if (this.#turns.some(({ role }) => role === "system")) throw invalid("a system message must come first");
     this.#model = model;
-    this.system = leads ? first.content : system;
+    this.#system = leads ? first.content : system;
+  }
+
+  /** System prompt of the messages to come; undefined for none. May be changed at any time. */
+  get system(): string | undefined {
+    return this.#system;
+  }
+
+  /** @throws {@link EmberglassError} `invalid-option` for what is no text. */
+  set system(text: string | undefined) {
+    this.#system = text === undefined ? undefined : check.text(text, "system");
   }
 
   /** The conversation so far, system prompt first. A copy: changing it changes nothing here. */
@@ -47,18 +68,25 @@ export class Chat {
   /**
    * Says something and streams the answer. Only what is new is computed: the model keeps the rest.
    *
-   * @throws (through the returned generation) {@link EmberglassError} `context-overflow` when the conversation
-   * no longer fits, and what {@link TextModel.generate} throws.
+   * @throws (through the returned generation) {@link EmberglassError} `context-overflow` when the conversation no longer
+   * fits with this message, which is not kept then; and what {@link TextModel.generate} throws.
    */
   send(text: string, options: GenerateOptions = {}): Generation {
     let turns: ChatMessage[] = [];
-    return this.#answer(options, {
-      begin: () => {
-        turns = this.#turns;
-        turns.push({ role: "user", content: text });
-        return { messages: this.#request() };
-      },
-      end: (result) => addAnswer(turns, result.text),
+    let said: ChatMessage;
+    return this.#answer("send", options, () => {
+      said = { role: "user", content: check.text(text, "argument text") };
+      return {
+        begin: () => {
+          turns = this.#turns;
+          turns.push(said);
+          return { messages: this.#request() };
+        },
+        end: (result) => addAnswer(turns, result.text),
+        fail: (error) => {
+          if (error instanceof EmberglassError && UNREADABLE.includes(error.code)) turns.splice(turns.indexOf(said), 1);
+        },
+      };
     });
   }
 
@@ -71,7 +99,7 @@ export class Chat {
   regenerate(options: GenerateOptions = {}): Generation {
     let turns: ChatMessage[] = [];
     let old: ChatMessage[] = [];
-    return this.#answer(options, {
+    return this.#answer("regenerate", options, () => ({
       begin: () => {
         turns = this.#turns;
         const asked = lastUserTurn(turns);
@@ -83,7 +111,7 @@ export class Chat {
         if (!addAnswer(turns, result.text)) turns.push(...old);
       },
       fail: () => turns.push(...old),
-    });
+    }));
   }
 
   /**
@@ -109,8 +137,8 @@ export class Chat {
     this.#turns = turns;
   }
 
-  #answer(options: GenerateOptions, turn: Turn): Generation {
-    return this.#model.start(turn, options, this.#stop.signal);
+  #answer(of: string, options: GenerateOptions, turn: () => Turn): Generation {
+    return attempted(() => this.#model.start(turn(), of, options, this.#stop.signal));
   }
 
   /** The history as the model reads it: many templates refuse two user messages in a row. */

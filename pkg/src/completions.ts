@@ -1,23 +1,39 @@
 // OpenAI's chat-completions shape over `TextModel.generate`, for programs already written for it.
 import { abortError, EmberglassError } from "./errors.js";
 import type { TextModel } from "./model.js";
+import * as check from "./options.js";
 import type { ChatMessage, GenerateOptions, GenerateResult, Generation } from "./types.js";
 
-/** A message as OpenAI's clients send it; of content parts only text is taken. */
+/**
+ * A message as OpenAI's clients send it. Of content parts only text is taken, and `null` is an empty text. The members
+ * behind `content` are those of an answer that is sent back; they have to be empty.
+ */
 export interface CompletionMessage {
   role: "system" | "developer" | "user" | "assistant";
-  content: string | readonly { type: "text"; text: string }[];
+  content: string | readonly TextPart[] | null;
+  refusal?: null;
+  annotations?: readonly never[] | null;
+  audio?: null;
+  tool_calls?: readonly never[] | null;
+  function_call?: null;
 }
 
-/** OpenAI's names; those it lacks (`top_k`, `min_p`, `repetition_penalty`) are named as other servers do. */
-export interface CompletionParams {
+interface TextPart {
+  type: "text";
+  text: string;
+}
+
+/**
+ * OpenAI's names; those it lacks (`top_k`, `min_p`, `repetition_penalty`) are named as other servers do. `null` means
+ * "not given". Whatever would change the answer and is not there yet is `invalid-option`.
+ */
+export interface CompletionParams extends NeutralParams {
   messages: readonly CompletionMessage[];
   /** Only echoed back: one model is loaded. */
-  model?: string;
+  model?: string | null;
   stream?: boolean | null;
-  stream_options?: { include_usage?: boolean } | null;
-  /** Only 1. */
-  n?: number | null;
+  stream_options?: { include_usage?: boolean | null; include_obfuscation?: false | null } | null;
+  /** Not together with `max_completion_tokens`, which means the same. */
   max_tokens?: number | null;
   max_completion_tokens?: number | null;
   stop?: string | string[] | null;
@@ -31,6 +47,105 @@ export interface CompletionParams {
   repetition_penalty?: number | null;
   logit_bias?: Record<string, number> | null;
 }
+
+/**
+ * What programs for OpenAI send and what changes no answer here: values that ask for nothing, and names that only
+ * OpenAI's service has a use for. Other values of these are `invalid-option`.
+ */
+export interface NeutralParams {
+  n?: number | null;
+  logprobs?: false | null;
+  top_logprobs?: 0 | null;
+  response_format?: { type: "text" } | null;
+  modalities?: readonly "text"[] | null;
+  verbosity?: "medium" | null;
+  service_tier?: "auto" | "default" | null;
+  store?: false | null;
+  /** Without tools there is nothing to choose from. */
+  tools?: readonly never[] | null;
+  tool_choice?: "none" | "auto" | null;
+  parallel_tool_calls?: boolean | null;
+  functions?: readonly never[] | null;
+  function_call?: "none" | "auto" | null;
+  /** The following name the request for OpenAI's records and cache. */
+  user?: string | null;
+  safety_identifier?: string | null;
+  metadata?: Record<string, string> | null;
+  prompt_cache_key?: string | null;
+  prompt_cache_retention?: string | null;
+}
+
+const NEUTRAL: check.Kinds<NeutralParams> = {
+  n: check.only(1),
+  logprobs: check.only<false>(false),
+  top_logprobs: check.only<0>(0),
+  response_format: check.only<{ type: "text" }>({ type: "text" }),
+  modalities: check.only<readonly "text"[]>(["text"]),
+  verbosity: check.only<"medium">("medium"),
+  service_tier: check.only<"auto" | "default">("auto", "default"),
+  store: check.only<false>(false),
+  tools: check.only<readonly never[]>([]),
+  tool_choice: check.only<"none" | "auto">("none", "auto"),
+  parallel_tool_calls: check.flag,
+  functions: check.only<readonly never[]>([]),
+  function_call: check.only<"none" | "auto">("none", "auto"),
+  user: check.text,
+  safety_identifier: check.text,
+  metadata: check.textsByName,
+  prompt_cache_key: check.text,
+  prompt_cache_retention: check.text,
+};
+
+/** Known, so that the error says more than "not known"; there is no value under which nothing is left undone. */
+const UNSUPPORTED: check.Kinds<Record<"audio" | "prediction" | "reasoning_effort" | "web_search_options", never>> = {
+  audio: check.only(),
+  prediction: check.only(),
+  reasoning_effort: check.only(),
+  web_search_options: check.only(),
+};
+
+const STREAM_OPTIONS: check.Kinds<NonNullable<CompletionParams["stream_options"]>> = {
+  include_usage: check.flag,
+  include_obfuscation: check.only<false>(false),
+};
+
+const PARAMS: check.Kinds<CompletionParams> = {
+  ...NEUTRAL,
+  ...UNSUPPORTED,
+  messages: check.listOf(completionMessage),
+  model: check.text,
+  stream: check.flag,
+  stream_options: (value, of) => check.members(value, STREAM_OPTIONS, { of, nullable: true }),
+  max_tokens: check.number,
+  max_completion_tokens: check.number,
+  stop: (value, label) => (typeof value === "string" ? value : check.texts(value, label)),
+  seed: check.number,
+  temperature: check.number,
+  top_p: check.number,
+  top_k: check.number,
+  min_p: check.number,
+  presence_penalty: check.number,
+  frequency_penalty: check.number,
+  repetition_penalty: check.number,
+  logit_bias: check.numbersByName,
+};
+
+/** OpenAI's name for each of this package's options. */
+type Names = Record<keyof Omit<GenerateOptions, "signal" | "penaltyWindow">, keyof CompletionParams>;
+
+const NAMES: Names = {
+  maxTokens: "max_tokens",
+  stop: "stop",
+  seed: "seed",
+  temperature: "temperature",
+  topP: "top_p",
+  topK: "top_k",
+  minP: "min_p",
+  presencePenalty: "presence_penalty",
+  frequencyPenalty: "frequency_penalty",
+  repetitionPenalty: "repetition_penalty",
+  logitBias: "logit_bias",
+};
 
 /** Tokens read and written. */
 export interface CompletionUsage {
@@ -102,24 +217,28 @@ export class ChatCompletions {
   create(params: CompletionParams, options?: { signal?: AbortSignal }): Promise<ChatCompletion | ChatCompletionStream>;
   async create(
     params: CompletionParams,
-    { signal }: { signal?: AbortSignal } = {},
+    options: { signal?: AbortSignal } = {},
   ): Promise<ChatCompletion | ChatCompletionStream> {
+    const { signal } = check.options("chat.completions.create", check.SIGNAL, options);
+    const checked = checkedParams(params);
     if (signal?.aborted) throw abortError(signal);
-    if ((params.n ?? 1) !== 1) throw invalid("n", params.n, "only 1 is supported");
-    const messages = params.messages.map(toMessage);
     const common = {
       id: `chatcmpl-${crypto.randomUUID()}`,
       created: Math.floor(Date.now() / 1000),
-      model: params.model ?? this.#model.info.name,
+      model: checked.model ?? this.#model.info.name,
     };
     const controller = new AbortController();
     const stop = signal ? AbortSignal.any([controller.signal, signal]) : controller.signal;
-    const generation = this.#model.generate(messages, { ...toOptions(params), signal: stop });
-    if (params.stream) {
-      const withUsage = params.stream_options?.include_usage === true;
-      return { controller, [Symbol.asyncIterator]: () => chunks(generation, common, withUsage) };
+    // The messages have been checked, and are this package's now.
+    const names: Names = checked.max_completion_tokens === undefined ? NAMES : { ...NAMES, maxTokens: "max_completion_tokens" };
+    const generation = this.#model.generate(checked.messages as ChatMessage[], { ...toOptions(checked, names), signal: stop });
+    if (checked.stream) {
+      const withUsage = checked.stream_options?.include_usage === true;
+      return { controller, [Symbol.asyncIterator]: () => chunks(generation, common, names, withUsage) };
     }
-    const result = await generation.result;
+    const result = await generation.result.catch((error: unknown) => {
+      throw inTheirNames(error, names);
+    });
     // OpenAI's shape cannot say "stopped by the caller", so a stopped answer is no answer.
     if (result.finishReason === "aborted") throw abortError(stop);
     return {
@@ -141,6 +260,7 @@ export class ChatCompletions {
 async function* chunks(
   generation: Generation,
   common: { id: string; created: number; model: string },
+  names: Names,
   withUsage: boolean,
 ): AsyncGenerator<ChatCompletionChunk, void, undefined> {
   const chunk = (
@@ -161,40 +281,60 @@ async function* chunks(
     if (withUsage) yield { ...common, object: "chat.completion.chunk", choices: [], usage: usage(result) };
   } catch (error) {
     if (error instanceof EmberglassError && error.code === "aborted") return;
-    throw error;
+    throw inTheirNames(error, names);
   } finally {
     generation.abort();
   }
 }
 
-function toMessage({ role, content }: CompletionMessage): ChatMessage {
-  const roles: Record<string, ChatMessage["role"]> = { system: "system", developer: "system", user: "user", assistant: "assistant" };
-  const known = roles[role];
-  if (!known) throw invalid("messages[].role", role, "system, developer, user or assistant");
-  if (typeof content === "string") return { role: known, content };
-  const texts = content.map((part) => {
-    if (part.type !== "text") throw invalid("messages[].content[].type", part.type, "text");
-    return part.text;
+function checkedParams(params: unknown): CompletionParams {
+  const checked = check.members<CompletionParams>(params, PARAMS, {
+    of: "chat.completions.create",
+    noun: "option",
+    required: ["messages"],
+    nullable: true,
   });
-  return { role: known, content: texts.join("") };
+  const { max_tokens, max_completion_tokens } = checked;
+  if (max_tokens !== undefined && max_completion_tokens !== undefined && max_tokens !== max_completion_tokens) {
+    const message = `options max_tokens = ${max_tokens} and max_completion_tokens = ${max_completion_tokens} mean the same: give one of them`;
+    throw new EmberglassError("invalid-option", message);
+  }
+  return checked;
 }
 
-function toOptions(params: CompletionParams): GenerateOptions {
-  const named: Record<keyof Omit<GenerateOptions, "signal" | "penaltyWindow">, unknown> = {
-    maxTokens: params.max_completion_tokens ?? params.max_tokens,
-    stop: typeof params.stop === "string" ? [params.stop] : params.stop,
-    seed: params.seed,
-    temperature: params.temperature,
-    topP: params.top_p,
-    topK: params.top_k,
-    minP: params.min_p,
-    presencePenalty: params.presence_penalty,
-    frequencyPenalty: params.frequency_penalty,
-    repetitionPenalty: params.repetition_penalty,
-    logitBias: params.logit_bias,
+/** Declared as a function: the table above uses it. */
+function completionMessage(value: unknown, of: string): ChatMessage {
+  const kinds: check.Kinds<CompletionMessage> = {
+    role: check.oneOf("system", "developer", "user", "assistant"),
+    content: (given, label) => (check.isArray(given) ? textOfParts(given, label) : check.content(given, label)),
+    refusal: check.only<null>(),
+    annotations: check.only<readonly never[]>([]),
+    audio: check.only<null>(),
+    tool_calls: check.only<readonly never[]>([]),
+    function_call: check.only<null>(),
   };
-  // OpenAI's clients send null for "not given".
-  return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined && value !== null));
+  const { role, content } = check.members<CompletionMessage>(value, kinds, { of, required: ["role", "content"] });
+  return { role: role === "developer" ? "system" : role, content: content as string };
+}
+
+function textOfParts(parts: readonly unknown[], of: string): string {
+  const kinds: check.Kinds<TextPart> = { type: check.oneOf("text"), text: check.text };
+  const textOf: check.Kind<string> = (part, label) =>
+    check.members<TextPart>(part, kinds, { of: label, required: ["type", "text"] }).text;
+  return check.listOf(textOf)(parts, of).join("");
+}
+
+function toOptions(params: CompletionParams, names: Names): GenerateOptions {
+  const named = Object.entries(names).map(([ours, theirs]) => [ours, params[theirs]] as const);
+  const given = Object.fromEntries(named.filter(([, value]) => value !== undefined));
+  return typeof given.stop === "string" ? { ...given, stop: [given.stop] } : given;
+}
+
+/** The engine's errors have this package's names of options. */
+function inTheirNames(error: unknown, names: Names): unknown {
+  if (!(error instanceof EmberglassError) || error.code !== "invalid-option") return error;
+  const message = error.message.replace(/^option (\w+)/, (found, ours: keyof Names) => (Object.hasOwn(names, ours) ? `option ${names[ours]}` : found));
+  return new EmberglassError(error.code, message, { cause: error });
 }
 
 function finishReason({ finishReason: reason }: GenerateResult): CompletionFinishReason {
@@ -208,8 +348,4 @@ function usage(result: GenerateResult): CompletionUsage {
     total_tokens: result.promptTokens + result.generatedTokens,
     prompt_tokens_details: { cached_tokens: result.reusedTokens },
   };
-}
-
-function invalid(option: string, value: unknown, range: string): EmberglassError {
-  return new EmberglassError("invalid-option", `option ${option} = ${String(value)} is out of range (${range})`);
 }

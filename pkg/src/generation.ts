@@ -62,3 +62,12 @@ export class StreamedGeneration implements Generation {
     });
   }
 }
+
+/** The generation that `start` gives, or one that fails with what `start` throws: callers look for errors in one place. */
+export function attempted(start: () => Generation): Generation {
+  try {
+    return start();
+  } catch (error) {
+    return new StreamedGeneration(() => Promise.reject(error), []);
+  }
+}

@@ -1,6 +1,7 @@
 import type { EngineClient } from "./engine-client.js";
 import { EmberglassError } from "./errors.js";
 import type { DecodeOptions, EncodeOptions, ImageDecoderInfo, Latents, ShownPicture } from "./image-types.js";
+import * as check from "./options.js";
 import { DecodedPicture, imageData, type PictureSource, readPicture } from "./picture.js";
 import type { DecodeReply, DecodeRequest, Verb, Verbs } from "./protocol.js";
 import { SerialQueue } from "./serial-queue.js";
@@ -8,6 +9,34 @@ import { SerialQueue } from "./serial-queue.js";
 /** How long the worker may take to free its memory before it is ended from outside. */
 const DISPOSE_GRACE_MS = 2000;
 const MAX_SIDE = 512;
+
+const DECODE: check.Kinds<DecodeOptions> = {
+  signal: check.signal,
+  memoryBytes: check.number,
+  scaled: check.flag,
+  onPreview: check.callback,
+  onTile: check.callback,
+};
+
+const ENCODE: check.Kinds<EncodeOptions> = {
+  signal: check.signal,
+  seed: check.number,
+  maxSide: check.number,
+  memoryBytes: check.number,
+  onTile: check.callback,
+};
+
+const SAMPLE: check.Kinds<{ spread?: number; signal?: AbortSignal }> = { spread: check.number, signal: check.signal };
+
+function checkCanvas(value: unknown): void {
+  try {
+    if (check.kindOf(value) === "OffscreenCanvas") return;
+    if (typeof (value as HTMLCanvasElement).transferControlToOffscreen === "function") return;
+  } catch {
+    // Null, for one.
+  }
+  throw check.invalid("argument canvas", value, "neither a canvas element nor an OffscreenCanvas");
+}
 
 /**
  * A loaded image autoencoder: latents to pictures, and pictures to latents where the files hold an encoder. Made by
@@ -50,12 +79,12 @@ export class ImageDecoder {
   /** Several pictures, one after the other, in the order given. */
   decode(latents: readonly Latents[], options?: DecodeOptions): Promise<DecodedPicture[]>;
   async decode(latents: Latents | readonly Latents[], options: DecodeOptions = {}): Promise<DecodedPicture | DecodedPicture[]> {
-    if (!("data" in latents)) {
-      const pictures = [];
-      for (const one of latents) pictures.push(await this.#decode(one, options));
-      return pictures;
-    }
-    return this.#decode(latents, options);
+    const checked = check.options("decode", DECODE, options);
+    if (!check.isArray(latents)) return this.#decode(check.latents(latents, "argument latents"), checked);
+    const all = check.listOf(check.latents)(latents, "argument latents");
+    const pictures = [];
+    for (const one of all) pictures.push(await this.#decode(one, checked));
+    return pictures;
   }
 
   /**
@@ -67,8 +96,11 @@ export class ImageDecoder {
    * already, `device-limit` for one of more than 8192 pixels a side.
    */
   async decodeTo(canvas: HTMLCanvasElement | OffscreenCanvas, latents: Latents, options: DecodeOptions = {}): Promise<ShownPicture> {
+    checkCanvas(canvas);
+    const checked = check.options("decodeTo", DECODE, options);
+    const copy = check.latents(latents, "argument latents");
     const number = this.#canvases.get(canvas) ?? (await this.#attach(canvas));
-    const { width, height, stats } = await this.#request(latents, options, number);
+    const { width, height, stats } = await this.#request(copy, checked, number);
     return { width, height, stats };
   }
 
@@ -99,7 +131,7 @@ export class ImageDecoder {
   ): Promise<DecodeReply> {
     const request: DecodeRequest = {
       model: this.#model,
-      latents: { ...latents, data: Float32Array.from(latents.data) },
+      latents,
       scaled,
       preview: onPreview !== undefined,
       ...(memoryBytes === undefined ? {} : { memoryBytes }),
@@ -122,10 +154,8 @@ export class ImageDecoder {
    * `unsupported-model` without an encoder;
    * `aborted`, `out-of-memory`, `device-limit`, `device-lost`.
    */
-  async encode(
-    source: PictureSource,
-    { signal, seed, maxSide = MAX_SIDE, memoryBytes, onTile }: EncodeOptions = {},
-  ): Promise<Latents> {
+  async encode(source: PictureSource, options: EncodeOptions = {}): Promise<Latents> {
+    const { signal, seed, maxSide = MAX_SIDE, memoryBytes, onTile } = check.options("encode", ENCODE, options);
     const picture = await readPicture(source, this.info.scale, maxSide);
     const request = {
       model: this.#model,
@@ -142,12 +172,15 @@ export class ImageDecoder {
    *
    * @param options `spread` multiplies the noise: 0 gives the mean picture, 1 (default) the whole variety.
    */
-  sample(seed: number, { spread = 1, signal }: { spread?: number; signal?: AbortSignal } = {}): Promise<Latents> {
+  async sample(seed: number, options: { spread?: number; signal?: AbortSignal } = {}): Promise<Latents> {
+    check.number(seed, "argument seed");
+    const { spread = 1, signal } = check.options("sample", SAMPLE, options);
     return this.#enqueue("sample", { model: this.#model, seed, spread }, signal);
   }
 
   /** {@link ImageDecoder.info} with the memory of this moment. */
-  refreshInfo({ signal }: { signal?: AbortSignal } = {}): Promise<ImageDecoderInfo> {
+  async refreshInfo(options: { signal?: AbortSignal } = {}): Promise<ImageDecoderInfo> {
+    const { signal } = check.options("refreshInfo", check.SIGNAL, options);
     return this.#enqueue("imageInfo", { model: this.#model }, signal);
   }
 

@@ -19,7 +19,7 @@ export { type GpuRates, measureGpu } from "./measure.js";
 export { supported, type Support } from "./supported.js";
 export { EmberglassError, type ErrorCode, type KnownErrorCode } from "./errors.js";
 // Types only: these are made by the functions above, never by `new`.
-export type { TextModel } from "./model.js";
+export type { TextModel, TokenizeOptions } from "./model.js";
 export type { Chat, ChatOptions } from "./chat.js";
 export type { ImageDecoder } from "./image-decoder.js";
 export type { DecodedPicture, PictureSource } from "./picture.js";
@@ -33,11 +33,13 @@ export type {
   CompletionMessage,
   CompletionParams,
   CompletionUsage,
+  NeutralParams,
 } from "./completions.js";
 export type {
   ChatMessage,
   DeviceChoice,
   DeviceInfo,
+  FileSource,
   GenerateOptions,
   GenerateResult,
   Generation,

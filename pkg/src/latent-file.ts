@@ -2,6 +2,9 @@
 // Formats: numpy.lib.format (NEP 1); the README of the safetensors format.
 import { EmberglassError } from "./errors.js";
 import type { Latents } from "./image-types.js";
+import * as check from "./options.js";
+import { toBlob } from "./source.js";
+import type { FileSource } from "./types.js";
 
 /** Larger than latents of any picture that can be decoded. */
 const MAX_BYTES = 1 << 30;
@@ -11,9 +14,11 @@ const MAX_HEADER = 1 << 20;
  * Reads latents from a `.npy` file or a safetensors file that holds nothing else: f16, f32 or f64, of shape
  * (channels, height, width) or (n, channels, height, width), which gives n of them.
  *
- * @throws {@link EmberglassError} `malformed`, `truncated`, `unsupported-type`, `shape-mismatch`.
+ * @throws {@link EmberglassError} `malformed`, `truncated`, `unsupported-type`, `shape-mismatch`; `invalid-option` for what
+ * is no file.
  */
-export async function readLatents(file: Blob): Promise<Latents[]> {
+export async function readLatents(source: FileSource): Promise<Latents[]> {
+  const file = await toBlob(source, "argument source");
   const magic = await read(file, 0, Math.min(6, file.size));
   const isNumpy = magic[0] === 0x93 && String.fromCharCode(...magic.subarray(1)) === "NUMPY";
   const { shape, type, begin, end } = isNumpy ? await numpy(file) : await safetensors(file);
@@ -38,9 +43,10 @@ export async function readLatents(file: Blob): Promise<Latents[]> {
  * Latents as a `.npy` file: f32, of shape (1, channels, height, width). {@link readLatents}, NumPy's `load` and, by way of
  * `torch.from_numpy`, diffusers' `vae.decode` take it.
  *
- * @throws {@link EmberglassError} `shape-mismatch` for latents that are not as many as their shape says.
+ * @throws {@link EmberglassError} `shape-mismatch` for latents that are not as many as their shape says; `invalid-option`.
  */
-export function writeLatents({ channels, height, width, data }: Latents): Blob {
+export function writeLatents(latents: Latents): Blob {
+  const { channels, height, width, data } = check.latents(latents, "argument latents");
   if (data.length !== channels * height * width) {
     throw new EmberglassError("shape-mismatch", `${data.length} latents for the shape (${channels}, ${height}, ${width})`);
   }
@@ -48,7 +54,7 @@ export function writeLatents({ channels, height, width, data }: Latents): Blob {
   // The format asks for a newline at the end of the header, and for values that begin at a multiple of 64 bytes.
   const header = `${start.padEnd(Math.ceil((start.length + 11) / 64) * 64 - 11)}\n`;
   const magic = Uint8Array.of(0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8);
-  return new Blob([magic, header, Float32Array.from(data)], { type: "application/octet-stream" });
+  return new Blob([magic, header, data as Float32Array<ArrayBuffer>], { type: "application/octet-stream" });
 }
 
 /** Where the values lie and how. */

@@ -2,13 +2,13 @@ import { EngineClient, type WorkerLike } from "./engine-client.js";
 import { abortError, EmberglassError } from "./errors.js";
 import { TextModel } from "./model.js";
 import { progressMeter } from "./progress.js";
-import type { LoadRequest } from "./protocol.js";
+import * as check from "./options.js";
 import { toWireSource } from "./source.js";
 import { MOST_THREADS } from "./threads.js";
 import { ImageDecoder } from "./image-decoder.js";
-import type { ImageLoadOptions } from "./image-types.js";
+import type { ImageLoadOptions, Precision } from "./image-types.js";
 import type { HelperLike } from "./helper-team.js";
-import type { DeviceChoice, HeaderOptions, LoadOptions, ModelHeader, ModelSource, NetworkOptions, SamplingDefault } from "./types.js";
+import type { DeviceChoice, HeaderOptions, KvType, LoadOptions, ModelHeader, ModelSource, NetworkOptions } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
@@ -17,8 +17,8 @@ const GRACE_MS = 500;
 /**
  * Loads a GGUF language model, in a Web Worker of its own, onto the GPU or for the CPU: see {@link LoadOptions.device}.
  *
- * @param source An address (relative ones are resolved against the document), a `Blob` or `File`,
- * or the shards of a split model in their order.
+ * @param source An address (relative ones are resolved against the document), a file in one of the forms of
+ * {@link FileSource}, or the shards of a split model in their order.
  * @throws {@link EmberglassError} `no-webgpu` and `no-adapter` (only with `device: "webgpu"`), `no-simd`,
  * `out-of-memory`, `device-lost`, `network`, `http-status`, `not-gguf`, `truncated`, `unsupported-type`,
  * `unsupported-architecture` and others of {@link ErrorCode}; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.
@@ -67,22 +67,29 @@ export function loadImageDecoder(
 
 let imageModels = 0;
 
+const IMAGE_LOAD: check.Kinds<ImageLoadOptions & { shareWith?: TextModel }> = {
+  ...check.NETWORK,
+  onProgress: check.callback,
+  signal: check.signal,
+  device: check.text as check.Kind<DeviceChoice>,
+  precision: check.text as check.Kind<Precision>,
+  shareWith: (value, label) => {
+    if (value instanceof TextModel) return value;
+    throw check.invalid(label, value, "not a model that loadTextModel has loaded");
+  },
+};
+
 /** {@link loadImageDecoder} over any worker. Not public: the seam for tests. */
 export async function openImageDecoder(
   source: ModelSource,
-  { onProgress, signal, device, precision, shareWith, ...options }: ImageLoadOptions & { shareWith?: TextModel },
+  options: ImageLoadOptions & { shareWith?: TextModel },
   spawn: () => WorkerLike,
 ): Promise<ImageDecoder> {
+  const { onProgress, signal, shareWith, stallTimeoutMs, retryTimeoutMs, ...wishes } = check.options("loadImageDecoder", IMAGE_LOAD, options);
   if (signal?.aborted) throw abortError(signal);
-  checkDevice(device);
   const model = ++imageModels;
-  const request = {
-    model,
-    source: toWireSource(source),
-    network: networkOptions(options),
-    ...(device === undefined ? {} : { device }),
-    ...(precision === undefined ? {} : { precision }),
-  };
+  const network = networkOptions(stallTimeoutMs, retryTimeoutMs);
+  const request = { model, source: await orAborted(toWireSource(source), signal), network, ...wishes };
   const client = shareWith?.client ?? new EngineClient(spawn);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
   try {
@@ -98,19 +105,36 @@ export async function openImageDecoder(
   }
 }
 
-/** Equals the engine's limit: a verification takes eight tokens, the last drawn one and seven drafts. */
-const MOST_DRAFTS = 7;
+const LOAD: check.Kinds<LoadOptions> = {
+  ...check.NETWORK,
+  onProgress: check.callback,
+  signal: check.signal,
+  contextLength: check.number,
+  kvCache: check.text as check.Kind<KvType>,
+  device: check.text as check.Kind<DeviceChoice>,
+  threads: check.wholeNumber(1, MOST_THREADS),
+  activationBits: check.number as check.Kind<8 | 16>,
+  kernels: check.text,
+  draftTokens: check.number,
+  sampling: (value) => check.members(value, check.SAMPLING, { of: "sampling" }),
+};
 
 /** {@link loadTextModel} over any workers. Not public: the seam for tests. */
 export async function openTextModel(
   source: ModelSource,
-  { onProgress, signal, ...wishes }: LoadOptions,
+  options: LoadOptions,
   spawn: () => WorkerLike,
   spawnHelper?: () => HelperLike,
 ): Promise<TextModel> {
+  const { onProgress, signal, stallTimeoutMs, retryTimeoutMs, ...wishes } = check.options("loadTextModel", LOAD, options);
   if (signal?.aborted) throw abortError(signal);
   const remembered = rememberedKernels();
-  const request = { source: toWireSource(source), ...checked(wishes), ...(remembered ? { rememberedKernels: remembered } : {}) };
+  const request = {
+    source: await orAborted(toWireSource(source), signal),
+    network: networkOptions(stallTimeoutMs, retryTimeoutMs),
+    ...wishes,
+    ...(remembered ? { rememberedKernels: remembered } : {}),
+  };
   const client = new EngineClient(spawn, spawnHelper);
   const loading = client.call(
     "load",
@@ -130,14 +154,20 @@ export async function openTextModel(
   }
 }
 
+const HEADER: check.Kinds<HeaderOptions> = {
+  ...check.NETWORK,
+  onProgress: LOAD.onProgress,
+  signal: LOAD.signal,
+  contextLength: LOAD.contextLength,
+  kvCache: LOAD.kvCache,
+};
+
 /** {@link readModelHeader} over any worker. Not public: the seam for tests. */
-export async function openModelHeader(
-  source: ModelSource,
-  { onProgress, signal, ...wishes }: HeaderOptions,
-  spawn: () => WorkerLike,
-): Promise<ModelHeader> {
+export async function openModelHeader(source: ModelSource, options: HeaderOptions, spawn: () => WorkerLike): Promise<ModelHeader> {
+  const { onProgress, signal, stallTimeoutMs, retryTimeoutMs, ...wishes } = check.options("readModelHeader", HEADER, options);
   if (signal?.aborted) throw abortError(signal);
-  const request = { source: toWireSource(source), ...checked(wishes) };
+  const network = networkOptions(stallTimeoutMs, retryTimeoutMs);
+  const request = { source: await orAborted(toWireSource(source), signal), network, ...wishes };
   const client = new EngineClient(spawn);
   try {
     const reading = client.call("inspect", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
@@ -147,94 +177,12 @@ export async function openModelHeader(
   }
 }
 
-/** The options that are sent to the worker. What is `undefined` means "the default", so it is not sent at all. */
-function checked({
-  contextLength,
-  kvCache,
-  device,
-  threads,
-  activationBits,
-  draftTokens,
-  kernels,
-  sampling,
-  ...others
-}: LoadOptions): Omit<LoadRequest, "source"> {
-  checkDevice(device);
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
-    throw invalid("threads", threads, `a whole number from 1 to ${MOST_THREADS}`);
-  }
-  if (activationBits !== undefined && activationBits !== 8 && activationBits !== 16) {
-    throw invalid("activationBits", activationBits, "8 or 16");
-  }
-  if (draftTokens !== undefined && !(Number.isInteger(draftTokens) && draftTokens >= 0 && draftTokens <= MOST_DRAFTS)) {
-    throw invalid("draftTokens", draftTokens, `a whole number from 0 to ${MOST_DRAFTS}`);
-  }
-  if (kernels !== undefined && typeof kernels !== "string") throw invalid("kernels", kernels, "what info.device.kernels says");
-  if (kvCache !== undefined && !["f32", "f16", "q8_0"].includes(kvCache)) {
-    throw invalid("kvCache", kvCache, "f32, f16 or q8_0");
-  }
-  return {
-    network: networkOptions(others),
-    ...(activationBits === undefined ? {} : { activationBits }),
-    ...(contextLength === undefined ? {} : { contextLength }),
-    ...(kvCache === undefined ? {} : { kvCache }),
-    ...(device === undefined ? {} : { device }),
-    ...(draftTokens === undefined ? {} : { draftTokens }),
-    ...(kernels === undefined ? {} : { kernels }),
-    ...(sampling === undefined ? {} : { sampling: samplingDefaults(sampling) }),
-    ...(threads === undefined ? {} : { threads }),
-  };
-}
-
-/** Their names; the engine checks their values. */
-const SAMPLING_DEFAULTS: { [Option in SamplingDefault]: true } = {
-  temperature: true,
-  topK: true,
-  topP: true,
-  minP: true,
-  repetitionPenalty: true,
-  presencePenalty: true,
-  frequencyPenalty: true,
-  penaltyWindow: true,
-};
-
-function samplingDefaults(sampling: NonNullable<LoadOptions["sampling"]>): NonNullable<LoadOptions["sampling"]> {
-  if (typeof sampling !== "object" || sampling === null) throw invalid("sampling", sampling, "an object of sampling options");
-  const given = Object.entries(sampling).filter(([, value]) => value !== undefined);
-  for (const [name, value] of given) {
-    if (!Object.hasOwn(SAMPLING_DEFAULTS, name)) {
-      throw invalid(`sampling.${name}`, value, `the sampling options of a model are ${Object.keys(SAMPLING_DEFAULTS).join(", ")}`);
-    }
-    if (typeof value !== "number") throw invalid(`sampling.${name}`, value, "a number");
-  }
-  return Object.fromEntries(given);
-}
-
-/** The longest time that `setTimeout` takes. */
-const MOST_MS = 2_147_483_647;
-
-function networkOptions({ stallTimeoutMs, retryTimeoutMs }: NetworkOptions): NetworkOptions {
-  const isTime = (ms: unknown, least: number) => typeof ms === "number" && ms >= least && ms <= MOST_MS;
-  if (stallTimeoutMs !== undefined && !isTime(stallTimeoutMs, 1)) {
-    throw invalid("stallTimeoutMs", stallTimeoutMs, `milliseconds, 1 to ${MOST_MS}`);
-  }
-  if (retryTimeoutMs !== undefined && !isTime(retryTimeoutMs, 0)) {
-    throw invalid("retryTimeoutMs", retryTimeoutMs, `milliseconds, 0 to ${MOST_MS}`);
-  }
+/** Without those that are not given. */
+function networkOptions(stallTimeoutMs: number | undefined, retryTimeoutMs: number | undefined): NetworkOptions {
   return {
     ...(stallTimeoutMs === undefined ? {} : { stallTimeoutMs }),
     ...(retryTimeoutMs === undefined ? {} : { retryTimeoutMs }),
   };
-}
-
-function checkDevice(device: DeviceChoice | undefined): void {
-  if (device !== undefined && !["auto", "webgpu", "cpu"].includes(device)) {
-    throw invalid("device", device, "auto, webgpu or cpu");
-  }
-}
-
-function invalid(option: string, value: unknown, range: string): EmberglassError {
-  return new EmberglassError("invalid-option", `option ${option} = ${String(value)} is out of range (${range})`);
 }
 
 /** Rejects as soon as the signal fires, whatever `promise` does. */

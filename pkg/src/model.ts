@@ -2,10 +2,11 @@ import { Chat, type ChatOptions } from "./chat.js";
 import { ChatCompletions } from "./completions.js";
 import type { EngineClient } from "./engine-client.js";
 import { EmberglassError } from "./errors.js";
-import { StreamedGeneration } from "./generation.js";
+import { attempted, StreamedGeneration } from "./generation.js";
+import * as check from "./options.js";
 import type { GenerateRequest, Verb, Verbs } from "./protocol.js";
 import { SerialQueue } from "./serial-queue.js";
-import type { ChatMessage, GenerateOptions, GenerateResult, Generation, ModelInfo, SamplingOptions } from "./types.js";
+import type { ChatMessage, GenerateOptions, GenerateResult, Generation, ModelInfo } from "./types.js";
 
 /** `MAX_TEXT_BYTES` of `src/text/tokenizer.rs`. A text has at least as many bytes as `length` counts. */
 const MAX_TEXT_BYTES = 8 * 1024 * 1024;
@@ -20,8 +21,30 @@ export interface Turn {
   /** Called before the result reaches the caller, and before the next request begins. */
   end?(result: GenerateResult): void;
   /** The same, when the request failed after `begin`. */
-  fail?(): void;
+  fail?(error: unknown): void;
 }
+
+const GENERATE: check.Kinds<GenerateOptions> = {
+  maxTokens: check.number,
+  stop: check.texts,
+  seed: check.number,
+  ...check.SAMPLING,
+  logitBias: check.numbersByName,
+  signal: check.signal,
+};
+
+/** How to read a text. */
+export interface TokenizeOptions {
+  /** Read special-token text such as `<|im_end|>` as control tokens. Default false. */
+  special?: boolean;
+  /** Cancels; the promise rejects with an `AbortError`. */
+  signal?: AbortSignal;
+}
+
+const TOKENIZE: check.Kinds<TokenizeOptions> = { special: check.flag, signal: check.signal };
+
+/** Token ids have 32 bits; the engine knows how many tokens there are. */
+const tokenIds = check.listOf(check.wholeNumber(0, 2 ** 32 - 1));
 
 /**
  * A loaded language model. Made by `loadTextModel`.
@@ -57,19 +80,24 @@ export class TextModel {
    * Continues a text, as every model can, or answers messages by way of the file's chat template. Special-token text
    * in a text to continue, such as `<|im_end|>`, acts as a control token. The result's `text` is the continuation alone.
    *
-   * @throws (through the returned generation) {@link EmberglassError} `context-overflow`, `empty-prompt`,
-   * `invalid-option`, `no-chat-template`, `template`, `device-lost`, `out-of-memory`.
+   * @throws (through the returned generation) {@link EmberglassError} `context-overflow`; `empty-prompt` where there is
+   * no text at all; `invalid-option`, `no-chat-template`, `template`, `device-lost`, `out-of-memory`.
    */
   generate(input: string | readonly ChatMessage[], options: GenerateOptions = {}): Generation {
-    const prompt = typeof input === "string" ? { prompt: input } : { messages: [...input] };
-    return this.start({ begin: () => prompt }, options);
+    return attempted(() => {
+      if (typeof input !== "string" && !check.isArray(input)) {
+        throw check.invalid("argument input", input, "neither a text to continue nor an array of messages");
+      }
+      const prompt = typeof input === "string" ? { prompt: input } : { messages: check.messages(input, "messages") };
+      return this.start({ begin: () => prompt }, "generate", options);
+    });
   }
 
   /**
    * A conversation that keeps its own history. Any number may share one model.
    *
    * @throws {@link EmberglassError} `no-chat-template` where {@link ModelInfo.hasChatTemplate} is false; `invalid-option`
-   * for two system prompts, or one in the middle.
+   * for two system prompts, one in the middle, and for what is not known in the options or messages.
    */
   createChat(options: ChatOptions = {}): Chat {
     if (!this.info.hasChatTemplate) {
@@ -82,25 +110,32 @@ export class TextModel {
   /**
    * Token ids of a text. Waits for its turn behind running generations.
    *
-   * @param options `special`: read special-token text such as `<|im_end|>` as control tokens. Default false.
-   * @throws {@link EmberglassError} `text-too-long` above 8 MiB.
+   * @throws {@link EmberglassError} `text-too-long` above 8 MiB; `invalid-option`.
    */
-  tokenize(text: string, { special = false, signal }: { special?: boolean; signal?: AbortSignal } = {}): Promise<Uint32Array> {
+  async tokenize(text: string, options: TokenizeOptions = {}): Promise<Uint32Array> {
+    check.text(text, "argument text");
+    const { special = false, signal } = check.options("tokenize", TOKENIZE, options);
     // Refused here, before the text is copied into the worker.
     if (text.length > MAX_TEXT_BYTES) {
       const message = `the text has more than the ${MAX_TEXT_BYTES} bytes that are made tokens at once: divide it`;
-      return Promise.reject(new EmberglassError("text-too-long", message));
+      throw new EmberglassError("text-too-long", message);
     }
     return this.#enqueue("tokenize", { text, special }, signal);
   }
 
-  /** The text of token ids. */
-  detokenize(ids: Uint32Array | readonly number[], { signal }: { signal?: AbortSignal } = {}): Promise<string> {
-    return this.#enqueue("detokenize", { ids: Uint32Array.from(ids) }, signal);
+  /**
+   * The text of token ids.
+   *
+   * @throws {@link EmberglassError} `invalid-option` for an id that is not in the vocabulary.
+   */
+  async detokenize(ids: Uint32Array | readonly number[], options: { signal?: AbortSignal } = {}): Promise<string> {
+    const checked = check.kindOf(ids) === "Uint32Array" ? ids : tokenIds(ids, "argument ids");
+    const { signal } = check.options("detokenize", check.SIGNAL, options);
+    return this.#enqueue("detokenize", { ids: Uint32Array.from(checked) }, signal);
   }
 
   /** How many tokens a text takes. */
-  async countTokens(text: string, options: { special?: boolean; signal?: AbortSignal } = {}): Promise<number> {
+  async countTokens(text: string, options: TokenizeOptions = {}): Promise<number> {
     return (await this.tokenize(text, options)).length;
   }
 
@@ -118,21 +153,22 @@ export class TextModel {
     return this.dispose();
   }
 
-  /** @internal Queues one generation. */
-  start(turn: Turn, { signal, ...sampling }: GenerateOptions, ...signals: AbortSignal[]): Generation {
+  /** @internal Queues one generation. @throws {@link EmberglassError} `invalid-option`. */
+  start(turn: Turn, of: string, options: GenerateOptions, ...signals: AbortSignal[]): Generation {
+    const { signal, ...sampling } = check.options(of, GENERATE, options);
     const stops = [this.#lifetime.signal, ...signals];
     if (signal) stops.push(signal);
     return new StreamedGeneration(
       (push, stop) =>
         this.#queue.run(async () => {
-          const request = { ...definedOptions(sampling), ...turn.begin() };
+          const request = { ...sampling, ...turn.begin() };
           try {
             this.#checkLength(request);
             const result = await this.#client.call("generate", request, { signal: stop, onEvent: push });
             turn.end?.(result);
             return result;
           } catch (error) {
-            turn.fail?.();
+            turn.fail?.(error);
             throw error;
           }
         }, stop),
@@ -165,9 +201,4 @@ export class TextModel {
     clearTimeout(timer);
     this.#client.close(reason);
   }
-}
-
-/** Options given as `undefined` mean "the default", so they are not sent at all. */
-function definedOptions(options: SamplingOptions): SamplingOptions {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }

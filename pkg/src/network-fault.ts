@@ -78,8 +78,7 @@ export function networkFaults(scope: FaultScope): (url: string) => Promise<Netwo
     }
     // Only an answer that this page may not read is opaque.
     if (probe === "opaque") {
-      // A range is a header that a server may have to allow, too.
-      const again = await answers(scope, url, foreign ? { headers: { Range: "bytes=0-" } } : {});
+      const again = await answers(scope, url, {});
       if (again === undefined) {
         const where = foreign ? "the server" : "the server sends the page on to another one, which";
         const reason = `${where} answers, but does not let pages of ${scope.location.origin} read this file (CORS): it would have to send Access-Control-Allow-Origin`;

@@ -1,6 +1,7 @@
 // Pictures in the forms that pages have them, to and from plain bytes.
 import { EmberglassError } from "./errors.js";
 import type { DecodeStats } from "./image-types.js";
+import * as check from "./options.js";
 import type { WirePicture } from "./protocol.js";
 
 /**
@@ -52,6 +53,10 @@ function clamped(data: Uint8Array): Uint8ClampedArray<ArrayBuffer> {
   return new Uint8ClampedArray(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
 }
 
+const PICTURES = "an image file as a Blob, an ImageData, ImageBitmap, canvas, image or video element, or VideoFrame";
+/** Kinds that a browser would refuse in words of its own. */
+const NO_PICTURES = ["Null", "Object", "Array", "ArrayBuffer", "Response", "ReadableStream", "Promise", "URL"];
+
 /**
  * The bytes of a picture whose sides are multiples of `scale` and at most `maxSide`: scaled down as a whole, then cut
  * in the middle to the next multiple; an odd pixel is cut at the end.
@@ -59,11 +64,14 @@ function clamped(data: Uint8Array): Uint8ClampedArray<ArrayBuffer> {
  * @throws {@link EmberglassError} `invalid-option` for what is no picture, and for a `maxSide` below `scale`.
  */
 export async function readPicture(source: PictureSource, scale: number, maxSide: number): Promise<WirePicture> {
-  if (typeof maxSide !== "number" || !(maxSide >= scale)) {
-    const range = `a number of at least ${scale}, the pixels of one latent position`;
-    throw new EmberglassError("invalid-option", `option maxSide = ${String(maxSide)} is out of range (${range})`);
+  if (!(maxSide >= scale)) {
+    throw check.invalid("option maxSide", maxSide, `out of range (a number of at least ${scale}, the pixels of one latent position)`);
   }
   try {
+    const kind = check.kindOf(source);
+    if (kind === check.UNREADABLE || (!isImageData(source) && (typeof source !== "object" || NO_PICTURES.includes(kind)))) {
+      throw check.invalid("argument source", source, `no picture: give ${PICTURES}`);
+    }
     if (!isImageData(source)) return await scaled(await bitmapOf(source), scale, maxSide);
     const opaque = await overWhite(source);
     if (fits(opaque, scale, maxSide)) return opaque;
@@ -170,7 +178,7 @@ async function srgbBytes(source: ImageData & { readonly pixelFormat?: string }, 
 
 /** An error that says what could not be read, for a reason that the browser gave. */
 function unreadable(source: unknown, cause: unknown): EmberglassError {
-  const kind = Object.prototype.toString.call(source).slice(8, -1);
+  const kind = check.kindOf(source);
   const { name, message } = cause instanceof Error || cause instanceof DOMException ? cause : { name: "", message: String(cause) };
   const text = `the picture (${kind}) could not be read: ${message}`;
   return new EmberglassError("invalid-option", `${text} ${hint(source, name)}`.trimEnd(), { cause });

@@ -1,33 +1,118 @@
-// From what a caller may pass as a model to what can cross into the worker.
+// From what a caller may pass as a model, or as another file, to what can cross into the worker.
 import { EmberglassError } from "./errors.js";
+import * as check from "./options.js";
 import type { WireSource } from "./protocol.js";
-import type { ModelSource } from "./types.js";
+import type { FileSource } from "./types.js";
 
-/** @throws {@link EmberglassError} `invalid-option` for an address that is none, or mixed shards. */
-export function toWireSource(source: ModelSource): WireSource {
-  const parts: readonly (string | URL | Blob)[] =
-    typeof source === "object" && "shards" in source ? source.shards : [source];
-  if (parts.length === 0) throw invalid("no shard is given");
-  const blobs = parts.filter((part) => part instanceof Blob);
-  if (blobs.length === parts.length) return { blobs, names: blobs.map(nameOf) };
-  if (blobs.length > 0) throw invalid("shards must be all addresses or all files");
-  return { urls: (parts as readonly (string | URL)[]).map(absolute) };
+const FILES = "a Blob, File, ArrayBuffer, typed array, DataView, Response or FileSystemFileHandle";
+
+/** What to do instead, by the kind of what was given. */
+const REMEDIES: Record<string, string> = {
+  ReadableStream: "wrap it, new Response(stream)",
+  Request: "fetch it, await fetch(request)",
+  Promise: "await it first",
+  Array: "files of one model are { shards: [...] }",
+  FileList: "files of one model are { shards: [...files] }",
+};
+
+const SHARDS: check.Kinds<{ shards: unknown[] }> = { shards: check.listOf((part) => part) };
+
+/**
+ * Reads a `Response` to its end, and opens a file handle.
+ *
+ * @throws {@link EmberglassError} `invalid-option` for what is no source, an address that is none, or mixed shards;
+ * `http-status`, `network` and `io` for a response or a file that cannot be read.
+ */
+export async function toWireSource(source: unknown): Promise<WireSource> {
+  const isList = check.kindOf(source) === "Object";
+  const parts = isList ? check.members<{ shards: unknown[] }>(source, SHARDS, { of: "source", required: ["shards"] }).shards : [source];
+  if (parts.length === 0) throw new EmberglassError("invalid-option", "source.shards is empty: give the files of the model in their order");
+  const label = (i: number) => (isList ? `source.shards[${i}]` : "source");
+  const addresses = parts.map((part, i) => (isAddress(part) ? absolute(part, label(i)) : undefined));
+  const urls = addresses.filter((url) => url !== undefined);
+  if (urls.length === parts.length) return { urls };
+  if (urls.length > 0) throw new EmberglassError("invalid-option", "source.shards must be all addresses or all files");
+  const addressToo = "an address (a string or URL), ";
+  const files = await Promise.all(parts.map((part, i) => readFile(part, label(i), isList ? "" : addressToo)));
+  return { blobs: files.map(({ blob }) => blob), names: files.map(({ name }) => name) };
 }
 
-/** The worker's script lives elsewhere than the document, so addresses are made absolute here. */
-function absolute(address: string | URL): string {
-  const base = typeof document === "undefined" ? globalThis.location?.href : document.baseURI;
+/** The bytes of a file in whatever form a page has them. @throws as {@link toWireSource}. */
+export async function toBlob(file: FileSource, label: string): Promise<Blob> {
+  return (await readFile(file, label, "")).blob;
+}
+
+/** `also` names what the caller takes besides files. */
+async function readFile(value: unknown, label: string, also: string): Promise<{ blob: Blob; name: string }> {
+  const kind = check.kindOf(value);
+  switch (kind) {
+    case "Blob":
+      return { blob: value as Blob, name: "the given Blob" };
+    case "File":
+      return { blob: value as File, name: (value as File).name };
+    case "Response":
+      return readResponse(value as Response, label);
+    case "FileSystemFileHandle":
+      return openFile(value as FileSystemFileHandle);
+  }
+  if (ArrayBuffer.isView(value) || kind === "ArrayBuffer" || kind === "SharedArrayBuffer") {
+    return { blob: new Blob([bytesOf(value as ArrayBuffer | ArrayBufferView, label)]), name: `the given ${kind}` };
+  }
+  const remedy = REMEDIES[kind] ?? `give ${also}${FILES}`;
+  throw check.invalid(label, value, `no file that can be read: ${remedy}`);
+}
+
+function bytesOf(value: ArrayBuffer | ArrayBufferView, label: string): Uint8Array<ArrayBuffer> {
   try {
-    return new URL(address, base).href;
+    const bytes = ArrayBuffer.isView(value) ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new Uint8Array(value);
+    // A Blob takes no shared memory.
+    const own = check.kindOf(bytes.buffer) === "SharedArrayBuffer" ? bytes.slice() : bytes;
+    if (own.length > 0) return own as Uint8Array<ArrayBuffer>;
   } catch {
-    throw invalid(`${String(address)} is not an address`);
+    // A buffer that was given away.
+  }
+  throw check.invalid(label, value, "without bytes: it is empty, or its buffer was transferred");
+}
+
+async function readResponse(response: Response, label: string): Promise<{ blob: Blob; name: string }> {
+  const url = withoutSecrets(response.url);
+  const name = url === "" ? "the given Response" : url;
+  const bad = (why: string) => new EmberglassError("invalid-option", `${label} is a Response ${why}`);
+  if (response.type === "error" || response.type.startsWith("opaque")) {
+    throw bad(`of type ${response.type}, which pages cannot read: fetch it with CORS`);
+  }
+  const { status } = response;
+  if (!response.ok) throw new EmberglassError("http-status", `the server answered ${status} for ${name}`, { url, status });
+  if (status === 206) throw bad("with a part of a file (status 206): fetch it without a Range header");
+  if (response.bodyUsed || response.body?.locked) throw bad("whose body has been read already: give it unread, or a clone()");
+  try {
+    return { blob: await response.blob(), name };
+  } catch (cause) {
+    throw new EmberglassError("network", `the download of ${name} failed: ${check.shown(cause)}`, { url, cause });
   }
 }
 
-function nameOf(blob: Blob): string {
-  return typeof File !== "undefined" && blob instanceof File ? blob.name : "the given Blob";
+async function openFile(handle: FileSystemFileHandle): Promise<{ blob: Blob; name: string }> {
+  try {
+    return { blob: await handle.getFile(), name: handle.name };
+  } catch (cause) {
+    throw new EmberglassError("io", `opening ${handle.name} failed: ${check.shown(cause)}`, { cause });
+  }
 }
 
-function invalid(what: string): EmberglassError {
-  return new EmberglassError("invalid-option", `model source: ${what}`);
+function isAddress(value: unknown): value is string | URL {
+  return typeof value === "string" || check.kindOf(value) === "URL";
+}
+
+/** The worker's script lives elsewhere than the document, so addresses are made absolute here. */
+function absolute(address: string | URL, label: string): string {
+  const base = typeof document === "undefined" ? globalThis.location?.href : document.baseURI;
+  // An empty address would be the page itself.
+  if (address !== "" && URL.canParse(String(address), base)) return new URL(String(address), base).href;
+  throw check.invalid(label, address, "not an address");
+}
+
+/** For messages: user name, password, query and fragment may be secret. */
+function withoutSecrets(address: string): string {
+  return URL.canParse(address) ? new URL(address).origin + new URL(address).pathname : "";
 }

@@ -239,8 +239,17 @@ export interface NetworkOptions {
   retryTimeoutMs?: number;
 }
 
-/** Where a GGUF model comes from. Relative addresses are resolved against the document. */
-export type ModelSource = string | URL | Blob | { shards: (string | URL)[] | Blob[] };
+/**
+ * A file in the forms that pages have one. A `Response` is read to its end first, without reports of progress and without
+ * retries: give its address instead where that is possible.
+ */
+export type FileSource = Blob | ArrayBuffer | ArrayBufferView | Response | FileSystemFileHandle;
+
+/**
+ * Where a model comes from: an address, a file, or several of one kind, in their order. Relative addresses are resolved
+ * against the document.
+ */
+export type ModelSource = string | URL | FileSource | { shards: readonly (string | URL)[] | readonly FileSource[] };
 
 /** What the KV cache holds: f32, f16, or bytes with a scale for each 32 of them. */
 export type KvType = "f32" | "f16" | "q8_0";

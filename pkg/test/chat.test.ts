@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Generate, untilAborted } from "./fake-engine.js";
-import { load, rejects, settle } from "./harness.js";
+import { collect, load, rejects, settle } from "./harness.js";
 
 const user = (content: string) => ({ role: "user" as const, content });
 const assistant = (content: string) => ({ role: "assistant" as const, content });
@@ -17,7 +17,12 @@ const says = (text: string): Generate => async (_request, onPiece) => {
 };
 const fails: Generate = async (_request, onPiece) => {
   onPiece("half an ans");
-  throw { code: "context-overflow", message: "too long" };
+  throw { code: "out-of-memory", message: "no room" };
+};
+/** As the engine: before the first piece, and only where a message holds this. */
+const overflows: Generate = async ({ messages }) => {
+  if (messages?.some(({ content }) => content.includes("long"))) throw { code: "context-overflow", message: "too long" };
+  return { text: "ok" };
 };
 
 test("both sides are kept and sent again, system prompt first", async () => {
@@ -71,7 +76,7 @@ test("stopped while queued: nothing was said", async () => {
 test("after an error the question stays, and regenerate answers it", async () => {
   const { model, worker } = await load({ generate: script(fails, says("ok")) });
   const chat = model.createChat();
-  await rejects(chat.send("hi").result, "context-overflow");
+  await rejects(chat.send("hi").result, "out-of-memory");
   assert.deepEqual(chat.messages, [user("hi")]);
   await chat.regenerate().result;
   assert.deepEqual(chat.messages, [user("hi"), assistant("ok")]);
@@ -81,10 +86,72 @@ test("after an error the question stays, and regenerate answers it", async () =>
 test("a message after an unanswered one is read together with it", async () => {
   const { model, worker } = await load({ generate: script(fails, says("ok")) });
   const chat = model.createChat();
-  await rejects(chat.send("one").result, "context-overflow");
+  await rejects(chat.send("one").result, "out-of-memory");
   await chat.send("two").result;
   assert.deepEqual(worker.requests[1]?.messages, [user("one\n\ntwo")]);
   assert.deepEqual(chat.messages, [user("one"), user("two"), assistant("ok")]);
+});
+
+test("a message that overflows the context is not kept, and the next one is answered", async () => {
+  const { model, worker } = await load({ generate: overflows });
+  const chat = model.createChat({ system: "s" });
+  await chat.send("one").result;
+  const before = chat.messages;
+  await rejects(chat.send("a long text").result, "context-overflow");
+  await rejects(collect(chat.send("a long text")), "context-overflow");
+  assert.deepEqual(chat.messages, before);
+  await chat.send("two").result;
+  assert.deepEqual(worker.requests.at(-1)?.messages, [...before, user("two")]);
+  assert.deepEqual(chat.messages, [...before, user("two"), assistant("ok")]);
+  // What comes after is about the last message that was read.
+  await rejects(chat.send("a long text").result, "context-overflow");
+  await chat.regenerate().result;
+  assert.deepEqual(chat.messages, [...before, user("two"), assistant("ok")]);
+  assert.equal(chat.undo(), "two");
+  assert.deepEqual(chat.messages, before);
+  // The same before anything was said, behind a message that waits, and amid an unanswered one.
+  const fresh = model.createChat();
+  const [first, second] = [fresh.send("a long text"), fresh.send("b")];
+  await rejects(first.result, "context-overflow");
+  await second.result;
+  assert.deepEqual(fresh.messages, [user("b"), assistant("ok")]);
+  const pending = model.createChat({ messages: [user("a")] });
+  await rejects(pending.send("long").result, "context-overflow");
+  assert.deepEqual(pending.messages, [user("a")]);
+});
+
+test("once the conversation fills the context each message overflows, and undo or reset make room", async () => {
+  const generate: Generate = async ({ messages }) => {
+    if ((messages ?? []).length > 3) throw { code: "context-overflow", message: "too long" };
+    return { text: "ok" };
+  };
+  const { model } = await load({ generate });
+  const chat = model.createChat();
+  await chat.send("one").result;
+  await chat.send("two").result;
+  for (const text of ["three", "four"]) await rejects(chat.send(text).result, "context-overflow");
+  assert.equal(chat.messages.length, 4);
+  await chat.regenerate().result;
+  assert.equal(chat.undo(), "two");
+  await chat.send("three").result;
+  await rejects(chat.send("four").result, "context-overflow");
+  chat.reset();
+  await chat.send("four").result;
+  assert.deepEqual(chat.messages, [user("four"), assistant("ok")]);
+});
+
+test("a message with a wrong option is not kept either, nor one of no text", async () => {
+  const generate: Generate = async ({ temperature = 0, messages }) => {
+    if (temperature > 100) throw { code: "invalid-option", message: "option temperature = 101 is out of range (0 to 100)" };
+    if (messages?.every(({ content }) => content === "")) throw { code: "empty-prompt", message: "the prompt is empty" };
+    return { text: "ok" };
+  };
+  const { model } = await load({ generate });
+  const chat = model.createChat();
+  await rejects(chat.send("a", { temperature: 101 }).result, "invalid-option");
+  await rejects(chat.send("a", { temprature: 1 } as never).result, "invalid-option");
+  await rejects(chat.send("").result, "empty-prompt");
+  assert.deepEqual(chat.messages, []);
 });
 
 test("regenerate replaces the answer; a failing or empty one leaves the old", async () => {
@@ -94,7 +161,7 @@ test("regenerate replaces the answer; a failing or empty one leaves the old", as
   await chat.regenerate({ temperature: 1 }).result;
   assert.deepEqual(chat.messages, [user("hi"), assistant("new")]);
   assert.deepEqual(worker.requests[1]?.messages, [user("hi")]);
-  await rejects(chat.regenerate().result, "context-overflow");
+  await rejects(chat.regenerate().result, "out-of-memory");
   assert.deepEqual(chat.messages, [user("hi"), assistant("new")]);
   await chat.regenerate().result;
   assert.deepEqual(chat.messages, [user("hi"), assistant("new")]);

@@ -3,8 +3,7 @@ import { test } from "node:test";
 import type { WorkerLike } from "../src/engine-client.js";
 import { openImageDecoder, openModelHeader, openTextModel } from "../src/load.js";
 import { progressMeter } from "../src/progress.js";
-import { toWireSource } from "../src/source.js";
-import type { LoadOptions, LoadProgress } from "../src/types.js";
+import type { LoadProgress } from "../src/types.js";
 import { FakeWorker, type Script } from "./fake-engine.js";
 import { load, rejects, settle } from "./harness.js";
 
@@ -104,6 +103,7 @@ test("a worker whose script does not come is worker-failed", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const silent: WorkerLike = { postMessage: () => {}, terminate: () => {}, addEventListener: () => {} };
   const loading = rejects(openTextModel("https://e.test/m", {}, () => silent), "worker-failed");
+  await settle();
   t.mock.timers.tick(60_000);
   assert.match((await loading).message, /script did not arrive/);
   // One that runs may take longer.
@@ -131,10 +131,11 @@ test("times of waiting reach the engine, and what is no time is refused", async 
   await load(script);
   await openImageDecoder("https://e.test/v", { stallTimeoutMs: 2, retryTimeoutMs: 3 }, () => new FakeWorker(script));
   assert.deepEqual(seen, [[1, 0], [undefined, undefined], [2, 3]]);
-  for (const bad of [0, -1, NaN, Infinity, 2 ** 31, "1", null]) {
+  // The engine knows the ranges.
+  for (const bad of ["1", null, 1n]) {
     const none = () => assert.fail("a worker");
-    await rejects(openTextModel("https://e.test/m", { stallTimeoutMs: bad } as LoadOptions, none), "invalid-option");
-    if (bad !== 0) await rejects(openImageDecoder("https://e.test/m", { retryTimeoutMs: bad } as LoadOptions, none), "invalid-option");
+    await rejects(openTextModel("https://e.test/m", { stallTimeoutMs: bad } as never, none), "invalid-option");
+    await rejects(openImageDecoder("https://e.test/m", { retryTimeoutMs: bad } as never, none), "invalid-option");
   }
 });
 
@@ -163,23 +164,6 @@ test("a signal that has fired already starts no worker", async () => {
     throw new Error("must not be made");
   });
   await rejects(loading, "aborted");
-});
-
-test("sources become addresses or files", () => {
-  const file = new Blob(["x"]);
-  assert.deepEqual(toWireSource(new URL("https://e.test/a")), { urls: ["https://e.test/a"] });
-  assert.deepEqual(toWireSource({ shards: ["https://e.test/1", "https://e.test/2"] }), {
-    urls: ["https://e.test/1", "https://e.test/2"],
-  });
-  assert.deepEqual(toWireSource(file), { blobs: [file], names: ["the given Blob"] });
-  assert.throws(() => toWireSource({ shards: [] }), { code: "invalid-option" });
-  assert.throws(() => toWireSource("not an address"), { code: "invalid-option" });
-});
-
-test("relative addresses are resolved against the document", (t) => {
-  Object.assign(globalThis, { document: { baseURI: "https://e.test/app/index.html" } });
-  t.after(() => Reflect.deleteProperty(globalThis, "document"));
-  assert.deepEqual(toWireSource("models/m.gguf"), { urls: ["https://e.test/app/models/m.gguf"] });
 });
 
 test("progress: phases pass at once, the rest is throttled, rate and time left are in seconds", () => {

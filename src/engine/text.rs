@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::clock::now_ms;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, spelled};
 use crate::graph::{Backend, KvType, MAX_VERIFY_ROWS, Step, Traffic};
 use crate::model::{self, Facts, LanguageModel, Progress, Sizes};
 use crate::sampling::Sampling;
@@ -141,19 +141,20 @@ pub struct TextEngine<B: Backend> {
     logits_checked: bool,
 }
 
-/// The context a load will use.
+/// The context a load will use. A wish may be any number: JavaScript knows no other kind.
 ///
 /// # Errors
-/// [`Error::InvalidOption`] for 0 or more than the model knows.
-pub fn context_length(directory: &Directory, wish: Option<u32>) -> Result<u32> {
+/// [`Error::InvalidOption`] for what is no whole number from 1 to what the model was trained with.
+pub fn context_length(directory: &Directory, wish: Option<f64>) -> Result<u32> {
     let trained = model::trained_context_length(directory)?;
     match wish {
         None => Ok(DEFAULT_CONTEXT.min(trained)),
-        Some(n) if (1..=trained).contains(&n) => Ok(n),
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole, and from 1 to a u32
+        Some(n) if n.fract() == 0.0 && (1.0..=f64::from(trained)).contains(&n) => Ok(n as u32),
         Some(n) => Err(Error::InvalidOption {
             option: "contextLength",
-            value: n.to_string(),
-            range: "1 to the model's trained context length",
+            value: spelled(n),
+            range: format!("a whole number from 1 to {trained}, the context that this model was trained with").into(),
         }),
     }
 }
@@ -202,7 +203,7 @@ impl<B: Backend + 'static> TextEngine<B> {
             return Err(Error::InvalidOption {
                 option: "draftTokens",
                 value: draft_tokens.to_string(),
-                range: "0 to 7",
+                range: format!("a whole number from 0 to {MAX_DRAFTS}").into(),
             });
         }
         let draft_tokens = draft_tokens.min(B::MAX_DRAFTS);
@@ -315,6 +316,9 @@ impl<B: Backend + 'static> TextEngine<B> {
     async fn encode_slowly(&self, prompt: &Prompt, pause: &mut Pause<'_>) -> Result<Vec<u32>> {
         let tokens = match prompt {
             Prompt::Messages(messages) => {
+                if messages.iter().all(|message| message.content.is_empty()) {
+                    return Err(Error::EmptyPrompt);
+                }
                 let all = messages.iter().flat_map(|m| [m.role.as_str(), m.content.as_str()]);
                 let bytes = all.clone().map(str::len).sum();
                 // A template may leave some of the text out, so only what it writes is sure to count.
@@ -326,23 +330,32 @@ impl<B: Backend + 'static> TextEngine<B> {
                 self.check_fits(texts(&segments).map(str::len).sum(), texts(&segments))?;
                 self.tokenizer.encode_rendered(&segments, pause).await?
             }
+            // A token that every text begins with does not make one.
+            Prompt::Text(text) if text.is_empty() => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
                 self.check_fits(text.len(), [text.as_str()].into_iter())?;
                 self.tokenizer.encode_prompt(text, pause).await?
             }
             Prompt::Tokens(tokens) => {
-                let vocab = self.model.facts.vocab_size;
-                if let Some(id) = tokens.iter().find(|&&id| id >= vocab) {
-                    return Err(Error::InvalidOption {
-                        option: "tokens",
-                        value: id.to_string(),
-                        range: "ids below the vocabulary size",
-                    });
-                }
+                self.check_ids(tokens)?;
                 tokens.clone()
             }
         };
         if tokens.is_empty() { Err(Error::EmptyPrompt) } else { Ok(tokens) }
+    }
+
+    /// # Errors
+    /// [`Error::InvalidOption`] for an id that is not in the vocabulary.
+    pub fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.model.facts.vocab_size;
+        match ids.iter().position(|&id| id >= vocab) {
+            Some(at) => Err(Error::InvalidOption {
+                option: "ids",
+                value: format!("{} at {at}", ids[at]),
+                range: format!("token ids from 0 to {}", vocab - 1).into(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Refuses texts, of so many bytes together, that cannot fit the context even if all of their tokens
@@ -351,9 +364,18 @@ impl<B: Backend + 'static> TextEngine<B> {
         let context_length = self.model.facts.context_length as usize;
         let least_tokens = self.tokenizer.fewest_tokens(texts);
         match least_tokens >= context_length {
-            true => Err(Error::PromptTooLong { bytes, least_tokens, context_length }),
+            true => {
+                let trained = self.model.facts.trained_context_length as usize;
+                Err(Error::PromptTooLong { bytes, least_tokens, context_length, trained })
+            }
             false => Ok(()),
         }
+    }
+
+    fn overflow(&self, prompt_tokens: usize) -> Error {
+        let Facts { context_length, trained_context_length, .. } = self.model.facts;
+        let (context_length, trained) = (context_length as usize, trained_context_length as usize);
+        Error::ContextOverflow { prompt_tokens, context_length, trained }
     }
 
     /// Continues a prompt. `piece` gets every piece of text as soon as it is whole; `cancelled` is
@@ -379,7 +401,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         };
         let context = self.model.facts.context_length as usize;
         if prompt.len() >= context {
-            return Err(Error::ContextOverflow { prompt_tokens: prompt.len(), context_length: context });
+            return Err(self.overflow(prompt.len()));
         }
         let options = &self.with_suppressed(options);
         let result = self.run(&prompt, options, piece, cancelled, started).await;
@@ -521,7 +543,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let tokens = self.encode(&Prompt::Tokens(tokens.to_vec()))?;
         let context = self.model.facts.context_length as usize;
         if tokens.len() > context {
-            return Err(Error::ContextOverflow { prompt_tokens: tokens.len(), context_length: context });
+            return Err(self.overflow(tokens.len()));
         }
         let skip = if reuse { self.session.reuse(&tokens) } else { 0 };
         self.session.back_to(skip);

@@ -309,7 +309,7 @@ impl FromStr for KernelMap {
 fn unknown(text: &str) -> Error {
     // A stranger's text may be long.
     let value = text.chars().take(80).collect();
-    Error::InvalidOption { option: "kernels", value, range: "what info.device.kernels says" }
+    Error::InvalidOption { option: "kernels", value, range: "what info.device.kernels says".into() }
 }
 
 #[cfg(test)]

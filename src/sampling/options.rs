@@ -3,7 +3,7 @@
 //! The backend draws the tokens. Only with `top_k` 0 or above [`MAX_TOP_K`] the logits are copied to the CPU, which draws.
 
 use super::draw::{self, MAX_TOP_K, SampleParams};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, spelled};
 
 /// How tokens are chosen. The defaults are llama.cpp's; a model may have its own (`engine/sampling_defaults.rs`).
 #[derive(Debug, Clone, PartialEq)]
@@ -90,7 +90,7 @@ fn check(option: &'static str, value: f32, range: &'static str, ok: bool) -> Res
     if ok {
         return Ok(());
     }
-    Err(Error::InvalidOption { option, value: value.to_string(), range })
+    Err(Error::InvalidOption { option, value: spelled(value), range: range.into() })
 }
 
 impl Sampling {
@@ -110,8 +110,16 @@ impl Sampling {
         {
             check(option, value, "-100 to 100", (-100.0..=100.0).contains(&value))?;
         }
-        for &(_, bias) in &self.logit_bias {
-            check("logitBias", bias, "a number, or -Infinity to forbid the token", bias < f32::INFINITY)?;
+        for &(id, bias) in &self.logit_bias {
+            // NaN is not below.
+            if bias < f32::INFINITY {
+                continue;
+            }
+            return Err(Error::InvalidOption {
+                option: "logitBias",
+                value: format!("{} for token {id}", spelled(bias)),
+                range: "a finite number, or -Infinity to forbid the token".into(),
+            });
         }
         Ok(())
     }
@@ -121,14 +129,15 @@ impl Sampling {
     /// # Errors
     /// [`Error::InvalidOption`] for a bias of a token that there is not, or that forbids every token.
     pub fn check_vocabulary(&self, tokens: usize) -> Result<()> {
-        let bad = |value: String, range| Err(Error::InvalidOption { option: "logitBias", value, range });
+        let bad =
+            |value: String, range: String| Err(Error::InvalidOption { option: "logitBias", value, range: range.into() });
         if let Some((id, _)) = self.logit_bias.iter().find(|(id, _)| *id as usize >= tokens) {
-            return bad(format!("for token {id}"), "ids below the vocabulary size");
+            return bad(format!("a bias for token {id}"), format!("token ids from 0 to {}", tokens.saturating_sub(1)));
         }
         let forbidden = self.logit_bias.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY);
         let forbidden: std::collections::BTreeSet<u32> = forbidden.map(|(id, _)| *id).collect();
         if forbidden.len() == tokens {
-            return bad("-Infinity for every token".to_owned(), "at least one token must stay allowed");
+            return bad("-Infinity for every token".to_owned(), "at least one token must stay allowed".to_owned());
         }
         Ok(())
     }

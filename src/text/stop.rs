@@ -29,18 +29,26 @@ pub struct Passed {
 }
 
 impl StopFilter {
-    /// Looks for these strings; empty ones are ignored. Whichever is complete first ends the text, and of
+    /// Looks for these strings. Whichever is complete first ends the text, and of
     /// those that end together the longest.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] for more than 1024 strings or 4 MiB of them.
+    /// [`Error::InvalidOption`] for more than 1024 strings or 4 MiB of them, and for an empty one.
     pub fn new(stops: &[String]) -> Result<Self> {
         let bytes: usize = stops.iter().map(String::len).sum();
         if stops.len() > MAX_STOPS || bytes > MAX_STOP_BYTES {
             return Err(Error::InvalidOption {
                 option: "stop",
                 value: format!("{} strings of {bytes} bytes", stops.len()),
-                range: "at most 1024 strings of together 4194304 bytes",
+                range: "at most 1024 strings of together 4194304 bytes".into(),
+            });
+        }
+        // An empty string stands everywhere: the text would end before it begins.
+        if stops.iter().any(String::is_empty) {
+            return Err(Error::InvalidOption {
+                option: "stop",
+                value: "an empty string".to_owned(),
+                range: "strings of at least one character".into(),
             });
         }
         Ok(StopFilter {

@@ -12,7 +12,7 @@ use crate::clock::now_ms;
 use crate::cpu::{CpuImages, Level};
 use crate::engine::device::{self as choice, DeviceReason};
 use crate::engine::image::{DecodeEvent, DecodeOptions, Decoded, ImageModel, Latents, Picture};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, spelled};
 use crate::gpu::Canvas;
 use crate::gpu::GpuImages;
 use crate::graph::{ImageBackend, Precision};
@@ -197,7 +197,7 @@ async fn load(
         Some("f16") => Precision::F16,
         Some(other) => {
             let value = other.to_owned();
-            return Err(Error::InvalidOption { option: "precision", value, range: "f32 or f16" });
+            return Err(Error::InvalidOption { option: "precision", value, range: "f32 or f16".into() });
         }
     };
     let mut sources = open_sources(&source, &raw_options, signal)?;
@@ -398,8 +398,8 @@ impl WasmImageModel {
         if !(0.0..=10.0).contains(&spread) {
             return Err(Error::InvalidOption {
                 option: "spread",
-                value: spread.to_string(),
-                range: "0 to 10",
+                value: spelled(spread),
+                range: "0 to 10".into(),
             });
         }
         let engine = self.engine.try_borrow().map_err(|_| Error::Busy)?;

@@ -13,7 +13,7 @@ use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, Blob};
 
 use crate::engine::device::{Device, DeviceReason};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, spelled};
 use crate::gpu::{AdapterReport, Gpu};
 use crate::weights::{BlobSource, ByteSource, Hooks, HttpSource, Limits};
 
@@ -80,21 +80,19 @@ fn to_js<T: Serialize>(value: &T) -> Result<JsValue> {
         .map_err(|e| Error::Internal { what: e.to_string() })
 }
 
+/// What `pkg/` sends. It has checked the kind of every value (`pkg/src/options.ts`).
 fn from_js<T: for<'de> Deserialize<'de>>(what: &'static str, value: JsValue) -> Result<T> {
-    serde_wasm_bindgen::from_value(value).map_err(|e| Error::InvalidOption {
-        option: what,
-        value: e.to_string(),
-        range: "an object as in the type declarations",
-    })
+    serde_wasm_bindgen::from_value(value).map_err(|e| Error::Internal { what: format!("{what}: {e}") })
 }
 
-/// A JavaScript number that has to be a whole one of at least 0.
+/// A JavaScript number that has to be a whole one from 0 to `most`.
 fn whole(option: &'static str, value: f64, most: f64) -> Result<u64> {
     if value.fract() == 0.0 && (0.0..=most).contains(&value) {
         #[allow(clippy::cast_possible_truncation)] // whole, and no more than most
         return Ok(value as u64);
     }
-    Err(Error::InvalidOption { option, value: value.to_string(), range: "a whole number of at least 0" })
+    let range = format!("a whole number from 0 to {most}").into();
+    Err(Error::InvalidOption { option, value: spelled(value), range })
 }
 
 /// [`whole`] of 32 bits.
@@ -114,7 +112,7 @@ fn wish(device: Option<&str>) -> Result<Device> {
         Some(other) => Err(Error::InvalidOption {
             option: "device",
             value: other.to_owned(),
-            range: "auto, webgpu or cpu",
+            range: "auto, webgpu or cpu".into(),
         }),
     }
 }
@@ -200,8 +198,8 @@ fn network_options(options: &JsValue) -> Result<(Limits, Hooks)> {
         Some(ms) if ms >= least && ms <= MAX_TIMEOUT_MS => Ok(ms as u32),
         Some(ms) => Err(Error::InvalidOption {
             option,
-            value: ms.to_string(),
-            range: "milliseconds, at most 2147483647; a stall timeout is at least 1",
+            value: spelled(ms),
+            range: format!("milliseconds, from {least} to {MAX_TIMEOUT_MS}").into(),
         }),
     };
     let usual = Limits::default();
@@ -221,11 +219,7 @@ fn open_sources(
     let (limits, hooks) = network_options(options)?;
     let list =
         |key: &str| Reflect::get(source, &key.into()).ok().filter(Array::is_array).map(|v| Array::from(&v));
-    let bad = |value: &str| Error::InvalidOption {
-        option: "source",
-        value: value.to_owned(),
-        range: "{urls: string[]} or {blobs: Blob[]}",
-    };
+    let bad = |what: &str| Error::Internal { what: format!("the source is {what}") };
     let names = list("names").unwrap_or_default();
     let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
     if let Some(urls) = list("urls") {

@@ -15,7 +15,7 @@ use crate::engine::{
     self, Finish, GenerateOptions, Generation, Header, MAX_BATCH, MAX_DRAFTS, NotApplied, Origin, Prompt,
     SamplingDefault, SamplingDefaults, TextEngine,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, spelled};
 use crate::gpu::GpuBackend;
 use crate::graph::{Backend, KvType};
 use crate::model::Progress;
@@ -30,7 +30,7 @@ use super::{
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct LoadOptions {
-    context_length: Option<u32>,
+    context_length: Option<f64>,
     kv_cache: Option<String>,
     device: Option<String>,
     threads: Option<f64>,
@@ -79,8 +79,8 @@ impl LoadOptions {
             Some(16.0) => Ok(Bits::Sixteen),
             Some(other) => Err(Error::InvalidOption {
                 option: "activationBits",
-                value: other.to_string(),
-                range: "8 or 16",
+                value: spelled(other),
+                range: "8 or 16".into(),
             }),
         }
     }
@@ -90,7 +90,7 @@ impl LoadOptions {
         KvType::named(name).ok_or_else(|| Error::InvalidOption {
             option: "kvCache",
             value: name.clone(),
-            range: "f32, f16 or q8_0",
+            range: "f32, f16 or q8_0".into(),
         })
     }
 
@@ -125,19 +125,17 @@ impl Request {
             (Some(messages), None) => Prompt::Messages(messages),
             (None, Some(text)) => Prompt::Text(text),
             _ => {
-                return Err(Error::InvalidOption {
-                    option: "prompt",
-                    value: "both or neither".to_owned(),
-                    range: "either messages or prompt",
-                });
+                return Err(Error::Internal { what: "a request needs messages or a prompt".to_owned() });
             }
         };
         let mut logit_bias = Vec::new();
-        for (id, bias) in self.logit_bias {
-            let id = id.parse().map_err(|_| Error::InvalidOption {
+        for (key, bias) in self.logit_bias {
+            // "05" and "+5" would be 5 too, with another bias perhaps.
+            let id = key.parse::<u32>().ok().filter(|id| id.to_string() == key);
+            let id = id.ok_or_else(|| Error::InvalidOption {
                 option: "logitBias",
-                value: id.clone(),
-                range: "token ids as keys",
+                value: format!("a bias for {:?}", key.chars().take(80).collect::<String>()),
+                range: "token ids as keys".into(),
             })?;
             logit_bias.push((id, bias));
         }
@@ -430,9 +428,10 @@ impl WasmTextModel {
     /// Text of token ids, control tokens included.
     ///
     /// # Errors
-    /// `busy` while a generation runs.
+    /// `busy` while a generation runs; `invalid-option` for an id that is not in the vocabulary.
     pub fn detokenize(&self, ids: &[u32]) -> std::result::Result<String, JsValue> {
         let engine = self.engine.try_borrow().map_err(|_| js_error(&Error::Busy))?;
+        either!(&*engine, e => e.check_ids(ids)).map_err(|e| js_error(&e))?;
         Ok(either!(&*engine, e => e.tokenizer().decode(ids, false)))
     }
 }

@@ -40,6 +40,9 @@ pub(super) struct Body {
     pub(super) start: u64,
     /// Offset behind the last byte, if the server announced it.
     pub(super) end: Option<u64>,
+    /// The body ends there and not later. Another origin may hide `Content-Encoding`; the length that it announces may
+    /// then be that of the encoded body, and the browser delivers more bytes.
+    pub(super) exact: bool,
     /// The server may have sent less than the rest of the file on purpose (status 206).
     pub(super) partial: bool,
     /// The server is known to answer range requests.
@@ -92,8 +95,9 @@ impl Answer {
         if head.status == 200 {
             // The length of an encoded body is not the length of the file.
             let end = length.filter(|_| !encoded);
-            version.total = end;
-            let body = Body { start: 0, end, partial: false, ranges: asked == 0 && accepts };
+            let exact = !head.headers_hidden || head.content_encoding.is_some();
+            version.total = end.filter(|_| exact);
+            let body = Body { start: 0, end, exact, partial: false, ranges: asked == 0 && accepts };
             return Ok(Answer { body, version });
         }
         if encoded {
@@ -113,7 +117,7 @@ impl Answer {
             {
                 return Err(format!("it sent {} bytes from byte {asked} of {total}", end - asked));
             }
-            return Ok(Answer { body: Body { start: asked, end, partial: true, ranges: true }, version });
+            return Ok(Answer { body: Body { start: asked, end, exact: true, partial: true, ranges: true }, version });
         };
         let range =
             ContentRange::parse(text).ok_or_else(|| format!("it sent Content-Range: {}", shown(text)))?;
@@ -128,7 +132,7 @@ impl Answer {
         }
         version.total = range.total;
         // A server that starts elsewhere than it was told is not asked to jump again.
-        Ok(Answer { body: Body { start, end: Some(end), partial: true, ranges: start == asked }, version })
+        Ok(Answer { body: Body { start, end: Some(end), exact: true, partial: true, ranges: start == asked }, version })
     }
 }
 
@@ -140,8 +144,6 @@ impl Version {
         {
             return Some(format!("it had {a} bytes and now has {b}"));
         }
-        // `W/` marks a weak tag: the same file may have it with and without.
-        let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
         match (&self.etag, &later.etag) {
             (Some(a), Some(b)) if opaque(a) == opaque(b) => None,
             (Some(a), Some(b)) => Some(format!("its ETag was {} and is {}", shown(a), shown(b))),
@@ -160,6 +162,14 @@ impl Version {
         self.etag = self.etag.take().or(later.etag);
         self.last_modified = self.last_modified.take().or(later.last_modified);
     }
+}
+
+/// A tag without what marks another form of the same file: `W/` in front, and behind it the encoding, as servers add it
+/// (`-gzip`).
+fn opaque(tag: &str) -> &str {
+    let tag = tag.trim().trim_start_matches("W/").trim_matches('"');
+    let encodings = ["gzip", "br", "zstd", "deflate"];
+    encodings.iter().find_map(|encoding| tag.strip_suffix(encoding)?.strip_suffix('-')).unwrap_or(tag)
 }
 
 impl ContentRange {

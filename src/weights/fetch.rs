@@ -7,7 +7,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     AbortController, AbortSignal, Blob, Headers, ReadableStreamDefaultReader, RequestInit, Response,
-    ResponseType, Url,
+    ResponseType,
 };
 
 use crate::error::{Error, NetworkCause, Result};
@@ -104,22 +104,8 @@ impl FetchTransport {
         }
     }
 
-    /// The file from the first byte on is asked for without a range: caches and service workers store such an
-    /// answer, and not one with status 206. Another origin is asked for a range even then: it may hide
-    /// `Content-Encoding`, and with `Range` browsers ask for no encoding, so that the length is that of the file.
-    fn needs_range(&self, offset: u64) -> bool {
-        let origin =
-            Url::new(&self.url).ok().filter(|url| url.protocol().starts_with("http")).map(|url| url.origin());
-        offset > 0 || origin.is_some_and(|origin| own_origin().is_none_or(|own| own != origin))
-    }
-
     async fn answer(&mut self, offset: u64, limit_ms: u32) -> Result<Head, Failure> {
-        let ranged = self.needs_range(offset);
-        let mut response = self.fetch(offset, ranged, limit_ms).await?;
-        if !ranged && !tells_size(&response) {
-            self.close();
-            response = self.fetch(offset, true, limit_ms).await?;
-        }
+        let response = self.fetch(offset, limit_ms).await?;
         self.answered = true;
         let broken = |reason: JsValue| Failure::Lost(js_message(&reason));
         if let Some(body) = response.body() {
@@ -128,10 +114,13 @@ impl FetchTransport {
         head_of(&response).map_err(broken)
     }
 
-    async fn fetch(&mut self, offset: u64, range: bool, limit_ms: u32) -> Result<Response, Failure> {
+    /// Asks for the file without a range if it is wanted from the first byte on: service workers and caches store such an
+    /// answer (status 200), and not a part (206). With a range the browser asks for no encoding, so that the bytes are
+    /// counted in the file as it is.
+    async fn fetch(&mut self, offset: u64, limit_ms: u32) -> Result<Response, Failure> {
         let sent = async {
             let headers = Headers::new()?;
-            if range {
+            if offset > 0 {
                 headers.set("Range", &format!("bytes={offset}-"))?;
             }
             let request = Request::new(self.signal.clone())?;
@@ -182,13 +171,6 @@ impl Drop for Request {
         }
         self.controller.abort();
     }
-}
-
-/// The length of the body is that of the file. Answers other than 200 need not say one.
-fn tells_size(response: &Response) -> bool {
-    let has = |name: &str| response.headers().has(name).unwrap_or(false);
-    response.status() != 200
-        || (response.type_() != ResponseType::Cors && has("Content-Length") && !has("Content-Encoding"))
 }
 
 /// Status and headers.
@@ -342,11 +324,6 @@ fn offline() -> bool {
     navigator
         .and_then(|navigator| Reflect::get(&navigator, &"onLine".into()))
         .is_ok_and(|online| online == false)
-}
-
-fn own_origin() -> Option<String> {
-    let location = Reflect::get(&js_sys::global(), &"location".into()).ok()?;
-    Reflect::get(&location, &"origin".into()).ok()?.as_string()
 }
 
 fn aborted(signal: Option<&AbortSignal>) -> bool {

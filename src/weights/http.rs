@@ -368,7 +368,7 @@ impl<T: Transport> StreamSource<T> {
                 self.chunk_start = at;
                 self.chunk_end = at.saturating_add(length as u64);
                 match body.end {
-                    Some(end) if self.chunk_end > end => {
+                    Some(end) if body.exact && self.chunk_end > end => {
                         let reason = "the server answers wrongly: it sent more bytes than it announced";
                         Err(Stop::Fatal(self.network(at, NetworkCause::WrongAnswer, reason)))
                     }

@@ -15,7 +15,7 @@ let browser, chat, folder;
 
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), "emberglass-e2e-"));
-  writeFileSync(join(folder, "tiny.gguf"), tinyModel(CONTEXT));
+  writeFileSync(join(folder, "tiny.gguf"), tinyModel({ contextLength: CONTEXT }));
   browser = await launch();
   chat = await openPage(browser);
 });

@@ -101,8 +101,7 @@ test("broken, busy, encoded and slow lines load in the end", { timeout: PATIENCE
   const silent = await loads("silentonce", { stallTimeoutMs: 500 });
   assert.deepEqual(silent.requests, ["whole", "bytes=100000-"]);
   assert.match(silent.waits[0], /sent nothing for 0.5 seconds/);
-  // With a range the browser asks for no encoding: then the length is known.
-  assert.deepEqual((await loads("gzip")).requests, ["whole", "bytes=0-"]);
+  for (const kind of ["gzip", "chunked"]) assert.deepEqual((await loads(kind)).requests, ["whole"], kind);
   // Slow is not silent: the time limit is for each piece.
   const slow = await loads("drip", { stallTimeoutMs: 1500 });
   assert.ok(slow.ms > 1500, `${slow.ms} ms`);
@@ -145,9 +144,20 @@ test("a status is told with address and meaning", { timeout: PATIENCE }, async (
 });
 
 test("another origin that lets us read, also by a redirect", { timeout: PATIENCE }, async () => {
-  // With a range from the start: another origin may hide Content-Encoding, and a range forbids one.
-  assert.deepEqual((await loads(`${origin()}/line/right/m.gguf`)).foreign, ["bytes=0-"]);
-  assert.deepEqual((await loads("redirect")).foreign, ["whole", "bytes=0-"]);
+  for (const kind of ["right", "chunked"]) assert.deepEqual((await loads(`${origin()}/line/${kind}/m.gguf`)).foreign, ["whole"], kind);
+  assert.deepEqual((await loads("redirect")).foreign, ["whole"]);
+  // It hides Content-Encoding, and the length that it shows is that of the encoded body.
+  assert.deepEqual((await loads(`${origin()}/line/gzip/m.gguf`)).foreign, ["whole"]);
+  assert.deepEqual((await loads(`${origin()}/line/noranges/m.gguf`)).foreign, ["whole", "bytes=100000-"]);
+});
+
+test("an encoded answer that breaks goes on with the bytes of the file itself", { timeout: PATIENCE }, async () => {
+  for (const [address, log] of [["gzipbreaks", "requests"], [`${origin()}/line/gzipbreaks/m.gguf`, "foreign"]]) {
+    const { [log]: asked } = await loads(address);
+    assert.equal(asked[0], "whole");
+    assert.match(asked[1], /^bytes=[1-9]\d*-$/);
+    assert.equal(asked.length, 2);
+  }
 });
 
 test("CORS, a policy and unknown schemes are told from a lost connection, and not retried", { timeout: PATIENCE }, async () => {

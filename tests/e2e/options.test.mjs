@@ -91,7 +91,7 @@ const RECOMMENDED = [
 
 /** The texts of seeds 1 and 2, which differ unless the draw is greedy, and what the model says of its defaults. */
 async function sampled(load, request = {}, more = RECOMMENDED) {
-  const bytes = tinyModel(256, more).toString("base64");
+  const bytes = tinyModel({ more }).toString("base64");
   return page.evaluate(
     async ({ bytes, load, request }) => {
       const file = new Blob([Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0))]);

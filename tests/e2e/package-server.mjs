@@ -14,7 +14,7 @@ const ISOLATION = {
 };
 
 /**
- * The page is `/package/`; beside it are `dist`, `wasm` and `tiny.gguf`. `answer` may take a request and returns whether it
+ * The page is `/package/`; beside it are `dist`, `wasm`, `tiny.gguf` and `tiny-chat.gguf`. `answer` may take a request and returns whether it
  * did. `headers` are sent with the package's files. All else comes from `site`.
  */
 export async function packageServer(site, { answer = () => false, headers = {} } = {}) {
@@ -44,6 +44,7 @@ export async function packageServer(site, { answer = () => false, headers = {} }
 
 async function packaged(path) {
   if (path === "tiny.gguf") return ["application/octet-stream", tinyModel()];
+  if (path === "tiny-chat.gguf") return ["application/octet-stream", tinyModel({ chats: true })];
   const file = path === "" ? new URL("package.html", import.meta.url) : new URL(path, PACKAGE);
   return [TYPES[extname(file.pathname)] ?? "application/octet-stream", await readFile(file)];
 }

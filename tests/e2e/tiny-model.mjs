@@ -6,8 +6,11 @@ const TOKENS = ["<unk>", "<s>", "<x>", "\u2581", ...LETTERS];
 const [U32, I32, F32, STRING] = [4, 5, 6, 8];
 const ALIGNMENT = 32;
 
+/** One that takes messages has this chat template. */
+const TEMPLATE = "{% for message in messages %}{{ message.content }}~{% endfor %}";
+
 /** The bytes of the file. `more` are further metadata: [key, number or text]; a whole number is an INT32, as llama.cpp writes it. */
-export function tinyModel(contextLength = 256, more = []) {
+export function tinyModel({ contextLength = 256, chats = false, more = [] } = {}) {
   const tensors = shapes();
   const directory = [];
   let offset = 0;
@@ -16,7 +19,7 @@ export function tinyModel(contextLength = 256, more = []) {
     directory.push(text(name), u32(dims.length), ...dims.map(u64), u32(0), u64(offset));
     offset += bytes; // All are multiples of the alignment.
   }
-  const values = [...metadata(contextLength), ...more.map(([key, value]) => Buffer.concat([text(key), ...typed(value)]))];
+  const values = [...metadata(contextLength, chats), ...more.map(([key, value]) => Buffer.concat([text(key), ...typed(value)]))];
   const head = Buffer.concat([Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(values.length), ...values, ...directory]);
   const gap = Buffer.alloc(-head.length & (ALIGNMENT - 1));
   return Buffer.concat([head, gap, ...tensors.map(([name, dims], i) => weights(name, dims.reduce((a, b) => a * b), i))]);
@@ -34,7 +37,7 @@ function shapes() {
   return [["token_embd.weight", [WIDTH, TOKENS.length]], ["output_norm.weight", [WIDTH]], ...blocks];
 }
 
-function metadata(contextLength) {
+function metadata(contextLength, chats) {
   const word = (key, value) => Buffer.concat([text(key), u32(STRING), text(value)]);
   const whole = (key, value) => Buffer.concat([text(key), u32(U32), u32(value)]);
   const eps = Buffer.alloc(4);
@@ -49,6 +52,7 @@ function metadata(contextLength) {
     Buffer.concat([text("llama.attention.layer_norm_rms_epsilon"), u32(F32), eps]),
     word("tokenizer.ggml.model", "llama"),
     Buffer.concat([text("tokenizer.ggml.tokens"), u32(9), u32(STRING), u64(TOKENS.length), ...TOKENS.map(text)]),
+    ...(chats ? [word("tokenizer.chat_template", TEMPLATE)] : []),
   ];
 }
 

@@ -121,6 +121,18 @@ export function faultyLine(file, elsewhere) {
         drip(from);
       },
       gzip: () => (nth === 1 ? whole({ "content-encoding": "gzip", "content-length": gzipSync(file).length }).end(gzipSync(file)) : right()),
+      /** Half of the encoded body, then the connection breaks. What comes later is the file as it is. */
+      gzipbreaks: () => {
+        if (nth > 1) return right();
+        const encoded = gzipSync(file);
+        whole({ "content-encoding": "gzip", "content-length": encoded.length, etag: '"the file-gzip"' });
+        response.write(encoded.subarray(0, encoded.length / 2), () => after(300, () => request.socket.destroy()));
+      },
+      /** No length at all, as when a server makes the body while it sends it. */
+      chunked: () => {
+        response.writeHead(200);
+        response.write(file.subarray(0, 100_000), () => response.end(file.subarray(100_000)));
+      },
       notgzip: () => whole({ "content-encoding": "gzip" }).end(file),
       busy: () => first(() => response.writeHead(429, { "retry-after": "1" }).end()),
       overloaded: () => first(() => response.writeHead(503).end()),

@@ -387,7 +387,7 @@ fn a_context_beyond_all_memory_is_refused() {
     pollster::block_on(async {
         let mut sources: Vec<Box<dyn ByteSource>> = vec![Box::new(SliceSource::new("x", file))];
         let directory = read_directory(&mut sources).await.unwrap();
-        let context_length = engine::context_length(&directory, Some(u32::MAX)).unwrap();
+        let context_length = engine::context_length(&directory, Some(f64::from(u32::MAX))).unwrap();
         let options = LoadOptions { context_length, kv: KvType::F32, draft_tokens: 0 };
         let loading = TextEngine::load(cpu(), directory, &mut sources, options, &mut |_| Ok(())).await;
         assert_eq!(loading.err().unwrap().code(), "out-of-memory");

@@ -599,6 +599,40 @@ fn a_file_that_changed_is_not_spliced() {
     f.read_all().unwrap();
 }
 
+/// Another origin may hide `Content-Encoding`. The length that it shows may then be smaller than the body, and its tag may
+/// be that of the encoded form.
+#[test]
+fn the_length_of_another_origin_promises_no_end() {
+    let hidden = |ask: Ask, length: usize| {
+        ask.whole().tagged("\"a-gzip\"").with(|head| {
+            head.headers_hidden = true;
+            head.content_length = Some(length.to_string());
+        })
+    };
+    let mut f = serve(move |ask| hidden(ask, 777));
+    assert_eq!(f.size().unwrap(), None);
+    f.read_all().unwrap();
+    assert_eq!(f.log(), "GET 0");
+    // What comes after a break is a part of the file as it is.
+    for length in [777, SIZE] {
+        let mut f = serve(move |ask| match ask.number {
+            0 => hidden(ask, length).cut(5_000, Breaks),
+            _ => ask.right().tagged("\"a\""),
+        });
+        f.read_all().unwrap();
+        assert_eq!(f.log(), "GET 0, pause 500, GET 5000");
+    }
+    // Some browsers take a connection that breaks for the end of the body.
+    let mut f = serve(move |ask| match ask.number {
+        0 => hidden(ask, SIZE).cut(5_000, Complete),
+        _ => ask.right(),
+    });
+    f.read_all().unwrap();
+    // A file that is shorter than its reader needs still ends.
+    let mut f = serve(move |ask| hidden(ask, SIZE));
+    assert_eq!(f.read(SIZE - 5, 10).unwrap_err().code(), "truncated");
+}
+
 #[test]
 fn an_answer_that_makes_no_sense_is_an_error_at_once() {
     let range = |text: &'static str| {

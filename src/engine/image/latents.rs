@@ -56,7 +56,7 @@ impl Latents {
             Err(Error::InvalidOption {
                 option: "latents",
                 value,
-                range: "finite values, as many as the shape says",
+                range: "finite values, as many as the shape says".into(),
             })
         };
         if count != self.values.len() as u128 {

@@ -308,7 +308,7 @@ impl<B: ImageBackend> ImageModel<B> {
             let scaling = self.scaling.as_ref().ok_or_else(|| Error::InvalidOption {
                 option: "scaled",
                 value: "true".to_owned(),
-                range: "false, since the model's scaling is not known: load its config.json too",
+                range: "false, since the model's scaling is not known: load its config.json too".into(),
             })?;
             let network = self.decoder.as_ref().ok_or_else(|| missing("decoder"))?;
             network.check(shape_of(latents), network.layers.scale, MAX_SIDE)?;
@@ -420,7 +420,7 @@ impl<B: ImageBackend> ImageModel<B> {
                 return Err(Error::InvalidOption {
                     option: "image",
                     value: format!("{width} × {height} pixels, {} values", values.len()),
-                    range: "sides that are multiples of the model's scale, three values a pixel",
+                    range: "sides that are multiples of the model's scale, three values a pixel".into(),
                 });
             }
             let (rows, columns) = (height / scale, width / scale);
@@ -511,12 +511,18 @@ async fn preview<B: ImageBackend>(
 
 async fn read_config(source: &mut dyn ByteSource) -> Result<ImageConfig> {
     let name = source.name().to_owned();
-    let size = source.size().await?.filter(|size| *size <= ImageConfig::max_bytes());
-    let Some(size) = size else {
-        return Err(Error::Malformed {
-            what: format!("{name}: too large for a config, or of no known size"),
-        });
+    let most = ImageConfig::max_bytes();
+    let size = match source.size().await? {
+        Some(size) => size,
+        // A server need not say the size, and does not when it sends the file encoded: reading too far tells it.
+        None => match read_growing(source, 0, most + 1).await {
+            Err(Error::Truncated { actual, .. }) => actual,
+            read => read.map(|bytes| bytes.len() as u64)?,
+        },
     };
+    if size > most {
+        return Err(Error::Malformed { what: format!("{name}: more than {most} bytes, which no config has") });
+    }
     let bytes = read_growing(source, 0, size).await?;
     ImageConfig::parse(&name, &String::from_utf8_lossy(&bytes))
 }

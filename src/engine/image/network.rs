@@ -117,9 +117,9 @@ impl<B: ImageBackend> Network<B> {
         if segments.is_none() && refused.is_none() {
             let needed = self.needed(&mut survey, backend, size, (memory, whole))?;
             refused = Some(Error::InvalidOption {
-                option: "memory",
+                option: "memoryBytes",
                 value: format!("{memory} bytes, where this size needs {needed} bytes"),
-                range: "enough for the layers at the latents' resolution, and for tiles of the others",
+                range: "enough for the layers at the latents' resolution, and for tiles of the others".into(),
             });
         }
         self.survey = Some(survey);
@@ -132,9 +132,9 @@ impl<B: ImageBackend> Network<B> {
         let segments = survey.plan(&self.layers, backend, size, memory);
         self.survey = Some(survey);
         segments?.ok_or_else(|| Error::InvalidOption {
-            option: "memory",
+            option: "memoryBytes",
             value: format!("{memory} bytes"),
-            range: "enough for the layers at the latents' resolution, and for tiles of the others",
+            range: "enough for the layers at the latents' resolution, and for tiles of the others".into(),
         })
     }
 
@@ -202,9 +202,9 @@ impl<B: ImageBackend> Network<B> {
             return Ok(());
         }
         Err(Error::InvalidOption {
-            option: "shape",
+            option: "latents",
             value: format!("{} channels, {} × {}", input.channels, input.height, input.width),
-            range: "the model's channels, and pictures of at most 16384 pixels a side",
+            range: format!("{} channels, and sides from 1 to {}", self.layers.inputs, most / enlarged.max(1)).into(),
         })
     }
 }

@@ -26,7 +26,7 @@ impl Gpu {
         let surface = self.instance.create_surface(target).map_err(|e| Error::InvalidOption {
             option: "canvas",
             value: e.to_string(),
-            range: "a canvas without a context of another kind",
+            range: "a canvas without a context of another kind".into(),
         })?;
         Ok(Canvas { surface, size: std::cell::Cell::new((0, 0)) })
     }

@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { readLatents, writeLatents } from "../src/latent-file.js";
+import { openImageDecoder, openTextModel } from "../src/load.js";
+import { toWireSource } from "../src/source.js";
+import { FakeWorker } from "./fake-engine.js";
+import { rejects } from "./harness.js";
+
+const bytes = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+
+/** The one file's bytes and name. */
+async function one(source: unknown): Promise<[number[], string]> {
+  const wire = await toWireSource(source);
+  assert.ok("blobs" in wire && wire.blobs.length === 1);
+  return [[...new Uint8Array(await wire.blobs[0]!.arrayBuffer())], wire.names[0]!];
+}
+
+/** A `FileSystemFileHandle`, which Node lacks. */
+function handle(getFile: () => Promise<File>): unknown {
+  return { name: "m.gguf", getFile, [Symbol.toStringTag]: "FileSystemFileHandle" };
+}
+
+test("addresses stay addresses, and relative ones are resolved against the document", async (t) => {
+  assert.deepEqual(await toWireSource(new URL("https://e.test/a")), { urls: ["https://e.test/a"] });
+  assert.deepEqual(await toWireSource({ shards: ["https://e.test/1", new URL("https://e.test/2")] }), {
+    urls: ["https://e.test/1", "https://e.test/2"],
+  });
+  Object.assign(globalThis, { document: { baseURI: "https://e.test/app/index.html" } });
+  t.after(() => Reflect.deleteProperty(globalThis, "document"));
+  assert.deepEqual(await toWireSource("models/m.gguf"), { urls: ["https://e.test/app/models/m.gguf"] });
+});
+
+test("files come in every form that pages have", async () => {
+  const all = [...bytes];
+  assert.deepEqual(await one(new Blob([bytes])), [all, "the given Blob"]);
+  assert.deepEqual(await one(new File([bytes], "m.gguf")), [all, "m.gguf"]);
+  assert.deepEqual(await one(bytes.buffer), [all, "the given ArrayBuffer"]);
+  assert.deepEqual(await one(bytes.subarray(2, 4)), [[3, 4], "the given Uint8Array"]);
+  assert.deepEqual(await one(new DataView(bytes.buffer, 1, 2)), [[2, 3], "the given DataView"]);
+  const shared = new Uint8Array(new SharedArrayBuffer(2));
+  shared.set([8, 9]);
+  assert.deepEqual(await one(shared), [[8, 9], "the given Uint8Array"]);
+  assert.deepEqual(await one(shared.buffer), [[8, 9], "the given SharedArrayBuffer"]);
+  assert.deepEqual(await one(new Response(bytes)), [all, "the given Response"]);
+  assert.deepEqual(await one(handle(async () => new File([bytes], "other"))), [all, "m.gguf"]);
+  const split = await toWireSource({ shards: [new Blob([bytes]), bytes, new Response(bytes)] });
+  assert.deepEqual("names" in split && split.names, ["the given Blob", "the given Uint8Array", "the given Response"]);
+});
+
+test("what is no source is named, with what is taken instead", async () => {
+  const used = new Response(bytes);
+  await used.arrayBuffer();
+  const given = new ArrayBuffer(8);
+  const view = new Uint8Array(given);
+  structuredClone(given, { transfer: [given] });
+  const wrong: [unknown, RegExp][] = [
+    [null, /^source = null is no file that can be read: give an address \(a string or URL\), a Blob, File, ArrayBuffer/],
+    [undefined, /^source = undefined/],
+    [5, /^source = 5/],
+    [5n, /^source = 5n/],
+    [Symbol("x"), /^source = Symbol\(x\)/],
+    [true, /^source = true/],
+    [() => {}, /^source = a function/],
+    [new Date(0), /^source = a Date/],
+    ["", /^source = "" is not an address/],
+    ["not an address", /^source = "not an address" is not an address/],
+    [new ReadableStream(), /a ReadableStream.*new Response\(stream\)/],
+    [new Request("https://e.test/m"), /a Request.*await fetch\(request\)/],
+    [Promise.resolve("m"), /a Promise.*await it/],
+    [["https://e.test/1"], /\{ shards: \[\.\.\.\] \}/],
+    [{}, /source.shards = undefined is not an array/],
+    [{ url: "m" }, /^source has no member url: there are shards$/],
+    [{ shards: "m" }, /^source.shards = "m" is not an array/],
+    [{ shards: [] }, /source.shards is empty/],
+    [{ shards: [null] }, /^source.shards\[0\] = null/],
+    [{ shards: ["https://e.test/1", new Blob([bytes])] }, /all addresses or all files/],
+    [new Uint8Array(0), /^source = a Uint8Array is without bytes/],
+    [given, /transferred/],
+    [view, /transferred/],
+    [used, /^source is a Response whose body has been read/],
+    [Response.error(), /a Response of type error/],
+    [new Response(bytes, { status: 206 }), /part of a file/],
+  ];
+  for (const [source, words] of wrong) {
+    for (const loading of [
+      openTextModel(source as never, {}, () => assert.fail("a worker")),
+      openImageDecoder(source as never, {}, () => assert.fail("a worker")),
+    ]) {
+      assert.match((await rejects(loading, "invalid-option")).message, words);
+    }
+  }
+  const failed = await rejects(toWireSource(new Response("no", { status: 404 })), "http-status");
+  assert.equal(failed.status, 404);
+  const broken = new Response(new ReadableStream({ start: (stream) => stream.error(new Error("reset")) }));
+  assert.match((await rejects(toWireSource(broken), "network")).message, /reset/);
+  const gone = handle(() => Promise.reject(new DOMException("it was deleted", "NotFoundError")));
+  assert.match((await rejects(toWireSource(gone), "io")).message, /m.gguf failed: "it was deleted"/);
+});
+
+test("a response that does not come to its end can be cancelled", async () => {
+  const stop = new AbortController();
+  const endless = new Response(new ReadableStream());
+  const loading = openTextModel(endless, { signal: stop.signal }, () => assert.fail("a worker"));
+  stop.abort();
+  await rejects(loading, "aborted");
+});
+
+test("latents come out of the same files", async () => {
+  const latents = { channels: 1, height: 1, width: 2, data: Float32Array.of(3, 4) };
+  const file = writeLatents(latents);
+  const buffer = await file.arrayBuffer();
+  for (const source of [file, buffer, new Uint8Array(buffer), new Response(buffer)]) assert.deepEqual(await readLatents(source), [latents]);
+  for (const source of [null, undefined, 5, "latents.npy", {}, [file]]) await rejects(readLatents(source as never), "invalid-option");
+});
+
+test("a decoder takes them too", async () => {
+  const vae = await openImageDecoder(bytes, {}, () => new FakeWorker({ image: {} }));
+  assert.equal(vae.info.architecture, "TAESD");
+});
