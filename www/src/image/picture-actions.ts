@@ -3,6 +3,7 @@ import { type Latents, writeLatents } from "emberglass";
 import { coded } from "../coded.js";
 import { button, el, need } from "../dom.js";
 import { visible } from "../names.js";
+import { saveFile } from "../save-file.js";
 
 /** A picture on the page and what it was decoded from. */
 export interface Shown {
@@ -67,10 +68,7 @@ function png(image: ImageData): Promise<Blob> {
 }
 
 function saved(blob: Blob, name: string): string {
-  const href = URL.createObjectURL(blob);
-  el("a", { href, download: name }).click();
-  // The browser has begun to read it by then.
-  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  saveFile(blob, name);
   return `Saved as ${name}.`;
 }
 
