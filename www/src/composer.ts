@@ -30,7 +30,7 @@ export class Composer {
     this.#input.addEventListener("input", () => this.#fit());
     this.#stop.addEventListener("click", onStop);
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.#busy && !document.querySelector("dialog[open]")) onStop();
+      if (event.key === "Escape" && !event.isComposing && this.#busy && !document.querySelector("dialog[open]")) onStop();
     });
     this.#fit();
   }

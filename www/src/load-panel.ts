@@ -30,10 +30,19 @@ export class LoadPanel {
 
   constructor(actions: LoadPanelActions) {
     this.#actions = actions;
+    document.addEventListener("keydown", (event) => {
+      const isTyped = event.isComposing || event.defaultPrevented;
+      if (event.key === "Escape" && this.#bar && !isTyped && !document.querySelector("dialog[open]")) actions.onCancel();
+    });
   }
 
   place(where: "welcome" | "dock"): void {
-    need(`${where}-loader`).append(this.#root);
+    const target = need(`${where}-loader`);
+    if (this.#root.parentElement === target) return;
+    // What is moved loses the focus.
+    const focused = this.#root.contains(document.activeElement) ? (document.activeElement as HTMLElement) : undefined;
+    target.append(this.#root);
+    focused?.focus();
   }
 
   hide(): void {
@@ -41,32 +50,32 @@ export class LoadPanel {
     this.#root.replaceChildren();
   }
 
+  /** Shows `content`. If the focus was in what goes, it goes to `next`. */
+  #show(content: Node[], next: HTMLElement): void {
+    const hadFocus = this.#root.contains(document.activeElement);
+    this.#root.replaceChildren(...content);
+    if (hadFocus) next.focus();
+  }
+
   offer(offer: Offer | undefined): void {
     this.#bar = undefined;
     const open = button("Open a .gguf file…", this.#actions.onOpenFile, { class: "button" });
     if (!offer) {
-      this.#root.replaceChildren(
-        el("p", {}, "There is no default model here. Open one from this device, or drop it onto the page."),
-        el("div", { class: "row" }, open),
-      );
+      const words = el("p", {}, "There is no default model here. Open one from this device, or drop it onto the page.");
+      this.#show([words, el("div", { class: "row" }, open)], open);
       return;
     }
     const size = offer.bytes > 0 ? ` · ${bytes(offer.bytes)}` : "";
-    const load = (label: string) =>
-      button(label, () => this.#actions.onLoad(offer), { class: "button primary", "data-testid": "load-button" });
-    if (offer.askedHost === undefined) {
-      this.#root.replaceChildren(el("div", { class: "row" }, load(`Load ${offer.name}${size}`), open));
+    const { name, askedHost } = offer;
+    const label = askedHost === undefined ? `Load ${name}${size}` : `Load from ${askedHost}`;
+    const load = button(label, () => this.#actions.onLoad(offer), { class: "button primary", "data-testid": "load-button" });
+    if (askedHost === undefined) {
+      this.#show([el("div", { class: "row" }, load, open)], load);
       return;
     }
-    this.#root.replaceChildren(
-      el("p", { class: "asked" }, "This link asks to load “", el("strong", {}, nameElement(offer.name)), "” from ", el("strong", {}, nameElement(offer.askedHost)), "."),
-      el(
-        "div",
-        { class: "row" },
-        load(`Load from ${offer.askedHost}`),
-        button("Use the default model", this.#actions.onDecline, { "data-testid": "decline-model" }),
-      ),
-    );
+    const asked = el("p", { class: "asked" }, "This link asks to load “", el("strong", {}, nameElement(name)), "” from ", el("strong", {}, nameElement(askedHost)), ".");
+    const decline = button("Use the default model", this.#actions.onDecline, { "data-testid": "decline-model" });
+    this.#show([asked, el("div", { class: "row" }, load, decline)], load);
   }
 
   loading(name: string): void {
@@ -75,16 +84,16 @@ export class LoadPanel {
     const phase = el("span", { class: "phase" }, PHASES.starting);
     const detail = el("span", { class: "detail" });
     this.#bar = { fill, bar, phase, detail };
-    this.#root.replaceChildren(
-      el(
-        "div",
-        { class: "progress", "data-testid": "progress" },
-        el("div", { class: "progress-name" }, nameElement(name)),
-        bar,
-        el("div", { class: "progress-text" }, phase, detail),
-      ),
-      el("div", { class: "row" }, button("Cancel", this.#actions.onCancel, { "data-testid": "cancel-load" })),
+    const cancel = button("Cancel", this.#actions.onCancel, { "data-testid": "cancel-load", title: "Cancel (Escape)" });
+    // The focus goes here and not to Cancel, which a key that is still held down would press.
+    const progress = el(
+      "div",
+      { class: "progress", "data-testid": "progress", role: "group", "aria-label": "Loading the model", tabindex: -1 },
+      el("div", { class: "progress-name" }, nameElement(name)),
+      bar,
+      el("div", { class: "progress-text" }, phase, detail),
     );
+    this.#show([progress, el("div", { class: "row" }, cancel)], progress);
     bar.classList.add("unknown");
   }
 
