@@ -1,6 +1,6 @@
 // How many threads compute on the CPU.
 
-/** More workers than this wait for memory, not for one another. */
+/** More workers than this wait for memory, not for one another. One core is left to the page, which draws the answer. */
 const MOST_BY_DEFAULT = 8;
 /** What may be asked for: the shared memory has room for so many. */
 export const MOST_THREADS = 32;
@@ -13,9 +13,13 @@ export interface Cores {
   canShare: boolean;
 }
 
-/** As many as asked for, or as there are cores; `note` says why it is another number. */
+/** As many as asked for, or one less than there are cores. `note` says why, if it is not the number that was asked for. */
 export function threadCount(asked: number | undefined, { cores, canShare }: Cores): { threads: number; note: string } {
-  if (canShare) return { threads: asked ?? Math.max(1, Math.min(cores, MOST_BY_DEFAULT)), note: "" };
+  if (canShare && asked !== undefined) return { threads: asked, note: "" };
+  if (canShare) {
+    const threads = Math.max(1, Math.min(cores - 1, MOST_BY_DEFAULT));
+    return { threads, note: `Threads by default: ${threads}, one less than the ${cores} cores and at most ${MOST_BY_DEFAULT}.` };
+  }
   const note =
     asked !== undefined && asked > 1
       ? `${asked} threads were asked for, but the page is not cross-origin isolated, so there is one.`

@@ -272,7 +272,8 @@ export interface LoadOptions extends NetworkOptions {
   device?: DeviceChoice;
   /**
    * Threads on the CPU, 1 to 32; the GPU path ignores it. More than one needs a cross-origin isolated page;
-   * elsewhere there is one, and {@link DeviceInfo.reason} says so. Default: one for each core, at most 8.
+   * elsewhere there is one, and {@link DeviceInfo.reason} says so. Default: one less than there are cores, at least 1 and
+   * at most 8, so that a core is left for the page.
    */
   threads?: number;
   /**

@@ -178,12 +178,12 @@ function textModelHandlers(
       const engine = await start();
       throwIfAborted(signal);
       const level = host.simdLevel() ?? "simd128";
-      const { threads, note } = threadCount(request.threads, host.cores());
+      const count = threadCount(request.threads, host.cores());
       const spawnHelpers: WasmLoadOptions["spawnHelpers"] = (count, sharedBytes) =>
         helpers.start(count, sharedBytes, { level, module: engine.module });
       const { network, report } = watchNetwork(host, request.network, emit);
-      model = await loadModel(engine, request, { network, threads, spawnHelpers }, report, signal);
-      return withNote(model, engine, note);
+      model = await loadModel(engine, request, { network, threads: count.threads, spawnHelpers }, report, signal);
+      return withNote(model, engine, count);
     },
     async inspect({ source, network: limits, contextLength, kvCache }, emit, signal) {
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
@@ -317,11 +317,13 @@ function loadModel(
   return TextModel.load(source, options, emit, signal);
 }
 
-/** What the engine says of the model, and what only this side knows: memory, and why there are fewer threads. */
-function withNote(model: WasmTextModel, { memory }: Engine, note: string): ModelInfo {
+/** What the engine says of the model, and what only this side knows: memory, and why there are so many threads. */
+function withNote(model: WasmTextModel, { memory }: Engine, { threads, note }: ReturnType<typeof threadCount>): ModelInfo {
   const { helperHeapBytes = 0, ...info } = model.info();
   const { device } = info;
-  const reason = device.kind === "cpu" && note !== "" ? `${device.reason} ${note}` : device.reason;
+  // Helpers that did not start leave one thread. The engine's reason says so, and the note would contradict it.
+  const applies = device.kind === "cpu" && device.threads === threads && note !== "";
+  const reason = applies ? `${device.reason} ${note}` : device.reason;
   return {
     ...info,
     device: { ...device, reason },

@@ -22,7 +22,7 @@ test("device, threads, drafts, context length and the cache's type reach the eng
   assert.deepEqual(given, options);
   assert.equal((await reached({ draftTokens: 0 })).draftTokens, 0);
   const { spawnHelpers: _, network: __, ...rest } = await reached({ device: undefined as never });
-  assert.deepEqual(rest, { threads: 4 });
+  assert.deepEqual(rest, { threads: 3 });
 });
 
 test("a thread count that is none is refused before a worker starts", async () => {
@@ -40,11 +40,11 @@ test("a model's defaults of sampling reach the engine; what is none is refused b
   }
 });
 
-test("threads: one for each core, at most 8, and one where memory cannot be shared", () => {
+test("threads: one less than cores, at most 8, and one where memory cannot be shared", () => {
   const shared = (cores: number) => ({ cores, canShare: true });
-  assert.deepEqual(threadCount(undefined, shared(2)), { threads: 2, note: "" });
-  assert.deepEqual(threadCount(undefined, shared(32)), { threads: 8, note: "" });
-  assert.deepEqual(threadCount(undefined, shared(0)), { threads: 1, note: "" });
+  const byDefault = [0, 1, 2, 3, 8, 9, 32].map((cores) => threadCount(undefined, shared(cores)).threads);
+  assert.deepEqual(byDefault, [1, 1, 1, 2, 7, 8, 8]);
+  assert.match(threadCount(undefined, shared(4)).note, /by default: 3, one less than the 4 cores/);
   assert.deepEqual(threadCount(12, shared(2)), { threads: 12, note: "" });
   const alone = { cores: 32, canShare: false };
   assert.deepEqual(threadCount(undefined, alone), { threads: 1, note: "" });

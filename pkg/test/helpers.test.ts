@@ -57,7 +57,7 @@ class FakeHelper implements HelperLike {
 
 /** An engine on the CPU that takes as many threads as it may: three, so two helpers. */
 const THREADED: Script = {
-  cores: { cores: 3, canShare: true },
+  cores: { cores: 4, canShare: true },
   load: async (_source, _progress, _signal, { threads, spawnHelpers }) => {
     try {
       await spawnHelpers(threads - 1, 4096);
@@ -105,7 +105,7 @@ test("each helper runs with its index; the memory of all counts", async () => {
   await settle();
   assert.deepEqual(ran, [[4096, 0], [4096, 1]]);
   assert.equal(model.info.device.threads, 3);
-  assert.equal(model.info.device.reason, "It was asked for.");
+  assert.equal(model.info.device.reason, "It was asked for. Threads by default: 3, one less than the 4 cores and at most 8.");
   assert.equal(model.info.wasmHeapBytes, (1 << 20) + (1 << 21));
   // Told to leave, a helper closes itself.
   assert.ok(helpers.every(({ closed }) => closed));

@@ -11,19 +11,25 @@ const NOTES: Partial<Record<GenerateResult["finishReason"], string>> = {
   length: ENDINGS.length,
   "context-full": ENDINGS["context-full"],
 };
+/** Milliseconds between two figures of the speed. */
+const FIGURES_MS = 250;
 
 /** Resolves with the error if there was one. Never rejects. */
 export async function streamAnswer(generation: Generation, view: AnswerView, status: StatusLine): Promise<EmberglassError | undefined> {
   const sentAt = performance.now();
   let firstAt = 0;
+  let shownAt = 0;
   let pieces = 0;
+  let text = "";
   try {
-    for await (const _piece of generation) {
+    for await (const piece of generation) {
       const now = performance.now();
       firstAt ||= now;
       pieces++;
-      view.setText(generation.text);
-      if (pieces % 8 === 0) status.setLive(firstAt - sentAt, ((pieces - 1) * 1000) / Math.max(1, now - firstAt));
+      view.setText((text += piece));
+      if (document.hidden || now - shownAt < FIGURES_MS) continue;
+      shownAt = now;
+      status.setLive(firstAt - sentAt, ((pieces - 1) * 1000) / Math.max(1, now - firstAt));
     }
     const result = await generation.result;
     view.setText(result.text);
@@ -31,7 +37,7 @@ export async function streamAnswer(generation: Generation, view: AnswerView, sta
     if (view.element.isConnected) status.setResult(result);
     const note = NOTES[result.finishReason] ?? "";
     view.setState(result.finishReason === "aborted" ? "stopped" : "done", note);
-    if (view.element.isConnected) announce([result.text, note].filter(Boolean).join(" — "));
+    if (view.element.isConnected) announce([view.spoken, note].filter(Boolean).join(" — "));
     return undefined;
   } catch (thrown) {
     const error = coded(thrown);

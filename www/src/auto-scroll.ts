@@ -12,7 +12,8 @@ export class AutoScroll {
   constructor(area: HTMLElement, toLatest: HTMLElement) {
     this.#area = area;
     this.#toLatest = toLatest;
-    area.addEventListener("scroll", () => this.#onScroll(), { passive: true });
+    // Scroll events do not bubble. This hears those of the area and those of the page.
+    document.addEventListener("scroll", () => this.#onScroll(), { passive: true, capture: true });
     toLatest.addEventListener("click", () => this.follow());
     new ResizeObserver(() => this.contentChanged()).observe(area);
   }
@@ -28,20 +29,26 @@ export class AutoScroll {
   rest(): void {
     this.#active = false;
     this.#following = false;
-    this.#area.scrollTop = 0;
+    this.#scroller.scrollTop = 0;
     this.contentChanged();
   }
 
   contentChanged(): void {
-    if (this.#following) this.#area.scrollTop = this.#area.scrollHeight;
-    this.#lastTop = this.#area.scrollTop;
+    const scroller = this.#scroller;
+    if (this.#following) scroller.scrollTop = scroller.scrollHeight;
+    this.#lastTop = scroller.scrollTop;
     this.#showButton();
+  }
+
+  /** On a low screen the style sheet lets the whole page scroll. */
+  get #scroller(): Element {
+    return getComputedStyle(this.#area).overflowY === "visible" ? document.documentElement : this.#area;
   }
 
   #onScroll(): void {
     if (!this.#active) return;
-    const top = this.#area.scrollTop;
-    const left = this.#area.scrollHeight - this.#area.clientHeight - top;
+    const { scrollTop: top, scrollHeight, clientHeight } = this.#scroller;
+    const left = scrollHeight - clientHeight - top;
     // Only a move upwards is the reader's: growing content also makes the end further away.
     if (top < this.#lastTop) this.#following = false;
     if (left <= NEAR_END_PX) this.#following = true;

@@ -31,7 +31,7 @@ export class Composer {
     this.#input.addEventListener("input", () => this.#fit());
     this.#stop.addEventListener("click", onStop);
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.#busy && !document.querySelector("dialog[open]")) onStop();
+      if (event.key === "Escape" && !event.isComposing && this.#busy && !document.querySelector("dialog[open]")) onStop();
     });
     // What is typed and not sent outlives a reload.
     addEventListener("pagehide", () => saveDraft(this.#input.value));

@@ -32,15 +32,31 @@ export class LoadPanel {
 
   constructor(actions: LoadPanelActions) {
     this.#actions = actions;
+    document.addEventListener("keydown", (event) => {
+      const isTyped = event.isComposing || event.defaultPrevented;
+      if (event.key === "Escape" && this.#bar && !isTyped && !document.querySelector("dialog[open]")) actions.onCancel();
+    });
   }
 
   place(where: "welcome" | "dock"): void {
-    need(`${where}-loader`).append(this.#root);
+    const target = need(`${where}-loader`);
+    if (this.#root.parentElement === target) return;
+    // What is moved loses the focus.
+    const focused = this.#root.contains(document.activeElement) ? (document.activeElement as HTMLElement) : undefined;
+    target.append(this.#root);
+    focused?.focus();
   }
 
   hide(): void {
     this.#bar = undefined;
     this.#root.replaceChildren();
+  }
+
+  /** Shows `content`. If the focus was in what goes, it goes to `next`. */
+  #show(content: Node[], next: HTMLElement): void {
+    const hadFocus = this.#root.contains(document.activeElement);
+    this.#root.replaceChildren(...content);
+    if (hadFocus) next.focus();
   }
 
   /** `former`: the name of the model that had to go for one that was not loaded. */
@@ -49,31 +65,23 @@ export class LoadPanel {
     const open = button("Open a .gguf file…", this.#actions.onOpenFile, { class: "button" });
     const back = former === undefined || former === offer?.name ? [] : [button(["Back to ", nameElement(former)], this.#actions.onFormer, { "data-testid": "former-model" })];
     if (!offer) {
-      this.#root.replaceChildren(
-        el("p", {}, "There is no default model here. Open one from this device, or drop it onto the page."),
-        el("div", { class: "row" }, ...back, open),
-      );
+      const words = el("p", {}, "There is no default model here. Open one from this device, or drop it onto the page.");
+      this.#show([words, el("div", { class: "row" }, ...back, open)], open);
       return;
     }
     const size = offer.bytes > 0 ? ` · ${bytes(offer.bytes)}` : "";
-    const load = (label: (string | Node)[]) =>
-      button(label, () => this.#actions.onLoad(offer), { class: "button primary", "data-testid": "load-button" });
-    if (offer.askedHost === undefined) {
-      this.#root.replaceChildren(el("div", { class: "row" }, ...back, load(["Load ", nameElement(offer.name), size]), open));
+    const { name, askedHost } = offer;
+    const label = askedHost === undefined ? ["Load ", nameElement(name), size] : ["Load from ", el("bdi", {}, askedHost)];
+    const load = button(label, () => this.#actions.onLoad(offer), { class: "button primary", "data-testid": "load-button" });
+    if (askedHost === undefined) {
+      this.#show([el("div", { class: "row" }, ...back, load, open)], load);
       return;
     }
-    this.#root.replaceChildren(
-      // Whoever made the link chose the file's name. The page's own words are over before it begins.
-      el("p", { class: "asked" }, "This link asks to load a model from ", el("strong", {}, el("bdi", {}, offer.askedHost)), ". The file is called:"),
-      el("p", { class: "asked-file", "data-testid": "asked-file" }, nameElement(offer.name)),
-      el(
-        "div",
-        { class: "row" },
-        ...back,
-        load(["Load from ", el("bdi", {}, offer.askedHost)]),
-        button("Use the default model", this.#actions.onDecline, { "data-testid": "decline-model" }),
-      ),
-    );
+    // Whoever made the link chose the file's name. The page's own words are over before it begins.
+    const asked = el("p", { class: "asked" }, "This link asks to load a model from ", el("strong", {}, el("bdi", {}, askedHost)), ". The file is called:");
+    const file = el("p", { class: "asked-file", "data-testid": "asked-file" }, nameElement(name));
+    const decline = button("Use the default model", this.#actions.onDecline, { "data-testid": "decline-model" });
+    this.#show([asked, file, el("div", { class: "row" }, ...back, load, decline)], load);
   }
 
   loading(name: string): void {
@@ -82,16 +90,16 @@ export class LoadPanel {
     const phase = el("span", { class: "phase" }, PHASES.starting);
     const detail = el("span", { class: "detail" });
     this.#bar = { fill, bar, phase, detail };
-    this.#root.replaceChildren(
-      el(
-        "div",
-        { class: "progress", "data-testid": "progress" },
-        el("div", { class: "progress-name" }, nameElement(name)),
-        bar,
-        el("div", { class: "progress-text" }, phase, detail),
-      ),
-      el("div", { class: "row" }, button("Cancel", this.#actions.onCancel, { "data-testid": "cancel-load" })),
+    const cancel = button("Cancel", this.#actions.onCancel, { "data-testid": "cancel-load", title: "Cancel (Escape)" });
+    // The focus goes here and not to Cancel, which a key that is still held down would press.
+    const progress = el(
+      "div",
+      { class: "progress", "data-testid": "progress", role: "group", "aria-label": "Loading the model", tabindex: -1 },
+      el("div", { class: "progress-name" }, nameElement(name)),
+      bar,
+      el("div", { class: "progress-text" }, phase, detail),
     );
+    this.#show([progress, el("div", { class: "row" }, cancel)], progress);
     bar.classList.add("unknown");
   }
 

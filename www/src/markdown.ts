@@ -3,8 +3,16 @@
 import DOMPurify from "dompurify";
 import MarkdownIt from "markdown-it";
 import { el } from "./dom.js";
+import { breakLongRuns } from "./long-runs.js";
 
-const markdown = new MarkdownIt({ html: false, linkify: false, breaks: true }).disable("image");
+/** Levels of lists and quotes, two for a list and its item. The parser drops what is nested deeper. */
+const MOST_NESTED = 30;
+
+const OPTIONS = { html: false, linkify: false, breaks: true, maxNesting: MOST_NESTED } as const;
+const markdown = new MarkdownIt(OPTIONS).disable("image");
+/** Finds the blocks of a text and looks no further into them. */
+const outliner = new MarkdownIt(OPTIONS);
+outliner.core.ruler.enableOnly(["normalize", "block"]);
 
 // Column alignment comes as inline style, which the page's security policy refuses: use a class.
 markdown.renderer.rules.th_open = markdown.renderer.rules.td_open = (tokens, index, options, _env, self) => {
@@ -24,8 +32,43 @@ const ALLOWED = {
   RETURN_DOM_FRAGMENT: true,
 } as const;
 
-export function renderMarkdown(text: string): DocumentFragment {
-  const fragment = DOMPurify.sanitize(markdown.render(text), {
+/** Definitions of links, `[label]: address`, by label. */
+export type References = Record<string, { href: string; title: string }>;
+
+/** A block at the top level of a text, with the blank lines behind it. */
+export interface Block {
+  text: string;
+  /** Where it begins in the whole text. */
+  at: number;
+  /** Elements it becomes, not counting those within a line. */
+  elements: number;
+  /** Nested too deep for the parser. */
+  isTooDeep: boolean;
+}
+
+/** The top-level blocks of a text, in order. The definitions of links in it are added to `references`. */
+export function outline(text: string, references: References = {}): Block[] {
+  const blocks: (Block & { line: number })[] = [];
+  for (const { type, level, nesting, map, hidden } of outliner.parse(text, { references })) {
+    if (level === 0 && nesting >= 0) blocks.push({ text: "", at: 0, line: map?.[0] ?? 0, elements: 0, isTooDeep: false });
+    const block = blocks.at(-1);
+    if (!block || nesting < 0) continue;
+    if (type !== "inline" && !hidden) block.elements++;
+    block.isTooDeep ||= level >= MOST_NESTED - 1;
+  }
+  // Line numbers to offsets; the first block also has what stands before it.
+  let [line, at] = [0, 0];
+  for (const block of blocks.slice(1)) {
+    for (; line < block.line; line++) at = text.indexOf("\n", at) + 1;
+    block.at = at;
+  }
+  blocks.forEach((block, index) => (block.text = text.slice(block.at, blocks[index + 1]?.at)));
+  return blocks;
+}
+
+/** A link may use one of `references`, or one of the text's own, which are added to them. */
+export function renderMarkdown(text: string, references: References = {}): DocumentFragment {
+  const fragment = DOMPurify.sanitize(markdown.render(text, { references }), {
     ...ALLOWED,
     ALLOWED_TAGS: [...ALLOWED.ALLOWED_TAGS],
     ALLOWED_ATTR: [...ALLOWED.ALLOWED_ATTR],
@@ -39,8 +82,16 @@ export function renderMarkdown(text: string): DocumentFragment {
     table.replaceWith(scroller);
     scroller.append(table);
   }
+  breakLongRuns(fragment);
   for (const pre of fragment.querySelectorAll("pre")) frameCode(pre);
   return fragment;
+}
+
+/** What is read aloud: the text as Markdown shows it, without its marks. */
+export function spokenMarkdown(text: string): string {
+  const fragment = renderMarkdown(text);
+  for (const bar of fragment.querySelectorAll(".code-bar")) bar.remove();
+  return (fragment.textContent ?? "").trim();
 }
 
 /** Gives a code block its language and a copy button; clicks are handled by `copyCodeOnClick`. */
@@ -54,27 +105,4 @@ function frameCode(pre: HTMLPreElement): void {
   );
   pre.replaceWith(frame);
   frame.append(pre);
-}
-
-/**
- * Puts new content into `target`, leaving the blocks that have not changed alone: while text streams
- * in, a selection or a focused copy button in an earlier block stays.
- */
-export function patchChildren(target: HTMLElement, fragment: DocumentFragment): void {
-  let old = target.firstChild;
-  let fresh = fragment.firstChild;
-  while (old && fresh?.isEqualNode(old)) {
-    old = old.nextSibling;
-    fresh = fresh.nextSibling;
-  }
-  while (old) {
-    const gone: ChildNode = old;
-    old = old.nextSibling;
-    gone.remove();
-  }
-  while (fresh) {
-    const next: ChildNode | null = fresh.nextSibling;
-    target.append(fresh);
-    fresh = next;
-  }
 }

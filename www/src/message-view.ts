@@ -1,42 +1,59 @@
 // One message on the page.
 import { copyText } from "./clipboard.js";
 import { button, el } from "./dom.js";
-import { patchChildren, renderMarkdown } from "./markdown.js";
+import { type Drawing, GrowingText } from "./drawing.js";
+import { count } from "./format.js";
+import { GrowingMarkdown } from "./growing-markdown.js";
+import { spokenMarkdown } from "./markdown.js";
+import { Pace } from "./pace.js";
+import { saveFile } from "./save-file.js";
 
 export type AnswerState = "streaming" | "done" | "stopped" | "error";
 
+/** A screen reader cannot pause what is announced, so a long answer is only begun. */
+const LONGEST_SPOKEN = 3000;
+
 /** What the user said: shown exactly as typed. */
 export function userMessage(text: string): HTMLElement {
-  return el(
-    "article",
-    { class: "message user", "data-testid": "message-user", "aria-label": "You" },
-    el("div", { class: "body" }, text),
-  );
+  const body = el("div", { class: "body" });
+  const rest = new Rest(() => text);
+  const drawing = new GrowingText(body);
+  drawing.draw(text);
+  if (drawing.isCut) rest.show(text.length - drawing.drawn);
+  return el("article", { class: "message user", "data-testid": "message-user", "aria-label": "You" }, body, rest.element);
 }
 
 /** What the model says, growing while it streams. */
 export class AnswerView {
   readonly element: HTMLElement;
-  readonly #body: HTMLElement;
+  readonly #drawing: Drawing;
+  readonly #rest = new Rest(() => this.#all);
   readonly #note = el("p", { class: "note", hidden: true });
   readonly #actions = el("div", { class: "actions" });
-  readonly #onRender: () => void;
+  readonly #onDraw: () => void;
+  readonly #pace = new Pace(() => this.#draw());
   /** The text that the model continues; undefined where it answers. */
   readonly #start: string | undefined;
   #text = "";
-  #frame = 0;
-  #lastCost = 0;
+  #isStreaming = true;
 
-  constructor(onRender: () => void, onRegenerate: () => void, start?: string) {
-    this.#onRender = onRender;
+  constructor(onDraw: () => void, onRegenerate: () => void, start?: string) {
+    this.#onDraw = onDraw;
     this.#start = start;
-    this.#body = el("div", { class: start === undefined ? "body markdown" : "body continued" });
-    const copy = button("Copy", () => void copyText((start ?? "") + this.#text, copy), { class: "link", "data-testid": "copy" });
+    const body = el("div", { class: start === undefined ? "body markdown" : "body continued" });
+    if (start === undefined) this.#drawing = new GrowingMarkdown(body);
+    else {
+      const continuation = el("span");
+      body.append(el("b", {}, start), continuation);
+      this.#drawing = new GrowingText(continuation);
+    }
+    const copy = button("Copy", () => void copyText(this.#all, copy), { class: "link", "data-testid": "copy" });
     this.#actions.append(copy, button("Regenerate", onRegenerate, { class: "link regenerate", "data-testid": "regenerate" }));
     this.element = el(
       "article",
       { class: "message assistant", "data-testid": "message-assistant", "aria-label": start === undefined ? "Answer" : "Text and continuation" },
-      this.#body,
+      body,
+      this.#rest.element,
       this.#note,
       this.#actions,
     );
@@ -47,38 +64,53 @@ export class AnswerView {
     return this.#text;
   }
 
+  /** The text as a screen reader says it: without the marks of Markdown. */
+  get spoken(): string {
+    const begun = this.#text.slice(0, LONGEST_SPOKEN);
+    const spoken = this.#start === undefined ? spokenMarkdown(begun) : begun;
+    return begun.length < this.#text.length ? `${spoken} … The rest is in the conversation.` : spoken;
+  }
+
   setText(text: string): void {
     this.#text = text;
-    this.#frame ||= requestAnimationFrame(() => this.#renderSoon());
+    this.#pace.request();
   }
 
   setState(state: AnswerState, note = ""): void {
+    this.#isStreaming = state === "streaming";
     this.element.dataset["state"] = state;
-    this.element.setAttribute("aria-busy", String(state === "streaming"));
-    this.#actions.hidden = state === "streaming";
+    this.element.setAttribute("aria-busy", String(this.#isStreaming));
+    this.#actions.hidden = this.#isStreaming;
     this.#note.textContent = note;
     this.#note.hidden = note === "";
-    if (state !== "streaming") this.#renderNow();
+    if (!this.#isStreaming) this.#pace.now();
   }
 
-  /** Keeps rendering to about a quarter of the time, however long the answer grows. */
-  #renderSoon(): void {
-    if (this.#lastCost < 4) {
-      this.#renderNow();
-      return;
-    }
-    const wait = this.#lastCost * 3;
-    this.#lastCost = 0;
-    setTimeout(() => this.#frame && this.#renderNow(), wait);
+  get #all(): string {
+    return (this.#start ?? "") + this.#text;
   }
 
-  #renderNow(): void {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
-    const start = performance.now();
-    if (this.#start === undefined) patchChildren(this.#body, renderMarkdown(this.#text));
-    else this.#body.replaceChildren(el("b", {}, this.#start), el("span", {}, this.#text));
-    this.#lastCost = performance.now() - start;
-    this.#onRender();
+  #draw(): void {
+    const text = this.#text.includes("\r") ? this.#text.replace(/\r\n?/g, "\n") : this.#text;
+    const hasMore = this.#drawing.draw(text, !this.#isStreaming);
+    if (this.#drawing.isCut) this.#rest.show(text.length - this.#drawing.drawn);
+    this.#onDraw();
+    if (hasMore) this.#pace.request();
+  }
+}
+
+/** Says that the end of a text is not drawn, and saves all of it. */
+class Rest {
+  readonly element = el("div", { class: "rest row", "data-testid": "rest", hidden: true });
+  readonly #words = el("p", { class: "note" });
+
+  constructor(text: () => string) {
+    const save = () => saveFile(new Blob([text()], { type: "text/plain" }), "emberglass.txt");
+    this.element.append(this.#words, button("Save all of it", save, { class: "button small", "data-testid": "save-all" }));
+  }
+
+  show(characters: number): void {
+    this.element.hidden = false;
+    this.#words.textContent = `Too long to show here: ${count(characters)} more characters follow.`;
   }
 }

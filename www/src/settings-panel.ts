@@ -96,7 +96,7 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
   const threads = number("threads", {
     label: "Threads",
     hint: "On the CPU; more than one if the page may share memory",
-    placeholder: "one for each core",
+    placeholder: "one less than cores",
     min: 1,
     max: 32,
     step: 1,

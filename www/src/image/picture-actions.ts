@@ -4,6 +4,7 @@ import { coded } from "../coded.js";
 import { button, el, need } from "../dom.js";
 import { wordsFor } from "../error-words.js";
 import { visible } from "../names.js";
+import { saveFile } from "../save-file.js";
 
 /** A picture on the page and what it was decoded from. */
 export interface Shown {
@@ -68,9 +69,6 @@ function png(image: ImageData): Promise<Blob> {
 }
 
 function saved(blob: Blob, name: string): string {
-  const href = URL.createObjectURL(blob);
-  el("a", { href, download: name }).click();
-  // The browser has begun to read it by then.
-  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  saveFile(blob, name);
   return `Saved as ${name}.`;
 }

@@ -1,0 +1,58 @@
+// An engine without a model, in place of the engine's worker: a test says when a load ends and what an answer says.
+
+/** Workers that the page starts from now on are scripted. */
+export async function scriptEngine(page) {
+  await page.route(/assets\/worker-.*\.js$/, async (route) => route.fulfill({ response: await route.fetch(), body: `(${engine})();` }));
+}
+
+/** Ends the load under way. */
+export const loaded = (page) => inEngine(page, () => self.loaded());
+/** Adds to the answer under way. */
+export const say = (page, text) => inEngine(page, (piece) => self.say(piece), text);
+/** Ends the answer under way. */
+export const fallSilent = (page) => inEngine(page, () => self.end("stop"));
+
+async function inEngine(page, work, argument) {
+  const worker = page.workers().at(-1) ?? (await page.waitForEvent("worker"));
+  return worker.evaluate(work, argument);
+}
+
+/** Runs inside the worker. The protocol is in pkg/src/protocol.ts. */
+function engine() {
+  const started = performance.now();
+  const waiting = { load: undefined, generate: undefined };
+  let text = "";
+  const reply = (verb, value) => {
+    postMessage({ kind: "result", id: waiting[verb], value });
+    waiting[verb] = undefined;
+  };
+  self.loaded = () =>
+    reply("load", {
+      architecture: "scripted", name: "Scripted", parameters: 1, layerParameters: 1, weightBytes: 1, weightTypes: ["F32"], contextLength: 2048, kvCache: "f16",
+      kvBytes: 1, trainedContextLength: 2048, layers: 1, vocabularySize: 2, hasChatTemplate: true, gpuBytes: 0, dispatchesPerToken: 0, draftTokens: 0, wasmHeapBytes: 1,
+      device: { kind: "cpu", adapter: "", isFallbackAdapter: false, features: ["simd128"], threads: 1, choice: "asked", reason: "scripted" },
+    });
+  self.say = (piece) => {
+    text += piece;
+    postMessage({ kind: "event", id: waiting.generate, value: piece });
+  };
+  self.end = (finishReason) =>
+    reply("generate", {
+      text, finishReason, promptTokens: 1, generatedTokens: 1, cachedTokens: 0, seed: 1,
+      stats: { timeToFirstTokenMs: 1, prefillTokensPerSecond: 1, decodeTokensPerSecond: 1, dispatchesPerToken: 0, totalMs: performance.now() - started },
+    });
+  self.onmessage = ({ data: { verb, id } }) => {
+    if (verb === "load") {
+      waiting.load = id;
+      postMessage({ kind: "event", id, value: { phase: "weights", loadedBytes: 1e6, totalBytes: 4e6 } });
+    }
+    if (verb === "generate") {
+      waiting.generate = id;
+      text = "";
+    }
+    if (verb === "abort" && id === waiting.generate) self.end("aborted");
+    if (verb === "abort" && id === waiting.load) postMessage({ kind: "error", id, error: { code: "aborted", message: "aborted" } });
+    if (verb === "dispose") postMessage({ kind: "result", id, value: null });
+  };
+  postMessage({ kind: "started" });
+}
