@@ -1,8 +1,9 @@
-// Opens the built page in Chromium and reads it the way a visitor would.
+// Opens the built page in a browser and reads it the way a visitor would. Playwright drives Chromium and Debian's Firefox
+// (by WebDriver BiDi); webkit.mjs drives WebKit. Playwright stays at 1.64: 1.65 sends a command that Firefox 153 lacks.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { chromium, firefox } from "playwright-core";
 
 /** Where `cargo xtask test` serves target/site, without a slash at the end. */
 export const SITE = required("EMBERGLASS_URL").replace(/\/$/, "");
@@ -13,8 +14,12 @@ export const PATIENCE = 240_000;
 
 const SCREENSHOTS = required("EMBERGLASS_SCREENSHOTS");
 export const FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-/** A software adapter, as for wasm-bindgen-test: see webdriver.json. Without it there is no WebGPU here. */
+/** Turns on Chromium's software adapter, as webdriver.json does for wasm-bindgen-test. Without it there is no WebGPU here. */
 export const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+/** The same for Firefox, whose adapter is Mesa's llvmpipe. */
+const FIREFOX_WEBGPU = { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true, "dom.webgpu.allow-software-adapter": true };
+/** The browser of tests that do not name one. `EMBERGLASS_BROWSER=firefox` runs them in Firefox. */
+const BROWSER = process.env.EMBERGLASS_BROWSER ?? "chromium";
 
 function required(name) {
   const value = process.env[name];
@@ -22,9 +27,19 @@ function required(name) {
   return value;
 }
 
-/** A Chromium of its own, with an empty profile: as it comes, so the CPU computes. */
-export async function launch(flags = []) {
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
+/**
+ * A browser of its own, with an empty profile: as it comes, so the CPU computes. `flags` are Chromium's; Firefox knows
+ * {@link WEBGPU} only.
+ */
+export async function launch(flags = [], browser = BROWSER) {
+  if (browser === "chromium") {
+    return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
+  }
+  assert.equal(browser, "firefox");
+  const others = flags.filter((flag) => !WEBGPU.includes(flag));
+  assert.deepEqual(others, [], "Firefox has no such flags");
+  const firefoxUserPrefs = flags.length > 0 ? FIREFOX_WEBGPU : {};
+  return firefox.launch({ channel: "moz-firefox", executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr", firefoxUserPrefs });
 }
 
 /** The page, opened at `site`. Everything it asks for and complains about is kept. */
@@ -68,8 +83,7 @@ export class ChatPage {
   /** The model is loaded: the status line names the device. An error shown first fails at once. */
   async ready() {
     const error = this.get("error");
-    const loaded = this.page.locator('[data-testid="status"]:is([data-device="cpu"], [data-device="webgpu"])');
-    await loaded.or(error).first().waitFor();
+    await this.page.locator('[data-testid="status"]:is([data-device="cpu"], [data-device="webgpu"]), [data-testid="error"]').first().waitFor();
     if (await error.isVisible()) assert.fail(`loading failed: ${await error.innerText()}`);
   }
 
@@ -122,9 +136,11 @@ export class ChatPage {
 
   /** Waits until the newest answer is in this state, and returns its text. */
   async answered(state = "done") {
-    const settled = this.page.locator('[data-testid="message-assistant"]').last();
-    await settled.and(this.page.locator('[data-state="done"], [data-state="stopped"], [data-state="error"]')).waitFor();
-    const found = await settled.getAttribute("data-state");
+    await this.page.waitForFunction(() => {
+      const newest = [...document.querySelectorAll('[data-testid="message-assistant"]')].at(-1);
+      return ["done", "stopped", "error"].includes(newest?.dataset.state);
+    });
+    const found = await this.answer.getAttribute("data-state");
     const shown = found === state ? "" : await this.shownError();
     assert.equal(found, state, shown);
     return this.answerText();
@@ -135,6 +151,14 @@ export class ChatPage {
     await this.send(text);
     await this.get("message-assistant").nth(before).waitFor();
     return this.answered();
+  }
+
+  /** Sends, and waits until some of the answer is there. */
+  async begin(text) {
+    const before = await this.get("message-assistant").count();
+    await this.send(text);
+    await this.get("message-assistant").nth(before).waitFor();
+    await this.page.waitForFunction(() => [...document.querySelectorAll('[data-testid="message-assistant"] .body')].at(-1).textContent.length > 8);
   }
 
   async shownError() {
@@ -162,7 +186,8 @@ export class ChatPage {
 
   async screenshot(name) {
     mkdirSync(SCREENSHOTS, { recursive: true });
-    await this.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+    // To hide the caret, Playwright would insert a style that the page's policy forbids.
+    await this.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), caret: "initial" });
   }
 }
 
@@ -195,6 +220,18 @@ export function countPipelines() {
       count.compiling -= 1;
     }
   };
+}
+
+/** The bytes of a canvas, which may be the worker's: by way of another one. */
+export function canvasBytes(page, testId) {
+  return page.evaluate(async (testId) => {
+    // What the worker has drawn is there with the next frame.
+    await new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)));
+    const bitmap = await createImageBitmap(document.querySelector(`[data-testid="${testId}"]`));
+    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    context.drawImage(bitmap, 0, 0);
+    return [...context.getImageData(0, 0, bitmap.width, bitmap.height).data];
+  }, testId);
 }
 
 /** Watches the newest answer and the frames; runs inside the page. */
