@@ -1,9 +1,9 @@
-// Opens the built page in a browser and reads it the way a visitor would. Playwright drives Chromium and Debian's Firefox
-// (by WebDriver BiDi); webkit.mjs drives WebKit. Playwright stays at 1.64: 1.65 sends a command that Firefox 153 lacks.
+// Opens the built page in a browser and reads it the way a visitor would.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { chromium, firefox } from "playwright-core";
+
+export { FLAGS, launch, WEBGPU } from "./browsers.mjs";
 
 /** Where `cargo xtask test` serves target/site, without a slash at the end. */
 export const SITE = required("EMBERGLASS_URL").replace(/\/$/, "");
@@ -12,34 +12,14 @@ export const PLAIN_SITE = required("EMBERGLASS_PLAIN_URL").replace(/\/$/, "");
 /** A software adapter is slow, and slower still while another program computes. */
 export const PATIENCE = 240_000;
 
+/** The hash of `body {}`, a style that Playwright inserts for a screenshot in Firefox, and that the page's policy refuses. */
+const SCREENSHOT_STYLE = "sha256-YjaKGiklmzC6wjXA513HAMmzus8VE61XCOT+SmwNZWA=";
 const SCREENSHOTS = required("EMBERGLASS_SCREENSHOTS");
-export const FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-/** Turns on Chromium's software adapter, as webdriver.json does for wasm-bindgen-test. Without it there is no WebGPU here. */
-export const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
-/** The same for Firefox, whose adapter is Mesa's llvmpipe. */
-const FIREFOX_WEBGPU = { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true, "dom.webgpu.allow-software-adapter": true };
-/** The browser of tests that do not name one. `EMBERGLASS_BROWSER=firefox` runs them in Firefox. */
-const BROWSER = process.env.EMBERGLASS_BROWSER ?? "chromium";
 
 function required(name) {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set: run these tests with \`cargo xtask test --only e2e\``);
   return value;
-}
-
-/**
- * A browser of its own, with an empty profile: as it comes, so the CPU computes. `flags` are Chromium's; Firefox knows
- * {@link WEBGPU} only.
- */
-export async function launch(flags = [], browser = BROWSER) {
-  if (browser === "chromium") {
-    return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
-  }
-  assert.equal(browser, "firefox");
-  const others = flags.filter((flag) => !WEBGPU.includes(flag));
-  assert.deepEqual(others, [], "Firefox has no such flags");
-  const firefoxUserPrefs = flags.length > 0 ? FIREFOX_WEBGPU : {};
-  return firefox.launch({ channel: "moz-firefox", executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr", firefoxUserPrefs });
 }
 
 /** The page, opened at `site`. Everything it asks for and complains about is kept. */
@@ -51,7 +31,7 @@ export async function openPage(browser, { site = SITE, path = "/" } = {}) {
   const complaints = [];
   context.on("request", (request) => requests.push(request.url()));
   page.on("console", (message) => {
-    if (message.type() === "error") complaints.push(message.text());
+    if (message.type() === "error" && !message.text().includes(SCREENSHOT_STYLE)) complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(String(error.stack ?? error)));
   await page.goto(site + path);
@@ -186,8 +166,7 @@ export class ChatPage {
 
   async screenshot(name) {
     mkdirSync(SCREENSHOTS, { recursive: true });
-    // To hide the caret, Playwright would insert a style that the page's policy forbids.
-    await this.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), caret: "initial" });
+    await this.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
   }
 }
 
