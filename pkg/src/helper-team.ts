@@ -2,6 +2,7 @@
 // with the engine's worker. The page starts them, hears when one dies, and ends them.
 import { EmberglassError, toWire, type WireError } from "./errors.js";
 import type { SimdLevel } from "./simd.js";
+import { within } from "./within.js";
 
 /** How long a helper may take until it waits for work. */
 const START_LIMIT_MS = 30_000;
@@ -34,8 +35,8 @@ export interface HelperLike {
 export class HelperTeam {
   readonly #spawn: () => HelperLike;
   readonly #onFault: (error: EmberglassError) => void;
-  readonly #helpers: HelperLike[] = [];
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Each with what makes its start fail. */
+  readonly #helpers = new Map<HelperLike, (error: WireError) => void>();
 
   /** @param onFault Called when a helper dies that was ready before. */
   constructor(spawn: () => HelperLike, onFault: (error: EmberglassError) => void) {
@@ -45,35 +46,32 @@ export class HelperTeam {
 
   /** Starts `count` helpers and resolves once all wait for work. If one cannot start, it rejects and none is left. */
   async start(count: number, engine: HelperEngine, shared: SharedArrayBuffer): Promise<void> {
-    const late = new Promise<never>((_, reject) => {
-      const error = new Error(`a helper did not start within ${START_LIMIT_MS / 1000} seconds`);
-      this.#timer = setTimeout(() => reject(error), START_LIMIT_MS);
-    });
+    const helpers = Array.from({ length: count }, (_, index) => this.#startOne({ ...engine, shared, index }));
     try {
-      const helpers = Array.from({ length: count }, (_, index) => this.#startOne({ ...engine, shared, index }));
-      await Promise.race([Promise.all(helpers), late]);
+      await within(START_LIMIT_MS, Promise.all(helpers), "a helper did not start");
     } catch (thrown) {
       this.end();
       throw thrown;
-    } finally {
-      clearTimeout(this.#timer);
     }
   }
 
-  /** Ends them, whatever they do. A start under way never settles then. */
+  /** Ends them, whatever they do. A start under way rejects. */
   end(): void {
-    clearTimeout(this.#timer);
-    for (const helper of this.#helpers.splice(0)) helper.terminate();
+    for (const [helper, fail] of this.#helpers) {
+      this.#helpers.delete(helper);
+      helper.terminate();
+      fail({ code: "worker-failed", message: "the helpers were ended" });
+    }
   }
 
   async #startOne(order: ToHelper): Promise<void> {
     const helper = this.#spawn();
-    this.#helpers.push(helper);
     let ready = false;
     await new Promise<void>((resolve, reject) => {
+      this.#helpers.set(helper, reject);
       const fail = (error: WireError) => {
         if (!ready) reject(error);
-        else if (this.#helpers.includes(helper)) this.#onFault(stopped(error.message));
+        else if (this.#helpers.has(helper)) this.#onFault(stopped(error.message));
       };
       helper.addEventListener("message", ({ data }: { data: FromHelper }) => {
         if (data.kind === "failed") return fail(data.error);

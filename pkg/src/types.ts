@@ -37,9 +37,10 @@ export interface DeviceInfo {
   kernelsKey?: string;
   /**
    * Why this device: the caller asked for it; there is no WebGPU; no adapter was offered; the only one is
-   * software; there is a real one, which image networks take untimed; its numbers were wrong; or both were measured.
+   * software; there is a real one, which image networks take untimed; its numbers were wrong; it was lost
+   * or did not answer while its kernels were tried; or both were measured.
    */
-  choice: "asked" | "no-webgpu" | "no-adapter" | "software-adapter" | "adapter" | "wrong-numbers" | "probe";
+  choice: "asked" | "no-webgpu" | "no-adapter" | "software-adapter" | "adapter" | "wrong-numbers" | "device-lost" | "probe";
   /** The same as a sentence for people, with names and figures. */
   reason: string;
 }

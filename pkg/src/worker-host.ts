@@ -3,6 +3,7 @@ import { isTrap, toWire, type WireError } from "./errors.js";
 import type { NetworkFault } from "./network-fault.js";
 import type { DecodeReply, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs } from "./protocol.js";
 import type { HelperEngine } from "./helper-team.js";
+import { within } from "./within.js";
 import type { SimdLevel } from "./simd.js";
 import { type Cores, threadCount } from "./threads.js";
 import type { ModelInfo, NetworkOptions } from "./types.js";
@@ -26,8 +27,10 @@ export interface WorkerHost {
   explain(url: string): Promise<NetworkFault>;
 }
 
-/** How long the engine's own files may take to arrive. They have about a megabyte. */
+/** How long the engine's own files may take to arrive and to compile. They have about a megabyte. */
 const START_LIMIT_MS = 300_000;
+/** How long the page may take to start helpers: longer than its own limit, so that it is the one to end them. */
+const HELPERS_LIMIT_MS = 40_000;
 
 type Handlers = {
   [V in Verb]: (
@@ -95,10 +98,11 @@ class HelpersOfThePage {
   /** Resolves once `count` helpers wait for work in new shared memory. If one cannot start, it rejects and none is left. */
   async start(count: number, sharedBytes: number, engine: HelperEngine): Promise<SharedArrayBuffer> {
     const shared = new SharedArrayBuffer(sharedBytes);
-    await new Promise<void>((resolve, reject) => {
+    const answered = new Promise<void>((resolve, reject) => {
       this.#asked = { resolve, reject };
       this.#scope.postMessage({ kind: "helpers", count, engine, shared });
     });
+    await within(HELPERS_LIMIT_MS, answered, "the page did not start them");
     return shared;
   }
 
@@ -120,17 +124,11 @@ function die(scope: WorkerScope, thrown: unknown): void {
 async function startEngine(host: WorkerHost): Promise<Engine> {
   const level = host.simdLevel();
   if (!level) throw NO_SIMD;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`its files did not arrive within ${START_LIMIT_MS / 1000} seconds`)), START_LIMIT_MS);
-  });
   try {
-    return await Promise.race([host.start(level), late]);
+    return await within(START_LIMIT_MS, host.start(level), "its files did not arrive");
   } catch (cause) {
     const { message } = toWire(cause);
     throw { code: "worker-failed", message: `the engine could not start: ${message}` } satisfies WireError;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

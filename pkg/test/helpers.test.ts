@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type HelperScope, type RunHelper, serveHelper } from "../src/helper-host.js";
 import type { HelperLike, ToHelper } from "../src/helper-team.js";
-import { DEVICE, type Generate, type Script } from "./fake-engine.js";
+import { openTextModel } from "../src/load.js";
+import { DEVICE, FakeWorker, type Generate, type Script } from "./fake-engine.js";
 import { load, rejects, settle } from "./harness.js";
 
 /** A helper thread without a thread, over the real helper-host. The SharedArrayBuffer stays shared, as between threads. */
@@ -139,7 +140,8 @@ test("a load that fails after the helpers have started ends them", async () => {
   assert.ok(helpers.every(({ terminated }) => terminated));
 });
 
-test("an abort amid the helpers' start ends them", async () => {
+test("an abort amid the helpers' start ends them", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const helpers: FakeHelper[] = [];
   const controller = new AbortController();
   const spawnHelper = () => {
@@ -152,7 +154,7 @@ test("an abort amid the helpers' start ends them", async () => {
   assert.equal(helpers.length, 2);
   controller.abort();
   await rejects(loading, "aborted");
-  await new Promise((resolve) => setTimeout(resolve, 600));
+  t.mock.timers.tick(600);
   assert.ok(helpers.every(({ terminated }) => terminated));
 });
 
@@ -178,6 +180,20 @@ test("a helper that never reports: one thread runs after a while", async (t) => 
   await model.dispose();
 });
 
+test("a page that never answers the request for helpers: one thread runs after a while", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const worker = new FakeWorker(THREADED);
+  const { postMessage } = worker;
+  worker.postMessage = (message) => {
+    if (message.verb !== "helpers") postMessage.call(worker, message);
+  };
+  const loading = openTextModel("https://example.test/m.gguf", {}, () => worker, () => new FakeHelper(leaves));
+  await settle();
+  t.mock.timers.tick(40_000);
+  const { info } = await loading;
+  assert.match(info.device.reason, /^One thread: the page did not start them within 40 seconds\.$/);
+});
+
 test("a helper's missing script is no error of the page", async () => {
   const { loading } = await loadWith(() => {
     const helper = new FakeHelper(leaves, () => new Promise(() => {}));
@@ -198,7 +214,9 @@ test("where no helper can be made, one thread runs", async () => {
   assert.equal(model.info.device.threads, 1);
 });
 
-test("a helper that dies fails the request under way, though the engine's worker cannot say so", async () => {
+test("a helper that dies fails the request under way, though the engine's worker cannot say so", async (t) => {
+  // A real worker's limits end with it.
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const traps: RunHelper = () => {
     throw new WebAssembly.RuntimeError("unreachable");
   };

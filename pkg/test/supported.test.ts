@@ -42,6 +42,16 @@ test("an adapter request that throws is reported, not thrown", async (t) => {
   assert.match(support.reason ?? "", /blocked by policy/);
 });
 
+test("an adapter request that is never answered does not hold up the page", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  withGlobals(t, { navigator: { gpu: { requestAdapter: () => new Promise(() => {}) } } });
+  const asked = supported();
+  t.mock.timers.tick(10_000);
+  const support = await asked;
+  assert.deepEqual([support.code, support.webgpu, support.simd], ["no-adapter", false, true]);
+  assert.match(support.reason ?? "", /did not answer within 10 seconds/);
+});
+
 test("an adapter, on a page that may share memory", async (t) => {
   withGlobals(t, { navigator: adapter, crossOriginIsolated: true });
   const { webgpu, threads, ...rest } = await supported();

@@ -52,6 +52,11 @@ pub enum DeviceReason {
         /// The adapter's name.
         adapter: String,
     },
+    /// The device was lost, or stopped answering, while its kernels were tried.
+    DeviceLost {
+        /// What is known of it.
+        reason: String,
+    },
     /// Both were timed on the model's shapes: milliseconds for one token.
     Probe {
         /// On the GPU.
@@ -72,6 +77,7 @@ impl DeviceReason {
             DeviceReason::SoftwareAdapter { .. } => "software-adapter",
             DeviceReason::Adapter { .. } => "adapter",
             DeviceReason::WrongNumbers { .. } => "wrong-numbers",
+            DeviceReason::DeviceLost { .. } => "device-lost",
             DeviceReason::Probe { .. } => "probe",
         }
     }
@@ -100,6 +106,9 @@ impl std::fmt::Display for DeviceReason {
                 f,
                 "The graphics adapter ({adapter}) computes wrong numbers with every kernel there is, so the model runs on the CPU. An update of its driver may help."
             ),
+            DeviceReason::DeviceLost { reason } => {
+                write!(f, "The graphics device stopped working ({reason}), so the model runs on the CPU.")
+            }
             DeviceReason::Probe { gpu_ms, cpu_ms } => write!(
                 f,
                 "Timed on this model's shapes: about {gpu_ms:.1} ms a token on the GPU, {cpu_ms:.1} ms on one CPU thread."
@@ -134,7 +143,13 @@ impl DeviceChoice {
 pub async fn choose(wish: Device, directory: &Directory, hints: TuneOptions<'_>) -> Result<DeviceChoice> {
     let choice = choose_untimed(wish).await?;
     let Some(gpu) = choice.gpu else { return Ok(choice) };
-    let Some(chosen) = tune::choose(&gpu, directory, hints).await? else {
+    let tuned = match tune::choose(&gpu, directory, hints).await {
+        Err(Error::DeviceLost { reason }) if wish == Device::Auto => {
+            return Ok(DeviceChoice::new(None, DeviceReason::DeviceLost { reason }));
+        }
+        other => other?,
+    };
+    let Some(chosen) = tuned else {
         let adapter = gpu.adapter().name.clone();
         if wish == Device::WebGpu {
             return Err(Error::Gpu {

@@ -2,7 +2,7 @@
 //!
 //! Uses the global object only, so it works in a window and in a worker.
 
-use js_sys::{Array, Date, Function, Promise, Reflect, Uint8Array};
+use js_sys::{Date, Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
@@ -10,6 +10,7 @@ use web_sys::{
     ResponseType,
 };
 
+use crate::clock::{pause, within};
 use crate::error::{Error, NetworkCause, Result};
 use crate::weights::answer::Head;
 use crate::weights::http::{Failure, Limits, StreamSource, Transport};
@@ -87,7 +88,7 @@ impl FetchTransport {
         let (Failure::Lost(_), Some(explain)) = (&failure, &self.hooks.explain) else { return failure };
         let explanation = async {
             let promise: Promise = explain.call1(&JsValue::NULL, &self.url.as_str().into())?.dyn_into()?;
-            within(limit_ms, promise).await
+            within(limit_ms, JsFuture::from(promise)).await.transpose()
         };
         let Ok(Some(explanation)) = explanation.await else { return self.failure(rejection) };
         if self.aborted() {
@@ -131,7 +132,7 @@ impl FetchTransport {
             let global = js_sys::global();
             let fetch: Function = Reflect::get(&global, &"fetch".into())?.dyn_into()?;
             let promise: Promise = fetch.call2(&global, &self.url.as_str().into(), &init)?.dyn_into()?;
-            within(limit_ms, promise).await
+            within(limit_ms, JsFuture::from(promise)).await.transpose()
         };
         match sent.await {
             Ok(Some(response)) => response.dyn_into().map_err(|other| Failure::Lost(js_message(&other))),
@@ -221,7 +222,7 @@ impl Transport for FetchTransport {
                 return Ok(None);
             };
             let next = async {
-                let Some(result) = within(limit_ms, reader.read()).await? else {
+                let Some(result) = within(limit_ms, JsFuture::from(reader.read())).await.transpose()? else {
                     return Ok(None);
                 };
                 if Reflect::get(&result, &"done".into())?.is_truthy() {
@@ -269,7 +270,7 @@ impl Transport for FetchTransport {
                 if was_offline && !offline() {
                     break;
                 }
-                let _ = JsFuture::from(Timer::after(SLICE_MS).promise.clone()).await;
+                pause(SLICE_MS).await;
             }
             if self.aborted() { Err(Failure::Aborted) } else { Ok(()) }
         })
@@ -280,42 +281,6 @@ impl Drop for FetchTransport {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// A timeout whose promise resolves with `undefined`; at once if there are no timers. Dropping it stops the clock.
-struct Timer {
-    id: JsValue,
-    promise: Promise,
-}
-
-impl Timer {
-    fn after(ms: u32) -> Self {
-        let mut id = JsValue::UNDEFINED;
-        let promise = Promise::new(&mut |resolve, _| match call_global("setTimeout", &resolve, &ms.into()) {
-            Ok(timer) => id = timer,
-            Err(_) => drop(resolve.call0(&JsValue::UNDEFINED)),
-        });
-        Timer { id, promise }
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        let _ = call_global("clearTimeout", &self.id, &JsValue::UNDEFINED);
-    }
-}
-
-fn call_global(name: &str, first: &JsValue, second: &JsValue) -> Result<JsValue, JsValue> {
-    let global = js_sys::global();
-    let function: Function = Reflect::get(&global, &name.into())?.dyn_into()?;
-    function.call2(&global, first, second)
-}
-
-/// The promise's value, or `None` if it takes longer. The promise's value must not be `undefined`.
-async fn within(limit_ms: u32, promise: Promise) -> Result<Option<JsValue>, JsValue> {
-    let timer = Timer::after(limit_ms);
-    let first = JsFuture::from(Promise::race(&Array::of2(&promise, &timer.promise))).await?;
-    Ok((!first.is_undefined()).then_some(first))
 }
 
 /// The browser knows that the device has no network. It may have none also where this is false.

@@ -64,7 +64,7 @@ test("the GPU's answers are right, and a second turn knows the first", { timeout
 
 test("Stop stops the GPU", { timeout: PATIENCE }, async () => {
   await chat.set({ maxTokens: 1000 });
-  await begin("Write a long story about a lighthouse keeper.");
+  await chat.begin("Write a long story about a lighthouse keeper.");
   await chat.get("stop").click();
   const stopped = await chat.answered("stopped");
   await chat.page.waitForTimeout(1000);
@@ -74,7 +74,7 @@ test("Stop stops the GPU", { timeout: PATIENCE }, async () => {
 test("when the GPU goes away in the middle of an answer, the CPU goes on with the conversation", { timeout: 2 * PATIENCE }, async () => {
   const talk = await chat.conversation();
   await chat.set({ maxTokens: 24 });
-  await begin(FRANCE);
+  await chat.begin(FRANCE);
   await crashGpu();
   assert.equal(await chat.errorCode(), "device-lost");
   await chat.screenshot("gpu-lost");
@@ -91,14 +91,6 @@ test("when the GPU goes away in the middle of an answer, the CPU goes on with th
 /** What the engine's worker has counted. */
 function pipelines() {
   return chat.page.workers()[0].evaluate(() => self.pipelines);
-}
-
-/** Sends, and waits until some of the answer is there. */
-async function begin(text) {
-  const before = await chat.get("message-assistant").count();
-  await chat.send(text);
-  await chat.get("message-assistant").nth(before).waitFor();
-  await chat.page.waitForFunction(() => [...document.querySelectorAll('[data-testid="message-assistant"] .body')].at(-1).textContent.length > 8);
 }
 
 /** Ends the browser's GPU process, as a driver that crashes does. The call itself may not return. */

@@ -1,8 +1,9 @@
-// Opens the built page in Chromium and reads it the way a visitor would.
+// Opens the built page in a browser and reads it the way a visitor would.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+
+export { FLAGS, launch, WEBGPU } from "./browsers.mjs";
 
 /** Where `cargo xtask test` serves target/site, without a slash at the end. */
 export const SITE = required("EMBERGLASS_URL").replace(/\/$/, "");
@@ -11,20 +12,14 @@ export const PLAIN_SITE = required("EMBERGLASS_PLAIN_URL").replace(/\/$/, "");
 /** A software adapter is slow, and slower still while another program computes. */
 export const PATIENCE = 240_000;
 
+/** The hash of `body {}`, a style that Playwright inserts for a screenshot in Firefox, and that the page's policy refuses. */
+const SCREENSHOT_STYLE = "sha256-YjaKGiklmzC6wjXA513HAMmzus8VE61XCOT+SmwNZWA=";
 const SCREENSHOTS = required("EMBERGLASS_SCREENSHOTS");
-export const FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-/** A software adapter, as for wasm-bindgen-test: see webdriver.json. Without it there is no WebGPU here. */
-export const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
 function required(name) {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set: run these tests with \`cargo xtask test --only e2e\``);
   return value;
-}
-
-/** A Chromium of its own, with an empty profile: as it comes, so the CPU computes. */
-export async function launch(flags = []) {
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
 }
 
 /** The page, opened at `site`. Everything it asks for and complains about is kept. */
@@ -36,7 +31,7 @@ export async function openPage(browser, { site = SITE, path = "/" } = {}) {
   const complaints = [];
   context.on("request", (request) => requests.push(request.url()));
   page.on("console", (message) => {
-    if (message.type() === "error") complaints.push(message.text());
+    if (message.type() === "error" && !message.text().includes(SCREENSHOT_STYLE)) complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(String(error.stack ?? error)));
   await page.goto(site + path);
@@ -68,8 +63,7 @@ export class ChatPage {
   /** The model is loaded: the status line names the device. An error shown first fails at once. */
   async ready() {
     const error = this.get("error");
-    const loaded = this.page.locator('[data-testid="status"]:is([data-device="cpu"], [data-device="webgpu"])');
-    await loaded.or(error).first().waitFor();
+    await this.page.locator('[data-testid="status"]:is([data-device="cpu"], [data-device="webgpu"]), [data-testid="error"]').first().waitFor();
     if (await error.isVisible()) assert.fail(`loading failed: ${await error.innerText()}`);
   }
 
@@ -122,9 +116,11 @@ export class ChatPage {
 
   /** Waits until the newest answer is in this state, and returns its text. */
   async answered(state = "done") {
-    const settled = this.page.locator('[data-testid="message-assistant"]').last();
-    await settled.and(this.page.locator('[data-state="done"], [data-state="stopped"], [data-state="error"]')).waitFor();
-    const found = await settled.getAttribute("data-state");
+    await this.page.waitForFunction(() => {
+      const newest = [...document.querySelectorAll('[data-testid="message-assistant"]')].at(-1);
+      return ["done", "stopped", "error"].includes(newest?.dataset.state);
+    });
+    const found = await this.answer.getAttribute("data-state");
     const shown = found === state ? "" : await this.shownError();
     assert.equal(found, state, shown);
     return this.answerText();
@@ -135,6 +131,14 @@ export class ChatPage {
     await this.send(text);
     await this.get("message-assistant").nth(before).waitFor();
     return this.answered();
+  }
+
+  /** Sends, and waits until some of the answer is there. */
+  async begin(text) {
+    const before = await this.get("message-assistant").count();
+    await this.send(text);
+    await this.get("message-assistant").nth(before).waitFor();
+    await this.page.waitForFunction(() => [...document.querySelectorAll('[data-testid="message-assistant"] .body')].at(-1).textContent.length > 8);
   }
 
   async shownError() {
@@ -195,6 +199,18 @@ export function countPipelines() {
       count.compiling -= 1;
     }
   };
+}
+
+/** The bytes of a canvas, which may be the worker's: by way of another one. */
+export function canvasBytes(page, testId) {
+  return page.evaluate(async (testId) => {
+    // What the worker has drawn is there with the next frame.
+    await new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)));
+    const bitmap = await createImageBitmap(document.querySelector(`[data-testid="${testId}"]`));
+    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    context.drawImage(bitmap, 0, 0);
+    return [...context.getImageData(0, 0, bitmap.width, bitmap.height).data];
+  }, testId);
 }
 
 /** Watches the newest answer and the frames; runs inside the page. */

@@ -2,21 +2,12 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
-import { launch, openPage, PATIENCE, SITE, WEBGPU } from "./harness.mjs";
+import { canvasBytes, launch, openPage, PATIENCE, SITE, WEBGPU } from "./harness.mjs";
 import { packageServer } from "./package-server.mjs";
 
 let browser, page;
 
-/** The bytes of a canvas, which may be the worker's: by way of another one. */
-const bytesOf = (testId) =>
-  page.page.getByTestId(testId).evaluate(async (canvas) => {
-    // What the worker has drawn is there with the next frame.
-    await new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)));
-    const bitmap = await createImageBitmap(canvas);
-    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
-    context.drawImage(bitmap, 0, 0);
-    return [...context.getImageData(0, 0, bitmap.width, bitmap.height).data];
-  });
+const bytesOf = (testId) => canvasBytes(page.page, testId);
 
 /** Number of different bytes in a canvas: a blank one has a handful. */
 const variety = async (testId) => new Set(await bytesOf(testId)).size;

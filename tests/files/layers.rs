@@ -8,7 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("formats", &[]),
     ("clock.rs", &[]),
     ("yield_now.rs", &["clock"]),
-    ("weights", &[]),
+    ("weights", &["clock"]),
     ("sampling", &[]),
     ("graph", &["sampling"]),
     ("gpu", &["clock", "graph", "sampling"]),

@@ -25,6 +25,7 @@ export function gpuAdvice(choice: DeviceInfo["choice"]): HTMLElement[] {
         ),
       ];
     case "wrong-numbers":
+    case "device-lost":
       return [bullets("Update the graphics driver and the browser, then reload the page.", "Another browser may drive the same card better.")];
     case "adapter":
     case "probe":

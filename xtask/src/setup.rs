@@ -100,11 +100,16 @@ fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     entry.split('"').next()
 }
 
-/// What the tests in a browser and on a Vulkan adapter need of the system.
+/// Installs what the tests in browsers and on a Vulkan adapter need of the system, and prints the versions.
 pub fn system_packages() -> Result<()> {
     let missing: Vec<&str> = [
         ("chromium", chromium().is_none()),
         ("chromium-driver", find("chromedriver").is_none()),
+        ("firefox-esr", firefox().is_err()),
+        ("webkit2gtk-driver", webkit_driver().is_err()),
+        // WebKit's browser has no headless mode: it draws on a virtual display. `xvfb-run` needs `xauth`.
+        ("xvfb", find("xvfb-run").is_none()),
+        ("xauth", find("xauth").is_none()),
         ("mesa-vulkan-drivers", !vulkan_driver()),
         ("libvulkan1", !vulkan_loader()),
     ]
@@ -114,10 +119,10 @@ pub fn system_packages() -> Result<()> {
     if !missing.is_empty() {
         install(&missing)?;
     }
-    let found =
-        [capture(program(browser()?).arg("--version"))?, capture(program(driver()?).arg("--version"))?];
-    for line in found {
-        println!("  {line}");
+    // WebKitWebDriver does not tell its version; the tests in WebKit print it.
+    webkit_driver()?;
+    for found in [browser()?, driver()?, firefox()?] {
+        println!("  {}", capture(program(found).arg("--version"))?);
     }
     Ok(())
 }
@@ -154,6 +159,19 @@ pub fn driver() -> Result<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| find("chromedriver"))
         .ok_or_else(|| anyhow!("no chromedriver found: install it, or name its program in CHROMEDRIVER"))
+}
+
+/// The Firefox that the tests use: Debian's, or the one that the variable FIREFOX names.
+pub fn firefox() -> Result<PathBuf> {
+    std::env::var_os("FIREFOX")
+        .map(PathBuf::from)
+        .or_else(|| ["firefox-esr", "firefox"].into_iter().find_map(find))
+        .ok_or_else(|| anyhow!("no Firefox found: install it, or name its program in the variable FIREFOX"))
+}
+
+/// WebKitGTK's WebDriver, which starts WebKitGTK's own browser.
+pub fn webkit_driver() -> Result<PathBuf> {
+    find("WebKitWebDriver").context("no WebKitWebDriver found: install it (Debian: webkit2gtk-driver)")
 }
 
 fn chromium() -> Option<PathBuf> {

@@ -18,7 +18,7 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    step("packages", "Chromium, ChromeDriver, a Vulkan driver", setup::system_packages),
+    step("packages", "Chromium, ChromeDriver, Firefox, WebKit, a Vulkan driver", setup::system_packages),
     step("format", "rustfmt", format),
     step("tools", "wasm32 target, wasm-bindgen", tools),
     step("clippy", "clippy for this machine, warnings denied", clippy),
@@ -33,7 +33,7 @@ const STEPS: &[Step] = &[
     step("shaders", "every shader variant, by the compilers on PATH", shaders::check),
     step("browser", "wasm tests in headless Chromium", browser),
     step("site", "the site, as for the demo; the size of the wasm", site),
-    step("e2e", "the page, driven in headless Chromium", end_to_end),
+    step("e2e", "the page, driven in Chromium, Firefox and WebKit", end_to_end),
 ];
 
 const fn step(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Step {
@@ -234,7 +234,7 @@ fn end_to_end() -> Result<()> {
     drive_page(with_extent(web::npm("tests/e2e").arg("test")))
 }
 
-/// Serves the site that is there while a program drives it in Chromium.
+/// Serves the site that is there while a program drives it in browsers.
 pub fn drive_page(driver: &mut Command) -> Result<()> {
     let site = paths::site();
     let server = serve::Server::bind(&site, 0, true)?;
@@ -249,7 +249,8 @@ pub fn drive_page(driver: &mut Command) -> Result<()> {
         .env("EMBERGLASS_URL", url)
         .env("EMBERGLASS_PLAIN_URL", plain_url)
         .env("EMBERGLASS_SCREENSHOTS", &pictures)
-        .env("CHROMIUM", setup::browser()?))?;
+        .env("CHROMIUM", setup::browser()?)
+        .env("FIREFOX", setup::firefox()?))?;
     println!("  screenshots are in {}", pictures.display());
     Ok(())
 }

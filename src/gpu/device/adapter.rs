@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
 
+use crate::clock::within;
 use crate::error::{Error, Result};
 
 use super::pipeline::PipelineCache;
@@ -15,6 +16,9 @@ thread_local! {
     /// The first view of this thread's device. Once its model is gone a later one gets a device of its own.
     static LIVING: RefCell<Weak<Gpu>> = const { RefCell::new(Weak::new()) };
 }
+
+/// How long a browser may take to answer a request for an adapter or a device, in milliseconds.
+const START_LIMIT_MS: u32 = 30_000;
 
 /// Options of the device.
 #[derive(Debug, Clone, Copy, Default)]
@@ -108,7 +112,7 @@ impl Gpu {
     /// [`Error::NoWebGpu`], [`Error::NoAdapter`], [`Error::DeviceRequest`].
     pub async fn new(options: GpuOptions) -> Result<Rc<Self>> {
         #[cfg(target_arch = "wasm32")]
-        if !wgpu::util::is_browser_webgpu_supported().await && !has_navigator_gpu() {
+        if !has_navigator_gpu() {
             return Err(Error::NoWebGpu);
         }
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
@@ -117,12 +121,13 @@ impl Gpu {
             | wgpu::Backends::DX12
             | wgpu::Backends::BROWSER_WEBGPU;
         let instance = wgpu::Instance::new(descriptor);
-        let adapter = instance
-            .request_adapter(&wgpu::RequestAdapterOptions {
-                power_preference: wgpu::PowerPreference::HighPerformance,
-                ..Default::default()
-            })
+        let adapter_options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        let adapter = within(START_LIMIT_MS, instance.request_adapter(&adapter_options))
             .await
+            .ok_or_else(|| Error::NoAdapter { reason: no_answer("request for a graphics adapter") })?
             .map_err(|e| Error::NoAdapter { reason: no_adapter(&e) })?;
         let info = adapter.get_info();
         let offered = adapter.limits();
@@ -140,16 +145,18 @@ impl Gpu {
         let timed = options.timeline && adapter.features().contains(Timeline::FEATURES);
         #[cfg(not(target_arch = "wasm32"))]
         let wanted = if timed { wanted | Timeline::FEATURES } else { wanted };
-        let (device, queue) = adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("emberglass"),
-                required_features: wanted,
-                required_limits,
-                memory_hints: wgpu::MemoryHints::Performance,
-                ..Default::default()
-            })
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("emberglass"),
+            required_features: wanted,
+            required_limits,
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let refused = |reason| Error::DeviceRequest { adapter: name.clone(), reason };
+        let (device, queue) = within(START_LIMIT_MS, adapter.request_device(&descriptor))
             .await
-            .map_err(|e| Error::DeviceRequest { adapter: name.clone(), reason: e.to_string() })?;
+            .ok_or_else(|| refused(no_answer("request for a device")))?
+            .map_err(|e| refused(e.to_string()))?;
 
         let health = Arc::new(Mutex::new(Health::default()));
         let on_lost = health.clone();
@@ -356,6 +363,10 @@ impl Gpu {
 /// In a browser wgpu lists the native APIs it was built without, which tells a visitor nothing.
 fn no_adapter(error: &wgpu::RequestAdapterError) -> String {
     if cfg!(target_arch = "wasm32") { "the browser has none to give".to_owned() } else { error.to_string() }
+}
+
+fn no_answer(what: &str) -> String {
+    format!("the browser did not answer the {what} within {} seconds", START_LIMIT_MS / 1000)
 }
 
 /// Whether a browser's device has them. It does if the adapter has and `pkg/src/subgroups.ts` asked for them.

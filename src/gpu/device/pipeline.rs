@@ -219,8 +219,13 @@ impl Gpu {
         // All of them, also after one has failed: what is found later would be blamed on others.
         for (key, pipeline) in &pending {
             if let Err(error) = pipeline.compiled().await {
-                // What the device itself says is more: where in the text, or that it is lost.
-                result = result.and(self.settle(&key.label()).await.and(Err(error)));
+                // What the device itself says is more: where in the text, or that it is lost. One that does not answer says
+                // nothing.
+                let said = match &error {
+                    Error::DeviceLost { .. } => Ok(()),
+                    _ => self.settle(&key.label()).await,
+                };
+                result = result.and(said.and(Err(error)));
             }
         }
         let result = result.and_then(|()| self.check(doing));

@@ -12,9 +12,14 @@ use wasm_bindgen::closure::ScopedClosure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
+use crate::clock::{now_ms, within};
 use crate::error::Error;
 
 use super::pipeline::{Blueprint, Creation};
+
+/// How long a browser may take to compile a pipeline, in milliseconds. Software adapters on a busy machine take half a minute
+/// for all of a model's.
+const LIMIT_MS: u32 = 180_000;
 
 /// Begins to compile. `None` where the browser cannot do that beside other things.
 pub(super) fn create_async(device: &wgpu::Device, blueprint: &Rc<Blueprint>) -> Option<Creation> {
@@ -30,14 +35,25 @@ pub(super) fn create_async(device: &wgpu::Device, blueprint: &Rc<Blueprint>) -> 
     let promise = raw.create_compute_pipeline_async(descriptor?.unchecked_ref());
     // From here on its rejection is taken care of, whether or not anybody waits.
     let promise = JsFuture::from(promise);
+    let begun = now_ms();
     let (device, blueprint) = (device.clone(), blueprint.clone());
     Some(Box::pin(async move {
-        match promise.await {
-            Ok(pipeline) => {
+        // Many are begun at once and waited for one after the other: the time counts from the beginning of each.
+        let left = (f64::from(LIMIT_MS) + begun - now_ms()).max(0.0) as u32;
+        match within(left, promise).await {
+            Some(Ok(pipeline)) => {
                 let pipeline = JsValue::from(pipeline);
                 Ok(create_by(&device, &blueprint, &mut |_| pipeline.clone()))
             }
-            Err(cause) => Err(refused(&blueprint.label, &cause)),
+            Some(Err(cause)) => Err(refused(&blueprint.label, &cause)),
+            // Not the kernel's fault: a device that does not compile is of no more use than one that is lost.
+            None => Err(Error::DeviceLost {
+                reason: format!(
+                    "the browser did not compile the kernel {} within {} seconds",
+                    blueprint.label,
+                    LIMIT_MS / 1000
+                ),
+            }),
         }
     }))
 }
