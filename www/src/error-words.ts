@@ -181,7 +181,7 @@ function ofStatus(status = 0): Words {
   }
   if ([404, 410].includes(status)) return { title: "There is no file at this address", todo: "Check the address." };
   if ([408, 425, 429].includes(status)) return { title: "The server has too much to do", todo: "Wait some minutes, and try again." };
-  if (status >= 500) return { title: "The server has a fault", todo: "It is not this page’s fault. Try again later." };
+  if (status >= 500) return { title: "The server has a fault", todo: "This page can do nothing about it. Try again later." };
   return { title: "The server did not send the file", todo: "Check the address." };
 }
 
