@@ -27,7 +27,8 @@ export function showError(error: EmberglassError, actions: Action[] = [], said: 
     // It may hold names out of files and addresses.
     el("p", {}, el("bdi", {}, visible(sentence(error.message))), " ", el("code", {}, error.code)),
   );
-  show(error, actions, { ...wordsFor(error), ...said }, details);
+  const words = wordsFor(error);
+  show(error, actions, { ...words, ...said }, ...(words.isMessage ? [] : [details]));
 }
 
 /** Something that the page itself refuses. */

@@ -12,6 +12,8 @@ export type Text = string | readonly (string | Node)[];
 export interface Words {
   title: string;
   todo: Text;
+  /** There are no words but the engine's own message, which is what `todo` says. */
+  isMessage?: true;
 }
 
 /** What the words depend on. */
@@ -236,7 +238,7 @@ function ofOption({ detail = "", message = "" }: Fault): Words {
   if (Object.hasOwn(LABELS, detail)) {
     return { title: `The setting “${LABELS[detail]}” is out of range`, todo: "Change it in Settings. Details says what is possible." };
   }
-  return { title: "That is not possible", todo: [el("bdi", {}, visible(sentence(message)))] };
+  return { title: "That is not possible", todo: [el("bdi", {}, visible(sentence(message)))], isMessage: true };
 }
 
 /** A sentence that ends in a name out of a file; nothing without a name. */
