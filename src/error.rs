@@ -356,12 +356,13 @@ impl Error {
     }
 
     /// What tells errors of one code apart, for programs: of `network` and `not-gguf` a stable word; of
-    /// `unsupported-architecture`, `unsupported-type` and `unsupported-tokenizer` what the file has; of `invalid-option`
+    /// `truncated` `empty` for a file without a byte; of `unsupported-architecture`, `unsupported-type` and `unsupported-tokenizer` what the file has; of `invalid-option`
     /// the option's name.
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
         match self {
             Error::Network { cause, .. } => Some(cause.code()),
+            Error::Truncated { actual: 0, .. } => Some("empty"),
             Error::NotGguf { kind, .. } => Some(kind),
             Error::UnsupportedArchitecture { found, .. }
             | Error::UnsupportedType { found, .. }

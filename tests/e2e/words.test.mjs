@@ -74,6 +74,7 @@ test("a wrong file is named, and the loaded model stays", { timeout: PATIENCE },
     await open(name, Buffer.from(contents, "latin1"));
     assert.equal(await chat.errorCode(), code, name);
     assert.match(await told(), words, name);
+    assert.match(await told(), /The model that was loaded is still there/, name);
     assert.doesNotMatch(await told(), /\[[0-9a-f]{2}, |went wrong/, name);
     if (name === "notes.gguf") await chat.screenshot("wrong-file");
     await chat.get("error").getByText("Dismiss").click();

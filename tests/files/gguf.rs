@@ -211,6 +211,7 @@ fn a_file_of_another_kind_is_named() {
     }
     let empty = read(Vec::new()).unwrap_err();
     assert_eq!(empty.to_string(), "0.gguf is empty: download it again");
+    assert_eq!(empty.detail(), Some("empty"));
 }
 
 #[test]

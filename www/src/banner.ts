@@ -1,7 +1,7 @@
 // The error banner. What else is on the page is never touched.
 import type { EmberglassError } from "emberglass";
 import { button, el, need } from "./dom.js";
-import { type Fault, type Text, wordsFor } from "./error-words.js";
+import { type Fault, type Text, type Words, wordsFor } from "./error-words.js";
 import { sentence } from "./format.js";
 import { visible } from "./names.js";
 
@@ -14,6 +14,8 @@ export interface Action {
 export interface Said {
   title?: string;
   todo?: Text;
+  /** A sentence behind what to do. */
+  more?: string;
 }
 
 /** An error of the engine, in a visitor's words; the engine's own message is behind “Details”. */
@@ -25,7 +27,8 @@ export function showError(error: EmberglassError, actions: Action[] = [], said: 
     // It may hold names out of files and addresses.
     el("p", {}, el("bdi", {}, visible(sentence(error.message))), " ", el("code", {}, error.code)),
   );
-  show(error, actions, { ...wordsFor(error), ...said }, details);
+  const words = wordsFor(error);
+  show(error, actions, { ...words, ...said }, ...(words.isMessage ? [] : [details]));
 }
 
 /** Something that the page itself refuses. */
@@ -33,7 +36,7 @@ export function showRefusal(title: string, todo: Text, code: Fault["code"] = "in
   show({ code }, [], { title, todo });
 }
 
-function show({ code }: Fault, actions: Action[], { title, todo }: Required<Said>, ...more: Node[]): void {
+function show({ code }: Fault, actions: Action[], { title, todo, more }: Words & Said, ...details: Node[]): void {
   const buttons = el("div", { class: "banner-actions" });
   for (const { label, run } of actions) {
     buttons.append(
@@ -44,7 +47,8 @@ function show({ code }: Fault, actions: Action[], { title, todo }: Required<Said
     );
   }
   buttons.append(button("Dismiss", clearError, { class: "button quiet" }));
-  const text = el("div", { class: "banner-text" }, el("strong", {}, title), el("p", {}, ...(typeof todo === "string" ? [todo] : todo)), ...more);
+  const said = [...(typeof todo === "string" ? [todo] : todo), ...(more === undefined ? [] : [" ", more])];
+  const text = el("div", { class: "banner-text" }, el("strong", {}, title), el("p", {}, ...said), ...details);
   need("banner").replaceChildren(el("div", { class: "banner", "data-testid": "error", "data-code": code }, text, buttons));
 }
 

@@ -26,7 +26,7 @@ export function el<K extends keyof HTMLElementTagNameMap>(
 
 /** A button that does something. */
 export function button(label: string | readonly (Node | string)[], onClick: () => void, attributes: Attributes = {}): HTMLButtonElement {
-  const element = el("button", { type: "button", class: "button", ...attributes }, ...(typeof label === "string" ? [label] : label));
+  const element = el("button", { type: "button", class: "button", ...attributes }, typeof label === "string" ? label : el("span", {}, ...label));
   element.addEventListener("click", onClick);
   return element;
 }

@@ -12,6 +12,8 @@ export type Text = string | readonly (string | Node)[];
 export interface Words {
   title: string;
   todo: Text;
+  /** There are no words but the engine's own message, which is what `todo` says. */
+  isMessage?: true;
 }
 
 /** What the words depend on. */
@@ -181,7 +183,7 @@ function ofStatus(status = 0): Words {
   }
   if ([404, 410].includes(status)) return { title: "There is no file at this address", todo: "Check the address." };
   if ([408, 425, 429].includes(status)) return { title: "The server has too much to do", todo: "Wait some minutes, and try again." };
-  if (status >= 500) return { title: "The server has a fault", todo: "It is not this page’s fault. Try again later." };
+  if (status >= 500) return { title: "The server has a fault", todo: "This page can do nothing about it. Try again later." };
   return { title: "The server did not send the file", todo: "Check the address." };
 }
 
@@ -236,7 +238,7 @@ function ofOption({ detail = "", message = "" }: Fault): Words {
   if (Object.hasOwn(LABELS, detail)) {
     return { title: `The setting “${LABELS[detail]}” is out of range`, todo: "Change it in Settings. Details says what is possible." };
   }
-  return { title: "That is not possible", todo: [el("bdi", {}, visible(sentence(message)))] };
+  return { title: "That is not possible", todo: [el("bdi", {}, visible(sentence(message)))], isMessage: true };
 }
 
 /** A sentence that ends in a name out of a file; nothing without a name. */

@@ -4,7 +4,7 @@ import { announce } from "./announcer.js";
 import { streamAnswer } from "./answer.js";
 import { AutoScroll } from "./auto-scroll.js";
 import { type Action, clearError, showError, showRefusal } from "./banner.js";
-import { coded, isFatal } from "./coded.js";
+import { coded, isFatal, retryMayHelp } from "./coded.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { cpuMayHelp, loadOptions, requestedDevice } from "./device-choice.js";
@@ -123,11 +123,13 @@ async function load(request: ModelRequest): Promise<void> {
     abandonLoad();
     const error = coded(thrown);
     const onCpu = (request.device ?? loadOptions(settings).device) === "cpu";
-    showError(error, [
-      { label: "Try again", run: () => void load(request).then(answerDue) },
+    const more = session.model ? { more: "The model that was loaded is still there." } : {};
+    const actions = [
+      ...(retryMayHelp(error) ? [{ label: "Try again", run: () => void load(request).then(answerDue) }] : []),
       ...(onCpu ? [] : cpuInstead(error, request)),
       ...formerInstead(),
-    ]);
+    ];
+    showError(error, actions, more);
   }
 }
 
