@@ -1,7 +1,17 @@
 // An engine without a model, in place of the engine's worker: a test says when a load ends and what an answer says.
+import { openPage, SITE } from "./harness.mjs";
+
+/** The chat page, with a scripted engine. */
+export async function openScripted(browser) {
+  // Any other file of the site, so that no worker starts before the route is there.
+  const chat = await openPage(browser, { path: "/favicon.svg" });
+  await scriptEngine(chat.page);
+  await chat.page.goto(`${SITE}/`);
+  return chat;
+}
 
 /** Workers that the page starts from now on are scripted. */
-export async function scriptEngine(page) {
+async function scriptEngine(page) {
   await page.route(/assets\/worker-.*\.js$/, async (route) => route.fulfill({ response: await route.fetch(), body: `(${engine})();` }));
 }
 
