@@ -22,7 +22,7 @@ export function threadCount(asked: number | undefined, { cores, canShare }: Core
   }
   const note =
     asked !== undefined && asked > 1
-      ? `${asked} threads were asked for, but the page is not cross-origin isolated, so there is one.`
+      ? `${asked} threads were asked for, but the page has no shared memory (it is not cross-origin isolated, or the browser gives none), so there is one.`
       : "";
   return { threads: 1, note };
 }

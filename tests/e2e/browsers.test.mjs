@@ -54,6 +54,37 @@ test("no asynchronous pipelines: they are made one after the other", { timeout: 
     assert.ok((await chat.page.workers()[0].evaluate(() => self.made)) >= 10);
   }));
 
+// What a browser never answers has a limit of half a minute or more, which passes at once here.
+test("a request for an adapter that is never answered: the CPU computes, and the note says why", { timeout: PATIENCE }, () =>
+  visit({}, async (chat) => {
+    await prefaceWorkers(chat.page, () => {
+      Object.defineProperty(navigator, "gpu", { value: { requestAdapter: () => self.neverAnswered() } });
+    });
+    await chat.load();
+    assert.match(await chat.status(), /CPU · /);
+    assert.match(await chat.why(), /did not answer the request for a graphics adapter within 30 seconds/);
+  }));
+
+test("a request for a device that is never answered: the CPU computes, and the note says why", { timeout: PATIENCE }, () =>
+  visit({ flags: WEBGPU }, async (chat) => {
+    await prefaceWorkers(chat.page, () => {
+      GPUAdapter.prototype.requestDevice = () => self.neverAnswered();
+    });
+    await chat.load();
+    assert.match(await chat.status(), /CPU · /);
+    assert.match(await chat.why(), /did not answer the request for a device within 30 seconds/);
+  }));
+
+test("kernels that are never compiled: loading fails by name", { timeout: PATIENCE }, () =>
+  visit({ flags: WEBGPU, path: "/?device=webgpu" }, async (chat) => {
+    await prefaceWorkers(chat.page, () => {
+      GPUDevice.prototype.createComputePipelineAsync = () => self.neverAnswered();
+    });
+    await chat.get("load-button").click();
+    assert.equal(await chat.errorCode(), "device-lost");
+    assert.match(await chat.shownError(), /did not compile the kernel \S+ within 120 seconds/);
+  }));
+
 test("no SIMD: the page says so, and what to do", { timeout: PATIENCE }, () =>
   // Wasm's SIMD takes SSE 4.1. Other processors have no such switch.
   visit({ flags: ["--js-flags=--no-enable-sse4-1"] }, async (chat) => {

@@ -1,5 +1,6 @@
-// The GPU, by Chromium's software adapter. That is slow, so only what must run there is tested there: an
-// answer, Stop, and losing the device. `?device=webgpu` asks for it, since the CPU is faster by far.
+// The GPU, by Chromium's software adapter. That is slow, so only what must run there is tested there: subgroups, an
+// answer, Stop, and losing the device. Firefox's is some ten times as fast: tour.test.mjs has longer answers and the
+// pictures. `?device=webgpu` asks for the GPU, since the CPU is faster by far.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { countPipelines, launch, openPage, PATIENCE, prefaceWorkers, WEBGPU } from "./harness.mjs";
@@ -54,10 +55,9 @@ test("all pipelines were compiled while loading, beside everything else and many
   assert.ok(compiled.async >= 10 && compiled.most >= 5, JSON.stringify(compiled));
 });
 
-test("the GPU's answers are right, and a second turn knows the first", { timeout: 2 * PATIENCE }, async () => {
-  await chat.set({ temperature: 0, maxTokens: 16 });
+test("the GPU's answer is right", { timeout: 2 * PATIENCE }, async () => {
+  await chat.set({ temperature: 0, maxTokens: 8 });
   assert.match(await chat.ask(FRANCE), /Paris/);
-  assert.match(await chat.ask("Name a river in that city."), /Paris|Seine/);
   assert.match(await chat.status(), /tokens\/s/);
   assert.deepEqual(await pipelines(), compiled, "nothing is compiled while the visitor waits");
 });

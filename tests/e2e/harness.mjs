@@ -29,11 +29,14 @@ export async function openPage(browser, { site = SITE, path = "/" } = {}) {
   page.setDefaultTimeout(PATIENCE);
   const requests = [];
   const complaints = [];
+  const complain = (text) => {
+    if (!text.includes(SCREENSHOT_STYLE)) complaints.push(text);
+  };
   context.on("request", (request) => requests.push(request.url()));
   page.on("console", (message) => {
-    if (message.type() === "error" && !message.text().includes(SCREENSHOT_STYLE)) complaints.push(message.text());
+    if (message.type() === "error") complain(message.text());
   });
-  page.on("pageerror", (error) => complaints.push(String(error.stack ?? error)));
+  page.on("pageerror", (error) => complain(String(error.stack ?? error)));
   await page.goto(site + path);
   return new ChatPage(page, { site, requests, complaints });
 }
@@ -170,12 +173,24 @@ export class ChatPage {
   }
 }
 
-/** Every engine's worker that the page starts from now on runs this first. The function sees nothing from around it. */
+/**
+ * Every engine's worker that the page starts from now on runs this first. The function sees nothing from around it but
+ * `self.neverAnswered()`: a promise that never settles, and whose limit, the next timer, passes at once.
+ */
 export async function prefaceWorkers(page, preface) {
   await page.route(/assets\/worker-.*\.js$/, async (route) => {
     const reply = await route.fetch();
-    await route.fulfill({ response: reply, body: `(${preface})();\n${await reply.text()}` });
+    await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${await reply.text()}` });
   });
+}
+
+function neverAnswered() {
+  const { setTimeout } = self;
+  self.setTimeout = (then) => {
+    self.setTimeout = setTimeout;
+    return setTimeout(then, 0);
+  };
+  return new Promise(() => {});
 }
 
 /** Counts the pipelines that a worker creates, in its `pipelines`. Runs inside the worker. */

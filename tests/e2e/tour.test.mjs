@@ -1,5 +1,5 @@
-// A short visit with each browser: Chromium, Firefox, WebKit. Their WebAssembly, workers, shared memory, canvases and
-// WebGPU are written by different people. The other files ask Chromium about everything else.
+// A short visit with each browser. Their WebAssembly, workers, shared memory, canvases and WebGPU are written by different
+// people. The other files ask Chromium the same and everything else, so it takes the tour with --exhaustive only.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { canvasBytes, launch, openPage, PATIENCE, SITE, WEBGPU } from "./harness.mjs";
@@ -14,7 +14,8 @@ const BROWSERS = {
 };
 
 for (const [name, { launch, simd }] of Object.entries(BROWSERS)) {
-  describe(name, () => {
+  const skip = name === "chromium" && !process.env.EMBERGLASS_EXHAUSTIVE && "only with --exhaustive";
+  describe(name, { skip }, () => {
     let browser, chat;
 
     before(async () => {
@@ -63,7 +64,7 @@ for (const [name, { launch, simd }] of Object.entries(BROWSERS)) {
       await pictures(await openPage(browser, { path: "/image.html?device=cpu" }), /· CPU/);
     });
 
-    // Chromium's SwiftShader is slower by far: gpu.test.mjs and image.test.mjs have its sample. WebKitGTK has no WebGPU.
+    // Chromium's software adapter is slower by far: gpu.test.mjs has its sample. WebKitGTK has no WebGPU.
     if (name !== "firefox") return;
 
     test("the GPU answers, and a second turn knows the first", { timeout: PATIENCE }, async () => {

@@ -31,7 +31,7 @@ const STEPS: &[Step] = &[
     step("native", "tests on the Vulkan adapter", native),
     step("fuzz", "broken and hostile input, some seconds for each part", fuzz::sample),
     step("shaders", "every shader variant, by the compilers on PATH", shaders::check),
-    step("browser", "wasm tests in headless Chromium", browser),
+    step("browser", "wasm tests in headless Chromium and Firefox", browser),
     step("site", "the site, as for the demo; the size of the wasm", site),
     step("e2e", "the page, driven in Chromium, Firefox and WebKit", end_to_end),
 ];
@@ -198,28 +198,58 @@ fn browser_tests() -> Result<BTreeSet<String>> {
         .collect())
 }
 
+/// Kernels for subgroups, which Firefox does not offer.
+const NEEDS_SUBGROUPS: [&str; 2] = ["gpu_one_lane", "gpu_subgroups_dot4"];
+/// Kernels that need no subgroups. Firefox's software adapter runs them some ten times as fast as Chromium's, where whole
+/// models and the kernels for subgroups are the sample.
+const SLOW_IN_CHROMIUM: [&str; 2] = ["gpu::", "gpu_image::"];
+
 fn browser() -> Result<()> {
     let tests = browser_tests()?;
     if tests.is_empty() {
         bail!("Cargo.toml has no test target named web_…: nothing would run in the browser");
     }
-    // All kernels, and those of the CPU once more in the build for relaxed SIMD.
-    browser_build(&tests, &[], &[])?;
-    browser_build(&tests, &["--features", "relaxed-simd"], &["--", "cpu"])
+    web::install("tests/e2e")?;
+    let exhaustive = EXTENT.get() == Some(&Extent::Exhaustive);
+    let skip = |names: &[&'static str]| names.iter().flat_map(|name| ["--skip", name]).collect::<Vec<_>>();
+    let in_chromium = if exhaustive { Vec::new() } else { skip(&SLOW_IN_CHROMIUM) };
+    browser_build(&tests, Browser::Chromium, &[], &in_chromium)?;
+    browser_build(&tests, Browser::Firefox, &[], &skip(&NEEDS_SUBGROUPS))?;
+    // The CPU's kernels once more, in the build for relaxed SIMD.
+    browser_build(&tests, Browser::Chromium, &["--features", "relaxed-simd"], &["cpu"])
 }
 
-fn browser_build(tests: &BTreeSet<String>, features: &[&str], filter: &[&str]) -> Result<()> {
-    let tools = setup::wasm_bindgen()?;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Browser {
+    Chromium,
+    Firefox,
+}
+
+fn browser_build(
+    tests: &BTreeSet<String>,
+    browser: Browser,
+    features: &[&str],
+    arguments: &[&str],
+) -> Result<()> {
+    let runner = setup::wasm_bindgen()?.test_runner;
     let mut command = cargo();
+    match browser {
+        Browser::Chromium => {
+            // Given one, the runner does not look for any other.
+            command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner).env("CHROMEDRIVER", setup::driver()?)
+        }
+        Browser::Firefox => {
+            let script = paths::root().join("tests/e2e/run-wasm-tests.mjs");
+            let runner = format!("runner = [\"node\", {script:?}, {runner:?}]");
+            command.args(["--config", &format!("target.{}.{runner}", wasm::TARGET)]).env("FIREFOX", setup::firefox()?)
+        }
+    };
     command.args(["test", "--target", wasm::TARGET]).args(features);
     for test in tests {
         command.args(["--test", test]);
     }
-    command.args(filter);
+    command.arg("--").args(arguments);
     run(with_extent(&mut command)
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", tools.test_runner)
-        // Given one, the runner does not look for any other.
-        .env("CHROMEDRIVER", setup::driver()?)
         // A software adapter takes its time; the default is 20 seconds.
         .env("WASM_BINDGEN_TEST_TIMEOUT", "900"))
 }

@@ -19,7 +19,7 @@ use super::pipeline::{Blueprint, Creation};
 
 /// How long a browser may take to compile a pipeline, in milliseconds. Software adapters on a busy machine take half a minute
 /// for all of a model's.
-const LIMIT_MS: u32 = 180_000;
+const LIMIT_MS: u32 = 120_000;
 
 /// Begins to compile. `None` where the browser cannot do that beside other things.
 pub(super) fn create_async(device: &wgpu::Device, blueprint: &Rc<Blueprint>) -> Option<Creation> {
