@@ -232,7 +232,7 @@ pub enum Error {
     // === Generation ===
     /// The prompt does not fit the context.
     #[error(
-        "the prompt has {prompt_tokens} tokens, {} too many: the context holds {context_length} with at least one of the answer. {}",
+        "the prompt has {prompt_tokens} tokens, {} too many: the context holds {context_length}, one of which must be left for the answer. {}",
         (prompt_tokens + 1).saturating_sub(*context_length),
         remedy_of_overflow(*context_length, *trained)
     )]

@@ -172,7 +172,7 @@ async function send(text: string): Promise<void> {
   }
   composer.text = "";
   messages.addUser(text);
-  await answer(text, () => conversation.send(text, settings.system, generateOptions(settings)));
+  await answer(text, true, () => conversation.send(text, settings.system, generateOptions(settings)));
 }
 
 async function regenerate(): Promise<void> {
@@ -183,13 +183,14 @@ async function regenerate(): Promise<void> {
   }
   messages.removeLastAnswer();
   const asked = conversation.turns.findLast(({ role }) => role === "user")?.content ?? "";
-  const view = await answer(asked, () => conversation.regenerate(settings.system, generateOptions(settings)));
+  const view = await answer(asked, false, () => conversation.regenerate(settings.system, generateOptions(settings)));
   // When nothing better came, the conversation has kept the old answer: show that again.
   const last = conversation.turns.at(-1);
   if (last?.role === "assistant" && last.content !== view.text) messages.show(conversation.turns);
 }
 
-async function answer(asked: string, start: () => Generation): Promise<AnswerView> {
+/** `isNew`: the message has just been written. */
+async function answer(asked: string, isNew: boolean, start: () => Generation): Promise<AnswerView> {
   clearError();
   const view = messages.addAnswer(asked);
   arrange();
@@ -204,11 +205,13 @@ async function answer(asked: string, start: () => Generation): Promise<AnswerVie
   generation = undefined;
   composer.busy = false;
   conversation.save();
-  if (error) failed(error, asked);
+  if (error) failed(error, isNew && !isLast(asked) ? asked : undefined);
   return view;
 }
 
-function failed(error: EmberglassError, asked: string): void {
+/** `refused` is a message that the model cannot read; the conversation has not kept it. */
+function failed(error: EmberglassError, refused?: string): void {
+  if (refused !== undefined) giveBack(refused);
   const actions: Action[] = [];
   const { last } = session;
   const onCpu = session.model?.info.device.kind === "cpu";
@@ -217,10 +220,9 @@ function failed(error: EmberglassError, asked: string): void {
     void session.release();
     panel.offer(offer);
     if (last) actions.push({ label: "Load again", run: () => void load(last).then(answerPending) });
-  } else if (error.code === "context-overflow") {
-    actions.push({ label: "Edit the message", run: () => edit(asked) }, { label: "New chat", run: newChat });
-  } else if (!isLast(asked)) {
-    actions.push({ label: "Edit the message", run: () => edit(asked) });
+  } else if (error.code === "context-overflow" || refused !== undefined) {
+    actions.push({ label: "Edit the message", run: () => (refused === undefined ? editLast() : composer.focus()) });
+    if (error.code === "context-overflow") actions.push({ label: "New chat", run: newChat });
   } else {
     actions.push({ label: "Try again", run: () => void regenerate() });
   }
@@ -239,19 +241,22 @@ function answerPending(): void {
   if (session.model && conversation.turns.at(-1)?.role === "user") void regenerate();
 }
 
-/** Whether this message is kept, unanswered. A chat does not keep one that the model cannot read. */
+/** Whether this message is the conversation's last, unanswered. */
 function isLast(asked: string): boolean {
   const last = conversation.turns.at(-1);
   return last?.role === "user" && last.content === asked;
 }
 
-/** Puts the message back where it was written. */
-function edit(asked: string): void {
-  if (isLast(asked)) conversation.undo();
+function editLast(): void {
+  giveBack(conversation.undo() ?? "");
+  composer.focus();
+}
+
+/** Puts a message back where it was written, and shows the conversation without it. */
+function giveBack(text: string): void {
   messages.show(conversation.turns);
   arrange();
-  composer.text = asked;
-  composer.focus();
+  composer.text = text;
 }
 
 function newChat(): void {
