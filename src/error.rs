@@ -236,7 +236,7 @@ pub enum Error {
     // === Generation ===
     /// The prompt does not fit the context.
     #[error(
-        "the prompt has {prompt_tokens} tokens, {} too many: the context holds {context_length} with at least one of the answer. {}",
+        "the prompt has {prompt_tokens} tokens, {} too many: the context holds {context_length}, one of which must be left for the answer. {}",
         (prompt_tokens + 1).saturating_sub(*context_length),
         remedy_of_overflow(*context_length, *trained)
     )]
@@ -447,3 +447,29 @@ fn meaning_of_status(status: u16) -> &'static str {
 
 /// Result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_spelled_as_in_javascript() {
+        let spellings = [0.5, -1.0, 1e20, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(spelled);
+        assert_eq!(
+            spellings,
+            ["0.5", "-1", "100000000000000000000", "1e300", "NaN", "Infinity", "-Infinity"]
+        );
+        assert_eq!(spelled(0.1f32), "0.1");
+    }
+
+    #[test]
+    fn an_overflow_says_how_many_tokens_are_too_many_and_what_to_do() {
+        let told = |prompt_tokens, context_length, trained| {
+            Error::ContextOverflow { prompt_tokens, context_length, trained }.to_string()
+        };
+        assert!(told(64, 64, 64).starts_with("the prompt has 64 tokens, 1 too many: the context holds 64 "));
+        assert!(told(64, 64, 64).ends_with("begin a new chat (reset)"));
+        assert!(told(70, 64, 256).contains("70 tokens, 7 too many"));
+        assert!(told(70, 64, 256).ends_with("a larger contextLength (at most 256 for this model)"));
+    }
+}

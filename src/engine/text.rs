@@ -154,7 +154,10 @@ pub fn context_length(directory: &Directory, wish: Option<f64>) -> Result<u32> {
         Some(n) => Err(Error::InvalidOption {
             option: "contextLength",
             value: spelled(n),
-            range: format!("a whole number from 1 to {trained}, the context that this model was trained with").into(),
+            range: format!(
+                "a whole number from 1 to {trained}, the context that this model was trained with"
+            )
+            .into(),
         }),
     }
 }

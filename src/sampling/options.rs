@@ -129,15 +129,22 @@ impl Sampling {
     /// # Errors
     /// [`Error::InvalidOption`] for a bias of a token that there is not, or that forbids every token.
     pub fn check_vocabulary(&self, tokens: usize) -> Result<()> {
-        let bad =
-            |value: String, range: String| Err(Error::InvalidOption { option: "logitBias", value, range: range.into() });
+        let bad = |value: String, range: String| {
+            Err(Error::InvalidOption { option: "logitBias", value, range: range.into() })
+        };
         if let Some((id, _)) = self.logit_bias.iter().find(|(id, _)| *id as usize >= tokens) {
-            return bad(format!("a bias for token {id}"), format!("token ids from 0 to {}", tokens.saturating_sub(1)));
+            return bad(
+                format!("a bias for token {id}"),
+                format!("token ids from 0 to {}", tokens.saturating_sub(1)),
+            );
         }
         let forbidden = self.logit_bias.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY);
         let forbidden: std::collections::BTreeSet<u32> = forbidden.map(|(id, _)| *id).collect();
         if forbidden.len() == tokens {
-            return bad("-Infinity for every token".to_owned(), "at least one token must stay allowed".to_owned());
+            return bad(
+                "-Infinity for every token".to_owned(),
+                "at least one token must stay allowed".to_owned(),
+            );
         }
         Ok(())
     }

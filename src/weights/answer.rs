@@ -117,7 +117,10 @@ impl Answer {
             {
                 return Err(format!("it sent {} bytes from byte {asked} of {total}", end - asked));
             }
-            return Ok(Answer { body: Body { start: asked, end, exact: true, partial: true, ranges: true }, version });
+            return Ok(Answer {
+                body: Body { start: asked, end, exact: true, partial: true, ranges: true },
+                version,
+            });
         };
         let range =
             ContentRange::parse(text).ok_or_else(|| format!("it sent Content-Range: {}", shown(text)))?;
@@ -132,7 +135,10 @@ impl Answer {
         }
         version.total = range.total;
         // A server that starts elsewhere than it was told is not asked to jump again.
-        Ok(Answer { body: Body { start, end: Some(end), exact: true, partial: true, ranges: start == asked }, version })
+        Ok(Answer {
+            body: Body { start, end: Some(end), exact: true, partial: true, ranges: start == asked },
+            version,
+        })
     }
 }
 

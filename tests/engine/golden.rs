@@ -440,6 +440,9 @@ async fn errors_lose_nothing<B: Backend + 'static>(model: &mut TextEngine<B>) {
     let text = |s: &str| Prompt::Text(s.to_owned());
     assert_eq!(fail(model, &Prompt::Tokens(vec![1; 512]), &greedy(1)).await, "context-overflow");
     assert_eq!(fail(model, &text(""), &greedy(1)).await, "empty-prompt");
+    for messages in [vec![], vec![Message::new("system", ""), Message::new("user", "")]] {
+        assert_eq!(fail(model, &Prompt::Messages(messages), &greedy(1)).await, "empty-prompt");
+    }
     assert_eq!(fail(model, &Prompt::Tokens(vec![49_152]), &greedy(1)).await, "invalid-option");
     let hot =
         GenerateOptions { sampling: Sampling { temperature: f32::NAN, ..Default::default() }, ..greedy(1) };
@@ -452,6 +455,8 @@ async fn errors_lose_nothing<B: Backend + 'static>(model: &mut TextEngine<B>) {
     assert_eq!(fail(model, &message, &greedy(1)).await, "context-overflow");
     let stops = GenerateOptions { stop: vec!["x".to_owned(); 2000], ..greedy(1) };
     assert_eq!(fail(model, &text("a"), &stops).await, "invalid-option");
+    let empty = GenerateOptions { stop: vec!["x".to_owned(), String::new()], ..greedy(1) };
+    assert_eq!(fail(model, &text("a"), &empty).await, "invalid-option");
     let forbid = |ids: std::ops::Range<u32>| GenerateOptions {
         sampling: Sampling {
             logit_bias: ids.map(|id| (id, f32::NEG_INFINITY)).collect(),

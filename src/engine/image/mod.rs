@@ -521,7 +521,9 @@ async fn read_config(source: &mut dyn ByteSource) -> Result<ImageConfig> {
         },
     };
     if size > most {
-        return Err(Error::Malformed { what: format!("{name}: more than {most} bytes, which no config has") });
+        return Err(Error::Malformed {
+            what: format!("{name}: more than {most} bytes, which no config has"),
+        });
     }
     let bytes = read_growing(source, 0, size).await?;
     ImageConfig::parse(&name, &String::from_utf8_lossy(&bytes))

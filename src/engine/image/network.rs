@@ -202,9 +202,11 @@ impl<B: ImageBackend> Network<B> {
             return Ok(());
         }
         Err(Error::InvalidOption {
-            option: "latents",
+            // Only latents are enlarged.
+            option: if enlarged == 1 { "image" } else { "latents" },
             value: format!("{} channels, {} × {}", input.channels, input.height, input.width),
-            range: format!("{} channels, and sides from 1 to {}", self.layers.inputs, most / enlarged.max(1)).into(),
+            range: format!("{} channels, and sides from 1 to {}", self.layers.inputs, most / enlarged.max(1))
+                .into(),
         })
     }
 }
