@@ -35,6 +35,8 @@ export type ErrorCode =
   | "aborted"
   | "busy"
   | "internal"
+  /** There are no web workers here: Node.js, a server that renders a page, a service worker. */
+  | "no-worker"
   /** The browser's WebAssembly has no SIMD, without which no build of the engine runs. */
   | "no-simd"
   /** The worker or its wasm could not be started, or the worker or one of its helpers died. */

@@ -14,14 +14,15 @@ export interface HelperEngine {
 
 /** To a helper, once. */
 export interface ToHelper extends HelperEngine {
+  verb: "help";
   /** Where work is handed out, and results are handed in. */
   shared: SharedArrayBuffer;
   /** Which helper this is, from 0. */
   index: number;
 }
 
-/** From a helper: that it waits for work; later, or instead, that it has stopped on a fault. */
-export type FromHelper = { kind: "ready" } | { kind: "failed"; error: WireError };
+/** From a helper: that its script runs; that it waits for work; later, or instead, that it has stopped on a fault. */
+export type FromHelper = { kind: "started" } | { kind: "ready" } | { kind: "failed"; error: WireError };
 
 /** The part of `Worker` that is used. */
 export interface HelperLike {
@@ -50,7 +51,7 @@ export class HelperTeam {
       this.#timer = setTimeout(() => reject(error), START_LIMIT_MS);
     });
     try {
-      const helpers = Array.from({ length: count }, (_, index) => this.#startOne({ ...engine, shared, index }));
+      const helpers = Array.from({ length: count }, (_, index) => this.#startOne({ verb: "help", ...engine, shared, index }));
       await Promise.race([Promise.all(helpers), late]);
     } catch (thrown) {
       this.end();
@@ -77,6 +78,7 @@ export class HelperTeam {
       };
       helper.addEventListener("message", ({ data }: { data: FromHelper }) => {
         if (data.kind === "failed") return fail(data.error);
+        if (data.kind === "started") return;
         ready = true;
         resolve();
       });

@@ -1,4 +1,4 @@
-import type { DeviceChoice, DeviceInfo, LoadProgress, NetworkOptions } from "./types.js";
+import type { DeviceChoice, DeviceInfo, EngineAddresses, LoadProgress, NetworkOptions } from "./types.js";
 
 /** Latents of one picture, channels outermost, as files and PyTorch have them. */
 export interface Latents {
@@ -44,7 +44,7 @@ export interface ImageDecoderInfo {
 }
 
 /** Options of `loadImageDecoder`. */
-export interface ImageLoadOptions extends NetworkOptions {
+export interface ImageLoadOptions extends NetworkOptions, EngineAddresses {
   /** Called on every change of phase, else at most ten times a second. */
   onProgress?: (progress: LoadProgress) => void;
   /** Cancels loading; the promise rejects with an `AbortError` and nothing is left behind. */

@@ -38,6 +38,7 @@ export type {
   ChatMessage,
   DeviceChoice,
   DeviceInfo,
+  EngineAddresses,
   GenerateOptions,
   GenerateResult,
   Generation,

@@ -1,4 +1,5 @@
-import { EngineClient, type WorkerLike } from "./engine-client.js";
+import { EngineClient, type FindWasm, type WorkerLike } from "./engine-client.js";
+import { EngineFiles } from "./engine-files.js";
 import { abortError, EmberglassError } from "./errors.js";
 import { TextModel } from "./model.js";
 import { progressMeter } from "./progress.js";
@@ -6,8 +7,8 @@ import type { LoadRequest } from "./protocol.js";
 import { toWireSource } from "./source.js";
 import { MOST_THREADS } from "./threads.js";
 import { ImageDecoder } from "./image-decoder.js";
-import type { ImageLoadOptions } from "./image-types.js";
 import type { HelperLike } from "./helper-team.js";
+import type { ImageLoadOptions } from "./image-types.js";
 import type { DeviceChoice, LoadOptions, ModelSource, NetworkOptions } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
@@ -20,17 +21,12 @@ const GRACE_MS = 500;
  * @param source An address (relative ones are resolved against the document), a `Blob` or `File`,
  * or the shards of a split model in their order.
  * @throws {@link EmberglassError} `no-webgpu` and `no-adapter` (only with `device: "webgpu"`), `no-simd`,
- * `out-of-memory`, `device-lost`, `network`, `http-status`, `not-gguf`, `truncated`, `unsupported-type`,
+ * `no-worker`, `worker-failed`, `out-of-memory`, `device-lost`, `network`, `http-status`, `not-gguf`, `truncated`, `unsupported-type`,
  * `unsupported-architecture` and others of {@link ErrorCode}; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.
  */
-export function loadTextModel(source: ModelSource, options: LoadOptions = {}): Promise<TextModel> {
-  // Written out in one expression: this is the form in which bundlers recognise a worker.
-  return openTextModel(
-    source,
-    options,
-    () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
-    () => new Worker(new URL("./helper.js", import.meta.url), { type: "module" }),
-  );
+export async function loadTextModel(source: ModelSource, { workerUrl, wasmUrl, ...options }: LoadOptions = {}): Promise<TextModel> {
+  const files = new EngineFiles({ workerUrl, wasmUrl });
+  return openTextModel(source, options, files.spawn, files.spawnHelper, files.findWasm);
 }
 
 /**
@@ -43,12 +39,12 @@ export function loadTextModel(source: ModelSource, options: LoadOptions = {}): P
  * `no-webgpu` and `no-adapter` (only with `device: "webgpu"`), `no-simd`, `out-of-memory`, `device-lost`, `network`,
  * `http-status`; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.
  */
-export function loadImageDecoder(
+export async function loadImageDecoder(
   source: ModelSource,
-  options: ImageLoadOptions & { shareWith?: TextModel } = {},
+  { workerUrl, wasmUrl, ...options }: ImageLoadOptions & { shareWith?: TextModel } = {},
 ): Promise<ImageDecoder> {
-  // Written out in one expression: this is the form in which bundlers recognise a worker.
-  return openImageDecoder(source, options, () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+  const files = new EngineFiles({ workerUrl, wasmUrl });
+  return openImageDecoder(source, options, files.spawn, files.findWasm);
 }
 
 let imageModels = 0;
@@ -58,6 +54,7 @@ export async function openImageDecoder(
   source: ModelSource,
   { onProgress, signal, device, precision, shareWith, ...options }: ImageLoadOptions & { shareWith?: TextModel },
   spawn: () => WorkerLike,
+  findWasm?: FindWasm,
 ): Promise<ImageDecoder> {
   if (signal?.aborted) throw abortError(signal);
   checkDevice(device);
@@ -69,7 +66,7 @@ export async function openImageDecoder(
     ...(device === undefined ? {} : { device }),
     ...(precision === undefined ? {} : { precision }),
   };
-  const client = shareWith?.client ?? new EngineClient(spawn);
+  const client = shareWith?.client ?? new EngineClient(spawn, undefined, findWasm);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
   try {
     return new ImageDecoder(client, model, await orAborted(loading, signal), shareWith === undefined);
@@ -93,11 +90,12 @@ export async function openTextModel(
   { onProgress, signal, ...wishes }: LoadOptions,
   spawn: () => WorkerLike,
   spawnHelper?: () => HelperLike,
+  findWasm?: FindWasm,
 ): Promise<TextModel> {
   if (signal?.aborted) throw abortError(signal);
   const remembered = rememberedKernels();
   const request = { source: toWireSource(source), ...checked(wishes), ...(remembered ? { rememberedKernels: remembered } : {}) };
-  const client = new EngineClient(spawn, spawnHelper);
+  const client = new EngineClient(spawn, spawnHelper, findWasm);
   const loading = client.call(
     "load",
     request,

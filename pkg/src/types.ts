@@ -220,8 +220,19 @@ export type ModelSource = string | URL | Blob | { shards: (string | URL)[] | Blo
 /** What the KV cache holds: f32, f16, or bytes with a scale for each 32 of them. */
 export type KvType = "f32" | "f16" | "q8_0";
 
+/**
+ * Where the package's own files are, for a page where they are not beside the script that contains the package. Relative
+ * addresses are resolved against the document. They may be of another origin that allows it (CORS).
+ */
+export interface EngineAddresses {
+  /** Address of `emberglass-worker.js`. */
+  workerUrl?: string | URL | undefined;
+  /** Addresses of `emberglass-simd128.wasm` and `emberglass-relaxed.wasm`. A browser loads one of them. */
+  wasmUrl?: { simd128: string | URL; relaxed: string | URL } | undefined;
+}
+
 /** Options of `loadTextModel`. */
-export interface LoadOptions extends NetworkOptions {
+export interface LoadOptions extends NetworkOptions, EngineAddresses {
   /** Called on every change of phase, else at most ten times a second. */
   onProgress?: (progress: LoadProgress) => void;
   /** Cancels loading; the promise rejects with an `AbortError` and nothing is left behind. */
