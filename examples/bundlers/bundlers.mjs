@@ -11,12 +11,13 @@ function viteOf(version, { devPacked }) {
   const each = Object.entries(WORKERS).map(([kind, page]) => ({
     name: `${name}-${kind}`,
     // Vite before 8 builds a page's own worker without chunks, unless it is told otherwise.
-    build: `${vite(version)} build ${kind} --base ./ --outDir ../dist --emptyOutDir${version < 8 ? " --config ../vite.worker.config.js" : ""}`,
+    build: `${vite(version)} build ${kind} --base ./ --outDir ../dist --emptyOutDir${version < 8 ? " --config vite.worker.config.js" : ""}`,
     serve: "dist",
     page: "index.html",
     alone: kind === "shared-worker",
   }));
   return [
+    ...(process.env.TRY ? [{ name: `${name}-try`, build: `${vite(version)} build own-worker --base ./ --outDir ../dist --emptyOutDir`, serve: "dist", page: "index.html" }] : []),
     { name, build: `${vite(version)} build --base ./`, serve: "dist", page: "index.html" },
     { name: `${name}-dev`, dev: `${vite(version)} --force --strictPort --port`, page: "index.html", packed: devPacked },
     ...each,
@@ -30,8 +31,8 @@ export const BUNDLERS = [
   ...viteOf(8, { devPacked: false }),
   { name: "webpack", build: "npx webpack ./main.js --mode production -o dist", serve: "dist", script: "main.js" },
   { name: "webpack-own-worker", build: "npx webpack ./own-worker/main.js --mode production -o dist", serve: "dist", script: "main.js" },
-  { name: "next", folder: "next", build: "npx next build", serve: "out", page: "index.html" },
-  { name: "next-dev", folder: "next", dev: "npx next dev --port", page: "" },
+  { name: "next", app: "next", build: "npx next build", serve: "out", page: "index.html" },
+  { name: "next-dev", app: "next", dev: "npx next dev --port", page: "" },
   { name: "esbuild", build: "npx esbuild main.js --bundle --outfile=dist/main.js", serve: "dist", script: "main.js", packed: true },
   { name: "esbuild-splitting", build: "npx esbuild main.js --bundle --format=esm --splitting --outdir=dist", serve: "dist", script: "main.js", packed: true },
   { name: "rollup", build: "npx rollup main.js -p node-resolve -d dist", serve: "dist", script: "main.js", packed: true },

@@ -1,8 +1,8 @@
 // Builds each set-up of bundlers.mjs with the packed npm package, and asks a tiny model in Chromium.
 // node drive.mjs WORK TARBALL [NAME…]; `cargo xtask bundlers` runs it.
 import assert from "node:assert/strict";
-import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import http from "node:http";
 import { basename, dirname, extname, join } from "node:path";
@@ -41,22 +41,16 @@ if (failed.length > 0) {
 }
 
 async function tried(bundler) {
-  const { name, folder = ".", build, dev, serve, page = `page.html`, script, alone = false } = bundler;
-  const project = join(work, "projects", name);
-  rmSync(project, { recursive: true, force: true });
-  const skipped = new Set(["node_modules", "package-lock.json", "drive.mjs", "bundlers.mjs"]);
-  cpSync(HERE, project, { recursive: true, filter: (path) => !skipped.has(basename(path)) });
-  symlinkSync(join(work, "node_modules"), join(project, "node_modules"));
-  const root = join(project, folder);
-  if (folder !== ".") for (const shared of ["answer.js", "show.js"]) cpSync(join(project, shared), join(root, shared));
+  const { build, dev, serve, page = "page.html", script, app, alone = false } = bundler;
+  copyProject(app);
   const begun = performance.now();
   let server, upstream;
   if (dev) {
     upstream = 20_000 + Math.floor(Math.random() * 20_000);
-    server = spawn("sh", ["-c", `exec ${dev} ${upstream}`], { cwd: root, stdio: "ignore", env: clean() });
+    server = spawn("sh", ["-c", `exec ${dev} ${upstream}`], { cwd: work, stdio: "ignore", env: clean() });
     await reachable(upstream);
   } else {
-    const { status, stdout, stderr } = spawnSync("sh", ["-c", build], { cwd: root, encoding: "utf8", env: clean() });
+    const { status, stdout, stderr } = spawnSync("sh", ["-c", build], { cwd: work, encoding: "utf8", env: clean() });
     if (status !== 0) throw new Error(`\`${build}\` failed:\n${stdout}${stderr}`);
     if (process.env.VERBOSE) console.log(stdout + stderr);
   }
@@ -64,17 +58,26 @@ async function tried(bundler) {
   try {
     const notes = [];
     for (const isolated of [false, true]) {
-      const site = await hosted({ root: dev ? undefined : join(root, serve), upstream, isolated, script });
+      const site = await hosted({ root: dev ? undefined : join(work, serve), upstream, isolated, script });
       try {
         notes.push(await asked(`${site.url}/${page}`, { isolated, alone, packed: bundler.packed ?? false }));
       } finally {
         site.close();
       }
     }
-    return `${seconds} s  ${notes.join("; ")}${dev ? "" : `; ${sizes(join(root, serve))}`}`;
+    return `${seconds} s  ${notes.join("; ")}${dev ? "" : `; ${sizes(join(work, serve))}`}`;
   } finally {
     server?.kill();
   }
+}
+
+/** Puts this folder's files beside the installed packages, as a project of its own, in place of the one before. */
+function copyProject(app) {
+  const kept = new Set(["node_modules", "package.json", "package-lock.json", ".npmrc"]);
+  for (const name of readdirSync(work)) if (!kept.has(name)) rmSync(join(work, name), { recursive: true });
+  const left = new Set([...kept, "drive.mjs", "bundlers.mjs"]);
+  cpSync(HERE, work, { recursive: true, filter: (path) => !left.has(basename(path)) });
+  if (app) cpSync(join(HERE, app), work, { recursive: true });
 }
 
 /** Opens a page, and checks what it answers. */
@@ -151,13 +154,9 @@ async function reachable(port) {
 function sizes(folder) {
   const sum = (ending) => {
     const files = readdirSync(folder, { recursive: true }).filter((file) => file.endsWith(ending));
-    return Math.round(files.reduce((total, file) => total + gzipSync(execRead(join(folder, file))).length, 0) / 1000);
+    return Math.round(files.reduce((total, file) => total + gzipSync(readFileSync(join(folder, file))).length, 0) / 1000);
   };
   return `gzip: js ${sum(".js")} kB, wasm ${sum(".wasm")} kB`;
-}
-
-function execRead(file) {
-  return execFileSync("cat", [file], { maxBuffer: 1 << 28 });
 }
 
 /** Without what npm sets for scripts, so that each tool behaves as from a shell. */

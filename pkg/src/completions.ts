@@ -13,23 +13,23 @@ export interface CompletionMessage {
 export interface CompletionParams {
   messages: readonly CompletionMessage[];
   /** Only echoed back: one model is loaded. */
-  model?: string;
-  stream?: boolean | null;
-  stream_options?: { include_usage?: boolean } | null;
+  model?: string | undefined;
+  stream?: boolean | null | undefined;
+  stream_options?: { include_usage?: boolean | undefined } | null | undefined;
   /** Only 1. */
-  n?: number | null;
-  max_tokens?: number | null;
-  max_completion_tokens?: number | null;
-  stop?: string | string[] | null;
-  seed?: number | null;
-  temperature?: number | null;
-  top_p?: number | null;
-  top_k?: number | null;
-  min_p?: number | null;
-  presence_penalty?: number | null;
-  frequency_penalty?: number | null;
-  repetition_penalty?: number | null;
-  logit_bias?: Record<string, number> | null;
+  n?: number | null | undefined;
+  max_tokens?: number | null | undefined;
+  max_completion_tokens?: number | null | undefined;
+  stop?: string | string[] | null | undefined;
+  seed?: number | null | undefined;
+  temperature?: number | null | undefined;
+  top_p?: number | null | undefined;
+  top_k?: number | null | undefined;
+  min_p?: number | null | undefined;
+  presence_penalty?: number | null | undefined;
+  frequency_penalty?: number | null | undefined;
+  repetition_penalty?: number | null | undefined;
+  logit_bias?: Record<string, number> | null | undefined;
 }
 
 /** Tokens read and written. */
@@ -68,12 +68,12 @@ export interface ChatCompletionChunk {
   model: string;
   choices: {
     index: 0;
-    delta: { role?: "assistant"; content?: string };
+    delta: { role?: "assistant" | undefined; content?: string | undefined };
     finish_reason: CompletionFinishReason | null;
     logprobs: null;
   }[];
   /** Only with `stream_options.include_usage`, on the last chunk, which has no choices. */
-  usage?: CompletionUsage | null;
+  usage?: CompletionUsage | null | undefined;
 }
 
 /** A streamed answer; `controller.abort()` or leaving the loop stops it. */
@@ -97,12 +97,12 @@ export class ChatCompletions {
    * an `AbortError` when `signal` fires. A stream that is stopped ends without an error and without a
    * `finish_reason`, as with OpenAI's client.
    */
-  create(params: CompletionParams & { stream: true }, options?: { signal?: AbortSignal }): Promise<ChatCompletionStream>;
-  create(params: CompletionParams & { stream?: false | null }, options?: { signal?: AbortSignal }): Promise<ChatCompletion>;
-  create(params: CompletionParams, options?: { signal?: AbortSignal }): Promise<ChatCompletion | ChatCompletionStream>;
+  create(params: CompletionParams & { stream: true }, options?: { signal?: AbortSignal | undefined }): Promise<ChatCompletionStream>;
+  create(params: CompletionParams & { stream?: false | null | undefined }, options?: { signal?: AbortSignal | undefined }): Promise<ChatCompletion>;
+  create(params: CompletionParams, options?: { signal?: AbortSignal | undefined }): Promise<ChatCompletion | ChatCompletionStream>;
   async create(
     params: CompletionParams,
-    { signal }: { signal?: AbortSignal } = {},
+    { signal }: { signal?: AbortSignal | undefined } = {},
   ): Promise<ChatCompletion | ChatCompletionStream> {
     if (signal?.aborted) throw abortError(signal);
     if ((params.n ?? 1) !== 1) throw invalid("n", params.n, "only 1 is supported");
@@ -144,7 +144,7 @@ async function* chunks(
   withUsage: boolean,
 ): AsyncGenerator<ChatCompletionChunk, void, undefined> {
   const chunk = (
-    delta: { role?: "assistant"; content?: string },
+    delta: { role?: "assistant" | undefined; content?: string | undefined },
     finish: CompletionFinishReason | null = null,
   ): ChatCompletionChunk => ({
     ...common,

@@ -12,10 +12,15 @@ import { messageOf, watchPolicy, whyForbidden, whyNoScript } from "./worker-faul
 
 /** Each address is written out: bundlers that copy files know this form. Functions, since importing must do nothing. */
 const BESIDE = {
-  worker: () => new URL("./emberglass-worker.js", import.meta.url),
-  simd128: () => new URL("./emberglass-simd128.wasm", import.meta.url),
-  relaxed: () => new URL("./emberglass-relaxed.wasm", import.meta.url),
+  worker: () => complete(new URL("./emberglass-worker.js", import.meta.url)),
+  simd128: () => complete(new URL("./emberglass-simd128.wasm", import.meta.url)),
+  relaxed: () => complete(new URL("./emberglass-relaxed.wasm", import.meta.url)),
 };
+
+/** Turbopack puts an object in place of the URL that knows the path only. */
+function complete(address: URL): URL {
+  return new URL(address.href, location.href);
+}
 
 const REMEDY =
   "Put emberglass-worker.js and both emberglass-*.wasm of the package's dist folder beside the script that contains the package, " +

@@ -53,11 +53,11 @@ export interface WireError {
   code: ErrorCode;
   message: string;
   /** The address that failed, of `network` and `http-status`. */
-  url?: string;
+  url?: string | undefined;
   /** The server's status, of `http-status`. */
-  status?: number;
+  status?: number | undefined;
   /** Stack in the worker; kept for traps, where it names the wasm functions. */
-  stack?: string;
+  stack?: string | undefined;
 }
 
 /**
@@ -71,11 +71,15 @@ export class EmberglassError extends Error {
   /** Stable identifier of the kind of error. */
   readonly code: ErrorCode;
   /** Of `network` and `http-status`: the address that failed, without query and password, which may be secret. */
-  declare readonly url?: string;
+  declare readonly url?: string | undefined;
   /** Of `http-status`: the status that the server answered. */
-  declare readonly status?: number;
+  declare readonly status?: number | undefined;
 
-  constructor(code: ErrorCode, message: string, { url, status, ...options }: ErrorOptions & { url?: string; status?: number } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    { url, status, ...options }: { cause?: unknown | undefined; url?: string | undefined; status?: number | undefined } = {},
+  ) {
     super(message, options);
     this.code = code;
     if (url !== undefined) this.url = url;

@@ -142,12 +142,12 @@ export class ImageDecoder {
    *
    * @param options `spread` multiplies the noise: 0 gives the mean picture, 1 (default) the whole variety.
    */
-  sample(seed: number, { spread = 1, signal }: { spread?: number; signal?: AbortSignal } = {}): Promise<Latents> {
+  sample(seed: number, { spread = 1, signal }: { spread?: number | undefined; signal?: AbortSignal | undefined } = {}): Promise<Latents> {
     return this.#enqueue("sample", { model: this.#model, seed, spread }, signal);
   }
 
   /** {@link ImageDecoder.info} with the memory of this moment. */
-  refreshInfo({ signal }: { signal?: AbortSignal } = {}): Promise<ImageDecoderInfo> {
+  refreshInfo({ signal }: { signal?: AbortSignal | undefined } = {}): Promise<ImageDecoderInfo> {
     return this.#enqueue("imageInfo", { model: this.#model }, signal);
   }
 

@@ -41,7 +41,7 @@ export async function loadTextModel(source: ModelSource, { workerUrl, wasmUrl, .
  */
 export async function loadImageDecoder(
   source: ModelSource,
-  { workerUrl, wasmUrl, ...options }: ImageLoadOptions & { shareWith?: TextModel } = {},
+  { workerUrl, wasmUrl, ...options }: ImageLoadOptions & { shareWith?: TextModel | undefined } = {},
 ): Promise<ImageDecoder> {
   const files = new EngineFiles({ workerUrl, wasmUrl });
   return openImageDecoder(source, options, files.spawn, files.findWasm);
@@ -52,7 +52,7 @@ let imageModels = 0;
 /** {@link loadImageDecoder} over any worker. Not public: the seam for tests. */
 export async function openImageDecoder(
   source: ModelSource,
-  { onProgress, signal, device, precision, shareWith, ...options }: ImageLoadOptions & { shareWith?: TextModel },
+  { onProgress, signal, device, precision, shareWith, ...options }: ImageLoadOptions & { shareWith?: TextModel | undefined },
   spawn: () => WorkerLike,
   findWasm?: FindWasm,
 ): Promise<ImageDecoder> {

@@ -85,7 +85,7 @@ export class TextModel {
    * @param options `special`: read special-token text such as `<|im_end|>` as control tokens. Default false.
    * @throws {@link EmberglassError} `text-too-long` above 8 MiB.
    */
-  tokenize(text: string, { special = false, signal }: { special?: boolean; signal?: AbortSignal } = {}): Promise<Uint32Array> {
+  tokenize(text: string, { special = false, signal }: { special?: boolean | undefined; signal?: AbortSignal | undefined } = {}): Promise<Uint32Array> {
     // Refused here, before the text is copied into the worker.
     if (text.length > MAX_TEXT_BYTES) {
       const message = `the text has more than the ${MAX_TEXT_BYTES} bytes that are made tokens at once: divide it`;
@@ -95,12 +95,12 @@ export class TextModel {
   }
 
   /** The text of token ids. */
-  detokenize(ids: Uint32Array | readonly number[], { signal }: { signal?: AbortSignal } = {}): Promise<string> {
+  detokenize(ids: Uint32Array | readonly number[], { signal }: { signal?: AbortSignal | undefined } = {}): Promise<string> {
     return this.#enqueue("detokenize", { ids: Uint32Array.from(ids) }, signal);
   }
 
   /** How many tokens a text takes. */
-  async countTokens(text: string, options: { special?: boolean; signal?: AbortSignal } = {}): Promise<number> {
+  async countTokens(text: string, options: { special?: boolean | undefined; signal?: AbortSignal | undefined } = {}): Promise<number> {
     return (await this.tokenize(text, options)).length;
   }
 

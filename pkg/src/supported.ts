@@ -14,9 +14,9 @@ export interface Support {
   /** Whether the CPU path may use several threads: the page is cross-origin isolated. */
   threads: boolean;
   /** The first thing that is missing, in words to show to a visitor: workers, SIMD or WebGPU. */
-  reason?: string;
+  reason?: string | undefined;
   /** The same as an error code: `no-worker`, `no-simd`, `no-webgpu` or `no-adapter`. */
-  code?: ErrorCode;
+  code?: ErrorCode | undefined;
 }
 
 interface Gpu {
