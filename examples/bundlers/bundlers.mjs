@@ -1,4 +1,5 @@
 // The set-ups in which the package is tried, each as its users begin: by the bundler's own defaults.
+// `cargo xtask bundlers` runs tests/e2e/bundlers.mjs, which builds and opens them.
 // `build` is a command line, run in a copy of this folder. `serve` is the folder that it wrote, or with `dev` the command of
 // a server that runs until it is ended, to which the port is added. `page` is the address to open.
 // `packed` says that the bundler leaves the package's files behind, so that the packed copy runs.
@@ -14,10 +15,10 @@ function viteOf(version, { devPacked }) {
     build: `${vite(version)} build ${kind} --base ./ --outDir ../dist --emptyOutDir${version < 8 ? " --config vite.worker.config.js" : ""}`,
     serve: "dist",
     page: "index.html",
+    // Chromium's shared workers start no workers, and so no threads.
     alone: kind === "shared-worker",
   }));
   return [
-    ...(process.env.TRY ? [{ name: `${name}-try`, build: `${vite(version)} build own-worker --base ./ --outDir ../dist --emptyOutDir`, serve: "dist", page: "index.html" }] : []),
     { name, build: `${vite(version)} build --base ./`, serve: "dist", page: "index.html" },
     { name: `${name}-dev`, dev: `${vite(version)} --force --strictPort --port`, page: "index.html", packed: devPacked },
     ...each,
@@ -36,5 +37,8 @@ export const BUNDLERS = [
   { name: "esbuild", build: "npx esbuild main.js --bundle --outfile=dist/main.js", serve: "dist", script: "main.js", packed: true },
   { name: "esbuild-splitting", build: "npx esbuild main.js --bundle --format=esm --splitting --outdir=dist", serve: "dist", script: "main.js", packed: true },
   { name: "rollup", build: "npx rollup main.js -p node-resolve -d dist", serve: "dist", script: "main.js", packed: true },
+  { name: "inline", build: "npx esbuild inline.js --bundle --outfile=dist/main.js", serve: "dist", script: "main.js" },
+  // No bundler: a page imports the package from another origin.
+  { name: "cdn", cdn: true, page: "cdn.html" },
   { name: "parcel", build: "npx parcel build index.html --no-cache --public-url ./", serve: "dist", page: "index.html" },
 ];

@@ -168,7 +168,7 @@ export class ChatPage {
 
 /** Every engine's worker that the page starts from now on runs this first. The function sees nothing from around it. */
 export async function prefaceWorkers(page, preface) {
-  await page.route(/assets\/worker-.*\.js$/, async (route) => {
+  await page.route(/assets\/emberglass-worker-.*\.js$/, async (route) => {
     const reply = await route.fetch();
     await route.fulfill({ response: reply, body: `(${preface})();\n${await reply.text()}` });
   });

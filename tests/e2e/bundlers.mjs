@@ -1,25 +1,26 @@
-// Builds each set-up of bundlers.mjs with the packed npm package, and asks a tiny model in Chromium.
-// node drive.mjs WORK TARBALL [NAME…]; `cargo xtask bundlers` runs it.
+// Builds each set-up of examples/bundlers with the packed npm package, and asks a tiny model in Chromium.
+// node bundlers.mjs WORK TARBALL [NAME…]; `cargo xtask bundlers` runs it.
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import http from "node:http";
-import { basename, dirname, extname, join } from "node:path";
+import { basename, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
-import { tinyModel } from "../../tests/e2e/tiny-model.mjs";
-import { BUNDLERS } from "./bundlers.mjs";
+import { BUNDLERS } from "../../examples/bundlers/bundlers.mjs";
+import { tinyModel } from "./tiny-model.mjs";
 
-const HERE = dirname(fileURLToPath(import.meta.url));
-const [work, ...names] = process.argv.slice(2);
+const HERE = fileURLToPath(new URL("../../examples/bundlers/", import.meta.url));
+const [work, tarball, ...names] = process.argv.slice(2);
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css" };
 const ISOLATION = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp", "cross-origin-resource-policy": "same-origin" };
 const PATIENCE = 120_000;
 
 const unknown = names.filter((name) => !BUNDLERS.some((bundler) => bundler.name === name));
 if (unknown.length > 0) throw new Error(`there is no set-up ${unknown}; there are ${BUNDLERS.map(({ name }) => name).join(", ")}`);
+install();
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
@@ -40,14 +41,35 @@ if (failed.length > 0) {
   process.exit(1);
 }
 
+/** Puts the bundlers, as the lock file has them, and the packed package into the work folder. */
+function install() {
+  mkdirSync(work, { recursive: true });
+  const lock = readFileSync(join(HERE, "package-lock.json"));
+  const stamp = join(work, "node_modules/.installed-from");
+  if (!existsSync(stamp) || !readFileSync(stamp).equals(lock)) {
+    for (const file of ["package.json", "package-lock.json", ".npmrc"]) cpSync(join(HERE, file), join(work, file));
+    execFileSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: work, stdio: ["ignore", "ignore", "inherit"] });
+    writeFileSync(stamp, lock);
+  }
+  const installed = join(work, "node_modules/emberglass");
+  rmSync(installed, { recursive: true, force: true });
+  mkdirSync(installed);
+  execFileSync("tar", ["-xzf", tarball, "-C", installed, "--strip-components=1"]);
+}
+
 async function tried(bundler) {
-  const { build, dev, serve, page = "page.html", script, app, alone = false } = bundler;
+  const { build, dev, cdn, serve = ".", page = "page.html", script, app, alone = false } = bundler;
   copyProject(app);
   const begun = performance.now();
   let server, upstream;
-  if (dev) {
+  if (cdn) {
+    // The page finds the package on another origin, which hosts do allow.
+    server = await hosted({ root: join(work, "node_modules"), headers: { "access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin" } });
+  } else if (dev) {
     upstream = 20_000 + Math.floor(Math.random() * 20_000);
-    server = spawn("sh", ["-c", `exec ${dev} ${upstream}`], { cwd: work, stdio: "ignore", env: clean() });
+    // In a group of its own: servers start processes.
+    const { pid } = spawn("sh", ["-c", `exec ${dev} ${upstream}`], { cwd: work, stdio: "ignore", env: clean(), detached: true });
+    server = { close: () => process.kill(-pid) };
     await reachable(upstream);
   } else {
     const { status, stdout, stderr } = spawnSync("sh", ["-c", build], { cwd: work, encoding: "utf8", env: clean() });
@@ -58,16 +80,16 @@ async function tried(bundler) {
   try {
     const notes = [];
     for (const isolated of [false, true]) {
-      const site = await hosted({ root: dev ? undefined : join(work, serve), upstream, isolated, script });
+      const site = await hosted({ root: dev ? undefined : join(work, serve), upstream, script, cdn: server?.url, headers: isolated ? ISOLATION : {} });
       try {
         notes.push(await asked(`${site.url}/${page}`, { isolated, alone, packed: bundler.packed ?? false }));
       } finally {
         site.close();
       }
     }
-    return `${seconds} s  ${notes.join("; ")}${dev ? "" : `; ${sizes(join(work, serve))}`}`;
+    return `${seconds} s  ${notes.join("; ")}${build === undefined ? "" : `; ${sizes(join(work, serve))}`}`;
   } finally {
-    server?.kill();
+    server?.close();
   }
 }
 
@@ -75,7 +97,7 @@ async function tried(bundler) {
 function copyProject(app) {
   const kept = new Set(["node_modules", "package.json", "package-lock.json", ".npmrc"]);
   for (const name of readdirSync(work)) if (!kept.has(name)) rmSync(join(work, name), { recursive: true });
-  const left = new Set([...kept, "drive.mjs", "bundlers.mjs"]);
+  const left = new Set([...kept, "README.md", "bundlers.mjs"]);
   cpSync(HERE, work, { recursive: true, filter: (path) => !left.has(basename(path)) });
   if (app) cpSync(join(HERE, app), work, { recursive: true });
 }
@@ -106,13 +128,14 @@ async function asked(address, { isolated, alone, packed }) {
 }
 
 /** Serves a folder, or passes requests on to a development server; the model is beside it. */
-async function hosted({ root, upstream, isolated, script }) {
-  const headers = isolated ? ISOLATION : {};
+async function hosted({ root, upstream, script, cdn, headers }) {
   const server = http.createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
     if (pathname === "/tiny.gguf") return response.writeHead(200, headers).end(tinyModel());
-    if (pathname === "/page.html") {
-      const text = (await readFile(join(HERE, "index.html"), "utf8")).replace("./main.js", `./${script}`);
+    if (pathname === "/page.html" || pathname === "/cdn.html") {
+      const text = (await readFile(join(HERE, pathname === "/cdn.html" ? "cdn.html" : "index.html"), "utf8"))
+        .replace("./main.js", `./${script}`)
+        .replace("https://cdn.example", cdn);
       return response.writeHead(200, { "content-type": "text/html", ...headers }).end(text);
     }
     if (upstream) return pass(request, response, upstream, headers);
