@@ -165,7 +165,7 @@ function pass(request, response, port, headers) {
 }
 
 async function reachable(port) {
-  for (const end = Date.now() + 60_000; Date.now() < end; ) {
+  for (const end = Date.now() + PATIENCE; Date.now() < end; ) {
     const up = await fetch(`http://localhost:${port}/`).then(() => true, () => false);
     if (up) return;
     await new Promise((resolve) => setTimeout(resolve, 200));
