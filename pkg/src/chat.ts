@@ -7,9 +7,9 @@ import type { ChatMessage, GenerateOptions, Generation } from "./types.js";
 /** How a conversation begins. */
 export interface ChatOptions {
   /** System prompt. Default: none, or what the model's template says by itself. */
-  system?: string;
+  system?: string | undefined;
   /** Earlier messages to go on from; a leading system message counts as `system`. */
-  messages?: readonly ChatMessage[];
+  messages?: readonly ChatMessage[] | undefined;
 }
 
 const CHAT: check.Kinds<ChatOptions> = { system: check.text, messages: check.messages };

@@ -11,11 +11,11 @@ import type { ChatMessage, GenerateOptions, GenerateResult, Generation } from ".
 export interface CompletionMessage {
   role: "system" | "developer" | "user" | "assistant";
   content: string | readonly TextPart[] | null;
-  refusal?: null;
-  annotations?: readonly never[] | null;
-  audio?: null;
-  tool_calls?: readonly never[] | null;
-  function_call?: null;
+  refusal?: null | undefined;
+  annotations?: readonly never[] | null | undefined;
+  audio?: null | undefined;
+  tool_calls?: readonly never[] | null | undefined;
+  function_call?: null | undefined;
 }
 
 interface TextPart {
@@ -30,22 +30,22 @@ interface TextPart {
 export interface CompletionParams extends NeutralParams {
   messages: readonly CompletionMessage[];
   /** Only echoed back: one model is loaded. */
-  model?: string | null;
-  stream?: boolean | null;
-  stream_options?: { include_usage?: boolean | null; include_obfuscation?: false | null } | null;
+  model?: string | null | undefined;
+  stream?: boolean | null | undefined;
+  stream_options?: { include_usage?: boolean | null | undefined; include_obfuscation?: false | null | undefined } | null;
   /** Not together with `max_completion_tokens`, which means the same. */
-  max_tokens?: number | null;
-  max_completion_tokens?: number | null;
-  stop?: string | string[] | null;
-  seed?: number | null;
-  temperature?: number | null;
-  top_p?: number | null;
-  top_k?: number | null;
-  min_p?: number | null;
-  presence_penalty?: number | null;
-  frequency_penalty?: number | null;
-  repetition_penalty?: number | null;
-  logit_bias?: Record<string, number> | null;
+  max_tokens?: number | null | undefined;
+  max_completion_tokens?: number | null | undefined;
+  stop?: string | string[] | null | undefined;
+  seed?: number | null | undefined;
+  temperature?: number | null | undefined;
+  top_p?: number | null | undefined;
+  top_k?: number | null | undefined;
+  min_p?: number | null | undefined;
+  presence_penalty?: number | null | undefined;
+  frequency_penalty?: number | null | undefined;
+  repetition_penalty?: number | null | undefined;
+  logit_bias?: Record<string, number> | null | undefined;
 }
 
 /**
@@ -53,26 +53,26 @@ export interface CompletionParams extends NeutralParams {
  * OpenAI's service has a use for. Other values of these are `invalid-option`.
  */
 export interface NeutralParams {
-  n?: number | null;
-  logprobs?: false | null;
-  top_logprobs?: 0 | null;
+  n?: number | null | undefined;
+  logprobs?: false | null | undefined;
+  top_logprobs?: 0 | null | undefined;
   response_format?: { type: "text" } | null;
-  modalities?: readonly "text"[] | null;
-  verbosity?: "medium" | null;
-  service_tier?: "auto" | "default" | null;
-  store?: false | null;
+  modalities?: readonly "text"[] | null | undefined;
+  verbosity?: "medium" | null | undefined;
+  service_tier?: "auto" | "default" | null | undefined;
+  store?: false | null | undefined;
   /** Without tools there is nothing to choose from. */
-  tools?: readonly never[] | null;
-  tool_choice?: "none" | "auto" | null;
-  parallel_tool_calls?: boolean | null;
-  functions?: readonly never[] | null;
-  function_call?: "none" | "auto" | null;
+  tools?: readonly never[] | null | undefined;
+  tool_choice?: "none" | "auto" | null | undefined;
+  parallel_tool_calls?: boolean | null | undefined;
+  functions?: readonly never[] | null | undefined;
+  function_call?: "none" | "auto" | null | undefined;
   /** The following name the request for OpenAI's records and cache. */
-  user?: string | null;
-  safety_identifier?: string | null;
-  metadata?: Record<string, string> | null;
-  prompt_cache_key?: string | null;
-  prompt_cache_retention?: string | null;
+  user?: string | null | undefined;
+  safety_identifier?: string | null | undefined;
+  metadata?: Record<string, string> | null | undefined;
+  prompt_cache_key?: string | null | undefined;
+  prompt_cache_retention?: string | null | undefined;
 }
 
 const NEUTRAL: check.Kinds<NeutralParams> = {
@@ -183,12 +183,12 @@ export interface ChatCompletionChunk {
   model: string;
   choices: {
     index: 0;
-    delta: { role?: "assistant"; content?: string };
+    delta: { role?: "assistant" | undefined; content?: string | undefined };
     finish_reason: CompletionFinishReason | null;
     logprobs: null;
   }[];
   /** Only with `stream_options.include_usage`, on the last chunk, which has no choices. */
-  usage?: CompletionUsage | null;
+  usage?: CompletionUsage | null | undefined;
 }
 
 /** A streamed answer; `controller.abort()` or leaving the loop stops it. */
@@ -212,12 +212,12 @@ export class ChatCompletions {
    * an `AbortError` when `signal` fires. A stream that is stopped ends without an error and without a
    * `finish_reason`, as with OpenAI's client.
    */
-  create(params: CompletionParams & { stream: true }, options?: { signal?: AbortSignal }): Promise<ChatCompletionStream>;
-  create(params: CompletionParams & { stream?: false | null }, options?: { signal?: AbortSignal }): Promise<ChatCompletion>;
-  create(params: CompletionParams, options?: { signal?: AbortSignal }): Promise<ChatCompletion | ChatCompletionStream>;
+  create(params: CompletionParams & { stream: true }, options?: { signal?: AbortSignal | undefined }): Promise<ChatCompletionStream>;
+  create(params: CompletionParams & { stream?: false | null | undefined }, options?: { signal?: AbortSignal | undefined }): Promise<ChatCompletion>;
+  create(params: CompletionParams, options?: { signal?: AbortSignal | undefined }): Promise<ChatCompletion | ChatCompletionStream>;
   async create(
     params: CompletionParams,
-    options: { signal?: AbortSignal } = {},
+    options: { signal?: AbortSignal | undefined } = {},
   ): Promise<ChatCompletion | ChatCompletionStream> {
     const { signal } = check.options("chat.completions.create", check.SIGNAL, options);
     const checked = checkedParams(params);
@@ -264,7 +264,7 @@ async function* chunks(
   withUsage: boolean,
 ): AsyncGenerator<ChatCompletionChunk, void, undefined> {
   const chunk = (
-    delta: { role?: "assistant"; content?: string },
+    delta: { role?: "assistant" | undefined; content?: string | undefined },
     finish: CompletionFinishReason | null = null,
   ): ChatCompletionChunk => ({
     ...common,

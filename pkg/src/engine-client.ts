@@ -1,8 +1,9 @@
 // The page's half of the protocol: numbers the requests, matches the answers, and makes sure that
 // no caller waits for a worker that has died.
-import { abortError, EmberglassError, fromWire } from "./errors.js";
+import { abortError, EmberglassError, fromWire, toWire } from "./errors.js";
 import { type HelperLike, HelperTeam, startFault } from "./helper-team.js";
-import type { FromWorker, ToWorker, Verb, Verbs } from "./protocol.js";
+import type { FromWorker, ToWorker, Verb, Verbs, WasmPlace } from "./protocol.js";
+import type { SimdLevel } from "./simd.js";
 
 /** How long the worker's script may take until it runs. */
 const START_LIMIT_MS = 60_000;
@@ -13,6 +14,9 @@ export interface WorkerLike {
   terminate(): void;
   addEventListener(type: "message" | "error" | "messageerror", listener: (event: any) => void): void;
 }
+
+/** Says where a build of the engine is. `failed` says why the last answer was of no use; rejects when there is no other. */
+export type FindWasm = (level: SimdLevel, failed: string | undefined) => Promise<WasmPlace>;
 
 interface Pending {
   resolve(value: unknown): void;
@@ -30,6 +34,7 @@ interface CallOptions<V extends Verb> {
 /** One worker, the requests under way in it, and its helper threads. */
 export class EngineClient {
   readonly #worker: WorkerLike;
+  readonly #findWasm: FindWasm;
   readonly #pending = new Map<number, Pending>();
   readonly #helpers: HelperTeam;
   #nextId = 1;
@@ -37,7 +42,8 @@ export class EngineClient {
   #failure: EmberglassError | undefined;
 
   /** @throws {@link EmberglassError} `worker-failed` when the worker cannot be made. */
-  constructor(spawn: () => WorkerLike, spawnHelper: () => HelperLike = noHelpers) {
+  constructor(spawn: () => WorkerLike, spawnHelper: () => HelperLike = noHelpers, findWasm: FindWasm = noWasm) {
+    this.#findWasm = findWasm;
     try {
       this.#worker = spawn();
     } catch (cause) {
@@ -104,6 +110,16 @@ export class EngineClient {
     if (!this.#failure) this.#worker.postMessage(answer);
   }
 
+  async #sendWasm({ level, failed }: FromWorker & { kind: "wasm" }): Promise<void> {
+    let answer: ToWorker;
+    try {
+      answer = { verb: "wasm", place: await this.#findWasm(level, failed) };
+    } catch (thrown) {
+      answer = { verb: "wasm", error: toWire(thrown) };
+    }
+    if (!this.#failure) this.#worker.postMessage(answer);
+  }
+
   #receive(message: FromWorker): void {
     if (this.#failure) return;
     if (message.kind === "fatal") {
@@ -116,6 +132,10 @@ export class EngineClient {
     }
     if (message.kind === "helpers") {
       void this.#startHelpers(message);
+      return;
+    }
+    if (message.kind === "wasm") {
+      void this.#sendWasm(message);
       return;
     }
     const pending = this.#pending.get(message.id);
@@ -142,7 +162,12 @@ function noHelpers(): never {
   throw new Error("this worker has no helpers");
 }
 
+function noWasm(): never {
+  throw new Error("this worker has no wasm");
+}
+
 function crash(event: Partial<ErrorEvent>): EmberglassError {
+  if (event.error instanceof EmberglassError) return event.error;
   const message = event.message ?? "";
   // Across threads only the text of a trap survives, and browsers name its class in it.
   if (message.includes("RuntimeError")) {

@@ -41,6 +41,8 @@ export type KnownErrorCode =
   | "aborted"
   | "busy"
   | "internal"
+  /** There are no web workers here: Node.js, a server that renders a page, a service worker. */
+  | "no-worker"
   /** The browser's WebAssembly has no SIMD, without which no build of the engine runs. */
   | "no-simd"
   /** The worker or its wasm could not be started, or the worker or one of its helpers died. */
@@ -55,13 +57,13 @@ export interface WireError {
   code: ErrorCode;
   message: string;
   /** See {@link EmberglassError.detail}. */
-  detail?: string;
+  detail?: string | undefined;
   /** The address that failed, of `network` and `http-status`. */
-  url?: string;
+  url?: string | undefined;
   /** The server's status, of `http-status`. */
-  status?: number;
+  status?: number | undefined;
   /** Stack in the worker; kept for traps, where it names the wasm functions. */
-  stack?: string;
+  stack?: string | undefined;
 }
 
 /**
@@ -82,13 +84,13 @@ export class EmberglassError extends Error {
    * - of `unsupported-architecture`, `unsupported-type` and `unsupported-tokenizer`: what the file has;
    * - of `invalid-option`: the name of the option, where the engine refused it.
    */
-  declare readonly detail?: string;
+  declare readonly detail?: string | undefined;
   /** Of `network` and `http-status`: the address that failed, without query and password, which may be secret. */
-  declare readonly url?: string;
+  declare readonly url?: string | undefined;
   /** Of `http-status`: the status that the server answered. */
-  declare readonly status?: number;
+  declare readonly status?: number | undefined;
 
-  constructor(code: ErrorCode, message: string, { detail, url, status, ...options }: ErrorOptions & { detail?: string; url?: string; status?: number } = {}) {
+  constructor(code: ErrorCode, message: string, { detail, url, status, ...options }: ErrorOptions & { detail?: string | undefined; url?: string | undefined; status?: number | undefined } = {}) {
     super(message, options);
     this.code = code;
     if (detail !== undefined) this.detail = detail;

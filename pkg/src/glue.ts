@@ -1,9 +1,15 @@
-// The only file that imports `wasm/`: two builds of one engine, of which a browser loads one.
+// The only file that imports `wasm/`: it joins the generated module to the protocol.
 import type { RunHelper } from "./helper-host.js";
-import type { SimdLevel } from "./simd.js";
+import { networkFaults } from "./network-fault.js";
+import { simdLevel } from "./simd.js";
+import { askForSubgroups } from "./subgroups.js";
+import { coresHere } from "./threads.js";
 import type { Engine, WasmImageModelClass, WasmTextModelClass } from "./wasm-surface.js";
+import { type AskForWasm, serve, type WorkerScope } from "./worker-host.js";
+// Both builds take the same JavaScript: scripts/build.mjs makes sure of it.
+import * as generated from "../wasm/simd128/emberglass.js";
 
-/** The JavaScript half of a build. Assigning the generated module to this checks that it fits. */
+/** Assigning the generated module to this checks that it fits. */
 interface Glue {
   default: (input: { module_or_path: WebAssembly.Module }) => Promise<{ memory: WebAssembly.Memory }>;
   WasmTextModel: WasmTextModelClass;
@@ -12,21 +18,68 @@ interface Glue {
   run_cpu_helper: RunHelper;
 }
 
-/** Both imports are written out: this is the form in which bundlers see them. */
-export async function loadGlue(level: SimdLevel): Promise<Glue> {
-  return level === "relaxed" ? import("../wasm/relaxed/emberglass.js") : import("../wasm/simd128/emberglass.js");
+const glue: Glue = generated;
+
+/** Answers the page in this worker. */
+export function serveEngine(scope: WorkerScope): void {
+  const explain = networkFaults(globalThis as unknown as Parameters<typeof networkFaults>[0]);
+  askForSubgroups(globalThis as unknown as Parameters<typeof askForSubgroups>[0]);
+  serve(scope, {
+    simdLevel,
+    cores: coresHere,
+    async start(_level, ask) {
+      const module = await compile(ask, explain);
+      const { memory } = await glue.default({ module_or_path: module });
+      return { memory, module, TextModel: glue.WasmTextModel, ImageModel: glue.WasmImageModel, measureGpu: glue.measureGpu };
+    },
+    explain,
+  });
 }
 
-/** Fetches and compiles a build, so that helpers can start from the same module. */
-export async function compile(level: SimdLevel): Promise<WebAssembly.Module> {
-  // These too stand written out for bundlers.
-  const url =
-    level === "relaxed"
-      ? new URL("../wasm/relaxed/emberglass_bg.wasm", import.meta.url)
-      : new URL("../wasm/simd128/emberglass_bg.wasm", import.meta.url);
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`HTTP status ${response.status} for ${url.href}`);
+/** Starts the compiled engine in a helper thread. */
+export async function startHelper(module: WebAssembly.Module): Promise<RunHelper> {
+  await glue.default({ module_or_path: module });
+  return glue.run_cpu_helper;
+}
+
+/** Compiles the build from the first place that the page names and where it is. */
+async function compile(ask: AskForWasm, explain: ReturnType<typeof networkFaults>): Promise<WebAssembly.Module> {
+  for (let failed: string | undefined; ; ) {
+    const place = await ask(failed);
+    if (typeof place !== "string") return WebAssembly.compile(await unpacked(place));
+    try {
+      return await compileFrom(place, explain);
+    } catch (thrown) {
+      if (isPolicy(thrown)) throw new Error(`this page's Content-Security-Policy forbids WebAssembly: add 'wasm-unsafe-eval' to its script-src`);
+      failed = `the engine's wasm could not be loaded from ${withoutSecrets(place)}: ${(thrown as Error).message}`;
+    }
+  }
+}
+
+async function compileFrom(address: string, explain: ReturnType<typeof networkFaults>): Promise<WebAssembly.Module> {
+  let response: Response;
+  try {
+    response = await fetch(address);
+  } catch {
+    throw new Error((await explain(address)).reason);
+  }
+  if (!response.ok) throw new Error(`the server answers with status ${response.status}`);
+  const type = response.headers.get("content-type") ?? "";
+  if (type.startsWith("text/html")) throw new Error("the server sends an HTML page, so the file is probably not there");
   // Compiling while it arrives takes the right media type, which not every server sends.
-  const streams = response.headers.get("content-type")?.startsWith("application/wasm") ?? false;
-  return streams ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+  return type.startsWith("application/wasm") ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+}
+
+/** The packed copy is compressed. */
+async function unpacked(gzip: Blob): Promise<ArrayBuffer> {
+  return new Response(gzip.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}
+
+function isPolicy(thrown: unknown): boolean {
+  return thrown instanceof WebAssembly.CompileError && /unsafe-eval|Content.Security.Policy|\bCSP\b/i.test(thrown.message);
+}
+
+function withoutSecrets(address: string): string {
+  const { protocol, origin, pathname } = new URL(address);
+  return protocol === "data:" ? "a data: address" : origin + pathname;
 }

@@ -6,7 +6,7 @@ import type { SimdLevel } from "./simd.js";
 /** The part of `DedicatedWorkerGlobalScope` that is used. */
 export interface HelperScope {
   postMessage(message: FromHelper): void;
-  addEventListener(type: "message", listener: (event: { data: ToHelper }) => void): void;
+  addEventListener(type: "message", listener: (event: { data: ToHelper | { verb: string } }) => void): void;
   addEventListener(type: "messageerror", listener: () => void): void;
   close(): void;
 }
@@ -14,14 +14,16 @@ export interface HelperScope {
 /** Blocks this worker until the engine tells it to leave. */
 export type RunHelper = (shared: SharedArrayBuffer, index: number) => void;
 
-/** Waits for the one message that says what to help with. */
+/** Waits for the one message that makes this worker a helper. In the engine's worker it never comes. */
 export function serveHelper(
   scope: HelperScope,
   start: (level: SimdLevel, module: WebAssembly.Module) => Promise<RunHelper>,
 ): void {
   const fail = (error: WireError) => scope.postMessage({ kind: "failed", error });
   scope.addEventListener("messageerror", () => fail({ code: "worker-failed", message: "the shared memory did not arrive" }));
-  scope.addEventListener("message", async ({ data: { level, module, shared, index } }) => {
+  scope.addEventListener("message", async ({ data }) => {
+    if (!isForHelper(data)) return;
+    const { level, module, shared, index } = data;
     let run: RunHelper;
     try {
       run = await start(level, module);
@@ -38,4 +40,8 @@ export function serveHelper(
       fail({ code: "worker-failed", message: thrown instanceof Error ? thrown.message : toWire(thrown).message });
     }
   });
+}
+
+function isForHelper(message: ToHelper | { verb: string }): message is ToHelper {
+  return message.verb === "help";
 }

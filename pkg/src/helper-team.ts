@@ -15,14 +15,15 @@ export interface HelperEngine {
 
 /** To a helper, once. */
 export interface ToHelper extends HelperEngine {
+  verb: "help";
   /** Where work is handed out, and results are handed in. */
   shared: SharedArrayBuffer;
   /** Which helper this is, from 0. */
   index: number;
 }
 
-/** From a helper: that it waits for work; later, or instead, that it has stopped on a fault. */
-export type FromHelper = { kind: "ready" } | { kind: "failed"; error: WireError };
+/** From a helper: that its script runs; that it waits for work; later, or instead, that it has stopped on a fault. */
+export type FromHelper = { kind: "started" } | { kind: "ready" } | { kind: "failed"; error: WireError };
 
 /** The part of `Worker` that is used. */
 export interface HelperLike {
@@ -46,7 +47,7 @@ export class HelperTeam {
 
   /** Starts `count` helpers and resolves once all wait for work. If one cannot start, it rejects and none is left. */
   async start(count: number, engine: HelperEngine, shared: SharedArrayBuffer): Promise<void> {
-    const helpers = Array.from({ length: count }, (_, index) => this.#startOne({ ...engine, shared, index }));
+    const helpers = Array.from({ length: count }, (_, index) => this.#startOne({ verb: "help", ...engine, shared, index }));
     try {
       await within(START_LIMIT_MS, Promise.all(helpers), "a helper did not start");
     } catch (thrown) {
@@ -75,6 +76,7 @@ export class HelperTeam {
       };
       helper.addEventListener("message", ({ data }: { data: FromHelper }) => {
         if (data.kind === "failed") return fail(data.error);
+        if (data.kind === "started") return;
         ready = true;
         resolve();
       });

@@ -26,7 +26,7 @@ const ENCODE: check.Kinds<EncodeOptions> = {
   onTile: check.callback,
 };
 
-const SAMPLE: check.Kinds<{ spread?: number; signal?: AbortSignal }> = { spread: check.number, signal: check.signal };
+const SAMPLE: check.Kinds<{ spread?: number | undefined; signal?: AbortSignal | undefined }> = { spread: check.number, signal: check.signal };
 
 function checkCanvas(value: unknown): void {
   try {
@@ -172,14 +172,14 @@ export class ImageDecoder {
    *
    * @param options `spread` multiplies the noise: 0 gives the mean picture, 1 (default) the whole variety.
    */
-  async sample(seed: number, options: { spread?: number; signal?: AbortSignal } = {}): Promise<Latents> {
+  async sample(seed: number, options: { spread?: number | undefined; signal?: AbortSignal | undefined } = {}): Promise<Latents> {
     check.number(seed, "argument seed");
     const { spread = 1, signal } = check.options("sample", SAMPLE, options);
     return this.#enqueue("sample", { model: this.#model, seed, spread }, signal);
   }
 
   /** {@link ImageDecoder.info} with the memory of this moment. */
-  async refreshInfo(options: { signal?: AbortSignal } = {}): Promise<ImageDecoderInfo> {
+  async refreshInfo(options: { signal?: AbortSignal | undefined } = {}): Promise<ImageDecoderInfo> {
     const { signal } = check.options("refreshInfo", check.SIGNAL, options);
     return this.#enqueue("imageInfo", { model: this.#model }, signal);
   }

@@ -1,4 +1,4 @@
-import type { DeviceChoice, DeviceInfo, LoadProgress, NetworkOptions } from "./types.js";
+import type { DeviceChoice, DeviceInfo, EngineAddresses, LoadProgress, NetworkOptions } from "./types.js";
 
 /** Latents of one picture, channels outermost, as files and PyTorch have them. */
 export interface Latents {
@@ -29,11 +29,11 @@ export interface ImageDecoderInfo {
   /** Whether {@link ImageDecoder.sample} knows how latents are distributed. Else it draws standard normals. */
   hasPrior: boolean;
   /** Side of the pictures it was trained on, where a config says so. */
-  sampleSize?: number;
+  sampleSize?: number | undefined;
   /** `scaling_factor` of the config: see {@link DecodeOptions.scaled}. */
-  scalingFactor?: number;
+  scalingFactor?: number | undefined;
   /** `shift_factor` of the config. */
-  shiftFactor?: number;
+  shiftFactor?: number | undefined;
   /** Bytes of the weights in memory. */
   weightBytes: number;
   /** GPU memory of this model alone, in bytes: weights and the pictures of the last size; 0 on the CPU. */
@@ -44,40 +44,40 @@ export interface ImageDecoderInfo {
 }
 
 /** Options of `loadImageDecoder`. */
-export interface ImageLoadOptions extends NetworkOptions {
+export interface ImageLoadOptions extends NetworkOptions, EngineAddresses {
   /** Called on every change of phase, else at most ten times a second. */
-  onProgress?: (progress: LoadProgress) => void;
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Cancels loading; the promise rejects with an `AbortError` and nothing is left behind. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** What to compute on. Default `"auto"`: a real GPU where there is one, else the CPU. */
-  device?: DeviceChoice;
+  device?: DeviceChoice | undefined;
   /**
    * Default `"f32"`. `"f16"` halves the GPU memory of weights and pictures, so that tiles are larger; pictures differ
    * by a byte here and there. Where a value does not fit, the picture is computed again in f32, and so are all later
    * ones. The CPU always computes in f32. `info.precision` and the statistics of each decode say what was used.
    */
-  precision?: Precision;
+  precision?: Precision | undefined;
 }
 
 /** How to decode. */
 export interface DecodeOptions {
   /** Cancels; the promise rejects with an `AbortError`. The decoder goes on. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * Bytes that the pictures inside the network may take, default 256 MiB. What is larger is computed in tiles, with the
    * same result but for rounding. Less memory takes more time. Where it is too little for any plan, an `invalid-option`
    * says how much is needed: attention always runs over the whole picture.
    */
-  memoryBytes?: number;
+  memoryBytes?: number | undefined;
   /**
    * The latents are a diffusion model's: the config's scaling and shift, or FLUX.2's statistics in the file, are undone
    * first. `invalid-option` where an AutoencoderKL has neither. Default false.
    */
-  scaled?: boolean;
+  scaled?: boolean | undefined;
   /** Called once with a coarse, smaller picture before large latents are decoded. */
-  onPreview?: (preview: { readonly width: number; readonly height: number; readonly image: ImageData }) => void;
+  onPreview?: ((preview: { readonly width: number; readonly height: number; readonly image: ImageData }) => void) | undefined;
   /** Called after each run of a tile; where a network has norms, tiles run several times. */
-  onTile?: (done: number, total: number) => void;
+  onTile?: ((done: number, total: number) => void) | undefined;
 }
 
 /** How a decode went. */
@@ -106,13 +106,13 @@ export interface ShownPicture {
 
 /** How to encode. */
 export interface EncodeOptions {
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Draws latents from the Gaussian that an AutoencoderKL's encoder gives. Default: its mean. */
-  seed?: number;
+  seed?: number | undefined;
   /** Most pixels of the longer side, at least `scale`; larger pictures are made smaller first. Default 512. */
-  maxSide?: number;
+  maxSide?: number | undefined;
   /** As for decoding: what is larger is computed in tiles. */
-  memoryBytes?: number;
+  memoryBytes?: number | undefined;
   /** Called after each run of a tile; where a network has norms, tiles run several times. */
-  onTile?: (done: number, total: number) => void;
+  onTile?: ((done: number, total: number) => void) | undefined;
 }

@@ -39,6 +39,7 @@ export type {
   ChatMessage,
   DeviceChoice,
   DeviceInfo,
+  EngineAddresses,
   FileSource,
   GenerateOptions,
   GenerateResult,

@@ -1,4 +1,5 @@
-import { EngineClient, type WorkerLike } from "./engine-client.js";
+import { EngineClient, type FindWasm, type WorkerLike } from "./engine-client.js";
+import { EngineFiles } from "./engine-files.js";
 import { abortError, EmberglassError } from "./errors.js";
 import { TextModel } from "./model.js";
 import { progressMeter } from "./progress.js";
@@ -20,17 +21,12 @@ const GRACE_MS = 500;
  * @param source An address (relative ones are resolved against the document), a file in one of the forms of
  * {@link FileSource}, or the shards of a split model in their order.
  * @throws {@link EmberglassError} `no-webgpu` and `no-adapter` (only with `device: "webgpu"`), `no-simd`,
- * `out-of-memory`, `device-lost`, `network`, `http-status`, `not-gguf`, `truncated`, `unsupported-type`,
+ * `no-worker`, `worker-failed`, `out-of-memory`, `device-lost`, `network`, `http-status`, `not-gguf`, `truncated`, `unsupported-type`,
  * `unsupported-architecture` and others of {@link ErrorCode}; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.
  */
-export function loadTextModel(source: ModelSource, options: LoadOptions = {}): Promise<TextModel> {
-  // Written out in one expression: this is the form in which bundlers recognise a worker.
-  return openTextModel(
-    source,
-    options,
-    () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
-    () => new Worker(new URL("./helper.js", import.meta.url), { type: "module" }),
-  );
+export async function loadTextModel(source: ModelSource, options: LoadOptions = {}): Promise<TextModel> {
+  const files = new EngineFiles(check.options("loadTextModel", LOAD, options));
+  return openTextModel(source, options, files.spawn, files.spawnHelper, files.findWasm);
 }
 
 /**
@@ -42,9 +38,9 @@ export function loadTextModel(source: ModelSource, options: LoadOptions = {}): P
  * `unsupported-type`, `unsupported-architecture`, `unsupported-model` and others; `network`, `http-status`, `no-simd`;
  * `invalid-option`, also for a `contextLength` that the model does not have; `aborted` when `options.signal` fires.
  */
-export function readModelHeader(source: ModelSource, options: HeaderOptions = {}): Promise<ModelHeader> {
-  // Written out in one expression: this is the form in which bundlers recognise a worker.
-  return openModelHeader(source, options, () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+export async function readModelHeader(source: ModelSource, options: HeaderOptions = {}): Promise<ModelHeader> {
+  const files = new EngineFiles(check.options("readModelHeader", HEADER, options));
+  return openModelHeader(source, options, files.spawn, files.findWasm);
 }
 
 /**
@@ -57,18 +53,19 @@ export function readModelHeader(source: ModelSource, options: HeaderOptions = {}
  * `no-webgpu` and `no-adapter` (only with `device: "webgpu"`), `no-simd`, `out-of-memory`, `device-lost`, `network`,
  * `http-status`; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.
  */
-export function loadImageDecoder(
+export async function loadImageDecoder(
   source: ModelSource,
-  options: ImageLoadOptions & { shareWith?: TextModel } = {},
+  options: ImageLoadOptions & { shareWith?: TextModel | undefined } = {},
 ): Promise<ImageDecoder> {
-  // Written out in one expression: this is the form in which bundlers recognise a worker.
-  return openImageDecoder(source, options, () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+  const files = new EngineFiles(check.options("loadImageDecoder", IMAGE_LOAD, options));
+  return openImageDecoder(source, options, files.spawn, files.findWasm);
 }
 
 let imageModels = 0;
 
-const IMAGE_LOAD: check.Kinds<ImageLoadOptions & { shareWith?: TextModel }> = {
+const IMAGE_LOAD: check.Kinds<ImageLoadOptions & { shareWith?: TextModel | undefined }> = {
   ...check.NETWORK,
+  ...check.ENGINE,
   onProgress: check.callback,
   signal: check.signal,
   device: check.text as check.Kind<DeviceChoice>,
@@ -82,15 +79,16 @@ const IMAGE_LOAD: check.Kinds<ImageLoadOptions & { shareWith?: TextModel }> = {
 /** {@link loadImageDecoder} over any worker. Not public: the seam for tests. */
 export async function openImageDecoder(
   source: ModelSource,
-  options: ImageLoadOptions & { shareWith?: TextModel },
+  options: ImageLoadOptions & { shareWith?: TextModel | undefined },
   spawn: () => WorkerLike,
+  findWasm?: FindWasm,
 ): Promise<ImageDecoder> {
-  const { onProgress, signal, shareWith, stallTimeoutMs, retryTimeoutMs, ...wishes } = check.options("loadImageDecoder", IMAGE_LOAD, options);
+  const { onProgress, signal, shareWith, stallTimeoutMs, retryTimeoutMs, workerUrl, wasmUrl, ...wishes } = check.options("loadImageDecoder", IMAGE_LOAD, options);
   if (signal?.aborted) throw abortError(signal);
   const model = ++imageModels;
   const network = networkOptions(stallTimeoutMs, retryTimeoutMs);
   const request = { model, source: await orAborted(toWireSource(source), signal), network, ...wishes };
-  const client = shareWith?.client ?? new EngineClient(spawn);
+  const client = shareWith?.client ?? new EngineClient(spawn, undefined, findWasm);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
   try {
     return new ImageDecoder(client, model, await orAborted(loading, signal), shareWith === undefined);
@@ -107,6 +105,7 @@ export async function openImageDecoder(
 
 const LOAD: check.Kinds<LoadOptions> = {
   ...check.NETWORK,
+  ...check.ENGINE,
   onProgress: check.callback,
   signal: check.signal,
   contextLength: check.number,
@@ -125,8 +124,9 @@ export async function openTextModel(
   options: LoadOptions,
   spawn: () => WorkerLike,
   spawnHelper?: () => HelperLike,
+  findWasm?: FindWasm,
 ): Promise<TextModel> {
-  const { onProgress, signal, stallTimeoutMs, retryTimeoutMs, ...wishes } = check.options("loadTextModel", LOAD, options);
+  const { onProgress, signal, stallTimeoutMs, retryTimeoutMs, workerUrl, wasmUrl, ...wishes } = check.options("loadTextModel", LOAD, options);
   if (signal?.aborted) throw abortError(signal);
   const remembered = rememberedKernels();
   const request = {
@@ -135,7 +135,7 @@ export async function openTextModel(
     ...wishes,
     ...(remembered ? { rememberedKernels: remembered } : {}),
   };
-  const client = new EngineClient(spawn, spawnHelper);
+  const client = new EngineClient(spawn, spawnHelper, findWasm);
   const loading = client.call(
     "load",
     request,
@@ -156,6 +156,7 @@ export async function openTextModel(
 
 const HEADER: check.Kinds<HeaderOptions> = {
   ...check.NETWORK,
+  ...check.ENGINE,
   onProgress: LOAD.onProgress,
   signal: LOAD.signal,
   contextLength: LOAD.contextLength,
@@ -163,12 +164,17 @@ const HEADER: check.Kinds<HeaderOptions> = {
 };
 
 /** {@link readModelHeader} over any worker. Not public: the seam for tests. */
-export async function openModelHeader(source: ModelSource, options: HeaderOptions, spawn: () => WorkerLike): Promise<ModelHeader> {
-  const { onProgress, signal, stallTimeoutMs, retryTimeoutMs, ...wishes } = check.options("readModelHeader", HEADER, options);
+export async function openModelHeader(
+  source: ModelSource,
+  options: HeaderOptions,
+  spawn: () => WorkerLike,
+  findWasm?: FindWasm,
+): Promise<ModelHeader> {
+  const { onProgress, signal, stallTimeoutMs, retryTimeoutMs, workerUrl, wasmUrl, ...wishes } = check.options("readModelHeader", HEADER, options);
   if (signal?.aborted) throw abortError(signal);
   const network = networkOptions(stallTimeoutMs, retryTimeoutMs);
   const request = { source: await orAborted(toWireSource(source), signal), network, ...wishes };
-  const client = new EngineClient(spawn);
+  const client = new EngineClient(spawn, undefined, findWasm);
   try {
     const reading = client.call("inspect", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
     return await orAborted(reading, signal);

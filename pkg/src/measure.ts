@@ -1,5 +1,7 @@
 import { EngineClient } from "./engine-client.js";
+import { EngineFiles } from "./engine-files.js";
 import { EmberglassError } from "./errors.js";
+import type { EngineAddresses } from "./types.js";
 
 /** What a GPU can do at best: the yardsticks that benches hold kernels against. */
 export interface GpuRates {
@@ -18,8 +20,9 @@ export interface GpuRates {
  *
  * @throws {@link EmberglassError} `no-webgpu`, `no-adapter`, `device-request`, `out-of-memory`, `device-lost`.
  */
-export async function measureGpu(): Promise<GpuRates> {
-  const client = new EngineClient(() => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+export async function measureGpu(addresses: EngineAddresses = {}): Promise<GpuRates> {
+  const files = new EngineFiles(addresses);
+  const client = new EngineClient(files.spawn, files.spawnHelper, files.findWasm);
   try {
     return await client.call("measureGpu", null);
   } finally {

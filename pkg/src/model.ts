@@ -36,9 +36,9 @@ const GENERATE: check.Kinds<GenerateOptions> = {
 /** How to read a text. */
 export interface TokenizeOptions {
   /** Read special-token text such as `<|im_end|>` as control tokens. Default false. */
-  special?: boolean;
+  special?: boolean | undefined;
   /** Cancels; the promise rejects with an `AbortError`. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 const TOKENIZE: check.Kinds<TokenizeOptions> = { special: check.flag, signal: check.signal };
@@ -128,7 +128,7 @@ export class TextModel {
    *
    * @throws {@link EmberglassError} `invalid-option` for an id that is not in the vocabulary.
    */
-  async detokenize(ids: Uint32Array | readonly number[], options: { signal?: AbortSignal } = {}): Promise<string> {
+  async detokenize(ids: Uint32Array | readonly number[], options: { signal?: AbortSignal | undefined } = {}): Promise<string> {
     const checked = check.kindOf(ids) === "Uint32Array" ? ids : tokenIds(ids, "argument ids");
     const { signal } = check.options("detokenize", check.SIGNAL, options);
     return this.#enqueue("detokenize", { ids: Uint32Array.from(checked) }, signal);

@@ -3,7 +3,7 @@
 // stated there alone.
 import { EmberglassError } from "./errors.js";
 import type { Latents } from "./image-types.js";
-import type { ChatMessage, NetworkOptions, SamplingDefault, SamplingOptions } from "./types.js";
+import type { ChatMessage, EngineAddresses, NetworkOptions, SamplingDefault, SamplingOptions } from "./types.js";
 
 /**
  * Checks one value, which `label` names in messages, and returns it; arrays and objects are copied.
@@ -150,6 +150,16 @@ export function only<T>(...neutral: readonly T[]): Kind<T> {
 export const SIGNAL: Kinds<{ signal?: AbortSignal }> = { signal };
 
 export const NETWORK: Kinds<NetworkOptions> = { stallTimeoutMs: number, retryTimeoutMs: number };
+
+const address: Kind<string | URL> = (value, label) => {
+  if (typeof value === "string" || kindOf(value) === "URL") return value as string | URL;
+  throw invalid(label, value, "not an address: a string or URL");
+};
+
+export const ENGINE: Kinds<EngineAddresses> = {
+  workerUrl: address,
+  wasmUrl: (value, of) => members<NonNullable<EngineAddresses["wasmUrl"]>>(value, { simd128: address, relaxed: address }, { of, required: ["simd128", "relaxed"] }),
+};
 
 /** What a request and a load may say of sampling; the engine knows the ranges. */
 export const SAMPLING: Kinds<Pick<SamplingOptions, SamplingDefault>> = {

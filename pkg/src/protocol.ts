@@ -2,7 +2,8 @@
 // Both sides are typed from the one table below, so neither can drift from the other.
 import type { WireError } from "./errors.js";
 import type { DecodeStats, ImageDecoderInfo, Latents, Precision } from "./image-types.js";
-import type { HelperEngine } from "./helper-team.js";
+import type { HelperEngine, ToHelper } from "./helper-team.js";
+import type { SimdLevel } from "./simd.js";
 import type { GpuRates } from "./measure.js";
 import type {
   ChatMessage,
@@ -19,6 +20,9 @@ import type {
 
 /** A model's bytes, after the page has resolved addresses. */
 export type WireSource = { urls: string[] } | { blobs: Blob[]; names: string[] };
+
+/** Where a build of the engine is: at an address, or here, compressed with gzip. */
+export type WasmPlace = string | Blob;
 
 /** What one generation needs: messages for the chat template, or a plain prompt. */
 export interface GenerateRequest extends SamplingOptions {
@@ -128,7 +132,12 @@ export type ToWorker =
   /** Has no reply of its own: the request it names settles. */
   | { verb: "abort"; id: number }
   /** The helpers that were asked for wait for work, or could not be started. */
-  | { verb: "helpers"; error?: WireError };
+  | { verb: "helpers"; error?: WireError }
+  /** Where the engine's wasm is. */
+  | { verb: "wasm"; place: WasmPlace }
+  | { verb: "wasm"; error: WireError }
+  /** Makes the worker a helper thread. The engine's worker never gets this. */
+  | ToHelper;
 
 /** Worker to page. After `fatal` the worker answers nothing any more. */
 export type FromWorker =
@@ -139,4 +148,6 @@ export type FromWorker =
   | { kind: "started" }
   /** Asks the page for helper threads. */
   | { kind: "helpers"; count: number; engine: HelperEngine; shared: SharedArrayBuffer }
+  /** Asks the page where the engine's wasm is. `failed` says why the last answer was of no use. */
+  | { kind: "wasm"; level: SimdLevel; failed?: string | undefined }
   | { kind: "fatal"; error: WireError };

@@ -1,3 +1,10 @@
+declare global {
+  // For `await using`. TypeScript has it in a library that not every project takes.
+  interface SymbolConstructor {
+    readonly asyncDispose: unique symbol;
+  }
+}
+
 /** One message of a conversation. */
 export interface ChatMessage {
   /** Who speaks. */
@@ -30,11 +37,11 @@ export interface DeviceInfo {
    * On the GPU of a language model: which variants of the kernels its matrices take. {@link LoadOptions.kernels} pins
    * them.
    */
-  kernels?: string;
+  kernels?: string | undefined;
   /** How they were found, as a sentence: measured while loading, remembered, asked for; and what was left out as wrong. */
-  kernelsReason?: string;
+  kernelsReason?: string | undefined;
   /** Names adapter and model shapes: under this the choice is remembered in `localStorage`. */
-  kernelsKey?: string;
+  kernelsKey?: string | undefined;
   /**
    * Why this device: the caller asked for it; there is no WebGPU; no adapter was offered; the only one is
    * software; there is a real one, which image networks take untimed; its numbers were wrong; it was lost
@@ -121,29 +128,29 @@ export type SamplingOrigin = "file" | "option" | "engine";
  */
 export interface SamplingOptions {
   /** Most tokens to generate. Default: what is left of the context. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /** Texts that end the answer; they are not part of it. At most 1024, and 4 MiB together. */
-  stop?: string[];
+  stop?: string[] | undefined;
   /** The same seed and options give the same text. Default: random; see {@link GenerateResult.seed}. */
-  seed?: number;
+  seed?: number | undefined;
   /** 0 is greedy. Default 0.8. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Keep the k likeliest tokens; 0 keeps all. Default 40. */
-  topK?: number;
+  topK?: number | undefined;
   /** Keep the likeliest tokens that make up this share of probability. Default 0.95. */
-  topP?: number;
+  topP?: number | undefined;
   /** Drop tokens below this share of the likeliest one's probability. Default 0.05. */
-  minP?: number;
+  minP?: number | undefined;
   /** Divides the score of recent tokens; 1 is off. Default 1. */
-  repetitionPenalty?: number;
+  repetitionPenalty?: number | undefined;
   /** Subtracted once from the score of each recent token. Default 0. */
-  presencePenalty?: number;
+  presencePenalty?: number | undefined;
   /** Subtracted from a recent token's score for each time it occurred. Default 0. */
-  frequencyPenalty?: number;
+  frequencyPenalty?: number | undefined;
   /** How many of the latest tokens the penalties look at. Default 64. */
-  penaltyWindow?: number;
+  penaltyWindow?: number | undefined;
   /** Added to the score of token ids. */
-  logitBias?: Record<number, number>;
+  logitBias?: Record<number, number> | undefined;
 }
 
 /** {@link SamplingOptions} and a way to cancel. */
@@ -152,7 +159,7 @@ export interface GenerateOptions extends SamplingOptions {
    * Cancels the request. While it still waits in the queue the request rejects with an
    * `AbortError`; once it runs, it resolves with the text so far and `finishReason: "aborted"`.
    */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** How a generation went. */
@@ -162,7 +169,7 @@ export interface GenerateResult {
   /** Why it ended: end of turn, a stop string, `maxTokens`, a full context, or the caller. */
   finishReason: "stop" | "stop-string" | "length" | "context-full" | "aborted";
   /** Which stop string was met. */
-  stopString?: string;
+  stopString?: string | undefined;
   /** Tokens of the prompt. */
   promptTokens: number;
   /** Of these, tokens whose keys and values were still in the cache. */
@@ -222,7 +229,7 @@ export interface LoadProgress {
    * Why loading waits, for as long as it does: the connection was lost, or the server is busy. It goes on by itself:
    * see {@link NetworkOptions.retryTimeoutMs}.
    */
-  waiting?: string;
+  waiting?: string | undefined;
 }
 
 /** How long loading waits for the network. Both times are in milliseconds, at most 2147483647. */
@@ -231,13 +238,13 @@ export interface NetworkOptions {
    * A connection on which nothing arrives for so long is given up, at least 1; default 30 000. A server that has sent
    * a part of the file before is asked again for the rest: the third silence in a row is an error. Slow is not silent.
    */
-  stallTimeoutMs?: number;
+  stallTimeoutMs?: number | undefined;
   /**
    * After a lost connection the rest of the file is asked for again, at first after half a second and later every ten
    * seconds. Once these pauses add up to so much, loading fails; default 90 000. With 0 nothing is asked for again.
    * A server that was never reached, or that answers with an error, is asked three times more at most.
    */
-  retryTimeoutMs?: number;
+  retryTimeoutMs?: number | undefined;
 }
 
 /**
@@ -255,39 +262,50 @@ export type ModelSource = string | URL | FileSource | { shards: readonly (string
 /** What the KV cache holds: f32, f16, or bytes with a scale for each 32 of them. */
 export type KvType = "f32" | "f16" | "q8_0";
 
+/**
+ * Where the package's own files are, for a page where they are not beside the script that contains the package. Relative
+ * addresses are resolved against the document. They may be of another origin that allows it (CORS).
+ */
+export interface EngineAddresses {
+  /** Address of `emberglass-worker.js`. */
+  workerUrl?: string | URL | undefined;
+  /** Addresses of `emberglass-simd128.wasm` and `emberglass-relaxed.wasm`. A browser loads one of them. */
+  wasmUrl?: { simd128: string | URL; relaxed: string | URL } | undefined;
+}
+
 /** Options of `loadTextModel`. */
-export interface LoadOptions extends NetworkOptions {
+export interface LoadOptions extends NetworkOptions, EngineAddresses {
   /** Called on every change of phase, else at most ten times a second. */
-  onProgress?: (progress: LoadProgress) => void;
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Cancels loading; the promise rejects with an `AbortError` and nothing is left behind. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Capacity of the KV cache in tokens. Default: chosen by the engine for the model. */
-  contextLength?: number;
+  contextLength?: number | undefined;
   /**
    * What K and V of earlier tokens are kept as. `"f16"` (default) takes half the memory of `"f32"`, `"q8_0"` 28 % of
    * it; what they cost in quality is in docs/NUMERICS.md. A model whose K or V are beyond the range of f16 ends with the
    * error `kv-overflow`: it needs `"f32"`.
    */
-  kvCache?: KvType;
+  kvCache?: KvType | undefined;
   /** What to compute on. Default `"auto"`; what was chosen and why is in {@link ModelInfo.device}. */
-  device?: DeviceChoice;
+  device?: DeviceChoice | undefined;
   /**
    * Threads on the CPU, 1 to 32; the GPU path ignores it. More than one needs a cross-origin isolated page;
    * elsewhere there is one, and {@link DeviceInfo.reason} says so. Default: one less than there are cores, at least 1 and
    * at most 8, so that a core is left for the page.
    */
-  threads?: number;
+  threads?: number | undefined;
   /**
    * Bits that activations are rounded to on the CPU before they meet quantized weights. 16 (default) is
    * as good as f32. 8 is up to 1.5 times as fast with four- and five-bit weights, and costs a small
    * model about as much quality as in other CPU runtimes, which round so by default (docs/NUMERICS.md).
    */
-  activationBits?: 8 | 16;
+  activationBits?: 8 | 16 | undefined;
   /**
    * Pins the variants of the GPU's kernels: what {@link DeviceInfo.kernels} said. Default: measured while loading, in some
    * 300 ms, and remembered for the next load on the same adapter. Rejects with `gpu` where they compute wrong numbers.
    */
-  kernels?: string;
+  kernels?: string | undefined;
   /**
    * Speculative decoding by prompt lookup, 0 to 7: where the last tokens occurred before in prompt or answer, up to so
    * many of those that followed are verified in one step. The text is exactly the same; it is faster when the
@@ -295,7 +313,7 @@ export interface LoadOptions extends NetworkOptions {
    * what is in use, 0 if this device would not compute exactly the same text. Not used with penalties,
    * `logitBias`, or a `topK` of 0 or above 128. Default 0: off.
    */
-  draftTokens?: number;
+  draftTokens?: number | undefined;
   /**
    * The model's defaults of the sampling options, such as its card recommends: `{ temperature: 0.2, topP: 0.9 }`. What
    * is left out comes from the file's `general.sampling.*`, else from the engine. An option of a request comes before all.
@@ -304,4 +322,4 @@ export interface LoadOptions extends NetworkOptions {
 }
 
 /** Options of `readModelHeader`: those of a load that count for the header. */
-export type HeaderOptions = NetworkOptions & Pick<LoadOptions, "contextLength" | "kvCache" | "onProgress" | "signal">;
+export type HeaderOptions = NetworkOptions & EngineAddresses & Pick<LoadOptions, "contextLength" | "kvCache" | "onProgress" | "signal">;

@@ -1,7 +1,7 @@
 // The worker's half of the protocol: runs each request on the engine and answers it.
 import { isTrap, toWire, type WireError } from "./errors.js";
 import type { NetworkFault } from "./network-fault.js";
-import type { DecodeReply, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs } from "./protocol.js";
+import type { DecodeReply, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs, WasmPlace } from "./protocol.js";
 import type { HelperEngine } from "./helper-team.js";
 import { within } from "./within.js";
 import type { SimdLevel } from "./simd.js";
@@ -21,11 +21,14 @@ export interface WorkerScope {
 export interface WorkerHost {
   simdLevel(): SimdLevel | undefined;
   cores(): Cores;
-  /** Loads and starts a build of the engine. */
-  start(level: SimdLevel): Promise<Engine>;
+  /** Loads and starts a build of the engine. `ask` tells where it is. */
+  start(level: SimdLevel, ask: AskForWasm): Promise<Engine>;
   /** Finds out why `fetch` rejected. */
   explain(url: string): Promise<NetworkFault>;
 }
+
+/** Asks the page where the wasm is; `failed` says why its last answer was of no use. Rejects when there is no other place. */
+export type AskForWasm = (failed: string | undefined) => Promise<WasmPlace>;
 
 /** How long the engine's own files may take to arrive and to compile. They have about a megabyte. */
 const START_LIMIT_MS = 300_000;
@@ -45,7 +48,8 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
   const running = new Map<number, AbortController>();
   // Started by the first model that is loaded, for all of them.
   let engine: Promise<Engine> | undefined;
-  const start = () => (engine ??= startEngine(host));
+  const wasm = new WasmOfThePage(scope);
+  const start = () => (engine ??= startEngine(host, wasm));
   const measureGpu = async () => (await start()).measureGpu();
   const helpers = new HelpersOfThePage(scope);
   const handlers: Handlers = { ...textModelHandlers(helpers, host, start), ...imageModelHandlers(host, start), measureGpu };
@@ -64,6 +68,12 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
       helpers.settle(data.error);
       return;
     }
+    if (data.verb === "wasm") {
+      wasm.settle(data);
+      return;
+    }
+    // That one makes the worker a helper: helper-host.ts takes it.
+    if (data.verb === "help") return;
     const { id, verb, args } = data;
     const controller = new AbortController();
     running.set(id, controller);
@@ -114,6 +124,30 @@ class HelpersOfThePage {
   }
 }
 
+/** The engine's wasm. The page knows its address; the worker, which may come out of a text, does not. */
+class WasmOfThePage {
+  readonly #scope: WorkerScope;
+  #asked: { resolve(place: WasmPlace): void; reject(error: WireError): void } | undefined;
+
+  constructor(scope: WorkerScope) {
+    this.#scope = scope;
+  }
+
+  ask(level: SimdLevel, failed: string | undefined): Promise<WasmPlace> {
+    return new Promise((resolve, reject) => {
+      this.#asked = { resolve, reject };
+      this.#scope.postMessage({ kind: "wasm", level, failed });
+    });
+  }
+
+  /** The page's answer. */
+  settle(answer: { place: WasmPlace } | { error: WireError }): void {
+    if ("error" in answer) this.#asked?.reject(answer.error);
+    else this.#asked?.resolve(answer.place);
+    this.#asked = undefined;
+  }
+}
+
 function die(scope: WorkerScope, thrown: unknown): void {
   const error = toWire(thrown);
   if (error.code === "internal") error.code = "worker-failed";
@@ -121,11 +155,11 @@ function die(scope: WorkerScope, thrown: unknown): void {
 }
 
 /** @throws what crosses to the page: `no-simd`, `worker-failed`. */
-async function startEngine(host: WorkerHost): Promise<Engine> {
+async function startEngine(host: WorkerHost, wasm: WasmOfThePage): Promise<Engine> {
   const level = host.simdLevel();
   if (!level) throw NO_SIMD;
   try {
-    return await within(START_LIMIT_MS, host.start(level), "its files did not arrive");
+    return await within(START_LIMIT_MS, host.start(level, (failed) => wasm.ask(level, failed)), "its files did not arrive");
   } catch (cause) {
     const { message } = toWire(cause);
     throw { code: "worker-failed", message: `the engine could not start: ${message}` } satisfies WireError;

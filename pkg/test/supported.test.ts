@@ -14,10 +14,15 @@ function withGlobals(t: TestContext, globals: Record<string, unknown>): void {
   }
 }
 
+/** Node.js has no web workers, and a browser has. */
+function inBrowser(t: TestContext, globals: Record<string, unknown>): void {
+  withGlobals(t, { Worker: class {}, ...globals });
+}
+
 const adapter = { gpu: { requestAdapter: async () => ({}) } };
 
 test("no navigator.gpu: usable all the same", async (t) => {
-  withGlobals(t, { navigator: {} });
+  inBrowser(t, { navigator: {} });
   assert.deepEqual(await supported(), {
     simd: true,
     webgpu: false,
@@ -29,14 +34,14 @@ test("no navigator.gpu: usable all the same", async (t) => {
 });
 
 test("no adapter", async (t) => {
-  withGlobals(t, { navigator: { gpu: { requestAdapter: async () => null } } });
+  inBrowser(t, { navigator: { gpu: { requestAdapter: async () => null } } });
   const support = await supported();
   assert.equal(support.code, "no-adapter");
   assert.equal(support.simd, true);
 });
 
 test("an adapter request that throws is reported, not thrown", async (t) => {
-  withGlobals(t, { navigator: { gpu: { requestAdapter: async () => Promise.reject(new Error("blocked by policy")) } } });
+  inBrowser(t, { navigator: { gpu: { requestAdapter: async () => Promise.reject(new Error("blocked by policy")) } } });
   const support = await supported();
   assert.equal(support.webgpu, false);
   assert.match(support.reason ?? "", /blocked by policy/);
@@ -53,17 +58,30 @@ test("an adapter request that is never answered does not hold up the page", asyn
 });
 
 test("an adapter, on a page that may share memory", async (t) => {
-  withGlobals(t, { navigator: adapter, crossOriginIsolated: true });
+  inBrowser(t, { navigator: adapter, crossOriginIsolated: true });
   const { webgpu, threads, ...rest } = await supported();
   assert.deepEqual([webgpu, threads], [true, true]);
   assert.equal("code" in rest || "reason" in rest, false);
 });
 
 test("no SIMD is what is said first: nothing else helps", async (t) => {
-  withGlobals(t, { navigator: {} });
+  inBrowser(t, { navigator: {} });
   t.mock.method(WebAssembly, "validate", () => false);
   const support = await supported();
   assert.equal(support.simd, false);
   assert.equal(support.relaxedSimd, false);
   assert.equal(support.code, "no-simd");
+});
+
+test("where there are no workers, nothing can be loaded, and importing the package is no error", async (t) => {
+  const onServer = await supported();
+  assert.deepEqual([onServer.simd, onServer.webgpu, onServer.code], [false, false, "no-worker"]);
+  assert.match(onServer.reason ?? "", /Node\.js/);
+  class ServiceWorkerGlobalScope {
+    static [Symbol.hasInstance] = () => true;
+  }
+  withGlobals(t, { Worker: class {}, ServiceWorkerGlobalScope });
+  const inService = await supported();
+  assert.deepEqual([inService.simd, inService.code], [false, "no-worker"]);
+  assert.match(inService.reason ?? "", /service worker/);
 });

@@ -178,7 +178,7 @@ export class ChatPage {
  * `self.neverAnswered()`: a promise that never settles, and whose limit, the next timer, passes at once.
  */
 export async function prefaceWorkers(page, preface) {
-  await page.route(/assets\/worker-.*\.js$/, async (route) => {
+  await page.route(/assets\/emberglass-worker-.*\.js$/, async (route) => {
     const reply = await route.fetch();
     await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${await reply.text()}` });
   });

@@ -111,30 +111,29 @@ pub fn add_onnx(folder: &Path, site: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Bytes after gzip -9 of what a page has to fetch to run a language model: the package's JavaScript, all of it and not
-/// minified, and the larger of the two builds of the wasm with its glue.
+/// Bytes after gzip -9 of what a page has to fetch to run a language model: the package's main script, not minified, the
+/// worker's script, and the larger of the two wasm builds.
 pub fn runtime_bytes() -> Result<u64> {
-    let package = paths::root().join("pkg");
-    let builds = ["simd128", "relaxed"].map(|level| gzip_bytes(&package.join("wasm").join(level)));
-    let mut larger = 0;
-    for build in builds {
-        larger = larger.max(build?);
-    }
-    Ok(gzip_bytes(&package.join("dist"))? + larger)
-}
-
-/// Of the scripts and modules right in a folder.
-fn gzip_bytes(folder: &Path) -> Result<u64> {
-    let mut total = 0;
-    for entry in fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))? {
+    let folder = paths::root().join("pkg/dist");
+    let (mut scripts, mut larger) = (0, 0);
+    for entry in fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))? {
         let file = entry?.path();
-        if file.extension().is_some_and(|extension| extension == "js" || extension == "wasm") {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-            encoder.write_all(&fs::read(&file)?)?;
-            total += encoder.finish()?.len() as u64;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let script = name == "index.js" || name == "emberglass-worker.js" || name.starts_with("chunk-");
+        if script && name.ends_with(".js") {
+            scripts += gzip_bytes(&file)?;
+        } else if name.ends_with(".wasm") {
+            larger = larger.max(gzip_bytes(&file)?);
         }
     }
-    Ok(total)
+    Ok(scripts + larger)
+}
+
+fn gzip_bytes(file: &Path) -> Result<u64> {
+    let bytes = fs::read(file).with_context(|| format!("could not read {}", file.display()))?;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&bytes)?;
+    Ok(encoder.finish()?.len() as u64)
 }
 
 /// Whether the page has rows for several threads.

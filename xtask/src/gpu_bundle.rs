@@ -222,9 +222,7 @@ fn site(out: &Path) -> Result<()> {
         fs::remove_file(model)?;
     }
     let package = site.join("package");
-    for folder in ["dist", "wasm"] {
-        demo::copy_folder(&root.join("pkg").join(folder), &package.join(folder))?;
-    }
+    demo::copy_folder(&root.join("pkg/dist"), &package.join("dist"))?;
     copy(&root.join("tests/e2e/package.html"), &package.join("index.html"))?;
     copy(&root.join("tools/gpu-bundle/page.js"), &package.join("page.js"))
 }

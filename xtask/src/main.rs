@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test panics"))]
 
 mod bench;
+mod bundlers;
 mod demo;
 #[cfg(unix)]
 mod devtools;
@@ -70,6 +71,11 @@ enum Command {
         /// Run all of what CI runs a sample of: every kernel variant in the browser, large pictures.
         #[arg(long)]
         exhaustive: bool,
+    },
+    /// Build and open the examples of bundlers with the packed npm package, as it was built last.
+    Bundlers {
+        /// Only these set-ups, such as `vite8` or `esbuild`.
+        names: Vec<String>,
     },
     /// Measure Emberglass beside its peers in headless Chromium; writes target/bench.json.
     Bench {
@@ -193,6 +199,7 @@ fn main() -> ExitCode {
         Command::Serve { port, no_isolation } => {
             demo::serve_site(demo::Serving { port, isolated: !no_isolation })
         }
+        Command::Bundlers { names } => bundlers::run_examples(&names),
         Command::Wasm => wasm::build(),
         Command::Model => model::default_model().map(|path| println!("{}", path.display())),
         Command::RealModels { page: true, .. } => real_models::ask_in_the_page(),

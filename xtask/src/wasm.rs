@@ -115,7 +115,8 @@ fn compile(level: &Level, bindgen: &Path) -> Result<()> {
         fs::remove_dir_all(&fresh)?;
     }
     run(program(bindgen)
-        .args(["--target", "web", "--out-name", "emberglass", "--out-dir"])
+        // The package says where the module is. The default would be an address that bundlers follow in vain.
+        .args(["--target", "web", "--omit-default-module-path", "--out-name", "emberglass", "--out-dir"])
         .args([&fresh, &built]))?;
 
     fs::rename(fresh.join("emberglass_bg.wasm"), named(level))?;
