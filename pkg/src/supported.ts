@@ -2,6 +2,7 @@ import { engineHome, whyNoHome } from "./engine-home.js";
 import type { ErrorCode } from "./errors.js";
 import { hasRelaxedSimd, hasSimd } from "./simd.js";
 import { coresHere } from "./threads.js";
+import { within } from "./within.js";
 
 /** What {@link supported} found. */
 export interface Support {
@@ -18,6 +19,9 @@ export interface Support {
   /** The same as an error code: `no-worker`, `no-simd`, `no-webgpu` or `no-adapter`. */
   code?: ErrorCode | undefined;
 }
+
+/** How long the browser may take to offer an adapter. */
+const ADAPTER_LIMIT_MS = 10_000;
 
 interface Gpu {
   requestAdapter(): Promise<object | null>;
@@ -53,7 +57,7 @@ async function whyNoGpu(): Promise<{ code: ErrorCode; reason: string } | undefin
     return { code: "no-webgpu", reason };
   }
   try {
-    if (await gpu.requestAdapter()) return undefined;
+    if (await within(ADAPTER_LIMIT_MS, gpu.requestAdapter(), "the browser did not answer")) return undefined;
     return { code: "no-adapter", reason: "the browser has WebGPU but offers no graphics adapter" };
   } catch (cause) {
     return { code: "no-adapter", reason: `the graphics adapter could not be asked for: ${String(cause)}` };

@@ -49,7 +49,7 @@ test("an adapter request that throws is reported, not thrown", async (t) => {
 
 test("an adapter request that is never answered does not hold up the page", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  withGlobals(t, { navigator: { gpu: { requestAdapter: () => new Promise(() => {}) } } });
+  inBrowser(t, { navigator: { gpu: { requestAdapter: () => new Promise(() => {}) } } });
   const asked = supported();
   t.mock.timers.tick(10_000);
   const support = await asked;
