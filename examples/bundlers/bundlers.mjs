@@ -39,6 +39,6 @@ export const BUNDLERS = [
   { name: "rollup", build: "npx rollup main.js -p node-resolve -d dist", serve: "dist", script: "main.js", packed: true },
   { name: "inline", build: "npx esbuild inline.js --bundle --outfile=dist/main.js", serve: "dist", script: "main.js" },
   // No bundler: a page imports the package from another origin.
-  { name: "cdn", cdn: true, page: "cdn.html" },
+  { name: "cdn", cdn: true, page: "cdn.html", script: "main.js" },
   { name: "parcel", build: "npx parcel build index.html --no-cache --public-url ./", serve: "dist", page: "index.html" },
 ];

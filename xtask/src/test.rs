@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     step("shaders", "every shader variant, by the compilers on PATH", shaders::check),
     step("browser", "wasm tests in headless Chromium", browser),
     step("site", "the site, as for the demo; the size of the wasm", site),
+    step("package", "the npm package as it is packed: contents, entries, types", package),
     step("e2e", "the page, driven in headless Chromium", end_to_end),
 ];
 
@@ -227,6 +228,11 @@ fn browser_build(tests: &BTreeSet<String>, features: &[&str], filter: &[&str]) -
 fn site() -> Result<()> {
     demo::run(None, None)?;
     wasm::check_size()
+}
+
+fn package() -> Result<()> {
+    web::install("tests/package")?;
+    run(web::npm("tests/package").arg("test"))
 }
 
 fn end_to_end() -> Result<()> {
