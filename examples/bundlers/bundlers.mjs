@@ -33,12 +33,11 @@ export const BUNDLERS = [
   { name: "webpack", build: "npx webpack ./main.js --mode production -o dist", serve: "dist", script: "main.js" },
   { name: "webpack-own-worker", build: "npx webpack ./own-worker/main.js --mode production -o dist", serve: "dist", script: "main.js" },
   { name: "next", app: "next", build: "npx next build", serve: "out", page: "index.html" },
-  { name: "next-dev", app: "next", dev: "npx next dev --port", page: "" },
   { name: "esbuild", build: "npx esbuild main.js --bundle --outfile=dist/main.js", serve: "dist", script: "main.js", packed: true },
   { name: "esbuild-splitting", build: "npx esbuild main.js --bundle --format=esm --splitting --outdir=dist", serve: "dist", script: "main.js", packed: true },
   { name: "rollup", build: "npx rollup main.js -p node-resolve -d dist", serve: "dist", script: "main.js", packed: true },
   { name: "inline", build: "npx esbuild inline.js --bundle --outfile=dist/main.js", serve: "dist", script: "main.js" },
   // No bundler: a page imports the package from another origin.
-  { name: "cdn", cdn: true, page: "cdn.html" },
+  { name: "cdn", cdn: true, page: "cdn.html", script: "main.js" },
   { name: "parcel", build: "npx parcel build index.html --no-cache --public-url ./", serve: "dist", page: "index.html" },
 ];

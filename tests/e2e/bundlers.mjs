@@ -96,7 +96,7 @@ async function tried(bundler) {
 /** Puts this folder's files beside the installed packages, as a project of its own, in place of the one before. */
 function copyProject(app) {
   const kept = new Set(["node_modules", "package.json", "package-lock.json", ".npmrc"]);
-  for (const name of readdirSync(work)) if (!kept.has(name)) rmSync(join(work, name), { recursive: true });
+  for (const name of readdirSync(work)) if (!kept.has(name)) rmSync(join(work, name), { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
   const left = new Set([...kept, "README.md", "bundlers.mjs"]);
   cpSync(HERE, work, { recursive: true, filter: (path) => !left.has(basename(path)) });
   if (app) cpSync(join(HERE, app), work, { recursive: true });

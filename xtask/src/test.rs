@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     step("shaders", "every shader variant, by the compilers on PATH", shaders::check),
     step("browser", "wasm tests in headless Chromium and Firefox", browser),
     step("site", "the site, as for the demo; the size of the wasm", site),
+    step("package", "the npm package as it is packed: contents, entries, types", package),
     step("e2e", "the page, driven in Chromium, Firefox and WebKit", end_to_end),
 ];
 
@@ -257,6 +258,11 @@ fn browser_build(
 fn site() -> Result<()> {
     demo::run(None, None)?;
     wasm::check_size()
+}
+
+fn package() -> Result<()> {
+    web::install("tests/package")?;
+    run(web::npm("tests/package").arg("test"))
 }
 
 fn end_to_end() -> Result<()> {
