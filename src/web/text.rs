@@ -11,7 +11,9 @@ use web_sys::AbortSignal;
 
 use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
 use crate::engine::device::{self as choice, DeviceReason, TuneOptions};
-use crate::engine::{self, Finish, GenerateOptions, Generation, Header, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine};
+use crate::engine::{
+    self, Finish, GenerateOptions, Generation, Header, MAX_BATCH, MAX_DRAFTS, Prompt, TextEngine,
+};
 use crate::error::{Error, Result};
 use crate::gpu::GpuBackend;
 use crate::graph::{Backend, KvType};
@@ -489,7 +491,8 @@ impl WasmTextModel {
             Engine::Cpu(e) => (0, e.backend().helper_heap_bytes(), 0),
         };
         to_js(&Info {
-            header: Header { facts, has_chat_template: either!(&*engine, e => e.template().is_present()) }.into(),
+            header: Header { facts, has_chat_template: either!(&*engine, e => e.template().is_present()) }
+                .into(),
             device: self.device.clone(),
             gpu_bytes,
             helper_heap_bytes,
