@@ -58,8 +58,14 @@ fn js_error(error: &Error) -> JsValue {
         Error::Network { url, .. } => (Some(url.as_str()), None),
         _ => (None, None),
     };
-    to_js(&ErrorReport { code: error.code(), message: error.to_string(), detail: error.detail(), url, status })
-        .unwrap_or_else(|_| error.code().into())
+    to_js(&ErrorReport {
+        code: error.code(),
+        message: error.to_string(),
+        detail: error.detail(),
+        url,
+        status,
+    })
+    .unwrap_or_else(|_| error.code().into())
 }
 
 #[derive(Serialize)]

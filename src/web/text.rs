@@ -559,7 +559,8 @@ impl WasmTextModel {
             Engine::Cpu(e) => (0, e.backend().helper_heap_bytes(), 0),
         };
         to_js(&Info {
-            header: Header { facts, has_chat_template: either!(&*engine, e => e.template().is_present()) }.into(),
+            header: Header { facts, has_chat_template: either!(&*engine, e => e.template().is_present()) }
+                .into(),
             device: self.device.clone(),
             gpu_bytes,
             helper_heap_bytes,

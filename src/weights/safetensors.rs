@@ -49,7 +49,8 @@ impl FloatTensors {
         source.read_at(0, &mut head).await?;
         let read = Self::read_header(source, u64::from_le_bytes(head)).await;
         // A file of another kind may fail in any way, since its first bytes are no length.
-        if let (Err(Error::Malformed { .. } | Error::Truncated { .. }), Some(kind)) = (&read, other_kind(&head))
+        if let (Err(Error::Malformed { .. } | Error::Truncated { .. }), Some(kind)) =
+            (&read, other_kind(&head))
         {
             return Err(Error::Malformed {
                 what: format!("{} is not a safetensors file but {kind}", source.name()),

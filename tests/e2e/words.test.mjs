@@ -97,6 +97,19 @@ test("a model that breaks off in its weights leaves the way back", { timeout: PA
   assert.equal(await chat.ask("Once"), talk[0]);
 });
 
+test("a message that does not fit comes back to be shortened", { timeout: PATIENCE }, async () => {
+  const talk = await chat.conversation();
+  const long = "x".repeat(300);
+  await chat.send(long);
+  assert.equal(await chat.errorCode(), "context-overflow");
+  assert.match(await told(), /no longer fits into the context/);
+  await chat.get("error").getByText("Edit the message").click();
+  assert.equal(await chat.get("composer").inputValue(), long);
+  assert.deepEqual(await chat.conversation(), talk);
+  await chat.get("composer").fill("");
+  assert.equal(await chat.ask("Once"), talk[0]);
+});
+
 test("several files that are no model, and a folder", { timeout: PATIENCE }, async () => {
   const files = ["a.gguf", "b.txt"].map((name) => join(folder, name));
   for (const file of files) writeFileSync(file, "x");
