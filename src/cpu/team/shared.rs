@@ -30,8 +30,9 @@ const OUTPUT_BYTES: u32 = 16 << 20;
 /// What a team of any size needs.
 pub const SHARED_BYTES: u32 = CONTROL_BYTES + INPUT_BYTES + OUTPUT_BYTES;
 
-/// Looks at a word before sleeping: about as long as the longest step between two products.
-const SPINS: u32 = 4000;
+/// How often a thread looks at a word before it sleeps. Looking is faster than being woken while every thread has a core;
+/// where another program needs the core it only delays (docs/MEASUREMENTS.md).
+const SPINS: u32 = 1000;
 /// One sleep, in milliseconds.
 const SLEEP_MS: f64 = 1000.0;
 /// Sleeps after which a helper counts as dead.
