@@ -467,7 +467,7 @@ mod tests {
         let told = |prompt_tokens, context_length, trained| {
             Error::ContextOverflow { prompt_tokens, context_length, trained }.to_string()
         };
-        assert!(told(64, 64, 64).starts_with("the prompt has 64 tokens, 1 too many: the context holds 64 "));
+        assert!(told(64, 64, 64).starts_with("the prompt has 64 tokens, 1 too many: the context holds 64"));
         assert!(told(64, 64, 64).ends_with("begin a new chat (reset)"));
         assert!(told(70, 64, 256).contains("70 tokens, 7 too many"));
         assert!(told(70, 64, 256).ends_with("a larger contextLength (at most 256 for this model)"));
