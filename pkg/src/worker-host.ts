@@ -245,17 +245,17 @@ type ImageVerb = "loadImage" | "imageInfo" | "attachCanvas" | "decode" | "encode
 
 interface LoadedImageModel {
   model: WasmImageModel;
-  /** Canvases that pictures are painted on here; a real GPU has its own. */
-  paper: Map<number, OffscreenCanvas> | undefined;
+  /**
+   * Contexts of the canvases that pictures are painted on here; a real GPU has its own. They are kept: Firefox gives the
+   * context of a canvas that came from the page only once.
+   */
+  paper: Map<number, OffscreenCanvasRenderingContext2D> | undefined;
 }
 
-function paint(canvas: OffscreenCanvas | undefined, { width, height, data }: DecodeReply): void {
-  const context = canvas?.getContext("2d");
-  if (!canvas || !context || !data) {
-    throw { code: "invalid-option", message: "the canvas has a context of another kind" } satisfies WireError;
-  }
-  canvas.width = width;
-  canvas.height = height;
+function paint(context: OffscreenCanvasRenderingContext2D | undefined, { width, height, data }: DecodeReply): void {
+  if (!context || !data) throw { code: "internal", message: "a picture without a canvas" } satisfies WireError;
+  context.canvas.width = width;
+  context.canvas.height = height;
   const pixels = new Uint8ClampedArray(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
   context.putImageData(new ImageData(pixels, width, height), 0, 0);
 }
@@ -286,8 +286,13 @@ function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pic
     imageInfo: async ({ model }) => loaded(model).model.info(),
     async attachCanvas({ model: number, number: canvas, canvas: offscreen }) {
       const { model, paper } = loaded(number);
-      if (paper) paper.set(canvas, offscreen);
-      else model.attachCanvas(canvas, offscreen);
+      if (!paper) {
+        model.attachCanvas(canvas, offscreen);
+        return null;
+      }
+      const context = offscreen.getContext("2d");
+      if (!context) throw { code: "invalid-option", message: "the canvas has a context of another kind" } satisfies WireError;
+      paper.set(canvas, context);
       return null;
     },
     async decode({ model: number, latents: { data, ...shape }, scaled, preview, memoryBytes, canvas }, emit, signal) {

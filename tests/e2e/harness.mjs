@@ -90,7 +90,11 @@ export class ChatPage {
     for (const [key, value] of Object.entries(values)) {
       const field = this.get(`setting-${key}`);
       if (key === "device") await field.selectOption(value);
-      else await field.fill(String(value));
+      else {
+        // In Firefox `fill` would put the digits behind those that are there.
+        await field.clear();
+        await field.fill(String(value));
+      }
     }
     await this.get("settings-close").click();
   }

@@ -94,6 +94,15 @@ for (const [name, { launch, simd }] of Object.entries(BROWSERS)) {
       for (const canvas of ["from", "middle", "explored"]) {
         assert.ok(new Set(await canvasBytes(page.page, canvas)).size > 20, `${canvas} is blank`);
       }
+      // A second picture on the same canvas.
+      const half = await canvasBytes(page.page, "middle");
+      await page.page.evaluate(() => {
+        const slider = document.querySelector("#slider");
+        slider.value = "1";
+        slider.dispatchEvent(new Event("input"));
+      });
+      await page.page.waitForFunction(() => /^100 % of the way/.test(document.querySelector("#middle-text").textContent));
+      assert.notDeepEqual(await canvasBytes(page.page, "middle"), half);
       assert.equal(await page.get("error").count(), 0);
       await page.screenshot(`tour-${name}-pictures`);
       await done(page);

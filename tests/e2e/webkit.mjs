@@ -186,10 +186,13 @@ class Locator {
     await (await this.#ready()).click();
   }
 
+  async clear() {
+    await (await this.#ready()).clear();
+  }
+
   async fill(text) {
-    const element = await this.#ready();
-    await element.clear();
-    await element.sendKeys(text);
+    await this.clear();
+    await (await this.#ready()).sendKeys(text);
   }
 
   async selectOption(value) {
