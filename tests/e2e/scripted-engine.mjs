@@ -1,12 +1,11 @@
 // An engine without a model, in place of the engine's worker: a test says when a load ends and what an answer says.
-import { openPage, SITE } from "./harness.mjs";
+import { openPage } from "./harness.mjs";
 
 /** The chat page, with a scripted engine. */
 export async function openScripted(browser) {
-  // Any other file of the site, so that no worker starts before the route is there.
-  const chat = await openPage(browser, { path: "/favicon.svg" });
+  // No worker starts before a model is loaded.
+  const chat = await openPage(browser);
   await scriptEngine(chat.page);
-  await chat.page.goto(`${SITE}/`);
   return chat;
 }
 
