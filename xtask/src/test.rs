@@ -237,12 +237,16 @@ fn browser_build(
     match browser {
         Browser::Chromium => {
             // Given one, the runner does not look for any other.
-            command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner).env("CHROMEDRIVER", setup::driver()?)
+            command
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)
+                .env("CHROMEDRIVER", setup::driver()?)
         }
         Browser::Firefox => {
             let script = paths::root().join("tests/e2e/run-wasm-tests.mjs");
             let runner = format!("runner = [\"node\", {script:?}, {runner:?}]");
-            command.args(["--config", &format!("target.{}.{runner}", wasm::TARGET)]).env("FIREFOX", setup::firefox()?)
+            command
+                .args(["--config", &format!("target.{}.{runner}", wasm::TARGET)])
+                .env("FIREFOX", setup::firefox()?)
         }
     };
     command.args(["test", "--target", wasm::TARGET]).args(features);
