@@ -360,7 +360,7 @@ mod tests {
         let cases: &[(&str, Value, &str, &str)] = &[
             ("temp", single(-1.0), "-1", "out of range (0 to 100)"),
             ("temp", single(f32::NAN), "NaN", "out of range (0 to 100)"),
-            ("temp", Value::Float(1e300), "1e300", "out of range (0 to 100)"),
+            ("temp", Value::Float(1e300), "1000000", "out of range (0 to 100)"),
             ("temp", Value::String(long), "99999", "not a number"),
             ("temp", Value::Bool(true), "true", "not a number"),
             ("top_k", Value::Signed(-2), "-2", "out of range (-1 to 4294967295)"),
