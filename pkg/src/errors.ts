@@ -82,7 +82,7 @@ export class EmberglassError extends Error {
    * - of `not-gguf`: what the file is, such as `"zip"`, `"web-page"`, `"lfs-pointer"`, `"safetensors"`, `"text"`; `"unknown"`;
    * - of `truncated`: `"empty"` for a file without a byte;
    * - of `unsupported-architecture`, `unsupported-type` and `unsupported-tokenizer`: what the file has;
-   * - of `invalid-option`: the name of the option, where the engine refused it.
+   * - of `invalid-option`: the name of the option.
    */
   declare readonly detail?: string | undefined;
   /** Of `network` and `http-status`: the address that failed, without query and password, which may be secret. */

@@ -197,14 +197,15 @@ export const latents: Kind<Latents> = (value, of) =>
 
 /** The error of a value that is not what it should be. `what` says so: `not a number`. */
 export function invalid(label: string, value: unknown, what: string): EmberglassError {
-  return new EmberglassError("invalid-option", `${label} = ${shown(value)} is ${what}`);
+  const detail = label.replace(/^option /, "");
+  return new EmberglassError("invalid-option", `${label} = ${shown(value)} is ${what}`, { detail });
 }
 
 /** `has` begins the sentence: `generate has no option`. */
 function unknown(has: string, name: string, known: readonly string[]): EmberglassError {
   const near = meant(name, known);
   const hint = near === undefined ? `there are ${known.join(", ")}` : `did you mean ${near}?`;
-  return new EmberglassError("invalid-option", `${has} ${cut(name)}: ${hint}`);
+  return new EmberglassError("invalid-option", `${has} ${cut(name)}: ${hint}`, { detail: name });
 }
 
 /** The known name that differs only in spelling: by case, by `_`, or by a letter or two. */
