@@ -130,6 +130,10 @@ const WORDS: Readonly<Record<KnownErrorCode, Words | ((fault: Fault) => Words)>>
   internal: { title: "The program has a fault", todo: "Try again. If it fails again, please report it with what stands under Details." },
 
   // The engine.
+  "no-worker": {
+    title: "This browser starts no workers",
+    todo: "The engine runs in one. Open this page in a current Chrome, Edge, Firefox or Safari.",
+  },
   "no-simd": { title: "This browser is too old", todo: "Open this page in a current Chrome, Edge, Firefox or Safari." },
   "worker-failed": {
     title: "The engine did not start, or it stopped",
