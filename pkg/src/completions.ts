@@ -32,7 +32,7 @@ export interface CompletionParams extends NeutralParams {
   /** Only echoed back: one model is loaded. */
   model?: string | null | undefined;
   stream?: boolean | null | undefined;
-  stream_options?: { include_usage?: boolean | null | undefined; include_obfuscation?: false | null | undefined } | null;
+  stream_options?: { include_usage?: boolean | null | undefined; include_obfuscation?: false | null | undefined } | null | undefined;
   /** Not together with `max_completion_tokens`, which means the same. */
   max_tokens?: number | null | undefined;
   max_completion_tokens?: number | null | undefined;
@@ -56,7 +56,7 @@ export interface NeutralParams {
   n?: number | null | undefined;
   logprobs?: false | null | undefined;
   top_logprobs?: 0 | null | undefined;
-  response_format?: { type: "text" } | null;
+  response_format?: { type: "text" } | null | undefined;
   modalities?: readonly "text"[] | null | undefined;
   verbosity?: "medium" | null | undefined;
   service_tier?: "auto" | "default" | null | undefined;

@@ -90,7 +90,16 @@ export class EmberglassError extends Error {
   /** Of `http-status`: the status that the server answered. */
   declare readonly status?: number | undefined;
 
-  constructor(code: ErrorCode, message: string, { detail, url, status, ...options }: ErrorOptions & { detail?: string | undefined; url?: string | undefined; status?: number | undefined } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    {
+      detail,
+      url,
+      status,
+      ...options
+    }: { cause?: unknown; detail?: string | undefined; url?: string | undefined; status?: number | undefined } = {},
+  ) {
     super(message, options);
     this.code = code;
     if (detail !== undefined) this.detail = detail;

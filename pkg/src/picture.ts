@@ -5,18 +5,11 @@ import * as check from "./options.js";
 import type { WirePicture } from "./protocol.js";
 
 /**
- * What can be encoded. A `Blob` is an image file; of a video the frame that it shows. Transparent parts become white and
+ * What can be encoded: an image file as a `Blob`, `ImageData`, `ImageBitmap`, a canvas, `<img>`, `VideoFrame`, and of a
+ * `<video>` the frame that it shows. Transparent parts become white and
  * colours become sRGB. Values of float `ImageData` outside 0 to 1 are clipped.
  */
-export type PictureSource =
-  | Blob
-  | ImageData
-  | ImageBitmap
-  | HTMLImageElement
-  | HTMLVideoElement
-  | HTMLCanvasElement
-  | OffscreenCanvas
-  | VideoFrame;
+export type PictureSource = Blob | ImageData | Exclude<CanvasImageSource, SVGImageElement>;
 
 /** A decoded picture. */
 export class DecodedPicture {
@@ -25,7 +18,7 @@ export class DecodedPicture {
   /** Rows. */
   readonly height: number;
   /** (height, width, 4) bytes: red, green, blue, opaque alpha. */
-  readonly data: Uint8ClampedArray<ArrayBuffer>;
+  readonly data: ImageData["data"];
   /** How the decode went. */
   readonly stats: DecodeStats;
 
