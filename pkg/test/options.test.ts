@@ -62,6 +62,8 @@ async function entries(): Promise<[string, Call][]> {
     ["sample(seed)", (v) => vae.sample(v)],
     ["sample(options)", (v) => vae.sample(1, v)],
     ["refreshInfo(options)", (v) => vae.refreshInfo(v)],
+    ["loadImageDecoder(shareWith)", (v) => openImageDecoder("https://e.test/m", { shareWith: v }, worker)],
+    ["loadImageDecoder(shareWith), a proxy", () => openImageDecoder("https://e.test/m", { shareWith: new Proxy(model, {}) }, worker)],
     ["readLatents(source)", (v) => readLatents(v)],
   ];
 }
