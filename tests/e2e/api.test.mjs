@@ -153,6 +153,8 @@ test("a file loads in whatever form the page has it", { timeout: PATIENCE }, asy
   });
   assert.equal(new Set(Object.values(texts)).size, 1, JSON.stringify(texts));
   await refused([["fetch('tiny.gguf', { method: 'HEAD' }).then((r) => r.text().then(() => emberglass.loadTextModel(r)))", /read already/]]);
+  // Not in Node, whose proxies of a Blob can be read.
+  await refused([["emberglass.loadTextModel(new Proxy(new Blob(['x']), {}))", /^source = a Blob is a copy or a proxy.*give the object itself$/]]);
   await refused([["fetch('/no/such/file').then((r) => emberglass.loadTextModel(r))", /answered 404/]], "http-status");
 });
 
