@@ -12,6 +12,9 @@ export const PLAIN_SITE = required("EMBERGLASS_PLAIN_URL").replace(/\/$/, "");
 /** A software adapter is slow, and slower still while another program computes. */
 export const PATIENCE = 240_000;
 
+/** The address of the engine's worker. */
+export const WORKER = /assets\/emberglass-worker-.*\.js$/;
+
 /** The hash of `body {}`, a style that Playwright inserts for a screenshot in Firefox, and that the page's policy refuses. */
 const SCREENSHOT_STYLE = "sha256-YjaKGiklmzC6wjXA513HAMmzus8VE61XCOT+SmwNZWA=";
 const SCREENSHOTS = required("EMBERGLASS_SCREENSHOTS");
@@ -182,7 +185,7 @@ export class ChatPage {
  * `self.neverAnswered()`: a promise that never settles. Each shortens one timer, its limit.
  */
 export async function prefaceWorkers(page, preface) {
-  await page.route(/assets\/emberglass-worker-.*\.js$/, async (route) => {
+  await page.route(WORKER, async (route) => {
     const reply = await route.fetch();
     await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${await reply.text()}` });
   });

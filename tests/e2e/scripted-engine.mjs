@@ -1,5 +1,5 @@
 // An engine without a model, in place of the engine's worker: a test says when a load ends and what an answer says.
-import { openPage } from "./harness.mjs";
+import { openPage, WORKER } from "./harness.mjs";
 
 /** The chat page, with a scripted engine. */
 export async function openScripted(browser) {
@@ -11,7 +11,7 @@ export async function openScripted(browser) {
 
 /** Workers that the page starts from now on are scripted. */
 async function scriptEngine(page) {
-  await page.route(/assets\/emberglass-worker-.*\.js$/, async (route) => route.fulfill({ response: await route.fetch(), body: `(${engine})();` }));
+  await page.route(WORKER, async (route) => route.fulfill({ response: await route.fetch(), body: `(${engine})();` }));
 }
 
 /** Ends the load under way. */
