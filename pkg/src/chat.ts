@@ -116,12 +116,12 @@ export class Chat {
 
   /**
    * Takes back the last user message and what followed it, and stops answers still under way.
-   * Returns the message's text, undefined if there is none.
+   * Returns the message's text; undefined if there is none, and then nothing is taken back.
    */
   undo(): string | undefined {
-    const asked = Math.max(0, lastUserTurn(this.#turns));
+    const asked = lastUserTurn(this.#turns);
     const text = this.#turns[asked]?.content;
-    this.#goOnFrom(this.#turns.slice(0, asked));
+    this.#goOnFrom(asked < 0 ? [...this.#turns] : this.#turns.slice(0, asked));
     return text;
   }
 

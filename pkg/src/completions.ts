@@ -6,7 +6,7 @@ import type { ChatMessage, GenerateOptions, GenerateResult, Generation } from ".
 
 /**
  * A message as OpenAI's clients send it. Of content parts only text is taken, and `null` is an empty text. The members
- * behind `content` are those of an answer that is sent back; they have to be empty.
+ * behind `content` have to be empty: an answer that is sent back has some of them.
  */
 export interface CompletionMessage {
   role: "system" | "developer" | "user" | "assistant";
@@ -16,6 +16,9 @@ export interface CompletionMessage {
   audio?: null | undefined;
   tool_calls?: readonly never[] | null | undefined;
   function_call?: null | undefined;
+  /** Who speaks, and of a tool's message which call it answers: chat templates have no place for either. */
+  name?: null | undefined;
+  tool_call_id?: null | undefined;
 }
 
 interface TextPart {
@@ -97,8 +100,10 @@ const NEUTRAL: check.Kinds<NeutralParams> = {
 };
 
 /** Known, so that the error says more than "not known"; there is no value under which nothing is left undone. */
-const UNSUPPORTED: check.Kinds<Record<"audio" | "prediction" | "reasoning_effort" | "web_search_options", never>> = {
+const UNSUPPORTED: check.Kinds<Record<"audio" | "moderation" | "prediction" | "prompt_cache_options" | "reasoning_effort" | "web_search_options", never>> = {
   audio: check.only(),
+  moderation: check.only(),
+  prompt_cache_options: check.only(),
   prediction: check.only(),
   reasoning_effort: check.only(),
   web_search_options: check.only(),
@@ -174,7 +179,7 @@ export interface ChatCompletion {
   usage: CompletionUsage;
 }
 
-/** One piece of a streamed answer. */
+/** One piece of a streamed answer. No member is ever undefined, so that it is one of OpenAI's own type. */
 export interface ChatCompletionChunk {
   id: string;
   object: "chat.completion.chunk";
@@ -183,12 +188,12 @@ export interface ChatCompletionChunk {
   model: string;
   choices: {
     index: 0;
-    delta: { role?: "assistant" | undefined; content?: string | undefined };
+    delta: { role?: "assistant"; content?: string };
     finish_reason: CompletionFinishReason | null;
     logprobs: null;
   }[];
   /** Only with `stream_options.include_usage`, on the last chunk, which has no choices. */
-  usage?: CompletionUsage | null | undefined;
+  usage?: CompletionUsage | null;
 }
 
 /** A streamed answer; `controller.abort()` or leaving the loop stops it. */
@@ -223,7 +228,7 @@ export class ChatCompletions {
     const checked = checkedParams(params);
     if (signal?.aborted) throw abortError(signal);
     const common = {
-      id: `chatcmpl-${crypto.randomUUID()}`,
+      id: `chatcmpl-${randomId()}`,
       created: Math.floor(Date.now() / 1000),
       model: checked.model ?? this.#model.info.name,
     };
@@ -264,7 +269,7 @@ async function* chunks(
   withUsage: boolean,
 ): AsyncGenerator<ChatCompletionChunk, void, undefined> {
   const chunk = (
-    delta: { role?: "assistant" | undefined; content?: string | undefined },
+    delta: { role?: "assistant"; content?: string },
     finish: CompletionFinishReason | null = null,
   ): ChatCompletionChunk => ({
     ...common,
@@ -312,6 +317,8 @@ function completionMessage(value: unknown, of: string): ChatMessage {
     audio: check.only<null>(),
     tool_calls: check.only<readonly never[]>([]),
     function_call: check.only<null>(),
+    name: check.only<null>(),
+    tool_call_id: check.only<null>(),
   };
   const { role, content } = check.members<CompletionMessage>(value, kinds, { of, required: ["role", "content"] });
   return { role: role === "developer" ? "system" : role, content: content as string };
@@ -335,6 +342,11 @@ function inTheirNames(error: unknown, names: Names): unknown {
   if (!(error instanceof EmberglassError) || error.code !== "invalid-option") return error;
   const message = error.message.replace(/^option (\w+)/, (found, ours: keyof Names) => (Object.hasOwn(names, ours) ? `option ${names[ours]}` : found));
   return new EmberglassError(error.code, message, { cause: error });
+}
+
+/** 128 random bits in hexadecimal digits. Pages without https have no `crypto.randomUUID`. */
+function randomId(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function finishReason({ finishReason: reason }: GenerateResult): CompletionFinishReason {

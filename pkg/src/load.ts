@@ -25,8 +25,9 @@ const GRACE_MS = 500;
  * `unsupported-architecture` and others of {@link ErrorCode}; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.
  */
 export async function loadTextModel(source: ModelSource, options: LoadOptions = {}): Promise<TextModel> {
-  const files = new EngineFiles(check.options("loadTextModel", LOAD, options));
-  return openTextModel(source, options, files.spawn, files.spawnHelper, files.findWasm);
+  const checked = check.options("loadTextModel", LOAD, options);
+  const files = new EngineFiles(checked);
+  return openTextModel(source, checked, files.spawn, files.spawnHelper, files.findWasm);
 }
 
 /**
@@ -39,8 +40,9 @@ export async function loadTextModel(source: ModelSource, options: LoadOptions = 
  * `invalid-option`, also for a `contextLength` that the model does not have; `aborted` when `options.signal` fires.
  */
 export async function readModelHeader(source: ModelSource, options: HeaderOptions = {}): Promise<ModelHeader> {
-  const files = new EngineFiles(check.options("readModelHeader", HEADER, options));
-  return openModelHeader(source, options, files.spawn, files.findWasm);
+  const checked = check.options("readModelHeader", HEADER, options);
+  const files = new EngineFiles(checked);
+  return openModelHeader(source, checked, files.spawn, files.findWasm);
 }
 
 /**
@@ -57,8 +59,9 @@ export async function loadImageDecoder(
   source: ModelSource,
   options: ImageLoadOptions & { shareWith?: TextModel | undefined } = {},
 ): Promise<ImageDecoder> {
-  const files = new EngineFiles(check.options("loadImageDecoder", IMAGE_LOAD, options));
-  return openImageDecoder(source, options, files.spawn, files.findWasm);
+  const checked = check.options("loadImageDecoder", IMAGE_LOAD, options);
+  const files = new EngineFiles(checked);
+  return openImageDecoder(source, checked, files.spawn, files.findWasm);
 }
 
 let imageModels = 0;

@@ -44,7 +44,16 @@ export interface TokenizeOptions {
 const TOKENIZE: check.Kinds<TokenizeOptions> = { special: check.flag, signal: check.signal };
 
 /** Token ids have 32 bits; the engine knows how many tokens there are. */
-const tokenIds = check.listOf(check.wholeNumber(0, 2 ** 32 - 1));
+const tokenIdList = check.listOf(check.wholeNumber(0, 2 ** 32 - 1));
+
+const tokenIds: check.Kind<Uint32Array> = (value, label) => {
+  if (check.kindOf(value) !== "Uint32Array") return Uint32Array.from(tokenIdList(value, label));
+  try {
+    return (value as Uint32Array).slice();
+  } catch {
+    throw check.invalid(label, value, "without content: its buffer was transferred");
+  }
+};
 
 /**
  * A loaded language model. Made by `loadTextModel`.
@@ -129,9 +138,9 @@ export class TextModel {
    * @throws {@link EmberglassError} `invalid-option` for an id that is not in the vocabulary.
    */
   async detokenize(ids: Uint32Array | readonly number[], options: { signal?: AbortSignal | undefined } = {}): Promise<string> {
-    const checked = check.kindOf(ids) === "Uint32Array" ? ids : tokenIds(ids, "argument ids");
+    const checked = tokenIds(ids, "argument ids");
     const { signal } = check.options("detokenize", check.SIGNAL, options);
-    return this.#enqueue("detokenize", { ids: Uint32Array.from(checked) }, signal);
+    return this.#enqueue("detokenize", { ids: checked }, signal);
   }
 
   /** How many tokens a text takes. */

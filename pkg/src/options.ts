@@ -86,13 +86,8 @@ export const callback: Kind<(...args: any[]) => void> = (value, label) => {
 };
 
 export const signal: Kind<AbortSignal> = (value, label) => {
-  try {
-    // The getter throws for all but real signals; those of other windows are real.
-    Object.getOwnPropertyDescriptor(AbortSignal.prototype, "aborted")?.get?.call(value);
-    return value as AbortSignal;
-  } catch {
-    throw invalid(label, value, "not an AbortSignal");
-  }
+  if (isGenuine(value, AbortSignal, "aborted")) return value as AbortSignal;
+  throw invalid(label, value, "not an AbortSignal");
 };
 
 export const texts: Kind<string[]> = (value, label) => listOf(text)(value, label);
@@ -152,7 +147,8 @@ export const SIGNAL: Kinds<{ signal?: AbortSignal }> = { signal };
 export const NETWORK: Kinds<NetworkOptions> = { stallTimeoutMs: number, retryTimeoutMs: number };
 
 const address: Kind<string | URL> = (value, label) => {
-  if (typeof value === "string" || kindOf(value) === "URL") return value as string | URL;
+  const given = addressOf(value);
+  if (given !== undefined) return given;
   throw invalid(label, value, "not an address: a string or URL");
 };
 
@@ -208,10 +204,46 @@ function unknown(has: string, name: string, known: readonly string[]): Emberglas
   return new EmberglassError("invalid-option", `${has} ${cut(name)}: ${hint}`, { detail: name });
 }
 
-/** The known name that differs only in spelling: by case, by `_`, or by a letter or two. */
+/**
+ * What llama.cpp, Ollama, transformers.js, WebLLM, wllama and the AI SDK call an option, and what this package calls it;
+ * null for an option that it does not have, though another has a similar name. Upper case and `_` are left out.
+ */
+const ELSEWHERE: Readonly<Record<string, string | null>> = {
+  nctx: "contextlength",
+  numctx: "contextlength",
+  contextsize: "contextlength",
+  contextwindowsize: "contextlength",
+  cachetypek: "kvcache",
+  cachetypev: "kvcache",
+  progresscallback: "onprogress",
+  initprogresscallback: "onprogress",
+  abortsignal: "signal",
+  npredict: "maxtokens",
+  numpredict: "maxtokens",
+  maxnewtokens: "maxtokens",
+  maxoutputtokens: "maxtokens",
+  maxgenlen: "maxtokens",
+  stopsequences: "stop",
+  dosample: "temperature",
+  temp: "temperature",
+  randomseed: "seed",
+  repeatpenalty: "repetitionpenalty",
+  repeatlastn: "penaltywindow",
+  penaltylastn: "penaltywindow",
+  mintokens: null,
+  mink: null,
+  topa: null,
+  topn: null,
+  cache: null,
+  streamer: null,
+};
+
+/** The known name that means the same elsewhere, or that differs only in spelling: by case, by `_`, or by a letter or two. */
 function meant(name: string, known: readonly string[]): string | undefined {
   const plain = (spelt: string) => spelt.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
   const wrong = plain(name).slice(0, 40);
+  const elsewhere = Object.hasOwn(ELSEWHERE, wrong) ? ELSEWHERE[wrong] : undefined;
+  if (elsewhere !== undefined) return known.find((right) => plain(right) === elsewhere);
   const near = known.map((right) => ({ right, apart: distance(wrong, plain(right)) })).sort((a, b) => a.apart - b.apart)[0];
   return near && near.apart <= (wrong.length < 5 ? 1 : 2) ? near.right : undefined;
 }
@@ -265,6 +297,23 @@ export function kindOf(value: unknown): string {
   } catch {
     return UNREADABLE;
   }
+}
+
+/** Whether the browser made it. A look-alike or a proxy cannot be read or sent to a worker; an object of another window can. */
+export function isGenuine(value: unknown, { prototype }: { prototype: object }, getter: string): boolean {
+  try {
+    // Getters of the platform throw for all other objects. A subclass cannot answer in their place.
+    Reflect.get(prototype, getter, value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The text of an address; undefined for what is none. */
+export function addressOf(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  return isGenuine(value, URL, "href") ? Reflect.get(URL.prototype, "href", value) : undefined;
 }
 
 export function isArray(value: unknown): value is unknown[] {

@@ -15,7 +15,12 @@ const REMEDIES: Record<string, string> = {
   FileList: "files of one model are { shards: [...files] }",
 };
 
-const SHARDS: check.Kinds<{ shards: unknown[] }> = { shards: check.listOf((part) => part) };
+const SHARDS: check.Kinds<{ shards: unknown[] }> = {
+  shards: check.listOf((part, label) => {
+    if (part !== undefined && part !== null) return part;
+    throw check.invalid(label, part, `no file that can be read: give an address or ${FILES}`);
+  }),
+};
 
 /**
  * Reads a `Response` to its end, and opens a file handle.
@@ -28,7 +33,10 @@ export async function toWireSource(source: unknown): Promise<WireSource> {
   const parts = isList ? check.members<{ shards: unknown[] }>(source, SHARDS, { of: "source", required: ["shards"] }).shards : [source];
   if (parts.length === 0) throw new EmberglassError("invalid-option", "source.shards is empty: give the files of the model in their order");
   const label = (i: number) => (isList ? `source.shards[${i}]` : "source");
-  const addresses = parts.map((part, i) => (isAddress(part) ? absolute(part, label(i)) : undefined));
+  const addresses = parts.map((part, i) => {
+    const address = check.addressOf(part);
+    return address === undefined ? undefined : absolute(address, label(i));
+  });
   const urls = addresses.filter((url) => url !== undefined);
   if (urls.length === parts.length) return { urls };
   if (urls.length > 0) throw new EmberglassError("invalid-option", "source.shards must be all addresses or all files");
@@ -47,10 +55,13 @@ async function readFile(value: unknown, label: string, also: string): Promise<{ 
   const kind = check.kindOf(value);
   switch (kind) {
     case "Blob":
+      if (!check.isGenuine(value, Blob, "size")) break;
       return { blob: value as Blob, name: "the given Blob" };
     case "File":
-      return { blob: value as File, name: (value as File).name };
+      if (!check.isGenuine(value, File, "name")) break;
+      return { blob: value as File, name: Reflect.get(File.prototype, "name", value) };
     case "Response":
+      if (!check.isGenuine(value, Response, "status")) break;
       return readResponse(value as Response, label);
     case "FileSystemFileHandle":
       return openFile(value as FileSystemFileHandle);
@@ -100,15 +111,11 @@ async function openFile(handle: FileSystemFileHandle): Promise<{ blob: Blob; nam
   }
 }
 
-function isAddress(value: unknown): value is string | URL {
-  return typeof value === "string" || check.kindOf(value) === "URL";
-}
-
 /** The worker's script lives elsewhere than the document, so addresses are made absolute here. */
-function absolute(address: string | URL, label: string): string {
+function absolute(address: string, label: string): string {
   const base = typeof document === "undefined" ? globalThis.location?.href : document.baseURI;
   // An empty address would be the page itself.
-  if (address !== "" && URL.canParse(String(address), base)) return new URL(String(address), base).href;
+  if (address !== "" && URL.canParse(address, base)) return new URL(address, base).href;
   throw check.invalid(label, address, "not an address");
 }
 

@@ -78,7 +78,7 @@ export class StartingWorker implements RawWorker {
         if (!this.#started && event.data?.kind === "started") {
           // Before anything else is delivered, so that messages keep their order.
           this.#started = true;
-          for (const [message, transfer] of this.#waiting.splice(0)) worker.postMessage(message, transfer);
+          this.#postWaiting(worker);
           resolve();
         }
         if (this.#started) this.#emit("message", event);
@@ -91,6 +91,15 @@ export class StartingWorker implements RawWorker {
       });
       worker.addEventListener("messageerror", (event) => this.#emit("messageerror", event));
     });
+  }
+
+  #postWaiting(worker: RawWorker): void {
+    try {
+      for (const [message, transfer] of this.#waiting.splice(0)) worker.postMessage(message, transfer);
+    } catch (error) {
+      // What cannot be sent would never be answered.
+      this.#emit("error", { error, message: String(error) });
+    }
   }
 
   #emit(type: EventType, event: unknown): void {

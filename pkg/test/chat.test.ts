@@ -172,6 +172,14 @@ test("regenerate with nothing said is empty-prompt", async () => {
   await rejects(model.createChat({ system: "x" }).regenerate().result, "empty-prompt");
 });
 
+test("undo takes nothing from a conversation in which the user has said nothing", async () => {
+  const { model } = await load();
+  const messages = [{ role: "assistant" as const, content: "How can I help?" }];
+  const chat = model.createChat({ messages });
+  assert.equal(chat.undo(), undefined);
+  assert.deepEqual(chat.messages, messages);
+});
+
 test("undo gives the last message back", async () => {
   const { model } = await load();
   const chat = model.createChat({ system: "s" });

@@ -68,6 +68,15 @@ test("stopping: a stream ends quietly without a reason, a whole answer is an Abo
   await rejects(whole, "aborted");
 });
 
+test("answers on a page without https, which has no crypto.randomUUID", async (t) => {
+  Object.defineProperty(crypto, "randomUUID", { value: undefined, configurable: true });
+  t.after(() => Reflect.deleteProperty(crypto, "randomUUID"));
+  const { model } = await load();
+  const ids = await Promise.all([1, 2].map(async () => (await model.chat.completions.create({ messages })).id));
+  for (const id of ids) assert.match(id, /^chatcmpl-[0-9a-f]{32}$/);
+  assert.notEqual(ids[0], ids[1]);
+});
+
 test("leaving the stream stops the engine", async () => {
   const { model } = await load({ generate: untilAborted("a") });
   for await (const chunk of await model.chat.completions.create({ messages, stream: true })) {
@@ -107,12 +116,14 @@ test("what would change the answer and is not supported is refused by name", asy
     [{ temperature: "1" }, /^option temperature/],
     [{ stop: 5 }, /^option stop/],
     [{ logit_bias: { 5: "1" } }, /^option logit_bias/],
-    [{ min_tokens: 5 }, /^chat.completions.create has no option min_tokens: did you mean max_tokens\?$/],
+    [{ min_tokens: 5 }, /^chat.completions.create has no option min_tokens: there are /],
+    [{ moderation: {} }, /^option moderation .*: leave it out$/],
     [{ messages: undefined }, /^option messages = undefined is not an array$/],
     [{ messages: null }, /^option messages = undefined is not an array$/],
-    [{ messages: [{ role: "tool", content: "", tool_call_id: "x" }] }, /^option messages\[0\] has no member tool_call_id/],
+    [{ messages: [{ role: "tool", content: "", tool_call_id: "x" }] }, /^option messages\[0\]\.role = "tool" is not one of system, developer, user, assistant$/],
+    [{ messages: [{ role: "user", content: "x", tool_call_id: "x" }] }, /^option messages\[0\]\.tool_call_id = "x" is not supported: leave it out$/],
     [{ messages: [{ role: "function", content: "" }] }, /^option messages\[0\]\.role = "function"/],
-    [{ messages: [{ role: "user", content: "x", name: "Jo" }] }, /^option messages\[0\] has no member name/],
+    [{ messages: [{ role: "user", content: "x", name: "Jo" }] }, /^option messages\[0\]\.name = "Jo" is not supported: leave it out$/],
     [{ messages: [{ role: "assistant", content: null, tool_calls: [{ id: "1" }] }] }, /^option messages\[0\]\.tool_calls .*not supported/],
     [{ messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "x" } }] }] }, /^option messages\[0\]\.content\[0\] has no member image_url/],
     [{ messages: [{ role: "user", content: [{ type: "input_audio" }] }] }, /^option messages\[0\]\.content\[0\]\.type = "input_audio" is not one of text$/],

@@ -145,7 +145,18 @@ test("an option that is not known is named, and the one that was meant", async (
     [model.generate("x", { constructor: 1 } as never).result, /option constructor/],
     [chat.send("x", { maxToken: 1 } as never).result, /^send has no option maxToken: did you mean maxTokens\?$/],
     [chat.regenerate({ seeds: 1 } as never).result, /^regenerate has no option seeds: did you mean seed\?$/],
-    [openTextModel("https://e.test/m", { nCtx: 5 } as never, () => assert.fail("a worker")), /^loadTextModel has no option nCtx: there are .*contextLength/],
+    [openTextModel("https://e.test/m", { nCtx: 5 } as never, () => assert.fail("a worker")), /^loadTextModel has no option nCtx: did you mean contextLength\?$/],
+    [openTextModel("https://e.test/m", { progress_callback: () => {} } as never, () => assert.fail("a worker")), /did you mean onProgress\?$/],
+    // Options of other libraries: those that exist here, and those that only have a similar name.
+    [model.generate("x", { n_predict: 5 } as never).result, /did you mean maxTokens\?$/],
+    [model.generate("x", { max_new_tokens: 5 } as never).result, /did you mean maxTokens\?$/],
+    [model.generate("x", { repeat_penalty: 1.1 } as never).result, /did you mean repetitionPenalty\?$/],
+    [model.generate("x", { abortSignal: 5 } as never).result, /did you mean signal\?$/],
+    [model.generate("x", { n_ctx: 5 } as never).result, /^generate has no option n_ctx: there are maxTokens/],
+    [model.generate("x", { min_tokens: 5 } as never).result, /^generate has no option min_tokens: there are maxTokens/],
+    [model.generate("x", { top_a: 0.1 } as never).result, /: there are /],
+    [model.chat.completions.create({ messages: hi, stop_sequences: ["x"] } as never), /did you mean stop\?$/],
+    [model.chat.completions.create({ messages: hi, num_predict: 5 } as never), /did you mean max_tokens\?$/],
     [openTextModel("https://e.test/m", { context_length: 5 } as never, () => assert.fail("a worker")), /did you mean contextLength\?/],
     [openImageDecoder("https://e.test/m", { contextLength: 5 } as never, () => assert.fail("a worker")), /^loadImageDecoder has no option contextLength/],
     [model.tokenize("x", { specials: true } as never), /did you mean special\?/],
@@ -198,6 +209,9 @@ test("token ids are whole numbers of 32 bits", async () => {
     assert.match((await rejects(model.detokenize([65, id] as never), "invalid-option")).message, /^argument ids\[1\] = .* is not a whole number from 0 to 4294967295$/);
   }
   await rejects(model.detokenize("65" as never), "invalid-option");
+  const transferred = Uint32Array.of(65);
+  structuredClone(transferred, { transfer: [transferred.buffer] });
+  assert.match((await rejects(model.detokenize(transferred), "invalid-option")).message, /^argument ids = a Uint32Array .*transferred$/);
   assert.equal(await model.detokenize(Uint32Array.of(65)), "A");
 });
 

@@ -42,6 +42,12 @@ test("files come in every form that pages have", async () => {
   assert.deepEqual(await one(shared), [[8, 9], "the given Uint8Array"]);
   assert.deepEqual(await one(shared.buffer), [[8, 9], "the given SharedArrayBuffer"]);
   assert.deepEqual(await one(new Response(bytes)), [all, "the given Response"]);
+  class Named extends File {
+    override get name(): string {
+      throw new Error("boo");
+    }
+  }
+  assert.deepEqual(await one(new Named([bytes], "m.gguf")), [all, "m.gguf"]);
   assert.deepEqual(await one(handle(async () => new File([bytes], "other"))), [all, "m.gguf"]);
   const split = await toWireSource({ shards: [new Blob([bytes]), bytes, new Response(bytes)] });
   assert.deepEqual("names" in split && split.names, ["the given Blob", "the given Uint8Array", "the given Response"]);
@@ -77,6 +83,12 @@ test("what is no source is named, with what is taken instead", async () => {
     [new Uint8Array(0), /^source = a Uint8Array is without bytes/],
     [given, /transferred/],
     [view, /transferred/],
+    // Look-alikes: a worker would get nothing that it can read, or nothing at all.
+    [{ [Symbol.toStringTag]: "Blob", size: 8 }, /^source = a Blob is no file/],
+    [{ [Symbol.toStringTag]: "File", name: "m" }, /^source = a File is no file/],
+    [{ [Symbol.toStringTag]: "Response", ok: true, type: "basic", url: "" }, /^source = a Response is no file/],
+    [{ [Symbol.toStringTag]: "URL", toString: () => "https://e.test/m" }, /^source = an? URL is no file/],
+    [{ shards: new Array(2 ** 32 - 1) }, /^source.shards\[0\] = undefined/],
     [used, /^source is a Response whose body has been read/],
     [Response.error(), /a Response of type error/],
     [new Response(bytes, { status: 206 }), /part of a file/],

@@ -47,6 +47,19 @@ function start(workers: (ScriptedWorker | Error)[]) {
   return { starting, outcomes, seen };
 }
 
+test("a message that cannot be sent once the script runs is an error of the worker", async () => {
+  const worker = new ScriptedWorker();
+  worker.postMessage = () => {
+    throw new Error("could not be cloned");
+  };
+  const { starting, seen } = start([worker]);
+  starting.postMessage("a");
+  await settle();
+  worker.emit("message", { data: { kind: "started" } });
+  await settle();
+  assert.deepEqual(seen[0], ["error", "Error: could not be cloned"]);
+});
+
 test("what is posted before the script runs waits for it, in order", async () => {
   const worker = new ScriptedWorker();
   const { starting, outcomes, seen } = start([worker]);
