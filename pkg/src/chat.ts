@@ -130,6 +130,11 @@ export class Chat {
     this.#goOnFrom([]);
   }
 
+  /** See `TextModel`. */
+  get [Symbol.toStringTag](): string {
+    return "Chat";
+  }
+
   /** The turns must be a new array: an answer that was under way is added to the old one. */
   #goOnFrom(turns: ChatMessage[]): void {
     this.#stop.abort();

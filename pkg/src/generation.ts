@@ -50,6 +50,11 @@ export class StreamedGeneration implements Generation {
     }
   }
 
+  /** See `TextModel`. */
+  get [Symbol.toStringTag](): string {
+    return "Generation";
+  }
+
   #notify(): void {
     const wake = this.#wake;
     this.#change = this.#nextChange();

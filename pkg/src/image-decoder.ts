@@ -198,6 +198,11 @@ export class ImageDecoder {
     return this.dispose();
   }
 
+  /** See `TextModel`. */
+  get [Symbol.toStringTag](): string {
+    return "ImageDecoder";
+  }
+
   #enqueue<V extends Verb>(
     verb: V,
     args: Verbs[V]["args"],

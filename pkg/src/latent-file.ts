@@ -17,7 +17,7 @@ const MAX_HEADER = 1 << 20;
  * @throws {@link EmberglassError} `malformed`, `truncated`, `unsupported-type`, `shape-mismatch`; `invalid-option` for what
  * is no file.
  */
-export async function readLatents(source: FileSource): Promise<Latents[]> {
+export async function readLatents(source: FileSource): Promise<[Latents, ...Latents[]]> {
   const file = await toBlob(source, "argument source");
   const magic = await read(file, 0, Math.min(6, file.size));
   const isNumpy = magic[0] === 0x93 && String.fromCharCode(...magic.subarray(1)) === "NUMPY";
@@ -31,12 +31,13 @@ export async function readLatents(source: FileSource): Promise<Latents[]> {
   if (needed > MAX_BYTES) throw malformed(`${needed} bytes are more than any picture has`);
   if (end !== undefined && end - begin !== needed) throw malformed(`${end - begin} bytes for a shape of ${needed}`);
   const values = floats(type, await read(file, begin, begin + needed));
-  return Array.from({ length: count }, (_, i) => ({
+  const nth = (i: number): Latents => ({
     channels: channels as number,
     height: height as number,
     width: width as number,
     data: values.slice(i * each, (i + 1) * each),
-  }));
+  });
+  return [nth(0), ...Array.from({ length: count - 1 }, (_, i) => nth(i + 1))];
 }
 
 /**

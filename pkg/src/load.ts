@@ -74,7 +74,7 @@ const IMAGE_LOAD: check.Kinds<ImageLoadOptions & { shareWith?: TextModel | undef
   device: check.text as check.Kind<DeviceChoice>,
   precision: check.text as check.Kind<Precision>,
   shareWith: (value, label) => {
-    if (value instanceof TextModel) return value;
+    if (check.isGenuine(value, TextModel, "client")) return value as TextModel;
     throw check.invalid(label, value, "not a model that loadTextModel has loaded");
   },
 };

@@ -162,6 +162,11 @@ export class TextModel {
     return this.dispose();
   }
 
+  /** Names the object in consoles, and tells frameworks such as Vue that it is no plain object to make reactive. */
+  get [Symbol.toStringTag](): string {
+    return "TextModel";
+  }
+
   /** @internal Queues one generation. @throws {@link EmberglassError} `invalid-option`. */
   start(turn: Turn, of: string, options: GenerateOptions, ...signals: AbortSignal[]): Generation {
     const { signal, ...sampling } = check.options(of, GENERATE, options);

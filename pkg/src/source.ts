@@ -69,6 +69,9 @@ async function readFile(value: unknown, label: string, also: string): Promise<{ 
   if (ArrayBuffer.isView(value) || kind === "ArrayBuffer" || kind === "SharedArrayBuffer") {
     return { blob: new Blob([bytesOf(value as ArrayBuffer | ArrayBufferView, label)]), name: `the given ${kind}` };
   }
+  if (["Blob", "File", "Response", "URL"].includes(kind)) {
+    throw check.invalid(label, value, "a copy or a proxy, which cannot be read: give the object itself");
+  }
   const remedy = REMEDIES[kind] ?? `give ${also}${FILES}`;
   throw check.invalid(label, value, `no file that can be read: ${remedy}`);
 }

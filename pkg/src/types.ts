@@ -283,7 +283,7 @@ export interface LoadOptions extends NetworkOptions, EngineAddresses {
   contextLength?: number | undefined;
   /**
    * What K and V of earlier tokens are kept as. `"f16"` (default) takes half the memory of `"f32"`, `"q8_0"` 28 % of
-   * it; what they cost in quality is in docs/NUMERICS.md. A model whose K or V are beyond the range of f16 ends with the
+   * it; the README says what they cost in quality. A model whose K or V are beyond the range of f16 ends with the
    * error `kv-overflow`: it needs `"f32"`.
    */
   kvCache?: KvType | undefined;
@@ -298,7 +298,7 @@ export interface LoadOptions extends NetworkOptions, EngineAddresses {
   /**
    * Bits that activations are rounded to on the CPU before they meet quantized weights. 16 (default) is
    * as good as f32. 8 is up to 1.5 times as fast with four- and five-bit weights, and costs a small
-   * model about as much quality as in other CPU runtimes, which round so by default (docs/NUMERICS.md).
+   * model about as much quality as in other CPU runtimes, which round so by default.
    */
   activationBits?: 8 | 16 | undefined;
   /**

@@ -62,6 +62,8 @@ async function entries(): Promise<[string, Call][]> {
     ["sample(seed)", (v) => vae.sample(v)],
     ["sample(options)", (v) => vae.sample(1, v)],
     ["refreshInfo(options)", (v) => vae.refreshInfo(v)],
+    ["loadImageDecoder(shareWith)", (v) => openImageDecoder("https://e.test/m", { shareWith: v }, worker)],
+    ["loadImageDecoder(shareWith), a proxy", () => openImageDecoder("https://e.test/m", { shareWith: new Proxy(model, {}) }, worker)],
     ["readLatents(source)", (v) => readLatents(v)],
   ];
 }
@@ -222,6 +224,14 @@ test("a generation can be read twice, and stopped twice", async () => {
   generation.abort();
   generation.abort();
   assert.equal((await generation.result).finishReason, "stop");
+});
+
+test("frameworks make no proxies of what has private members", async () => {
+  const { model } = await load();
+  const vae = await openImageDecoder("https://e.test/v", {}, () => new FakeWorker({ image: {} }));
+  // Vue wraps what calls itself a plain object, even one deep in another.
+  const names = [model, model.createChat(), model.generate("x"), vae].map((object) => Object.prototype.toString.call(object));
+  assert.deepEqual(names, ["[object TextModel]", "[object Chat]", "[object Generation]", "[object ImageDecoder]"]);
 });
 
 test("a table of kinds has every member of its type, and no other", () => {
