@@ -373,7 +373,7 @@ test("dropped latents are shown; what is wrong says so, and nothing is lost", { 
     [[{ name: "vae.pth", type: "", base64: text }], /reads weights as \.safetensors/],
     [[{ name: "config.json", type: "application/json", base64: text }], /together with the model’s \.safetensors/],
     [[{ name: "a.png", type: "image/png", base64: text }, { name: "b.png", type: "image/png", base64: text }], /Open one at a time/],
-    [[{ name: "a.png", type: "image/png", base64: text }], /cannot read a\.png as a picture/],
+    [[{ name: "a.png", type: "image/png", base64: text }], /a\.png is no picture that this browser reads/],
   ]) {
     await drop(files);
     await page.get("error").getByText(said).waitFor();

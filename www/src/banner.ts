@@ -57,5 +57,5 @@ export function clearError(): void {
   const hadFocus = root.contains(document.activeElement);
   root.replaceChildren();
   // The focus must not vanish with the button.
-  if (hadFocus) document.querySelector<HTMLElement>("#scroll, #studio")?.focus();
+  if (hadFocus) document.querySelector<HTMLElement>("#scroll, #studio")?.focus({ preventScroll: true });
 }
