@@ -205,21 +205,6 @@ test("a chat goes on after a message that overflows the context, and says what t
   await refused([["(async () => { const full = await emberglass.loadTextModel('tiny-chat.gguf', CPU); await full.generate('x'.repeat(300)).result.finally(() => full.dispose()); })()", /256.*\(reset\)$/]], "context-overflow");
 });
 
-test("on the chat page a message that overflows goes back to where it was written", { timeout: PATIENCE }, async () => {
-  const chat = await openPage(browser, { path: "/?device=cpu" });
-  await chat.set({ contextLength: 128, maxTokens: 8 });
-  await chat.load();
-  await chat.ask("Hi");
-  const before = await chat.conversation();
-  await chat.send("word ".repeat(150));
-  assert.equal(await chat.errorCode(), "context-overflow");
-  assert.deepEqual(await chat.conversation(), before);
-  assert.match(await chat.get("composer").inputValue(), /^word word/);
-  await chat.ask("Say yes.");
-  assert.equal((await chat.conversation()).length, 4);
-  await chat.close();
-});
-
 test("the page has no complaint", () => {
   assert.deepEqual(visit.complaints.filter((text) => !text.includes("404")), []);
 });

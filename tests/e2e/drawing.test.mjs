@@ -129,6 +129,38 @@ test("deep nesting loses no word", { timeout: PATIENCE }, async () => {
   assert.match(await chat.answered(), /the word\s+after$/);
 });
 
+test("an answer of spaces is no answer", { timeout: PATIENCE }, async () => {
+  await say(page, " \n\n ");
+  await fallSilent(page);
+  await chat.get("unanswered").waitFor();
+  assert.equal(await page.locator("#announcer").textContent(), "The model said nothing.");
+  await chat.get("answer-it").click();
+  await chat.get("message-assistant").waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.id), "stop");
+  await say(page, "Now.");
+  await fallSilent(page);
+  assert.equal(await chat.answered(), "Now.");
+});
+
+test("Hebrew begins at the right, and an address within the page is no link", { timeout: PATIENCE }, async () => {
+  await say(page, "Left.\n\nשלום עולם.\n\n- קטן\n\n```\ncode\n```\n\n[a](/b) [c](https://d.example)");
+  await fallSilent(page);
+  assert.match(await chat.answered(), /\[a\]\(\/b\) c$/);
+  const directions = await page.locator(".markdown > *").evaluateAll((blocks) => blocks.map((block) => getComputedStyle(block).direction));
+  assert.deepEqual(directions, ["ltr", "rtl", "rtl", "ltr", "ltr"]);
+});
+
+test("on paper is the whole conversation", { timeout: PATIENCE }, async () => {
+  await say(page, "A line.\n\n".repeat(200));
+  await fallSilent(page);
+  await chat.answered();
+  await page.emulateMedia({ media: "print" });
+  const cut = await page.locator("#scroll").evaluate(({ scrollHeight, clientHeight }) => scrollHeight - clientHeight);
+  assert.equal(cut, 0);
+  assert.ok(await page.evaluate(() => document.documentElement.scrollHeight > 3000 && getComputedStyle(document.body).overflow === "visible"));
+  await page.emulateMedia({ media: null });
+});
+
 test("nothing went wrong unseen", () => assert.deepEqual(chat.complaints, []));
 
 async function shows(text) {

@@ -12,6 +12,9 @@ export const PLAIN_SITE = required("EMBERGLASS_PLAIN_URL").replace(/\/$/, "");
 /** A software adapter is slow, and slower still while another program computes. */
 export const PATIENCE = 240_000;
 
+/** The address of the engine's worker. */
+export const WORKER = /assets\/emberglass-worker-.*\.js$/;
+
 /** The hash of `body {}`, a style that Playwright inserts for a screenshot in Firefox, and that the page's policy refuses. */
 const SCREENSHOT_STYLE = "sha256-YjaKGiklmzC6wjXA513HAMmzus8VE61XCOT+SmwNZWA=";
 const SCREENSHOTS = required("EMBERGLASS_SCREENSHOTS");
@@ -179,21 +182,26 @@ export class ChatPage {
 
 /**
  * Every engine's worker that the page starts from now on runs this first. The function sees nothing from around it but
- * `self.neverAnswered()`: a promise that never settles, and whose limit, the next timer, passes at once.
+ * `self.neverAnswered()`: a promise that never settles. Each shortens one timer, its limit.
  */
 export async function prefaceWorkers(page, preface) {
-  await page.route(/assets\/emberglass-worker-.*\.js$/, async (route) => {
+  await page.route(WORKER, async (route) => {
     const reply = await route.fetch();
     await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${await reply.text()}` });
   });
 }
 
 function neverAnswered() {
-  const { setTimeout } = self;
-  self.setTimeout = (then) => {
-    self.setTimeout = setTimeout;
-    return setTimeout(then, 0);
-  };
+  if (self.unanswered === undefined) {
+    const { setTimeout } = self;
+    self.unanswered = 0;
+    self.setTimeout = (then, ms) => {
+      const late = self.unanswered > 0;
+      if (late) self.unanswered -= 1;
+      return setTimeout(then, late ? 0 : ms);
+    };
+  }
+  self.unanswered += 1;
   return new Promise(() => {});
 }
 

@@ -102,7 +102,7 @@ test("pictures of every form reach the encoder as they look on white", { timeout
 
 /** Inside the page: how far each form of a picture is from the true values, and the errors of what is none. */
 async function readEveryForm() {
-  const { readPicture } = await import("/package/dist/picture.js");
+  const { readPicture } = await import("/package/source/picture.js");
   const SIDE = 32;
   const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
   const encoded = (v) => (v <= 0.0031308 ? 12.92 * v : 1.055 * v ** (1 / 2.4) - 0.055);
@@ -373,7 +373,7 @@ test("dropped latents are shown; what is wrong says so, and nothing is lost", { 
     [[{ name: "vae.pth", type: "", base64: text }], /reads weights as \.safetensors/],
     [[{ name: "config.json", type: "application/json", base64: text }], /together with the model’s \.safetensors/],
     [[{ name: "a.png", type: "image/png", base64: text }, { name: "b.png", type: "image/png", base64: text }], /Open one at a time/],
-    [[{ name: "a.png", type: "image/png", base64: text }], /cannot read a\.png as a picture/],
+    [[{ name: "a.png", type: "image/png", base64: text }], /a\.png is no picture that this browser reads/],
   ]) {
     await drop(files);
     await page.get("error").getByText(said).waitFor();

@@ -121,7 +121,8 @@ test("wrong answers are errors after few tries or none", { timeout: PATIENCE }, 
   assert.equal((await fails("ahead", "network", /the bytes from 10 on instead of those from 0 on/)).requests.length, 1);
   assert.equal((await fails("garbage", "network", /Content-Range: bytes -5--1\/abc/)).requests.length, 1);
   assert.equal((await fails("changed", "network", /the file changed on the server.*ETag was "1" and is "2"/)).requests.length, 2);
-  const stuck = await fails("stuck", "network", /asked for the bytes from 100000 on, it sent 0 to 50000/, { retryTimeoutMs: 1000 });
+  // On a busy machine the browser may lose all of the first answer with its connection.
+  const stuck = await fails("stuck", "network", /asked for the bytes from (?:100|50)000 on, it sent 0 to 50000/, { retryTimeoutMs: 1000 });
   assert.ok(stuck.requests.length <= 4);
   await fails("notgzip", "network", /failed at byte 0/, { retryTimeoutMs: 1000 });
 });

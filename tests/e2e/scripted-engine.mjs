@@ -1,5 +1,5 @@
 // An engine without a model, in place of the engine's worker: a test says when a load ends and what an answer says.
-import { openPage } from "./harness.mjs";
+import { openPage, WORKER } from "./harness.mjs";
 
 /** The chat page, with a scripted engine. */
 export async function openScripted(browser) {
@@ -11,7 +11,7 @@ export async function openScripted(browser) {
 
 /** Workers that the page starts from now on are scripted. */
 async function scriptEngine(page) {
-  await page.route(/assets\/worker-.*\.js$/, async (route) => route.fulfill({ response: await route.fetch(), body: `(${engine})();` }));
+  await page.route(WORKER, async (route) => route.fulfill({ response: await route.fetch(), body: `(${engine})();` }));
 }
 
 /** Ends the load under way. */
@@ -39,6 +39,10 @@ function engine() {
     reply("load", {
       architecture: "scripted", name: "Scripted", parameters: 1, layerParameters: 1, weightBytes: 1, weightTypes: ["F32"], contextLength: 2048, kvCache: "f16",
       kvBytes: 1, trainedContextLength: 2048, layers: 1, vocabularySize: 2, hasChatTemplate: true, gpuBytes: 0, dispatchesPerToken: 0, draftTokens: 0, wasmHeapBytes: 1,
+      sampling: Object.fromEntries(
+        ["temperature", "topK", "topP", "minP", "repetitionPenalty", "presencePenalty", "frequencyPenalty", "penaltyWindow"].map((name) => [name, { value: 1, from: "engine" }]),
+      ),
+      samplingNotApplied: [],
       device: { kind: "cpu", adapter: "", isFallbackAdapter: false, features: ["simd128"], threads: 1, choice: "asked", reason: "scripted" },
     });
   self.say = (piece) => {

@@ -78,6 +78,7 @@ test("a wrong file is named, and the loaded model stays", { timeout: PATIENCE },
     assert.doesNotMatch(await told(), /\[[0-9a-f]{2}, |went wrong/, name);
     if (name === "notes.gguf") await chat.screenshot("wrong-file");
     await chat.get("error").getByText("Dismiss").click();
+    assert.equal(await chat.page.evaluate(() => document.activeElement.id), "scroll", "the focus stays on the page");
   }
   assert.equal(await chat.get("progress").count(), 0);
   assert.equal(await chat.ask("Once"), talk, "the model that was there still answers");
@@ -151,6 +152,13 @@ test("a link's model cannot speak for the page", { timeout: PATIENCE }, async ()
   assert.equal(await chat.get("asked-file").locator("bdi").count(), 1);
   assert.match(await chat.get("load-button").innerText(), /^Load from evil\.example$/);
   await chat.screenshot("asked-name");
+  // The end of the host is what tells whose it is. Marks without number would reach over the host.
+  await chat.page.setViewportSize({ width: 360, height: 640 });
+  await chat.page.goto(`${server.site}/?model=https://${"huggingface.co.".repeat(12)}evil.example/z${encodeURIComponent(encodeURIComponent("\u0300".repeat(30)))}\u3164.gguf`);
+  await chat.get("asked-file").waitFor();
+  assert.equal(await chat.page.locator("#scroll").evaluate(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth), 0);
+  assert.match(await chat.get("asked-file").innerText(), /^z\u0300{4}\[U\+0300\].*\[U\+3164\]\.gguf$/);
+  await chat.page.setViewportSize({ width: 1100, height: 800 });
   await chat.page.goto(`${server.site}/?model=javascript:alert(1)%E2%80%AE`);
   assert.match(await told(), /begins with javascript:/);
 });

@@ -37,7 +37,7 @@ export async function streamAnswer(generation: Generation, view: AnswerView, sta
     if (view.element.isConnected) status.setResult(result);
     const note = NOTES[result.finishReason] ?? "";
     view.setState(result.finishReason === "aborted" ? "stopped" : "done", note);
-    if (view.element.isConnected) announce([view.spoken, note].filter(Boolean).join(" — "));
+    if (view.element.isConnected) announce([view.spoken, note].filter(Boolean).join(" — ") || "The model said nothing.");
     return undefined;
   } catch (thrown) {
     const error = coded(thrown);

@@ -53,5 +53,9 @@ function show({ code }: Fault, actions: Action[], { title, todo, more }: Words &
 }
 
 export function clearError(): void {
-  need("banner").replaceChildren();
+  const root = need("banner");
+  const hadFocus = root.contains(document.activeElement);
+  root.replaceChildren();
+  // The focus must not vanish with the button.
+  if (hadFocus) document.querySelector<HTMLElement>("#scroll, #studio")?.focus({ preventScroll: true });
 }

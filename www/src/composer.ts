@@ -79,6 +79,8 @@ export class Composer {
     this.#send.hidden = busy;
     this.#stop.hidden = !busy;
     if (hadFocus) this.focus();
+    // The button that asked for the answer is gone.
+    else if (busy && document.activeElement === document.body) this.#stop.focus();
     this.#fit();
   }
 

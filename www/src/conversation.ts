@@ -13,6 +13,11 @@ const ENDING_OF: Partial<Record<GenerateResult["finishReason"], Ending>> = {
   "context-full": "context-full",
 };
 
+/** An answer of nothing but spaces is none. */
+export function isBlank(text: string): boolean {
+  return text.trim() === "";
+}
+
 /** The answer under way. */
 interface Running {
   readonly generation: Generation;
@@ -98,7 +103,7 @@ export class Conversation {
     const turns = [...this.#turns];
     if (running && running.turns === this.#turns) {
       const { generation, asked, old } = running;
-      const said: readonly Turn[] = generation.text === "" ? old : [{ role: "assistant", content: generation.text, ended: "reload" }];
+      const said: readonly Turn[] = isBlank(generation.text) ? old : [{ role: "assistant", content: generation.text, ended: "reload" }];
       turns.splice(turns.indexOf(asked) + 1, 0, ...said);
     }
     this.#onUnsaved(saveTurns(turns));
@@ -115,7 +120,7 @@ export class Conversation {
       if (this.#running === running) this.#running = undefined;
       const answer: Turn = ended === undefined ? { role: "assistant", content } : { role: "assistant", content, ended };
       // Not at the end: an engine that hung may answer after the next message.
-      turns.splice(turns.indexOf(asked) + 1, 0, ...(content === "" ? old : [answer]));
+      turns.splice(turns.indexOf(asked) + 1, 0, ...(isBlank(content) ? old : [answer]));
       this.save();
     };
     this.#ended = generation.result.then(

@@ -112,7 +112,7 @@ const WORDS: Readonly<Record<KnownErrorCode, Words | ((fault: Fault) => Words)>>
   // Answers.
   "context-overflow": {
     title: "The conversation no longer fits into the context",
-    todo: "Shorten the message, begin a new chat, or set a longer context in Settings and reload the model.",
+    todo: "Shorten the message or the system prompt, begin a new chat, or set a longer context in Settings and reload the model.",
   },
   "text-too-long": { title: "The text is too long", todo: "Shorten it." },
   "empty-prompt": { title: "There is nothing to answer", todo: "Write a message first." },

@@ -6,7 +6,7 @@ import { AutoScroll } from "./auto-scroll.js";
 import { type Action, clearError, showError, showRefusal } from "./banner.js";
 import { coded, isFatal, retryMayHelp } from "./coded.js";
 import { Composer } from "./composer.js";
-import { Conversation } from "./conversation.js";
+import { Conversation, isBlank } from "./conversation.js";
 import { cpuMayHelp, loadOptions, requestedDevice } from "./device-choice.js";
 import { el, need } from "./dom.js";
 import { modelFiles } from "./file-drop.js";
@@ -108,7 +108,10 @@ async function load(request: ModelRequest): Promise<void> {
     const model = await session.load(request, loadOptions(settings), { onReplace, onProgress: (progress) => panel.progress(progress) });
     if (!model) {
       // Cancelled; if by loading another model, that one's progress stays.
-      if (!session.isLoading) abandonLoad();
+      if (!session.isLoading) {
+        abandonLoad();
+        announce("Loading is cancelled.");
+      }
       return;
     }
     former = undefined;
@@ -232,7 +235,7 @@ async function answer(asked: string, start: () => Generation): Promise<void> {
   composer.busy = false;
   if (error) failed(error);
   // Without a word, the message is not answered, or has its old answer.
-  if (view.text === "") showConversation();
+  if (isBlank(view.text)) showConversation();
 }
 
 function failed(error: EmberglassError): void {

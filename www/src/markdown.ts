@@ -14,6 +14,10 @@ const markdown = new MarkdownIt(OPTIONS).disable("image");
 const outliner = new MarkdownIt(OPTIONS);
 outliner.core.ruler.enableOnly(["normalize", "block"]);
 
+/** Where a link may lead. Others stay the text that the model wrote: an address within this page means nothing here. */
+const LINKED = /^(?:https?:|mailto:)/i;
+markdown.validateLink = (address) => LINKED.test(address);
+
 // Column alignment comes as inline style, which the page's security policy refuses: use a class.
 markdown.renderer.rules.th_open = markdown.renderer.rules.td_open = (tokens, index, options, _env, self) => {
   const token = tokens[index];
@@ -28,7 +32,7 @@ const ALLOWED = {
     "ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td",
   ],
   ALLOWED_ATTR: ["href", "class", "start"],
-  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
+  ALLOWED_URI_REGEXP: LINKED,
   RETURN_DOM_FRAGMENT: true,
 } as const;
 
@@ -84,6 +88,8 @@ export function renderMarkdown(text: string, references: References = {}): Docum
   }
   breakLongRuns(fragment);
   for (const pre of fragment.querySelectorAll("pre")) frameCode(pre);
+  // Hebrew and Arabic are written from the right, with their lists and tables.
+  for (const block of fragment.children) block.setAttribute("dir", "auto");
   return fragment;
 }
 

@@ -25,6 +25,8 @@ export class MessageList {
   /** Shows exactly these. */
   show(turns: readonly Turn[]): void {
     this.#root.replaceChildren();
+    // Each message looks where the page's end is: what is hidden needs no layout for that.
+    this.#root.hidden = true;
     let asked = "";
     for (const [i, turn] of turns.entries()) {
       const { role, content, ended } = turn;
@@ -38,7 +40,9 @@ export class MessageList {
       if (ended === undefined) view.setState("done");
       else view.setState(ended === "stopped" || ended === "reload" ? "stopped" : ended === "failed" ? "error" : "done", ENDINGS[ended]);
     }
+    this.#root.hidden = false;
     if (turns.length === 0) this.#scroll.rest();
+    else this.#scroll.follow();
   }
 
   addUser(text: string): void {

@@ -61,7 +61,7 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
   };
 
   const text = (key: "system" | "stop", label: string, hint: string, placeholder: string, rows: number) => {
-    const input = el("textarea", { id: `setting-${key}`, "data-testid": `setting-${key}`, rows, placeholder, "aria-describedby": `hint-${key}` });
+    const input = el("textarea", { id: `setting-${key}`, "data-testid": `setting-${key}`, rows, placeholder, dir: "auto", "aria-describedby": `hint-${key}` });
     const show = () => (input.value = settings[key]);
     input.addEventListener("input", () => {
       settings[key] = input.value;

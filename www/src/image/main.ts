@@ -11,7 +11,7 @@ import { draw } from "./canvas.js";
 import { openFiles, sorted } from "./opened-files.js";
 import { pictureActions } from "./picture-actions.js";
 import { report } from "./report.js";
-import { roundTrip } from "./round-trip.js";
+import { readPicture, roundTrip } from "./round-trip.js";
 import { type Sample, Samples } from "./samples.js";
 import { type Draw, linkTo, MOST_SEED, requestedDraw, VARIETY } from "./shared-seed.js";
 import { computing, loading, type Running } from "./tasks.js";
@@ -153,7 +153,12 @@ async function open(files: File[]): Promise<void> {
   else if (!vae) refuse([loading.state ? "The model is still loading. Try again once it is there." : "There is no model yet. Open its weights first."]);
   else if (found.kind === "picture") {
     if (!vae.info.encodes) refuse(["This model has no encoder, so it cannot take pictures in."]);
-    else await compute("Encoding and decoding", "This picture could not be encoded and decoded", (running) => roundTrip(vae, found.file, running));
+    else {
+      // A picture that cannot be read does not end what the model is busy with.
+      const image = await readPicture(found.file);
+      if (!image) refuse([nameElement(found.file.name), " is no picture that this browser reads. Save it as PNG or JPEG, and open that."]);
+      else await compute("Encoding and decoding", "This picture could not be encoded and decoded", (running) => roundTrip(vae, found.file, image, running));
+    }
   } else if (!vae.info.decodes) refuse(["This model has no decoder, so it cannot show latents."]);
   else {
     const show = (running: Running) => showLatents(vae, found.file.name, found.latents, running);

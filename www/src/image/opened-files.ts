@@ -13,7 +13,7 @@ export type Opened =
 const OTHERS: [pattern: RegExp, why: string][] = [
   [/\.gguf$/i, "is a language model. The chat page opens those."],
   [/\.(pth|pt|ckpt|bin)$/i, "may be weights of PyTorch. This page reads weights as .safetensors."],
-  [/\.json$/i, "tells of a model. Open it together with the model’s .safetensors."],
+  [/\.json$/i, "describes a model. Open it together with the model’s .safetensors."],
 ];
 
 /** @throws EmberglassError for latents that cannot be read. */
@@ -27,7 +27,7 @@ export async function sorted(files: File[]): Promise<Opened> {
     return { kind: "refused", file: stranger, why: why ?? "is neither a picture nor weights (.safetensors) nor latents (.npy, .safetensors)." };
   }
   const single = files.find((file) => kindOf(file) === "picture" || kindOf(file) === "latents");
-  if (single && files.length > 1) return { kind: "refused", file: single, why: `came with ${files.length - 1} more. Open one at a time.` };
+  if (single && files.length > 1) return { kind: "refused", file: single, why: "came with other files. Open one at a time." };
   if (single && kindOf(single) === "picture") return { kind: "picture", file: single };
   if (single) return { kind: "latents", file: single, latents: await readLatents(single) };
   const [first, ...more] = tensors;

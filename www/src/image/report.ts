@@ -6,13 +6,17 @@ import { wordsFor } from "../error-words.js";
 const NETWORKS = "This page runs TAESD’s family, AutoencoderTiny and AutoencoderKL.";
 const RELOAD: Action = { label: "Reload the page", run: () => location.reload() };
 
+const ON_CPU = "With ?device=cpu at the end of its address this page computes without the graphics card.";
+
 /** What only this page can add. */
 const MORE: Readonly<Record<string, string>> = {
   "missing-tensor": NETWORKS,
   "shape-mismatch": NETWORKS,
   "unsupported-model": NETWORKS,
   "unsupported-type": "Weights have to be f32, f16 or bf16; latents f16, f32 or f64.",
-  "device-lost": "With ?device=cpu at the end of its address this page computes without the graphics card.",
+  "device-lost": ON_CPU,
+  "no-adapter": ON_CPU,
+  "no-webgpu": ON_CPU,
 };
 
 /** `title` says what failed. What a visitor cancelled is no error. */

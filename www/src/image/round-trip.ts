@@ -11,9 +11,10 @@ import type { Running } from "./tasks.js";
 /** Larger pictures are made smaller: what the visitor's processor or graphics card can do in a few seconds. */
 const MAX_SIDE = { cpu: 512, webgpu: 1024 };
 
-export async function roundTrip(vae: ImageDecoder, file: File, { signal, progress }: Running): Promise<void> {
+/** `image` is what {@link readPicture} made of `file`. */
+export async function roundTrip(vae: ImageDecoder, file: File, image: HTMLImageElement, { signal, progress }: Running): Promise<void> {
   const onTile = (done: number, total: number) => progress(`Tile ${done} of ${total}`, done / total);
-  const original = await prepared(file, vae.info);
+  const original = prepared(image, vae.info);
   const begun = performance.now();
   const latents = await vae.encode(original, { signal, maxSide: Math.max(original.width, original.height), onTile });
   const encoded = performance.now() - begun;
@@ -41,8 +42,7 @@ export async function roundTrip(vae: ImageDecoder, file: File, { signal, progres
  * The picture on white, as the encoder gets it. A model of one size gets all of it in a square of that size. Others get
  * it at its own proportions, cut in the middle to sides that the model can halve.
  */
-async function prepared(file: File, { sampleSize, scale, device }: ImageDecoderInfo): Promise<ImageData> {
-  const image = await read(file);
+function prepared(image: HTMLImageElement, { sampleSize, scale, device }: ImageDecoderInfo): ImageData {
   const { naturalWidth, naturalHeight } = image;
   const longest = Math.max(naturalWidth, naturalHeight);
   const most = Math.min(MAX_SIDE[device.kind], sampleSize ?? Infinity);
@@ -62,15 +62,15 @@ async function prepared(file: File, { sampleSize, scale, device }: ImageDecoderI
   return context.getImageData(0, 0, width, height);
 }
 
-/** By way of an image element, since that also shows SVG. */
-async function read(file: File): Promise<HTMLImageElement> {
+/** Undefined if the browser cannot read it. By way of an image element, since that also shows SVG. */
+export async function readPicture(file: File): Promise<HTMLImageElement | undefined> {
   const image = new Image();
   image.src = URL.createObjectURL(file);
   try {
     await image.decode();
     return image;
-  } catch (cause) {
-    throw new EmberglassError("invalid-option", `this browser cannot read ${file.name} as a picture`, { cause });
+  } catch {
+    return undefined;
   } finally {
     URL.revokeObjectURL(image.src);
   }
