@@ -340,8 +340,9 @@ function toOptions(params: CompletionParams, names: Names): GenerateOptions {
 /** The engine's errors have this package's names of options. */
 function inTheirNames(error: unknown, names: Names): unknown {
   if (!(error instanceof EmberglassError) || error.code !== "invalid-option") return error;
-  const message = error.message.replace(/^option (\w+)/, (found, ours: keyof Names) => (Object.hasOwn(names, ours) ? `option ${names[ours]}` : found));
-  return new EmberglassError(error.code, message, { cause: error });
+  const theirs = (ours: string) => (Object.hasOwn(names, ours) ? names[ours as keyof Names] : ours);
+  const message = error.message.replace(/^option (\w+)/, (_, ours: string) => `option ${theirs(ours)}`);
+  return new EmberglassError(error.code, message, { cause: error, detail: error.detail && theirs(error.detail) });
 }
 
 /** 128 random bits in hexadecimal digits. Pages without https have no `crypto.randomUUID`. */

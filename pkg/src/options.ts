@@ -135,8 +135,7 @@ export function only<T>(...neutral: readonly T[]): Kind<T> {
   const allowed = neutral.map((value) => JSON.stringify(value));
   return (value, label) => {
     if (value === null || allowed.includes(shown(value))) return value as T;
-    const rest = allowed.length > 0 ? `only ${allowed.join(" or ")} is` : "leave it out";
-    throw new EmberglassError("invalid-option", `${label} = ${shown(value)} is not supported: ${rest}`);
+    throw invalid(label, value, `not supported: ${allowed.length > 0 ? `only ${allowed.join(" or ")} is` : "leave it out"}`);
   };
 }
 

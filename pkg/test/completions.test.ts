@@ -132,6 +132,7 @@ test("what would change the answer and is not supported is refused by name", asy
   for (const [params, words] of wrong) {
     assert.match((await rejects(model.chat.completions.create({ messages, ...params } as never), "invalid-option")).message, words);
   }
+  assert.equal((await rejects(model.chat.completions.create({ messages, n: 2 } as never), "invalid-option")).detail, "n");
   assert.equal(worker.requests.length, 0);
 });
 
@@ -171,11 +172,12 @@ test("an answer goes back as it came", async () => {
 });
 
 test("the engine's errors have the names that were given", async () => {
-  const generate = () => Promise.reject({ code: "invalid-option", message: "option maxTokens = -1 is out of range (0 to 9)" });
+  const generate = () => Promise.reject({ code: "invalid-option", detail: "maxTokens", message: "option maxTokens = -1 is out of range (0 to 9)" });
   const { model } = await load({ generate });
   for (const name of ["max_tokens", "max_completion_tokens"]) {
     const whole = model.chat.completions.create({ messages, [name]: -1 });
-    assert.equal((await rejects(whole, "invalid-option")).message, `option ${name} = -1 is out of range (0 to 9)`);
+    const { message, detail } = await rejects(whole, "invalid-option");
+    assert.deepEqual([message, detail], [`option ${name} = -1 is out of range (0 to 9)`, name]);
     const stream = await model.chat.completions.create({ messages, stream: true, [name]: -1 });
     assert.equal((await rejects(collect(stream), "invalid-option")).message, `option ${name} = -1 is out of range (0 to 9)`);
   }
