@@ -66,6 +66,10 @@ test("by the keyboard alone: an answer, stopped with Escape, and settings", { ti
   await chat.get("settings").focus();
   await page.keyboard.press("Enter");
   await clean(page, "settings");
+  await chat.get("setting-temperature").fill("99");
+  await chat.get("settings-close").click();
+  assert.equal(await focused(), "setting-temperature", "a value that is not taken is told");
+  await chat.get("setting-temperature").fill("");
   await page.keyboard.press("Escape");
   assert.equal(await focused(), "settings");
 });

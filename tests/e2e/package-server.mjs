@@ -2,8 +2,6 @@
 import { readFile } from "node:fs/promises";
 import http from "node:http";
 import { extname } from "node:path";
-import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
 import { tinyModel } from "./tiny-model.mjs";
 
 const PACKAGE = new URL("../../pkg/", import.meta.url);
@@ -15,12 +13,8 @@ const ISOLATION = {
   "cross-origin-resource-policy": "same-origin",
 };
 
-/** The package's own bundler. */
-const { build } = createRequire(new URL("package.json", PACKAGE))("esbuild");
-
 /**
- * The page is `/package/`; beside it are `dist`, `wasm`, `tiny.gguf` and `tiny-chat.gguf`, and under `source` the
- * package's own modules, one by one. `answer` may take a request and returns whether it
+ * The page is `/package/`; beside it are `dist`, `wasm`, `tiny.gguf` and `tiny-chat.gguf`. `answer` may take a request and returns whether it
  * did. `headers` are sent with the package's files. All else comes from `site`.
  */
 export async function packageServer(site, { answer = () => false, headers = {} } = {}) {
@@ -51,11 +45,6 @@ export async function packageServer(site, { answer = () => false, headers = {} }
 async function packaged(path) {
   if (path === "tiny.gguf") return ["application/octet-stream", tinyModel()];
   if (path === "tiny-chat.gguf") return ["application/octet-stream", tinyModel({ chats: true })];
-  if (path.startsWith("source/")) {
-    const entry = fileURLToPath(new URL(path.replace("source/", "src/").replace(/\.js$/, ".ts"), PACKAGE));
-    const { outputFiles } = await build({ entryPoints: [entry], bundle: true, format: "esm", write: false });
-    return [TYPES[".js"], outputFiles[0].text];
-  }
   const file = path === "" ? new URL("package.html", import.meta.url) : new URL(path, PACKAGE);
   return [TYPES[extname(file.pathname)] ?? "application/octet-stream", await readFile(file)];
 }

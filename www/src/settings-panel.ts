@@ -125,12 +125,19 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
     { class: "button quiet" },
   );
 
+  // A value that is not taken is told first; Escape gives it up.
+  const done = () => {
+    const wrong = dialog.querySelector<HTMLInputElement>("input:invalid");
+    if (wrong) wrong.reportValidity();
+    else dialog.close();
+  };
+
   dialog.replaceChildren(
     el(
       "div",
       { class: "settings-bar" },
       el("h2", { id: "settings-title" }, "Settings"),
-      button("Done", () => dialog.close(), { "data-testid": "settings-close", autofocus: true }),
+      button("Done", done, { "data-testid": "settings-close", autofocus: true }),
     ),
     el(
       "div",
