@@ -79,6 +79,7 @@ test("every optional member of a public type takes undefined", () => {
   for (const file of program.getSourceFiles()) {
     if (!file.fileName.includes("emberglass/dist/") || INTERNAL.test(file.fileName)) continue;
     const visit = (node) => {
+      if (oldest.isInterfaceDeclaration(node) && MADE_HERE.includes(node.name.text)) return;
       const member = oldest.isPropertySignature(node) || oldest.isPropertyDeclaration(node);
       if (member && node.questionToken && !/(\| undefined|^unknown)$/.test(node.type.getText(file))) refusing.push(`${file.fileName.split("/").at(-1)}: ${node.getText(file)}`);
       oldest.forEachChild(node, visit);
@@ -87,6 +88,9 @@ test("every optional member of a public type takes undefined", () => {
   }
   assert.deepEqual(refusing, []);
 });
+
+/** What only the package makes, and what has to fit OpenAI's own type, which does not take undefined. */
+const MADE_HERE = ["ChatCompletionChunk"];
 
 /** Types of messages between page and worker. */
 const INTERNAL = /\/(protocol|wasm-surface|helper-team|engine-client)\.d\.ts$/;
