@@ -36,7 +36,9 @@ test("a plain static host: one thread, without complaint", { timeout: PATIENCE }
     await answers(chat);
   }));
 
-test("no asynchronous pipelines: they are made one after the other", { timeout: PATIENCE }, () =>
+/** A software adapter takes long to compile them. */
+const skip = process.env.EMBERGLASS_EXHAUSTIVE ? false : "only with --exhaustive";
+test("no asynchronous pipelines: they are made one after the other", { timeout: PATIENCE, skip }, () =>
   visit({ flags: WEBGPU, path: "/?device=webgpu" }, async (chat) => {
     await prefaceWorkers(chat.page, () => {
       const { prototype } = GPUDevice;
