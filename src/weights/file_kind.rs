@@ -94,7 +94,7 @@ impl FileKind {
             FileKind::Gguf => "a GGUF file",
             FileKind::OldGgml => "a model in llama.cpp's format before GGUF: take a GGUF file of it",
             FileKind::Safetensors => "a safetensors file",
-            FileKind::Picture => "a picture",
+            FileKind::Picture => "a picture (PNG, JPEG, GIF)",
             FileKind::Riff => "a RIFF file (WebP, WAV)",
             FileKind::Hdf5 => "an HDF5 file (Keras)",
             FileKind::Numpy => "a NumPy array",
