@@ -202,7 +202,9 @@ fn other_kind(head: &[u8; 8]) -> Option<&'static str> {
         FileKind::Gguf => {
             "a GGUF file: open a language model as such; a VAE is read from diffusers' safetensors file"
         }
-        FileKind::Picture => "a picture (PNG, JPEG, GIF): open the model's safetensors file first, then the picture",
+        FileKind::Picture => {
+            "a picture (PNG, JPEG, GIF): open the model's safetensors file first, then the picture"
+        }
         FileKind::Riff => "a RIFF file (WebP, WAV): open the model's safetensors file first",
         FileKind::Hdf5 => "an HDF5 file (Keras): give diffusers' safetensors file",
         FileKind::Numpy => "a NumPy array: latents are opened as latents, not as a model",
