@@ -5,6 +5,7 @@ import * as check from "./options.js";
 import { DecodedPicture, imageData, type PictureSource, readPicture } from "./picture.js";
 import type { DecodeReply, DecodeRequest, Verb, Verbs } from "./protocol.js";
 import { SerialQueue } from "./serial-queue.js";
+import { within } from "./within.js";
 
 /** How long the worker may take to free its memory before it is ended from outside. */
 const DISPOSE_GRACE_MS = 2000;
@@ -219,11 +220,9 @@ export class ImageDecoder {
     const reason = new EmberglassError("disposed", "the image decoder was disposed");
     const idle = this.#queue.close(reason);
     this.#lifetime.abort(reason);
-    const freed = idle.then(() => this.#client.call("disposeImage", { model: this.#model })).catch(() => {});
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise((resolve) => (timer = setTimeout(resolve, DISPOSE_GRACE_MS)));
-    await Promise.race([freed, late]);
-    clearTimeout(timer);
+    const freed = idle.then(() => this.#client.call("disposeImage", { model: this.#model }));
+    // A model that hangs is not waited for.
+    await within(DISPOSE_GRACE_MS, freed, "the memory was not freed").catch(() => {});
     if (this.#ownsWorker) this.#client.close(reason);
   }
 }

@@ -6,6 +6,7 @@ import { attempted, StreamedGeneration } from "./generation.js";
 import * as check from "./options.js";
 import type { GenerateRequest, Verb, Verbs } from "./protocol.js";
 import { SerialQueue } from "./serial-queue.js";
+import { within } from "./within.js";
 import type { ChatMessage, GenerateOptions, GenerateResult, Generation, ModelInfo } from "./types.js";
 
 /** `MAX_TEXT_BYTES` of `src/text/tokenizer.rs`. A text has at least as many bytes as `length` counts. */
@@ -208,11 +209,9 @@ export class TextModel {
     // must end first: memory in use cannot be freed.
     const idle = this.#queue.close(reason);
     this.#lifetime.abort(reason);
-    const freed = idle.then(() => this.#client.call("dispose", null)).catch(() => {});
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise((resolve) => (timer = setTimeout(resolve, DISPOSE_GRACE_MS)));
-    await Promise.race([freed, late]);
-    clearTimeout(timer);
+    const freed = idle.then(() => this.#client.call("dispose", null));
+    // The worker ends either way, and its memory with it.
+    await within(DISPOSE_GRACE_MS, freed, "the memory was not freed").catch(() => {});
     this.#client.close(reason);
   }
 }
