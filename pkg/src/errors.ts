@@ -41,6 +41,14 @@ export type KnownErrorCode =
   | "aborted"
   | "busy"
   | "internal"
+  /** There is too little room to keep the model; the message says how much is needed, and how much there is. */
+  | "storage-full"
+  /** Stored models could not be read or written. */
+  | "storage"
+  /** No model of that id is stored, or not the whole of it. */
+  | "not-stored"
+  /** The downloaded bytes are not those whose SHA-256 was given. */
+  | "wrong-digest"
   /** There are no web workers here: Node.js, a server that renders a page, a service worker. */
   | "no-worker"
   /** The browser's WebAssembly has no SIMD, without which no build of the engine runs. */

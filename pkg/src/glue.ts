@@ -1,6 +1,7 @@
 // The only file that imports `wasm/`: it joins the generated module to the protocol.
 import type { RunHelper } from "./helper-host.js";
 import { networkFaults } from "./network-fault.js";
+import { openChunkStore } from "./storage/open.js";
 import { simdLevel } from "./simd.js";
 import { askForSubgroups } from "./subgroups.js";
 import { coresHere } from "./threads.js";
@@ -15,6 +16,7 @@ interface Glue {
   WasmTextModel: WasmTextModelClass;
   WasmImageModel: WasmImageModelClass;
   measureGpu: Engine["measureGpu"];
+  downloadFiles: Engine["downloadFiles"];
   run_cpu_helper: RunHelper;
 }
 
@@ -30,9 +32,12 @@ export function serveEngine(scope: WorkerScope): void {
     async start(_level, ask) {
       const module = await compile(ask, explain);
       const { memory } = await glue.default({ module_or_path: module });
-      return { memory, module, TextModel: glue.WasmTextModel, ImageModel: glue.WasmImageModel, measureGpu: glue.measureGpu };
+      const { WasmTextModel: TextModel, WasmImageModel: ImageModel, measureGpu, downloadFiles } = glue;
+      return { memory, module, TextModel, ImageModel, measureGpu, downloadFiles };
     },
     explain,
+    fetch: (url, init) => fetch(url, init),
+    openStore: openChunkStore,
   });
 }
 

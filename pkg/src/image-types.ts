@@ -1,4 +1,4 @@
-import type { DeviceChoice, DeviceInfo, EngineAddresses, LoadProgress, NetworkOptions } from "./types.js";
+import type { DeviceChoice, DeviceInfo, EngineAddresses, LoadProgress, NetworkOptions, SourceOptions, StorageReport } from "./types.js";
 
 /** Latents of one picture, channels outermost, as files and PyTorch have them. */
 export interface Latents {
@@ -41,10 +41,12 @@ export interface ImageDecoderInfo {
   /** Of the pictures inside the network: `"f32"` on the CPU, and once a value did not fit into f16. */
   precision: Precision;
   device: DeviceInfo;
+  /** Where the files came from, and where they are kept. */
+  storage: StorageReport;
 }
 
 /** Options of `loadImageDecoder`. */
-export interface ImageLoadOptions extends NetworkOptions, EngineAddresses {
+export interface ImageLoadOptions extends NetworkOptions, EngineAddresses, SourceOptions {
   /** Called on every change of phase, else at most ten times a second. */
   onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Cancels loading; the promise rejects with an `AbortError` and nothing is left behind. */

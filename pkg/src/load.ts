@@ -9,7 +9,8 @@ import { MOST_THREADS } from "./threads.js";
 import { ImageDecoder } from "./image-decoder.js";
 import type { ImageLoadOptions, Precision } from "./image-types.js";
 import type { HelperLike } from "./helper-team.js";
-import type { DeviceChoice, HeaderOptions, KvType, LoadOptions, ModelHeader, ModelSource, NetworkOptions } from "./types.js";
+import type { FileRequest } from "./protocol.js";
+import type { DeviceChoice, HeaderOptions, KvType, LoadOptions, ModelHeader, ModelSource, NetworkOptions, SourceOptions } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
@@ -69,6 +70,7 @@ let imageModels = 0;
 const IMAGE_LOAD: check.Kinds<ImageLoadOptions & { shareWith?: TextModel | undefined }> = {
   ...check.NETWORK,
   ...check.ENGINE,
+  ...check.SOURCE,
   onProgress: check.callback,
   signal: check.signal,
   device: check.text as check.Kind<DeviceChoice>,
@@ -86,11 +88,11 @@ export async function openImageDecoder(
   spawn: () => WorkerLike,
   findWasm?: FindWasm,
 ): Promise<ImageDecoder> {
-  const { onProgress, signal, shareWith, stallTimeoutMs, retryTimeoutMs, workerUrl, wasmUrl, ...wishes } = check.options("loadImageDecoder", IMAGE_LOAD, options);
+  const { onProgress, signal, shareWith, workerUrl, wasmUrl, ...rest } = check.options("loadImageDecoder", IMAGE_LOAD, options);
+  const { network, files, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
   const model = ++imageModels;
-  const network = networkOptions(stallTimeoutMs, retryTimeoutMs);
-  const request = { model, source: await orAborted(toWireSource(source), signal), network, ...wishes };
+  const request = { model, source: await orAborted(toWireSource(source), signal), files, network, ...wishes };
   const client = shareWith?.client ?? new EngineClient(spawn, undefined, findWasm);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
   try {
@@ -109,6 +111,7 @@ export async function openImageDecoder(
 const LOAD: check.Kinds<LoadOptions> = {
   ...check.NETWORK,
   ...check.ENGINE,
+  ...check.SOURCE,
   onProgress: check.callback,
   signal: check.signal,
   contextLength: check.number,
@@ -129,12 +132,14 @@ export async function openTextModel(
   spawnHelper?: () => HelperLike,
   findWasm?: FindWasm,
 ): Promise<TextModel> {
-  const { onProgress, signal, stallTimeoutMs, retryTimeoutMs, workerUrl, wasmUrl, ...wishes } = check.options("loadTextModel", LOAD, options);
+  const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("loadTextModel", LOAD, options);
+  const { network, files, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
   const remembered = rememberedKernels();
   const request = {
     source: await orAborted(toWireSource(source), signal),
-    network: networkOptions(stallTimeoutMs, retryTimeoutMs),
+    files,
+    network,
     ...wishes,
     ...(remembered ? { rememberedKernels: remembered } : {}),
   };
@@ -160,6 +165,7 @@ export async function openTextModel(
 const HEADER: check.Kinds<HeaderOptions> = {
   ...check.NETWORK,
   ...check.ENGINE,
+  ...check.SOURCE,
   onProgress: LOAD.onProgress,
   signal: LOAD.signal,
   contextLength: LOAD.contextLength,
@@ -173,10 +179,10 @@ export async function openModelHeader(
   spawn: () => WorkerLike,
   findWasm?: FindWasm,
 ): Promise<ModelHeader> {
-  const { onProgress, signal, stallTimeoutMs, retryTimeoutMs, workerUrl, wasmUrl, ...wishes } = check.options("readModelHeader", HEADER, options);
+  const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("readModelHeader", HEADER, options);
+  const { network, files, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
-  const network = networkOptions(stallTimeoutMs, retryTimeoutMs);
-  const request = { source: await orAborted(toWireSource(source), signal), network, ...wishes };
+  const request = { source: await orAborted(toWireSource(source), signal), files, network, ...wishes };
   const client = new EngineClient(spawn, undefined, findWasm);
   try {
     const reading = client.call("inspect", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
@@ -186,12 +192,18 @@ export async function openModelHeader(
   }
 }
 
-/** Without those that are not given. */
-function networkOptions(stallTimeoutMs: number | undefined, retryTimeoutMs: number | undefined): NetworkOptions {
-  return {
-    ...(stallTimeoutMs === undefined ? {} : { stallTimeoutMs }),
-    ...(retryTimeoutMs === undefined ? {} : { retryTimeoutMs }),
-  };
+/** Options of a load in the groups that the worker takes. */
+function divided<T extends NetworkOptions & SourceOptions>(options: T) {
+  const { stallTimeoutMs, retryTimeoutMs, storage, sha256, revision, accessToken, hubs, ...wishes } = options;
+  const network = given<NetworkOptions>({ stallTimeoutMs, retryTimeoutMs });
+  const digests = typeof sha256 === "string" ? [sha256] : sha256;
+  const files = given<FileRequest>({ storage, sha256: digests && [...digests], revision, accessToken, hubs: hubs?.map(String) });
+  return { network, files, wishes };
+}
+
+/** Without the members that are not given. */
+function given<T extends object>(members: { [K in keyof T]: T[K] | undefined }): T {
+  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as T;
 }
 
 /** Rejects as soon as the signal fires, whatever `promise` does. */

@@ -3,7 +3,7 @@
 // stated there alone.
 import { EmberglassError } from "./errors.js";
 import type { Latents } from "./image-types.js";
-import type { ChatMessage, EngineAddresses, NetworkOptions, SamplingDefault, SamplingOptions } from "./types.js";
+import type { ChatMessage, EngineAddresses, NetworkOptions, SamplingDefault, SamplingOptions, SourceOptions } from "./types.js";
 
 /**
  * Checks one value, which `label` names in messages, and returns it; arrays and objects are copied.
@@ -154,6 +154,19 @@ const address: Kind<string | URL> = (value, label) => {
 export const ENGINE: Kinds<EngineAddresses> = {
   workerUrl: address,
   wasmUrl: (value, of) => members<NonNullable<EngineAddresses["wasmUrl"]>>(value, { simd128: address, relaxed: address }, { of, required: ["simd128", "relaxed"] }),
+};
+
+const digest: Kind<string> = (value, label) => {
+  if (typeof value === "string" && /^[0-9a-f]{64}$/i.test(value)) return value.toLowerCase();
+  throw invalid(label, value, "not a SHA-256: 64 hexadecimal digits");
+};
+
+export const SOURCE: Kinds<SourceOptions> = {
+  storage: oneOf("auto", "none"),
+  sha256: (value, label) => (isArray(value) ? listOf(digest)(value, label) : digest(value, label)),
+  revision: text,
+  accessToken: text,
+  hubs: listOf(address),
 };
 
 /** What a request and a load may say of sampling; the engine knows the ranges. */

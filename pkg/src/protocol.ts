@@ -18,8 +18,17 @@ import type {
   SamplingOptions,
 } from "./types.js";
 
-/** A model's bytes, after the page has resolved addresses. */
-export type WireSource = { urls: string[] } | { blobs: Blob[]; names: string[] };
+/** What the page was given as a model: for each file its addresses, which are absolute; files; or what the worker has to find. */
+export type WireSource = { addresses: string[][] } | { blobs: Blob[]; names: string[] } | { hub: string } | { stored: string };
+
+/** How to find, check and keep the files. */
+export interface FileRequest {
+  storage?: "auto" | "none";
+  sha256?: string[];
+  revision?: string;
+  accessToken?: string;
+  hubs?: string[];
+}
 
 /** Where a build of the engine is: at an address, or here, compressed with gzip. */
 export type WasmPlace = string | Blob;
@@ -33,6 +42,7 @@ export interface GenerateRequest extends SamplingOptions {
 /** What to load, and on what. */
 export interface LoadRequest {
   source: WireSource;
+  files: FileRequest;
   network: NetworkOptions;
   contextLength?: number;
   kvCache?: KvType;
@@ -47,7 +57,7 @@ export interface LoadRequest {
 }
 
 /** What of a file's header shall be read. */
-export type InspectRequest = Pick<LoadRequest, "source" | "network" | "contextLength" | "kvCache">;
+export type InspectRequest = Pick<LoadRequest, "source" | "files" | "network" | "contextLength" | "kvCache">;
 
 /** Loading as the engine reports it; rates are worked out on the page. */
 export interface RawProgress {
@@ -61,6 +71,7 @@ export interface RawProgress {
 export interface ImageLoadRequest {
   model: number;
   source: WireSource;
+  files: FileRequest;
   network: NetworkOptions;
   device?: DeviceChoice;
   precision?: Precision;

@@ -38,7 +38,7 @@ export async function toWireSource(source: unknown): Promise<WireSource> {
     return address === undefined ? undefined : absolute(address, label(i));
   });
   const urls = addresses.filter((url) => url !== undefined);
-  if (urls.length === parts.length) return { urls };
+  if (urls.length === parts.length) return { addresses: urls.map((url) => [url]) };
   if (urls.length > 0) throw new EmberglassError("invalid-option", "source.shards must be all addresses or all files");
   const addressToo = "an address (a string or URL), ";
   const files = await Promise.all(parts.map((part, i) => readFile(part, label(i), isList ? "" : addressToo)));

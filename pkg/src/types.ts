@@ -102,6 +102,10 @@ export interface ModelInfo extends ModelHeader {
   /** Recommendations of the file (`general.sampling.*`) that are not followed. Loading never fails because of them. */
   samplingNotApplied: { key: string; value: string; reason: string }[];
   /**
+   * Where the file came from, and where it is kept.
+   */
+  storage: StorageReport;
+  /**
    * Wasm memory after loading, in bytes, all threads together. It never shrinks, so it is the peak. On the
    * CPU the weights are in it.
    */
@@ -257,7 +261,97 @@ export type FileSource = Blob | ArrayBuffer | ArrayBufferView | Response | FileS
  * Where a model comes from: an address, a file, or several of one kind, in their order. Relative addresses are resolved
  * against the document.
  */
-export type ModelSource = string | URL | FileSource | { shards: readonly (string | URL)[] | readonly FileSource[] };
+export type ModelSource =
+  | string
+  | URL
+  | FileSource
+  | { shards: readonly (string | URL)[] | readonly FileSource[] }
+  /** One file at several addresses, which are tried in this order. */
+  | { mirrors: readonly (string | URL)[] }
+  /** A model that is stored on this device, by its {@link StoredModel.id}. */
+  | { stored: string };
+
+/** How the files of a model are found, checked and kept. */
+export interface SourceOptions {
+  /**
+   * `"auto"` (default) keeps a downloaded model on this device, where the browser has room for it, and loads it from there the
+   * next time. `"none"` neither reads nor writes what is stored.
+   */
+  storage?: "auto" | "none" | undefined;
+  /** SHA-256 of the file as 64 hexadecimal digits, or those of the files of a split model in their order. */
+  sha256?: string | readonly string[] | undefined;
+  /** Of an `hf:` source: a branch, tag or commit. Default `"main"`. */
+  revision?: string | undefined;
+  /** Of an `hf:` source: an access token for gated models. It is sent to the hub alone, and it is not stored. */
+  accessToken?: string | undefined;
+  /** Of an `hf:` source: addresses of hubs, which are tried in this order. */
+  hubs?: readonly (string | URL)[] | undefined;
+}
+
+/** Where the bytes of a loaded model came from, and where they are kept. */
+export interface StorageReport {
+  /**
+   * Where they are kept: in the origin private file system, in the Cache API, or nowhere (`"none"`: the caller's wish, a file
+   * that the page gave, no room, or a browser without either; {@link StorageReport.reason} says which).
+   */
+  kind: "opfs" | "cache" | "none";
+  /** The model's id among those that are stored; undefined where it is not kept. */
+  id?: string | undefined;
+  /** Bytes that came from what was stored. */
+  storedBytes: number;
+  /** Bytes that came from the network. */
+  networkBytes: number;
+  /** Stored parts that were damaged, and were downloaded again: byte ranges `[from, to)` of the file of that number. */
+  repaired: { file: number; from: number; to: number }[];
+  /** Why the model is not kept, or not whole; undefined where it is. */
+  reason?: string | undefined;
+}
+
+/** A model that is stored on this device, or a part of one. */
+export interface StoredModel {
+  /** Names the model for `models.delete` and for `{ stored: id }`. */
+  id: string;
+  /** The file's name, without folders. */
+  name: string;
+  /** What was loaded: an address without secrets, an `hf:` source, or the name of an imported file. */
+  source: string;
+  files: { name: string; bytes: number | undefined; storedBytes: number; sha256?: string | undefined }[];
+  /** Bytes of all files; undefined while they are not known. */
+  bytes: number | undefined;
+  /** Of these, bytes that are stored. */
+  storedBytes: number;
+  /** Every byte is stored, so that it loads without a network. */
+  complete: boolean;
+  /** When it was loaded last, in milliseconds since 1970. */
+  lastUsed: number;
+}
+
+/** How much room there is. */
+export interface StorageUsage {
+  /** Where models are kept; `"none"` in a browser that keeps nothing. */
+  kind: "opfs" | "cache" | "none";
+  /** Bytes of stored models. */
+  modelBytes: number;
+  /** Bytes that this origin uses, models and all else, as the browser estimates. */
+  usedBytes: number | undefined;
+  /** Bytes that this origin may use, as the browser estimates. */
+  quotaBytes: number | undefined;
+  /** The browser has promised not to delete anything by itself. */
+  persisted: boolean;
+}
+
+/** What `models.verify` found. */
+export interface VerifyResult {
+  /** Byte ranges `[from, to)` that were damaged, and were deleted: the next load downloads them again. */
+  damaged: { file: number; from: number; to: number }[];
+  /** Bytes that were right. */
+  verifiedBytes: number;
+  /** Every byte is there, and right. */
+  complete: boolean;
+}
+
+/** Options of `models.download`. */
+export type DownloadOptions = NetworkOptions & EngineAddresses & Omit<SourceOptions, "storage"> & Pick<LoadOptions, "onProgress" | "signal">;
 
 /** What the KV cache holds: f32, f16, or bytes with a scale for each 32 of them. */
 export type KvType = "f32" | "f16" | "q8_0";
@@ -274,7 +368,7 @@ export interface EngineAddresses {
 }
 
 /** Options of `loadTextModel`. */
-export interface LoadOptions extends NetworkOptions, EngineAddresses {
+export interface LoadOptions extends NetworkOptions, EngineAddresses, SourceOptions {
   /** Called on every change of phase, else at most ten times a second. */
   onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Cancels loading; the promise rejects with an `AbortError` and nothing is left behind. */
@@ -322,4 +416,4 @@ export interface LoadOptions extends NetworkOptions, EngineAddresses {
 }
 
 /** Options of `readModelHeader`: those of a load that count for the header. */
-export type HeaderOptions = NetworkOptions & EngineAddresses & Pick<LoadOptions, "contextLength" | "kvCache" | "onProgress" | "signal">;
+export type HeaderOptions = NetworkOptions & EngineAddresses & SourceOptions & Pick<LoadOptions, "contextLength" | "kvCache" | "onProgress" | "signal">;

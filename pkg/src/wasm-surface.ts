@@ -2,12 +2,12 @@
 // this type, so a change on the Rust side that does not fit fails the TypeScript build.
 import type { GpuRates } from "./measure.js";
 import type { ImageDecoderInfo, Latents, Precision } from "./image-types.js";
-import type { DecodeEvent, DecodeReply, GenerateRequest, RawProgress, TileEvent, WireSource } from "./protocol.js";
+import type { DecodeEvent, DecodeReply, GenerateRequest, RawProgress, TileEvent } from "./protocol.js";
 import type { NetworkFault } from "./network-fault.js";
 import type { DeviceChoice, GenerateResult, KvType, ModelHeader, ModelInfo, NetworkOptions, SamplingDefault, SamplingOptions } from "./types.js";
 
 /** What the engine says of itself; the size of its memory is seen from outside. */
-export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes"> & {
+export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes" | "storage"> & {
   /** Wasm memory of the helpers, which have instances of their own. */
   helperHeapBytes?: number;
 };
@@ -18,7 +18,14 @@ export interface WasmNetworkOptions extends NetworkOptions {
   onWait(reason: string): void;
   /** Finds out why `fetch` rejected before a server ever answered. */
   explain(url: string): Promise<NetworkFault>;
+  fetch: Fetch;
 }
+
+/** The files of a model: addresses for `fetch`, or files. */
+export type EngineSource = { urls: string[] } | { blobs: Blob[]; names: string[] };
+
+/** `fetch`, or what answers from storage in its place. An error whose `fatal` is true is not retried. */
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 export interface WasmLoadOptions {
   network: WasmNetworkOptions;
@@ -55,9 +62,9 @@ export type WasmInspectOptions = Pick<WasmLoadOptions, "network" | "contextLengt
 
 export interface WasmTextModelClass {
   /** Rejects with what a load would refuse for the header's sake. */
-  inspect(source: WireSource, options: WasmInspectOptions, signal: AbortSignal): Promise<ModelHeader>;
+  inspect(source: EngineSource, options: WasmInspectOptions, signal: AbortSignal): Promise<ModelHeader>;
   load(
-    source: WireSource,
+    source: EngineSource,
     options: WasmLoadOptions,
     onProgress: (progress: RawProgress) => void,
     signal: AbortSignal,
@@ -65,7 +72,7 @@ export interface WasmTextModelClass {
 }
 
 export interface WasmImageModel {
-  info(): ImageDecoderInfo;
+  info(): Omit<ImageDecoderInfo, "storage">;
   /** On the GPU only; a request names the canvas by its number. */
   attachCanvas(number: number, canvas: OffscreenCanvas): void;
   /** `data` is (channels, height, width). Rejects with `aborted` when the signal fires. */
@@ -95,7 +102,7 @@ export interface WasmImageModel {
 
 export interface WasmImageModelClass {
   load(
-    source: WireSource,
+    source: EngineSource,
     options: { network: WasmNetworkOptions; device?: DeviceChoice; precision?: Precision },
     onProgress: (progress: RawProgress) => void,
     signal: AbortSignal,
@@ -110,4 +117,11 @@ export interface Engine {
   TextModel: WasmTextModelClass;
   ImageModel: WasmImageModelClass;
   measureGpu(): Promise<GpuRates>;
+  /** Reads the files to their end through `network.fetch`, which keeps them. */
+  downloadFiles(
+    source: EngineSource,
+    options: { network: WasmNetworkOptions },
+    onProgress: (progress: RawProgress) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
 }

@@ -1,13 +1,15 @@
 // The worker's half of the protocol: runs each request on the engine and answers it.
 import { isTrap, toWire, type WireError } from "./errors.js";
+import { openModelFiles } from "./model-files.js";
 import type { NetworkFault } from "./network-fault.js";
-import type { DecodeReply, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs, WasmPlace } from "./protocol.js";
+import type { DecodeReply, FileRequest, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs, WasmPlace, WireSource } from "./protocol.js";
 import type { HelperEngine } from "./helper-team.js";
-import { within } from "./within.js";
 import type { SimdLevel } from "./simd.js";
+import type { ChunkStore } from "./storage/chunk-store.js";
 import { type Cores, threadCount } from "./threads.js";
-import type { ModelInfo, NetworkOptions } from "./types.js";
-import type { Engine, WasmImageModel, WasmLoadOptions, WasmNetworkOptions, WasmTextModel } from "./wasm-surface.js";
+import type { ModelInfo, NetworkOptions, StorageReport } from "./types.js";
+import type { Engine, EngineSource, Fetch, WasmImageModel, WasmLoadOptions, WasmNetworkOptions, WasmTextModel } from "./wasm-surface.js";
+import { within } from "./within.js";
 
 /** The part of `DedicatedWorkerGlobalScope` that is used. */
 export interface WorkerScope {
@@ -25,6 +27,9 @@ export interface WorkerHost {
   start(level: SimdLevel, ask: AskForWasm): Promise<Engine>;
   /** Finds out why `fetch` rejected. */
   explain(url: string): Promise<NetworkFault>;
+  fetch: Fetch;
+  /** Where models are kept; undefined in a browser that keeps nothing. */
+  openStore(): Promise<ChunkStore | undefined>;
 }
 
 /** Asks the page where the wasm is; `failed` says why its last answer was of no use. Rejects when there is no other place. */
@@ -166,26 +171,48 @@ async function startEngine(host: WorkerHost, wasm: WasmOfThePage): Promise<Engin
   }
 }
 
+/** What a load needs of its request, and of the page. */
+interface Loading {
+  request: { source: WireSource; files: FileRequest; network: NetworkOptions };
+  emit: (progress: RawProgress) => void;
+  signal: AbortSignal;
+}
+
+/** What the engine is given for its files. `report` passes its progress on. */
+interface LoadingFiles {
+  source: EngineSource;
+  network: WasmNetworkOptions;
+  report: (progress: RawProgress) => void;
+  /** Keeps what the engine did not read, too, and says where the bytes came from. Never rejects. */
+  finish: () => Promise<StorageReport>;
+}
+
 /**
- * The engine's network options, and the progress function to give it: while it waits for the network, the last
- * progress is reported again with the reason.
+ * Finds the files of a load and lets `load` read them. While the network is waited for, the last progress is reported again with
+ * the reason.
  */
-function watchNetwork(
+async function withFiles<T>(
   host: WorkerHost,
-  limits: NetworkOptions,
-  emit: (progress: RawProgress) => void,
-): { network: WasmNetworkOptions; report: (progress: RawProgress) => void } {
+  { request, emit, signal }: Loading,
+  load: (files: LoadingFiles) => Promise<T>,
+): Promise<T> {
   let last: RawProgress = { phase: "starting", loadedBytes: 0, totalBytes: 0 };
   const report = (progress: RawProgress) => {
     last = progress;
     emit(progress);
   };
-  const network = {
-    ...limits,
-    onWait: (waiting: string) => emit({ ...last, waiting }),
-    explain: (url: string) => host.explain(url),
-  };
-  return { network, report };
+  const onWait = (waiting: string) => emit({ ...last, waiting });
+  const { fetch } = host;
+  const files = await openModelFiles(request.source, request.files, { fetch, onWait, signal, openStore: () => host.openStore() });
+  const explain = (url: string) => host.explain(url);
+  const network = { ...request.network, onWait, explain, fetch: files.fetch };
+  try {
+    return await load({ source: files.source, network, report, finish: () => files.finish() });
+  } catch (thrown) {
+    throw isTrap(thrown) || signal.aborted ? thrown : (files.fault ?? thrown);
+  } finally {
+    files.close();
+  }
 }
 
 function throwIfAborted(signal: AbortSignal): void {
@@ -213,22 +240,25 @@ function textModelHandlers(
       const count = threadCount(request.threads, host.cores());
       const spawnHelpers: WasmLoadOptions["spawnHelpers"] = (count, sharedBytes) =>
         helpers.start(count, sharedBytes, { level, module: engine.module });
-      const { network, report } = watchNetwork(host, request.network, emit);
-      model = await loadModel(engine, request, { network, threads: count.threads, spawnHelpers }, report, signal);
-      return withNote(model, engine, count);
+      return withFiles(host, { request, emit, signal }, async ({ source, network, report, finish }) => {
+        model = await loadModel(engine, request, source, { network, threads: count.threads, spawnHelpers }, report, signal);
+        return withNote(model, engine, count, await finish());
+      });
     },
-    async inspect({ source, network: limits, contextLength, kvCache }, emit, signal) {
+    async inspect(request, emit, signal) {
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
       const { TextModel } = await start();
       throwIfAborted(signal);
-      const { network, report } = watchNetwork(host, limits, emit);
-      report({ phase: "header", loadedBytes: 0, totalBytes: 0 });
-      const options = {
-        network,
-        ...(contextLength === undefined ? {} : { contextLength }),
-        ...(kvCache === undefined ? {} : { kvCache }),
-      };
-      return TextModel.inspect(source, options, signal);
+      const { contextLength, kvCache } = request;
+      return withFiles(host, { request, emit, signal }, ({ source, network, report }) => {
+        report({ phase: "header", loadedBytes: 0, totalBytes: 0 });
+        const options = {
+          network,
+          ...(contextLength === undefined ? {} : { contextLength }),
+          ...(kvCache === undefined ? {} : { kvCache }),
+        };
+        return TextModel.inspect(source, options, signal);
+      });
     },
     generate: async (request, emit, signal) => loaded().generate(request, emit, signal),
     tokenize: async ({ text, special }, _emit, signal) => loaded().tokenize(text, special, signal),
@@ -250,6 +280,7 @@ interface LoadedImageModel {
    * context of a canvas that came from the page only once.
    */
   paper: Map<number, OffscreenCanvasRenderingContext2D> | undefined;
+  storage: StorageReport;
 }
 
 function paint(context: OffscreenCanvasRenderingContext2D | undefined, { width, height, data }: DecodeReply): void {
@@ -270,20 +301,26 @@ function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pic
   };
 
   return {
-    async loadImage({ model: number, source, network: limits, device, precision }, emit, signal) {
+    async loadImage(request, emit, signal) {
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
       const { ImageModel } = await start();
       throwIfAborted(signal);
-      const { network, report } = watchNetwork(host, limits, emit);
-      const options = { network, ...(device === undefined ? {} : { device }), ...(precision === undefined ? {} : { precision }) };
-      const model = await ImageModel.load(source, options, report, signal);
-      const info = model.info();
-      // Chromium's process for software adapters ends at the first WebGPU canvas; and they have nothing to gain from one.
-      const paints = info.device.kind === "cpu" || info.device.isFallbackAdapter;
-      models.set(number, { model, paper: paints ? new Map() : undefined });
-      return info;
+      const { device, precision } = request;
+      return withFiles(host, { request, emit, signal }, async ({ source, network, report, finish }) => {
+        const options = { network, ...(device === undefined ? {} : { device }), ...(precision === undefined ? {} : { precision }) };
+        const model = await ImageModel.load(source, options, report, signal);
+        const info = model.info();
+        // Chromium's process for software adapters ends at the first WebGPU canvas; and they have nothing to gain from one.
+        const paints = info.device.kind === "cpu" || info.device.isFallbackAdapter;
+        const storage = await finish();
+        models.set(request.model, { model, paper: paints ? new Map() : undefined, storage });
+        return { ...info, storage };
+      });
     },
-    imageInfo: async ({ model }) => loaded(model).model.info(),
+    async imageInfo({ model: number }) {
+      const { model, storage } = loaded(number);
+      return { ...model.info(), storage };
+    },
     async attachCanvas({ model: number, number: canvas, canvas: offscreen }) {
       const { model, paper } = loaded(number);
       if (!paper) {
@@ -335,7 +372,8 @@ const NO_SIMD: WireError = {
 
 function loadModel(
   { TextModel }: Engine,
-  { source, contextLength, kvCache, device, activationBits, draftTokens, kernels, sampling, rememberedKernels }: LoadRequest,
+  { contextLength, kvCache, device, activationBits, draftTokens, kernels, sampling, rememberedKernels }: LoadRequest,
+  source: EngineSource,
   surroundings: Pick<WasmLoadOptions, "network" | "threads" | "spawnHelpers">,
   emit: (progress: RawProgress) => void,
   signal: AbortSignal,
@@ -355,7 +393,12 @@ function loadModel(
 }
 
 /** What the engine says of the model, and what only this side knows: memory, and why there are so many threads. */
-function withNote(model: WasmTextModel, { memory }: Engine, { threads, note }: ReturnType<typeof threadCount>): ModelInfo {
+function withNote(
+  model: WasmTextModel,
+  { memory }: Engine,
+  { threads, note }: ReturnType<typeof threadCount>,
+  storage: StorageReport,
+): ModelInfo {
   const { helperHeapBytes = 0, ...info } = model.info();
   const { device } = info;
   // Helpers that did not start leave one thread. The engine's reason says so, and the note would contradict it.
@@ -364,6 +407,7 @@ function withNote(model: WasmTextModel, { memory }: Engine, { threads, note }: R
   return {
     ...info,
     device: { ...device, reason },
+    storage,
     wasmHeapBytes: memory.buffer.byteLength + helperHeapBytes,
   };
 }

@@ -1,13 +1,13 @@
 // A worker without a thread: the real worker-host and a scripted engine behind the real client. Messages
 // are cloned and delivered later, as between threads, so nothing can pass that a real worker would lose.
 import type { WorkerLike } from "../src/engine-client.js";
-import type { FromWorker, GenerateRequest, RawProgress, ToWorker, WireSource } from "../src/protocol.js";
+import type { FromWorker, GenerateRequest, RawProgress, ToWorker } from "../src/protocol.js";
 import type { ImageDecoderInfo } from "../src/image-types.js";
 import type { NetworkFault } from "../src/network-fault.js";
 import type { SimdLevel } from "../src/simd.js";
 import type { Cores } from "../src/threads.js";
 import type { DeviceInfo, GenerateResult, ModelHeader } from "../src/types.js";
-import type { WasmImageModel, WasmImageModelClass, WasmInfo, WasmInspectOptions, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
+import type { EngineSource, WasmImageModel, WasmImageModelClass, WasmInfo, WasmInspectOptions, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
 import { serve, type WorkerScope } from "../src/worker-host.js";
 
 type WasmImageOptions = Parameters<WasmImageModelClass["load"]>[1];
@@ -21,13 +21,13 @@ export type Generate = (
 export interface Script {
   /** Returns what differs from {@link INFO}. */
   load?: (
-    source: WireSource,
+    source: EngineSource,
     onProgress: (progress: RawProgress) => void,
     signal: AbortSignal,
     options: WasmLoadOptions,
   ) => Promise<Partial<WasmInfo> | void>;
   generate?: Generate;
-  inspect?: (source: WireSource, options: WasmInspectOptions) => Promise<Partial<ModelHeader>>;
+  inspect?: (source: EngineSource, options: WasmInspectOptions) => Promise<Partial<ModelHeader>>;
   /** An image model's methods; what is left out rejects. */
   image?: Partial<WasmImageModel> & { load?: (options: WasmImageOptions, onProgress: (progress: RawProgress) => void) => Promise<void> };
   start?: (level: SimdLevel) => Promise<void>;
@@ -48,7 +48,7 @@ export const DEVICE: DeviceInfo = {
   choice: "asked",
   reason: "It was asked for.",
 };
-export const IMAGE_INFO: ImageDecoderInfo = {
+export const IMAGE_INFO: Omit<ImageDecoderInfo, "storage"> = {
   architecture: "TAESD",
   latentChannels: 1,
   scale: 8,
@@ -86,6 +86,8 @@ export class FakeWorker implements WorkerLike {
     serve(scope, {
       simdLevel: script.simdLevel ?? (() => "relaxed"),
       cores: () => script.cores ?? { cores: 4, canShare: false },
+      fetch: () => Promise.reject(new Error("not scripted")),
+      openStore: () => Promise.resolve(undefined),
       explain: script.explain ?? (() => Promise.reject(new Error("not scripted"))),
       start: async (level) => {
         await script.start?.(level);
@@ -93,6 +95,7 @@ export class FakeWorker implements WorkerLike {
           memory: { buffer: { byteLength: 1 << 20 } },
           module: MODULE,
           measureGpu: () => Promise.reject(new Error("not scripted")),
+          downloadFiles: () => Promise.reject(new Error("not scripted")),
           ImageModel: {
             load: async (_source, options, onProgress) => {
               await script.image?.load?.(options, onProgress);

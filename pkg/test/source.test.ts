@@ -21,13 +21,13 @@ function handle(getFile: () => Promise<File>): unknown {
 }
 
 test("addresses stay addresses, and relative ones are resolved against the document", async (t) => {
-  assert.deepEqual(await toWireSource(new URL("https://e.test/a")), { urls: ["https://e.test/a"] });
+  assert.deepEqual(await toWireSource(new URL("https://e.test/a")), { addresses: [["https://e.test/a"]] });
   assert.deepEqual(await toWireSource({ shards: ["https://e.test/1", new URL("https://e.test/2")] }), {
-    urls: ["https://e.test/1", "https://e.test/2"],
+    addresses: [["https://e.test/1"], ["https://e.test/2"]],
   });
   Object.assign(globalThis, { document: { baseURI: "https://e.test/app/index.html" } });
   t.after(() => Reflect.deleteProperty(globalThis, "document"));
-  assert.deepEqual(await toWireSource("models/m.gguf"), { urls: ["https://e.test/app/models/m.gguf"] });
+  assert.deepEqual(await toWireSource("models/m.gguf"), { addresses: [["https://e.test/app/models/m.gguf"]] });
 });
 
 test("files come in every form that pages have", async () => {

@@ -15,7 +15,7 @@ use web_sys::{AbortSignal, Blob};
 use crate::engine::device::{Device, DeviceReason};
 use crate::error::{Error, Result, spelled};
 use crate::gpu::{AdapterReport, Gpu};
-use crate::weights::{BlobSource, ByteSource, Hooks, HttpSource, Limits};
+use crate::weights::{BlobSource, ByteSource, Hooks, HttpSource, Limits, read_to_end};
 
 #[wasm_bindgen(start)]
 fn start() {
@@ -49,6 +49,25 @@ pub async fn measure_gpu() -> std::result::Result<JsValue, JsValue> {
         })
     }
     measure().await.map_err(|e| js_error(&e))
+}
+
+/// Reads the files of `source` to their end through the `fetch` of `options.network`, which keeps them, and drops them.
+///
+/// # Errors
+/// `{code, message}`: `network`, `http-status`, `aborted`.
+#[wasm_bindgen(js_name = downloadFiles)]
+pub async fn download_files(
+    source: JsValue,
+    options: JsValue,
+    on_progress: Function,
+    signal: AbortSignal,
+) -> std::result::Result<(), JsValue> {
+    let download = async {
+        let mut sources = open_sources(&source, &options, &signal)?;
+        read_to_end(&mut sources, &mut |loaded, total| tell(&on_progress, &signal, "weights", loaded, total))
+            .await
+    };
+    download.await.map(drop).map_err(|e| js_error(&e))
 }
 
 /// Rejections are plain objects, so that they survive the hop out of the worker.
@@ -179,7 +198,7 @@ fn tell(
         .map_err(|_| Error::Internal { what: "the progress callback threw".to_owned() })
 }
 
-/// `network` of the load options: how long to wait, and the hooks `onWait` and `explain`.
+/// `network` of the load options: how long to wait, and the hooks `onWait`, `explain` and `fetch`.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct NetworkOptions {
@@ -198,7 +217,7 @@ fn network_options(options: &JsValue) -> Result<(Limits, Hooks)> {
     let hook = |name: &str| {
         Reflect::get(&network, &name.into()).ok().and_then(|value| value.dyn_into::<Function>().ok())
     };
-    let hooks = Hooks { on_wait: hook("onWait"), explain: hook("explain") };
+    let hooks = Hooks { on_wait: hook("onWait"), explain: hook("explain"), fetch: hook("fetch") };
     let time = |option, value: Option<f64>, least: f64, usual: u32| match value {
         None => Ok(usual),
         Some(ms) if ms >= least && ms <= MAX_TIMEOUT_MS => Ok(ms as u32),

@@ -30,6 +30,9 @@ pub struct Hooks {
     /// `(url: string) => Promise<{ kind: "lost" | "offline" | "cors" | "blocked", reason: string }>`: finds out why `fetch`
     /// rejected, of which the rejection itself says nothing.
     pub explain: Option<Function>,
+    /// `(url: string, init: RequestInit) => Promise<Response>` in place of the global `fetch`: it may answer from what is
+    /// stored. A rejection, or an error of the body, whose `fatal` is true is not retried.
+    pub fetch: Option<Function>,
 }
 
 impl HttpSource {
@@ -73,8 +76,11 @@ impl FetchTransport {
     }
 
     fn failure(&self, reason: &JsValue) -> Failure {
+        let fatal = || Reflect::get(reason, &"fatal".into()).is_ok_and(|fatal| fatal == true);
         if self.aborted() {
             Failure::Aborted
+        } else if reason.is_object() && fatal() {
+            Failure::Refused(NetworkCause::Blocked, js_message(reason))
         } else if offline() {
             Failure::Offline
         } else {
@@ -130,7 +136,10 @@ impl FetchTransport {
             init.set_signal(Some(&request.controller.signal()));
             self.request = Some(request);
             let global = js_sys::global();
-            let fetch: Function = Reflect::get(&global, &"fetch".into())?.dyn_into()?;
+            let fetch = match &self.hooks.fetch {
+                Some(fetch) => fetch.clone(),
+                None => Reflect::get(&global, &"fetch".into())?.dyn_into()?,
+            };
             let promise: Promise = fetch.call2(&global, &self.url.as_str().into(), &init)?.dyn_into()?;
             within(limit_ms, JsFuture::from(promise)).await.transpose()
         };

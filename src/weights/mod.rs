@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
 mod answer;
+mod download;
 mod file_kind;
 pub mod gguf;
 mod http;
@@ -21,6 +22,7 @@ mod value;
 mod fetch;
 
 pub use answer::Head;
+pub use download::read_to_end;
 pub use gguf::{Directory, TensorInfo, read_directory};
 pub use http::{Failure, Limits, StreamSource, Transport};
 pub use metadata::{Metadata, StringArray, Value};

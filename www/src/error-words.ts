@@ -63,6 +63,17 @@ const WORDS: Readonly<Record<KnownErrorCode, Words | ((fault: Fault) => Words)>>
       ? { title: "The file is empty", todo: "Download it again." }
       : { title: "The file is incomplete", todo: "Its end is missing. Download it again." },
 
+  "storage-full": {
+    title: "There is no room to keep the model",
+    todo: "Delete models that are stored here, free space on this device, or load it without keeping it.",
+  },
+  storage: { title: "The stored models cannot be read", todo: "Load the page again. If that does not help, delete the stored models in the settings." },
+  "not-stored": { title: "This model is not stored here", todo: "It was deleted, or the browser has deleted it. Download it again." },
+  "wrong-digest": {
+    title: "The download is not the file it should be",
+    todo: "Its checksum is wrong. Download it again; if that does not help, take it from somewhere else.",
+  },
+
   // The file.
   "not-gguf": ({ detail }) => ofOtherFile(detail),
   "unsupported-version": {
