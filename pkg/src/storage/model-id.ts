@@ -1,4 +1,5 @@
 // Names of stored models, and addresses without their secrets.
+import { sha256 } from "./digest.js";
 
 /** Query parameters that sign or authorise an address. They change from one answer of a server to the next, for the same file. */
 const SECRET = new Set([
@@ -43,12 +44,7 @@ export function importId(files: readonly { name: string; sha256: readonly string
 
 /** First 32 of the hexadecimal digits of a SHA-256. */
 async function idOf(parts: readonly unknown[]): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(parts)));
-  return hexadecimal(digest).slice(0, 32);
-}
-
-export function hexadecimal(bytes: ArrayBuffer): string {
-  return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return (await sha256(new TextEncoder().encode(JSON.stringify(parts)))).slice(0, 32);
 }
 
 /** For messages and records: without user, password, query and fragment. What is no address, such as a file's name, stays. */
