@@ -180,6 +180,8 @@ async function startEngine(host: WorkerHost, wasm: WasmOfThePage): Promise<Engin
 
 /** What a load needs of its request, and of the page. */
 interface Loading {
+  /** The whole model is read, and not its header alone. */
+  readsAll: boolean;
   request: { source: WireSource; files: FileRequest; network: NetworkOptions };
   emit: (progress: RawProgress) => void;
   signal: AbortSignal;
@@ -190,7 +192,7 @@ interface LoadingFiles {
   source: EngineSource;
   network: WasmNetworkOptions;
   report: (progress: RawProgress) => void;
-  /** Keeps what the engine did not read, too, and says where the bytes came from. Never rejects. */
+  /** Keeps what the engine did not read, too, and says where the bytes came from. Rejects where a SHA-256 cannot be checked. */
   finish: () => Promise<StorageReport>;
 }
 
@@ -200,7 +202,7 @@ interface LoadingFiles {
  */
 async function withFiles<T>(
   host: WorkerHost,
-  { request, emit, signal }: Loading,
+  { readsAll, request, emit, signal }: Loading,
   load: (files: LoadingFiles) => Promise<T>,
 ): Promise<T> {
   let last: RawProgress = { phase: "starting", loadedBytes: 0, totalBytes: 0 };
@@ -210,7 +212,8 @@ async function withFiles<T>(
   };
   const onWait = (waiting: string) => emit({ ...last, waiting });
   const { fetch } = host;
-  const files = await openModelFiles(request.source, request.files, { fetch, onWait, signal, openStore: () => host.openStore() });
+  const surroundings = { fetch, limits: request.network, onWait, signal, readsAll, openStore: () => host.openStore() };
+  const files = await openModelFiles(request.source, request.files, surroundings);
   const explain = (url: string) => host.explain(url);
   const network = { ...request.network, onWait, explain, fetch: files.fetch };
   try {
@@ -243,9 +246,15 @@ function textModelHandlers(
       const count = threadCount(request.threads, host.cores());
       const spawnHelpers: WasmLoadOptions["spawnHelpers"] = (count, sharedBytes) =>
         helpers.start(count, sharedBytes, { level, module: engine.module });
-      return withFiles(host, { request, emit, signal }, async ({ source, network, report, finish }) => {
+      return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
         model = await loadModel(engine, request, source, { network, threads: count.threads, spawnHelpers }, report, signal);
-        return withNote(model, engine, count, await finish());
+        try {
+          return withNote(model, engine, count, await finish());
+        } catch (thrown) {
+          model.free();
+          model = undefined;
+          throw thrown;
+        }
       });
     },
     async inspect(request, emit, signal) {
@@ -253,7 +262,7 @@ function textModelHandlers(
       const { TextModel } = await start();
       throwIfAborted(signal);
       const { contextLength, kvCache } = request;
-      return withFiles(host, { request, emit, signal }, ({ source, network, report }) => {
+      return withFiles(host, { readsAll: false, request, emit, signal }, ({ source, network, report }) => {
         report({ phase: "header", loadedBytes: 0, totalBytes: 0 });
         const options = {
           network,
@@ -309,13 +318,16 @@ function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pic
       const { ImageModel } = await start();
       throwIfAborted(signal);
       const { device, precision } = request;
-      return withFiles(host, { request, emit, signal }, async ({ source, network, report, finish }) => {
+      return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
         const options = { network, ...(device === undefined ? {} : { device }), ...(precision === undefined ? {} : { precision }) };
         const model = await ImageModel.load(source, options, report, signal);
         const info = model.info();
         // Chromium's process for software adapters ends at the first WebGPU canvas; and they have nothing to gain from one.
         const paints = info.device.kind === "cpu" || info.device.isFallbackAdapter;
-        const storage = await finish();
+        const storage = await finish().catch((thrown: unknown) => {
+          model.free();
+          throw thrown;
+        });
         models.set(request.model, { model, paper: paints ? new Map() : undefined, storage });
         return { ...info, storage };
       });
@@ -382,7 +394,7 @@ function keepingHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<H
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
       const { downloadFiles } = await start();
       throwIfAborted(signal);
-      return withFiles(host, { request, emit, signal }, async ({ source, network, report, finish }) => {
+      return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
         await downloadFiles(source, { network }, report, signal);
         const { id, reason = "it was deleted meanwhile" } = await finish();
         const model = id === undefined ? undefined : await storedModel(store.folder(id));

@@ -23,12 +23,12 @@ export function readHead({ status, headers, type }: Response, asked: number): An
   const isEncoded = encoding !== "" && encoding.toLowerCase() !== "identity";
   const length = wholeNumber(headers.get("Content-Length"));
   if (Number.isNaN(length)) return `its Content-Length is ${shown(headers.get("Content-Length"))}`;
-  const validators = versionOf(undefined, isEncoded ? null : headers.get("ETag"), headers.get("Last-Modified"));
+  const validators = { etag: isEncoded ? null : headers.get("ETag"), lastModified: headers.get("Last-Modified") };
   if (status === 200) {
     // Another origin may hide Content-Encoding; the length is then that of the encoded body.
     const isExact = !isEncoded && (type !== "cors" || encoding !== "");
     const total = isExact ? length : undefined;
-    return { start: 0, end: total, version: { ...(total === undefined ? {} : { bytes: total }), ...validators } };
+    return { start: 0, end: total, version: versionOf({ bytes: total, ...validators }) };
   }
   if (isEncoded) return `it is a part of a file in the encoding ${shown(encoding)}`;
   if (headers.get("Content-Type")?.trimStart().startsWith("multipart/")) return "it has several parts";
@@ -39,7 +39,7 @@ export function readHead({ status, headers, type }: Response, asked: number): An
   const { start, end, total } = range;
   if (start > asked) return `it begins at byte ${start} instead of ${asked}`;
   if (length !== undefined && length !== end - start) return `its Content-Length and its Content-Range (${shown(text)}) differ`;
-  return { start, end, version: { ...(total === undefined ? {} : { bytes: total }), ...validators } };
+  return { start, end, version: versionOf({ bytes: total, ...validators }) };
 }
 
 /** The size of the file that an answer of status 416 names. */
@@ -70,14 +70,15 @@ export function areComparable(one: FileVersion, other: FileVersion): boolean {
 
 /** What both say; what one leaves open, the other may fill. */
 export function joined(known: FileVersion, later: FileVersion): FileVersion {
-  return versionOf(known.bytes ?? later.bytes, known.etag ?? later.etag, known.lastModified ?? later.lastModified);
+  return versionOf({ ...later, ...versionOf(known) });
 }
 
-function versionOf(bytes: number | undefined, etag: string | null | undefined, lastModified: string | null | undefined): FileVersion {
+/** Without the members that are not known. */
+export function versionOf({ bytes, etag, lastModified }: { [Key in keyof FileVersion]?: FileVersion[Key] | null | undefined }): FileVersion {
   return {
-    ...(bytes === undefined ? {} : { bytes }),
-    ...(etag === null || etag === undefined ? {} : { etag }),
-    ...(lastModified === null || lastModified === undefined ? {} : { lastModified }),
+    ...(bytes === undefined || bytes === null ? {} : { bytes }),
+    ...(etag === undefined || etag === null ? {} : { etag }),
+    ...(lastModified === undefined || lastModified === null ? {} : { lastModified }),
   };
 }
 

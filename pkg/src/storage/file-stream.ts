@@ -79,6 +79,9 @@ export class FileStream {
   /** Where a body from the first byte on ended, of a file whose size no answer told. */
   #endSeen: number | undefined;
   #hasRoom = false;
+  /** What the last answer said, where nothing is kept. */
+  #served: FileVersion = {};
+  readonly #closed = new AbortController();
   /** The file goes without storage from now on. */
   #isPlain = false;
 
@@ -150,7 +153,7 @@ export class FileStream {
   }
 
   #version(): FileVersion {
-    return this.#load.kept?.files[this.#number]?.record ?? {};
+    return this.#load.kept?.files[this.#number]?.record ?? this.#served;
   }
 
   /** Where a request has to begin so that what comes can be stored. */
@@ -193,8 +196,9 @@ export class FileStream {
   async #ask(wanted: Wanted, signal: AbortSignal): Promise<{ response: Response; controller: AbortController }> {
     const controller = new AbortController();
     const abort = () => controller.abort(signal.reason);
-    if (signal.aborted) abort();
+    if (signal.aborted || this.#closed.signal.aborted) abort();
     signal.addEventListener("abort", abort);
+    this.#closed.signal.addEventListener("abort", abort);
     try {
       return { response: await this.#load.ask(this.#number, wanted, controller.signal), controller };
     } finally {
@@ -260,6 +264,7 @@ export class FileStream {
   }
 
   #start(response: Response, at: number, to: number | undefined, controller: AbortController, head: AnswerHead | undefined): void {
+    this.#served = head?.version ?? {};
     const wantsDigest = this.#digest !== undefined && !this.#isDigested;
     this.#run = new NetworkRun(response, at, controller, {
       to,
@@ -408,6 +413,11 @@ export class FileStream {
     if (sizeOf416(response) === asked) this.#endSeen = asked;
   }
 
+  /** The whole file had the source's digest, or there is none. */
+  get isChecked(): boolean {
+    return this.#isDigested || this.#load.digestOf(this.#number) === undefined;
+  }
+
   /**
    * Fetches what is missing, and digests what was not digested on the way. The engine has read what it needs, so this may read on
    * where its last request was.
@@ -433,7 +443,6 @@ export class FileStream {
         if (response.status === 416 && kept.firstMissing(this.#number, index) === index) throw new Error("the server does not send it");
       }
     }
-    if (kept && !this.#load.trusts) return;
     await this.#completeDigest(signal);
   }
 
@@ -481,7 +490,11 @@ export class FileStream {
         return;
       }
       const response = await within(stallMs, this.#fromNetwork(position, undefined, signal), "the server sent nothing");
-      if (response.status === 416 && this.#endSeen === position) continue;
+      if (response.status === 416) {
+        // There is no more; the digest says whether that is right.
+        this.#endDigest();
+        return;
+      }
       if (!isSuccess(response)) throw new Error(`the server answered ${response.status}`);
       await this.#drain();
       if (this.#digest?.position === position) throw new Error("the server does not send what is left to check");
@@ -509,6 +522,7 @@ export class FileStream {
   }
 
   close(): void {
+    this.#closed.abort();
     this.forget();
     void this.#run?.end();
   }

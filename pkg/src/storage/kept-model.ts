@@ -87,19 +87,18 @@ export class KeptModel {
     for (const [file, index] of twice) file.chunks.delete(index);
     this.files = files;
     this.isKnown = true;
-    this.#noteMissing();
-  }
-
-  /** A file that was whole once has lost these chunks. */
-  #noteMissing(): void {
+    for (const { file, from } of this.repaired) this.#lost(file, from / this.chunkBytes);
     this.files.forEach((file, number) => {
-      if (!file.record.verified) return;
-      for (let index = 0; index < countOf(file, this.chunkBytes); index++) if (!file.chunks.has(index)) this.#lost(number, index);
+      // A file that was whole once has lost these.
+      const missing = file.record.verified ? Array.from({ length: countOf(file, this.chunkBytes) }, (_, index) => index) : [];
+      for (const index of missing) if (!file.chunks.has(index)) this.#lost(number, index);
     });
   }
 
   #lost(number: number, index: number): void {
     const from = index * this.chunkBytes;
+    // What comes in its place is checked as a part of the whole again.
+    if (this.files[number]?.record.verified) this.change(number, { verified: false });
     if (this.repaired.some((one) => one.file === number && one.from === from)) return;
     this.repaired.push({ file: number, from, to: from + (this.lengthOf(number, index) ?? this.chunkBytes) });
   }
@@ -108,7 +107,7 @@ export class KeptModel {
   forget(): void {
     this.isKnown = false;
     this.files = [];
-    this.source = this.#begun.source ?? "";
+    this.source = this.#begun.source ?? this.source;
   }
 
   /** The files of a model of which nothing is stored. */
@@ -202,7 +201,6 @@ export class KeptModel {
     if (this.files[number] !== file || file.chunks.get(index) !== chunk) return undefined;
     file.chunks.delete(index);
     this.#lost(number, index);
-    if (file.record.verified) this.change(number, { verified: false });
     await this.#folder.remove(chunk, async (now) => !(await isRight(now))).catch(() => {});
     return undefined;
   }

@@ -1,10 +1,9 @@
 // The `fetch` of one load: it answers from what is stored, and from the network what is not, and stores that on the way.
-import type { WireError } from "../errors.js";
+import { toWire, type WireError } from "../errors.js";
 import type { ModelFile } from "../sources/find-files.js";
 import type { StorageReport } from "../types.js";
 import type { Fetch } from "../wasm-surface.js";
-import { type AnswerHead, areComparable, difference, type FileVersion } from "./answer-head.js";
-import { askFile } from "./ask-file.js";
+import { type AnswerHead, areComparable, difference, type FileVersion, versionOf } from "./answer-head.js";
 import { FatalError } from "./fatal-error.js";
 import { type FileLoad, FileStream, type Wanted } from "./file-stream.js";
 import { type FileRecord } from "./chunk-store.js";
@@ -17,15 +16,22 @@ const TELL_MS = 500;
 /** Another tab that was silent for this part of the engine's own limit is not waited for. */
 const PATIENCE = 1 / 3;
 
+/** The files of the model, and what asks their servers. */
+export interface Located {
+  files: ModelFile[];
+  fetch: Fetch;
+}
+
 export interface StoredFetchOptions {
   /** Where the model is kept; undefined where nothing is, and `reason` says why. */
   kept: KeptModel | undefined;
   reason: string | undefined;
   /** The addresses that the engine asks, one for each file. */
   urls: string[];
-  /** What is known of the files. Asked only where the network is needed. */
-  locate: () => Promise<ModelFile[]>;
-  fetch: Fetch;
+  /** SHA-256 of each file, where the caller gives them. */
+  digests: string[] | undefined;
+  /** What is known of the files, and a `fetch` for their first addresses. Asked only where the network is needed. */
+  locate: () => Promise<Located>;
   tabs: TabsHost;
   /** The error of too little room for so many bytes more, if it is. */
   tooLittleRoom: (neededBytes: number) => Promise<WireError | undefined>;
@@ -48,7 +54,7 @@ export class StoredFetch implements FileLoad {
   readonly #report: StorageReport;
   readonly #wasWhole: boolean;
   readonly #closed = new AbortController();
-  #located: Promise<ModelFile[]> | undefined;
+  #located: Promise<Located> | undefined;
   #files: ModelFile[] = [];
   #prepared = false;
   #preparing: Promise<Response | undefined> | undefined;
@@ -57,7 +63,8 @@ export class StoredFetch implements FileLoad {
   /** Bytes of this load are with the engine. */
   #isInUse = false;
   #told = 0;
-  readonly #passedDigests = new Set<number>();
+  /** What was wrong is deleted. */
+  #cleared: Promise<void> = Promise.resolve();
 
   constructor(options: StoredFetchOptions) {
     this.#options = options;
@@ -77,7 +84,7 @@ export class StoredFetch implements FileLoad {
   readonly fetch: Fetch = async (url, init) => {
     const stream = this.#streams[this.#options.urls.indexOf(url)];
     const from = firstByte(init);
-    if (!stream || from === undefined || this.#closed.signal.aborted) return this.#options.fetch(url, init);
+    if (!stream || from === undefined) throw new FatalError({ code: "internal", message: "the engine asks for what is no file of the model" });
     try {
       const answer = await stream.answer(from, init.signal ?? this.#closed.signal);
       this.#isInUse ||= answer.ok;
@@ -89,7 +96,11 @@ export class StoredFetch implements FileLoad {
   };
 
   get writes(): boolean {
-    return this.#tabs?.role === "leads" && this.kept?.isWriting === true;
+    return this.#leads && this.kept?.isWriting === true;
+  }
+
+  get #leads(): boolean {
+    return this.#tabs?.role === "leads";
   }
 
   get follows(): boolean {
@@ -98,23 +109,28 @@ export class StoredFetch implements FileLoad {
 
   digestOf(file: number): string | undefined {
     const record = this.kept?.files[file]?.record;
-    const wanted = this.#files[file]?.sha256 ?? record?.sha256;
+    const wanted = this.#options.digests?.[file] ?? this.#files[file]?.sha256 ?? record?.sha256;
     return wanted === undefined || (record?.verified && record.sha256 === wanted) ? undefined : wanted;
   }
 
   async ask(file: number, { start, to }: Wanted, signal: AbortSignal): Promise<Response> {
-    const files = await this.#locate();
-    const located = files[file];
-    if (!located) throw new FatalError({ code: "internal", message: `the model has no file ${file + 1}` });
-    return askFile(this.#options.fetch, located, { start, to }, signal);
+    const { files, fetch } = await this.#locate();
+    const [address] = files[file]?.addresses ?? [];
+    if (address === undefined) throw new FatalError({ code: "internal", message: `the model has no file ${file + 1}` });
+    // Caches and service workers store an answer only if it is to a request for the whole.
+    const headers = new Headers();
+    if (start > 0 || to !== undefined) headers.set("Range", `bytes=${start}-${to === undefined ? "" : to - 1}`);
+    return fetch(address, { headers, signal });
   }
 
-  #locate(): Promise<ModelFile[]> {
+  #locate(): Promise<Located> {
     this.#located ??= this.#options.locate().then(
-      (files) => (this.#files = files),
+      (located) => {
+        this.#files = located.files;
+        return located;
+      },
       (thrown: unknown) => {
-        this.#located = undefined;
-        throw new FatalError(thrown as WireError);
+        throw new FatalError(toWire(thrown));
       },
     );
     return this.#located;
@@ -133,15 +149,13 @@ export class StoredFetch implements FileLoad {
     const tabs = this.#tabs;
     if (!kept || !tabs) return undefined;
     await tabs.join();
-    if (tabs.role === "follows") {
-      await this.#meetOtherTab();
-      if (tabs.role !== "leads") {
-        this.#prepared = true;
-        return undefined;
-      }
+    if (this.follows) await this.#meetOtherTab();
+    if (!this.#leads) {
+      this.#prepared = true;
+      return undefined;
     }
     await kept.reopen();
-    const files = await this.#locate();
+    const { files } = await this.#locate();
     if (!kept.isKnown || this.#isListedOtherwise(files)) await this.#restart(files);
     kept.isWriting = kept.reason === undefined;
     const refused = kept.isWhole() ? undefined : await this.#compare(stream, from, signal);
@@ -157,7 +171,12 @@ export class StoredFetch implements FileLoad {
     if (!kept) return;
     if (this.#isInUse) throw await this.#changed(0, "the source names another one now");
     for (const stream of this.#streams) stream.forget();
-    await kept.clear();
+    try {
+      await kept.clear();
+    } catch (thrown) {
+      const message = `what is stored of another version of the model could not be deleted (${(thrown as Error).message}): load with storage: "none"`;
+      throw new FatalError({ code: "storage", message });
+    }
     kept.begin(files.map(toRecord));
   }
 
@@ -195,9 +214,8 @@ export class StoredFetch implements FileLoad {
         if (isAsked) return found;
         throw new Error(`the server answered ${found.status} for ${shownAddress(this.#options.urls[number] ?? "")}`);
       }
-      const isSame = typeof found !== "string" && areComparable(file.record, found.version) && difference(file.record, found.version) === undefined;
-      if (isSame) continue;
-      const why = typeof found === "string" ? found : (difference(file.record, found.version) ?? "nothing tells whether it is the same");
+      const why = typeof found === "string" ? found : this.#otherwise(file.record, this.#comparable(number, found.version));
+      if (why === undefined) continue;
       if (this.#isInUse) throw await this.#changed(number, why);
       await this.#restart(this.#files);
       return undefined;
@@ -205,12 +223,22 @@ export class StoredFetch implements FileLoad {
     return undefined;
   }
 
+  /** Why a stored file is not known to be the server's. */
+  #otherwise(stored: FileRecord, served: FileVersion): string | undefined {
+    return areComparable(stored, served) ? difference(stored, served) : "nothing tells whether it is the same";
+  }
+
+  /** Mirrors of one file have its size in common, and not what their servers say besides. */
+  #comparable(number: number, { bytes, etag, lastModified }: FileVersion): FileVersion {
+    const hasMirrors = (this.#files[number]?.addresses.length ?? 1) > 1;
+    return versionOf(hasMirrors ? { bytes } : { bytes, etag, lastModified });
+  }
+
   async admit(number: number, { version }: AnswerHead): Promise<boolean> {
     const { kept } = this;
     const record = kept?.files[number]?.record;
     if (!kept || !record) return false;
-    const sameAddress = (this.#files[number]?.addresses.length ?? 1) === 1;
-    const compared = sameAddress ? version : { ...(version.bytes === undefined ? {} : { bytes: version.bytes }) };
+    const compared = this.#comparable(number, version);
     const why = difference(record, compared);
     if (why !== undefined) {
       if (this.#isInUse) throw await this.#changed(number, why);
@@ -246,15 +274,14 @@ export class StoredFetch implements FileLoad {
     const { kept } = this;
     const wanted = this.digestOf(number);
     if (wanted === undefined || wanted === digest) {
-      this.#passedDigests.add(number);
       if (wanted !== undefined) kept?.change(number, { sha256: wanted, verified: true });
       return;
     }
     const url = shownAddress(this.#options.urls[number] ?? "");
     const message = `the file from ${url} is not the one that was meant: its SHA-256 is ${digest} instead of ${wanted}. What was stored of it is deleted`;
-    if (this.writes) {
+    if (this.#leads || this.#tabs?.role === "none") {
       kept?.stop("its SHA-256 is wrong");
-      void kept?.clear().catch(() => {});
+      this.#cleared = kept?.clear().catch(() => {}) ?? this.#cleared;
     }
     this.fault ??= { code: "wrong-digest", message, url };
     throw new FatalError(this.fault);
@@ -292,7 +319,7 @@ export class StoredFetch implements FileLoad {
     const { kept } = this;
     const tabs = this.#tabs;
     if (!kept || !tabs) return;
-    const leads = tabs.role === "leads";
+    const leads = this.#leads;
     switch (message.kind) {
       case "hello":
         if (leads && this.#prepared) this.#tellState();
@@ -328,16 +355,16 @@ export class StoredFetch implements FileLoad {
       return;
     }
     this.#reopened = kept.reopen().then(async () => {
-      if (!kept.isKnown) kept.begin((await this.#locate()).map(toRecord));
+      if (!kept.isKnown) kept.begin((await this.#locate()).files.map(toRecord));
       adopt();
       this.trusts = true;
     }, () => {});
   }
 
   #tellState(): void {
-    const files = this.kept?.files.map(({ record: { bytes, etag, lastModified } }, number) => {
-      const version = JSON.parse(JSON.stringify({ bytes, etag, lastModified })) as FileVersion;
-      return Object.keys(version).length === 0 && !this.kept?.files[number]?.chunks.size ? null : version;
+    const files = this.kept?.files.map(({ record: { bytes, etag, lastModified }, chunks }) => {
+      const version = versionOf({ bytes, etag, lastModified });
+      return Object.keys(version).length === 0 && chunks.size === 0 ? null : version;
     });
     if (files) this.#tabs?.tell({ kind: "state", files });
   }
@@ -368,7 +395,7 @@ export class StoredFetch implements FileLoad {
 
   // The end of a load.
 
-  /** @throws `WireError` `wrong-digest` alone. */
+  /** @throws `WireError` where a SHA-256 that was given is wrong, or cannot be checked. */
   async finish(): Promise<StorageReport> {
     const { kept } = this;
     const { signal } = this.#options;
@@ -377,8 +404,15 @@ export class StoredFetch implements FileLoad {
       await kept?.settled();
       if (kept && (this.writes || kept.isWhole())) await kept.writeRecord({ lastUsed: true });
     } catch (thrown) {
+      await this.#cleared;
       if (thrown instanceof FatalError && thrown.wire.code === "wrong-digest") throw thrown.wire;
       const { message } = thrown as Error;
+      const unchecked = this.#streams.findIndex((stream) => !stream.isChecked);
+      if (unchecked >= 0 && !signal.aborted) {
+        const url = shownAddress(this.#options.urls[unchecked] ?? "");
+        const why = "the rest of the file, without which its SHA-256 cannot be checked, could not be downloaded";
+        throw { code: "network", message: `the download of ${url} failed: ${why} (${message})`, url, detail: "lost" } satisfies WireError;
+      }
       if (kept) kept.reason ??= `the rest could not be downloaded (${message})`;
     }
     return this.#said();
@@ -399,7 +433,7 @@ export class StoredFetch implements FileLoad {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();
     for (const stream of this.#streams) stream.close();
-    this.#tabs?.leave(this.kept?.settled() ?? Promise.resolve());
+    this.#tabs?.leave(Promise.all([this.kept?.settled(), this.#cleared]).then(() => {}));
   }
 }
 

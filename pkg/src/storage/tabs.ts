@@ -28,11 +28,11 @@ export function tabsHere(): TabsHost {
   return { locks: globalThis.navigator?.locks, channel: (name) => new BroadcastChannel(name) };
 }
 
-/** `leads` downloads and writes; `follows` waits for the one that does; `alone` does neither. */
-export type Role = "leads" | "follows" | "alone";
+/** `leads` downloads and writes; `follows` waits for the one that does; `alone` downloads by itself and writes nothing. */
+export type Role = "none" | "leads" | "follows" | "alone";
 
 export class Tabs {
-  role: Role = "alone";
+  role: Role = "none";
   readonly #id: string;
   readonly #host: TabsHost;
   readonly #onMessage: (message: TabMessage) => void;
