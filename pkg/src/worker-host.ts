@@ -372,10 +372,18 @@ type KeepingVerb = "listModels" | "storageUsage" | "deleteModel" | "download" | 
 
 /** Stored models. Only a download takes the engine. */
 function keepingHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<Handlers, KeepingVerb> {
+  const stored = async <T>(run: (store: ChunkStore | undefined) => Promise<T>): Promise<T> => {
+    try {
+      return await run(await host.openStore());
+    } catch (thrown) {
+      if (!(thrown instanceof DOMException) || thrown.name === "AbortError") throw thrown;
+      throw { code: "storage", message: `stored models could not be read or changed: ${thrown.message}` } satisfies WireError;
+    }
+  };
   return {
-    listModels: async () => listModels(await host.openStore()),
-    storageUsage: async () => storageUsage(await host.openStore()),
-    deleteModel: async ({ id }) => deleteModel(await host.openStore(), id),
+    listModels: () => stored(listModels),
+    storageUsage: () => stored(storageUsage),
+    deleteModel: ({ id }) => stored((store) => deleteModel(store, id)),
     async download(request, emit, signal) {
       const store = await host.openStore();
       if (!store) throw nothingKept();
@@ -390,12 +398,12 @@ function keepingHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<H
         throw { code: "storage", message: `the model was downloaded, and could not be kept whole: ${reason}` } satisfies WireError;
       });
     },
-    verifyModel: async ({ id }, emit, signal) => verifyModel(await host.openStore(), id, emit, signal),
-    async importModel({ name, names, blobs }, emit, signal) {
+    verifyModel: ({ id }, emit, signal) => stored((store) => verifyModel(store, id, emit, signal)),
+    importModel({ name, names, blobs }, emit, signal) {
       const files = blobs.map((blob, i) => ({ blob, name: names[i] ?? name }));
-      return importFiles(await host.openStore(), name, files, emit, signal);
+      return stored((store) => importFiles(store, name, files, emit, signal));
     },
-    exportModel: async ({ id }) => exportModel(await host.openStore(), id),
+    exportModel: ({ id }) => stored((store) => exportModel(store, id)),
   };
 }
 

@@ -378,6 +378,30 @@ test("two tabs that import the same files keep them once", { timeout: PATIENCE }
   await visited.close();
 });
 
+test("a model whose file another program has open is not said to be deleted", { timeout: PATIENCE }, async () => {
+  const visited = await visit("opfs");
+  const { page, call } = visited;
+  const { id } = await call("import", SMALL);
+  const name = await chunk(visited, id, 0, 0);
+  const opened = await page.evaluateHandle(({ id, name }) => {
+    const open = async ({ data: { id, name } }) => {
+      const top = await (await navigator.storage.getDirectory()).getDirectoryHandle("emberglass");
+      self.handle = await (await (await top.getDirectoryHandle(id)).getFileHandle(name)).createSyncAccessHandle();
+      postMessage("open");
+    };
+    const worker = new Worker(URL.createObjectURL(new Blob([`onmessage = ${open}`])));
+    worker.postMessage({ id, name });
+    return new Promise((resolve) => (worker.onmessage = () => resolve(worker)));
+  }, { id, name });
+  const error = await call("delete", id);
+  assert.equal(error.code, "storage", JSON.stringify(error));
+  assert.match(error.message, /stored models could not be read or changed: /);
+  await opened.evaluate((worker) => worker.terminate());
+  await page.waitForFunction((id) => window.call("delete", id).then((outcome) => outcome === true), id);
+  assert.deepEqual(await call("list"), []);
+  await visited.close();
+});
+
 test("a browser that keeps nothing says so, and downloads nothing in vain", { timeout: PATIENCE }, async () => {
   const opened = await visit("none");
   const { page, call } = opened;
