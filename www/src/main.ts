@@ -93,8 +93,8 @@ function arrange(): void {
   panel.place(empty ? "welcome" : "dock");
 }
 
-function requestOf({ url, name, sampling }: Offer): ModelRequest {
-  return { source: url, name, sampling };
+function requestOf({ source, name, sampling }: Offer): ModelRequest {
+  return { source, name, sampling };
 }
 
 async function load(request: ModelRequest): Promise<void> {
