@@ -3,6 +3,7 @@ import { EmberglassError } from "./errors.js";
 import { fileAddress, hubModel, type HubOptions, isHubSource, refuseHubOptions } from "./hub-source.js";
 import * as check from "./options.js";
 import type { WireSource } from "./protocol.js";
+import { isModelId } from "./storage/names.js";
 import type { FileSource } from "./types.js";
 
 const FILES = "a Blob, File, ArrayBuffer, typed array, DataView, Response or FileSystemFileHandle";
@@ -16,8 +17,7 @@ const REMEDIES: Record<string, string> = {
   FileList: "files of one model are { shards: [...files] }",
 };
 
-/** The most mirrors, and the longest id of a stored model. */
-const MOST = { mirrors: 16, id: 200 };
+const MOST_MIRRORS = 16;
 
 interface SourceObject {
   shards?: unknown[];
@@ -55,7 +55,7 @@ export async function toWireSource(source: unknown, options: HubOptions): Promis
   }
   if (mirrors !== undefined) return { addresses: [mirrorsOf(mirrors)] };
   if (stored !== undefined) {
-    if (stored !== "" && stored.length <= MOST.id) return { stored };
+    if (isModelId(stored)) return { stored };
     throw check.invalid("source.stored", stored, "no id of a stored model: models.list() has them");
   }
   return shardsOf(shards ?? []);
@@ -76,8 +76,8 @@ async function shardsOf(shards: unknown[]): Promise<WireSource> {
 }
 
 function mirrorsOf(mirrors: (string | URL)[]): string[] {
-  if (mirrors.length === 0 || mirrors.length > MOST.mirrors) {
-    throw new EmberglassError("invalid-option", `source.mirrors has ${mirrors.length} addresses: give 1 to ${MOST.mirrors} of the same file`);
+  if (mirrors.length === 0 || mirrors.length > MOST_MIRRORS) {
+    throw new EmberglassError("invalid-option", `source.mirrors has ${mirrors.length} addresses: give 1 to ${MOST_MIRRORS} of the same file`);
   }
   return mirrors.map((mirror, i) => absolute(String(mirror), `source.mirrors[${i}]`));
 }

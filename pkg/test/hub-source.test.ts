@@ -99,7 +99,7 @@ test("options of a hub are checked, and the token is in no message", () => {
 
 test("options of a hub with another source are errors, for they would change nothing", async () => {
   for (const options of [{ revision: "main" }, { accessToken: "t" }, { hubs: HUB }]) {
-    for (const source of ["https://e.test/m.gguf", new Blob(["x"]), { stored: "id" }]) {
+    for (const source of ["https://e.test/m.gguf", new Blob(["x"]), { stored: "0af9".repeat(8) }]) {
       const { detail } = await rejects(toWireSource(source, options), "invalid-option");
       assert.deepEqual([detail], Object.keys(options));
     }

@@ -70,8 +70,8 @@ export class LoadPanel {
       return;
     }
     const size = offer.bytes > 0 ? ` · ${bytes(offer.bytes)}` : "";
-    const { name, askedHost } = offer;
-    const label = askedHost === undefined ? ["Load ", nameElement(name), size] : ["Load from ", el("bdi", {}, askedHost)];
+    const { name, askedHost, isInside } = offer;
+    const label = askedHost === undefined ? ["Load ", nameElement(name), size, isInside ? ", in this file" : ""] : ["Load from ", el("bdi", {}, askedHost)];
     const load = button(label, () => this.#actions.onLoad(offer), { class: "button primary", "data-testid": "load-button" });
     if (askedHost === undefined) {
       this.#show([el("div", { class: "row" }, ...back, load, open)], load);

@@ -16,6 +16,7 @@ import { MessageList } from "./message-list.js";
 import { defaultOffer, type Offer, requestedOffer } from "./model-choice.js";
 import { type ModelRequest, ModelSession } from "./model-session.js";
 import { nameElement, visible } from "./names.js";
+import { workOffline } from "./offline.js";
 import { generateOptions, loadSettings } from "./settings.js";
 import { settingsPanel } from "./settings-panel.js";
 import { StatusLine } from "./status-line.js";
@@ -46,6 +47,7 @@ let answerIsDue = false;
 let generation: Generation | undefined;
 
 void begin();
+workOffline();
 
 async function begin(): Promise<void> {
   suggestions(false, (text) => void send(text));
@@ -91,8 +93,8 @@ function arrange(): void {
   panel.place(empty ? "welcome" : "dock");
 }
 
-function requestOf({ url, name, sampling }: Offer): ModelRequest {
-  return { source: url, name, sampling };
+function requestOf({ source, name, sampling }: Offer): ModelRequest {
+  return { source, name, sampling };
 }
 
 async function load(request: ModelRequest): Promise<void> {

@@ -1,9 +1,10 @@
 // The list of a repository's files, as the hub's API gives it. What it says is not trusted.
 import type { HubModel } from "../protocol.js";
 import { faultOfPath } from "../hub-source.js";
+import { shownAddress } from "../storage/model-id.js";
 import type { FinderHost } from "./find-files.js";
 import { ABORTED, isBusy, limitsOf, type Refusal, Refused, retryAfterOf } from "./patience.js";
-import { hubRefusal, shownAddress } from "./refusal.js";
+import { hubRefusal } from "./refusal.js";
 
 export interface ListedFile {
   path: string;

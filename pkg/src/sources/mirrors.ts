@@ -1,10 +1,11 @@
 // One file at several addresses: a `fetch` for the first that asks the others, too. The engine, which retries, knows the first alone.
 import type { WireError } from "../errors.js";
+import { shownAddress } from "../storage/model-id.js";
 import type { NetworkOptions } from "../types.js";
 import type { Fetch } from "../wasm-surface.js";
 import type { ModelFile } from "./find-files.js";
 import { isBusy, limitsOf } from "./patience.js";
-import { hubRefusal, shownAddress } from "./refusal.js";
+import { hubRefusal } from "./refusal.js";
 
 /** What {@link mirroredFetch} needs besides. */
 export interface MirrorsHost {

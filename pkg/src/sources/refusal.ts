@@ -1,11 +1,6 @@
 // What a hub says with a status, as an error that says what to do.
 import type { WireError } from "../errors.js";
-
-/** An address for messages: user name, password, query and fragment may be secret. */
-export function shownAddress(address: string): string {
-  const { origin, pathname } = new URL(address);
-  return origin === "null" ? address.slice(0, 80) : origin + pathname;
-}
+import { shownAddress } from "../storage/model-id.js";
 
 /** A hub's answer without success; undefined for the answer of another server. `sentToken`: the request had an access token. */
 export function hubRefusal(response: Response, address: string, sentToken: boolean): WireError | undefined {
