@@ -137,6 +137,29 @@ test("another file is refused: of another length, or changed on its mirror", asy
   assert.equal((await later.ask(10)).status, 200);
   assert.deepEqual(later.asked, [A, B, A]);
 
+  // Sizes that other origins hide are told from the length of what they send.
+  const hidden = (answer: Answer): Answer => async (init) => {
+    const response = await answer(init);
+    response.headers.delete("content-range");
+    return Object.defineProperty(response, "type", { value: "cors" });
+  };
+  const begun = hidden(begins((out) => out.error(new Error("reset"))));
+  const same = mirrored({ [A]: begun, [B]: hidden(gives('"b"')) });
+  await bytesOf(await same.ask()).catch(() => {});
+  assert.deepEqual(await bytesOf(await same.ask(10)), [...BYTES.slice(10)]);
+  assert.deepEqual(same.asked, [A, B]);
+  const mute: Answer = async (init) => {
+    const response = await hidden(gives('"b"'))(init);
+    response.headers.delete("content-length");
+    return response;
+  };
+  for (const wrong of [hidden(longer), mute]) {
+    const crossed = mirrored({ [A]: begun, [B]: wrong });
+    await bytesOf(await crossed.ask()).catch(() => {});
+    await crossed.ask(10);
+    assert.deepEqual(crossed.asked, [A, B, A]);
+  }
+
   const none = mirrored({ [A]: longer, [B]: says(404) }, { bytes: 100 });
   await assert.rejects(none.ask(), { fatal: true, message: "https://a.test/m has another file, of 101 bytes instead of 100" });
   assert.deepEqual([none.state.fault?.code, none.state.fault?.detail], ["network", "wrong-answer"]);

@@ -45,8 +45,10 @@ class MirroredFile {
   readonly #shared: { at: number };
   readonly #fetch: Fetch;
   readonly #host: MirrorsHost;
-  /** Size of the whole file, once it is known. */
+  /** Size of the whole file, once it is known for sure. */
   #bytes: number | undefined;
+  /** The same, as the first answer lets it seem. */
+  #likelyBytes: number | undefined;
   /** The first tag of each mirror. */
   readonly #tags = new Map<string, string>();
   /** The mirror whose tag the engine knows. Those of others differ for the same file. */
@@ -107,24 +109,30 @@ class MirroredFile {
       return { address, said: `answered ${response.status}`, outcome: { response }, kind: "status", refusal };
     }
     if (alone) return response;
-    const difference = this.#difference(address, response);
+    const difference = this.#difference(address, response, headers.get("Range"));
     if (difference === undefined) return this.#watched(at, response);
     ours.abort();
     const thrown = Object.assign(new Error(`${shownAddress(address)} ${difference}`), { fatal: true });
     return { address, said: difference, outcome: { thrown }, kind: "other-file" };
   }
 
-  /** What is wrong with an answer, as far as its headers tell; undefined where it may be the file. */
-  #difference(address: string, response: Response): string | undefined {
-    const bytes = sizeOf(response);
-    if (bytes !== undefined && this.#bytes !== undefined && bytes !== this.#bytes) {
-      return `has another file, of ${bytes} bytes instead of ${this.#bytes}`;
+  /** Why an answer cannot be taken; undefined where it may be the file, as far as its headers tell. */
+  #difference(address: string, response: Response, range: string | null): string | undefined {
+    const from = Number(/^bytes=(\d+)-/.exec(range ?? "")?.[1] ?? 0);
+    const { bytes, sure } = sizeOf(response, from);
+    // The rest of another file would be mixed into this one.
+    const goesOn = from > 0 && this.#tagged !== undefined && this.#tagged !== address;
+    const known = this.#bytes ?? (goesOn ? this.#likelyBytes : undefined);
+    if (bytes !== undefined && known !== undefined && bytes !== known && (sure || goesOn)) {
+      return `has another file, of ${bytes} bytes instead of ${known}`;
     }
+    if (goesOn && (bytes === undefined || known === undefined)) return "cannot go on with the file: one of both servers does not say its size";
     const tag = response.headers.get("ETag");
-    const known = this.#tags.get(address);
-    if (tag !== null && known !== undefined && opaque(tag) !== opaque(known)) return "has another file than before";
-    this.#bytes ??= bytes;
-    if (tag !== null && known === undefined) this.#tags.set(address, tag);
+    const first = this.#tags.get(address);
+    if (tag !== null && first !== undefined && opaque(tag) !== opaque(first)) return "has another file than before";
+    if (sure) this.#bytes ??= bytes;
+    this.#likelyBytes ??= bytes;
+    if (tag !== null && first === undefined) this.#tags.set(address, tag);
     this.#tagged ??= address;
     return undefined;
   }
@@ -170,15 +178,16 @@ class MirroredFile {
   }
 }
 
-/** Size of the whole file, where the answer says it for sure. */
-function sizeOf({ status, headers, type }: Response): number | undefined {
+/** Size of the whole file, as an answer to a request for the bytes from `from` on says it, and whether it is that for sure. */
+function sizeOf({ status, headers, type }: Response, from: number): { bytes: number | undefined; sure: boolean } {
   const total = /^bytes [^/]*\/(\d+)$/.exec(headers.get("Content-Range")?.trim() ?? "")?.[1];
-  if (total !== undefined) return Number(total);
-  const encoding = headers.get("Content-Encoding")?.trim().toLowerCase();
-  // Another origin may hide that the length is that of an encoded body.
-  const exact = encoding === undefined ? type !== "cors" : encoding === "" || encoding === "identity";
-  const length = headers.get("Content-Length");
-  return status === 200 && exact && length !== null && /^\d+$/.test(length) ? Number(length) : undefined;
+  if (total !== undefined) return { bytes: Number(total), sure: true };
+  const encoding = headers.get("Content-Encoding")?.trim().toLowerCase() ?? "";
+  const length = headers.get("Content-Length") ?? "";
+  if (!/^\d+$/.test(length) || (encoding !== "" && encoding !== "identity")) return { bytes: undefined, sure: false };
+  // A part may end before the file does. Another origin may hide that the length is that of an encoded body.
+  if (status === 206) return { bytes: from + Number(length), sure: false };
+  return { bytes: Number(length), sure: type !== "cors" || encoding !== "" };
 }
 
 /** A tag without what marks another form of the same file. */
