@@ -90,10 +90,10 @@ export async function openImageDecoder(
   findWasm?: FindWasm,
 ): Promise<ImageDecoder> {
   const { onProgress, signal, shareWith, workerUrl, wasmUrl, ...rest } = check.options("loadImageDecoder", IMAGE_LOAD, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
   const model = ++imageModels;
-  const request = { model, source: await orAborted(toWireSource(source), signal), files, network, ...wishes };
+  const request = { model, source: await orAborted(toWireSource(source, hub), signal), files, network, ...wishes };
   if (mayKeep(request)) askToPersist();
   const client = shareWith?.client ?? new EngineClient(spawn, undefined, findWasm);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
@@ -135,11 +135,11 @@ export async function openTextModel(
   findWasm?: FindWasm,
 ): Promise<TextModel> {
   const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("loadTextModel", LOAD, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
   const remembered = rememberedKernels();
   const request = {
-    source: await orAborted(toWireSource(source), signal),
+    source: await orAborted(toWireSource(source, hub), signal),
     files,
     network,
     ...wishes,
@@ -183,9 +183,9 @@ export async function openModelHeader(
   findWasm?: FindWasm,
 ): Promise<ModelHeader> {
   const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("readModelHeader", HEADER, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
-  const request = { source: await orAborted(toWireSource(source), signal), files, network, ...wishes };
+  const request = { source: await orAborted(toWireSource(source, hub), signal), files, network, ...wishes };
   const client = new EngineClient(spawn, undefined, findWasm);
   try {
     const reading = client.call("inspect", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
@@ -200,8 +200,8 @@ export function divided<T extends NetworkOptions & SourceOptions>(options: T) {
   const { stallTimeoutMs, retryTimeoutMs, storage, sha256, revision, accessToken, hubs, ...wishes } = options;
   const network = given<NetworkOptions>({ stallTimeoutMs, retryTimeoutMs });
   const digests = typeof sha256 === "string" ? [sha256] : sha256;
-  const files = given<FileRequest>({ storage, sha256: digests && [...digests], revision, accessToken, hubs: hubs?.map(String) });
-  return { network, files, wishes };
+  const files = given<FileRequest>({ storage, sha256: digests && [...digests] });
+  return { network, files, hub: { revision, accessToken, hubs }, wishes };
 }
 
 /** Whether the load may keep the model on this device. */

@@ -2,6 +2,7 @@
 import type { WireError } from "./errors.js";
 import type { FileRequest, WireSource } from "./protocol.js";
 import { findFiles, type FinderHost } from "./sources/find-files.js";
+import { mirroredFetch } from "./sources/mirrors.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
 import type { StorageReport } from "./types.js";
 import type { EngineSource, Fetch } from "./wasm-surface.js";
@@ -31,5 +32,14 @@ export async function openModelFiles(source: WireSource, request: FileRequest, h
   if ("blobs" in source) return { ...common, source };
   if ("stored" in source) throw { code: "internal", message: "storage is not there yet" } satisfies WireError;
   const files = await findFiles(source, request, host);
-  return { ...common, source: { urls: files.map(({ addresses: [first] }) => first) } };
+  let fault: WireError | undefined;
+  const fetch = mirroredFetch(files, host.fetch, { limits: host.limits, onFault: (told) => (fault = told) });
+  return {
+    ...common,
+    source: { urls: files.map(({ addresses: [first] }) => first) },
+    fetch,
+    get fault() {
+      return fault;
+    },
+  };
 }

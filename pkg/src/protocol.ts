@@ -23,15 +23,27 @@ import type {
 } from "./types.js";
 
 /** What the page was given as a model: for each file its addresses, which are absolute; files; or what the worker has to find. */
-export type WireSource = { addresses: string[][] } | { blobs: Blob[]; names: string[] } | { hub: string } | { stored: string };
+export type WireSource = { addresses: string[][] } | { blobs: Blob[]; names: string[] } | { hub: HubModel } | { stored: string };
 
-/** How to find, check and keep the files. */
+/** A model on a hub: a file and its other parts, or the file of a quantization, or else the one of the default quantization. */
+export interface HubModel {
+  /** Names all that makes it another model, the revision too: `hf:owner/repo@revision:Q4_K_M`. */
+  name: string;
+  /** `owner/repo`. */
+  repository: string;
+  revision: string;
+  path?: string;
+  /** In capital letters. */
+  quantization?: string;
+  /** Addresses without a slash at the end, in the order to try. */
+  hubs: string[];
+  accessToken?: string;
+}
+
+/** How to check and keep the files. */
 export interface FileRequest {
   storage?: "auto" | "none";
   sha256?: string[];
-  revision?: string;
-  accessToken?: string;
-  hubs?: string[];
 }
 
 /** Where a build of the engine is: at an address, or here, compressed with gzip. */

@@ -210,8 +210,9 @@ async function withFiles<T>(
   };
   const onWait = (waiting: string) => emit({ ...last, waiting });
   const { fetch } = host;
-  const files = await openModelFiles(request.source, request.files, { fetch, onWait, signal, openStore: () => host.openStore() });
   const explain = (url: string) => host.explain(url);
+  const limits = request.network;
+  const files = await openModelFiles(request.source, request.files, { fetch, explain, limits, onWait, signal, openStore: () => host.openStore() });
   const network = { ...request.network, onWait, explain, fetch: files.fetch };
   try {
     return await load({ source: files.source, network, report, finish: () => files.finish() });
