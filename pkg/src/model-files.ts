@@ -2,6 +2,8 @@
 import type { WireError } from "./errors.js";
 import type { FileRequest, WireSource } from "./protocol.js";
 import { findFiles, type FinderHost, type ModelFile } from "./sources/find-files.js";
+import { mirroredFetch } from "./sources/mirrors.js";
+import { limitsOf } from "./sources/patience.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
 import { checkBlobs } from "./storage/check-blobs.js";
 import { KeptModel } from "./storage/kept-model.js";
@@ -10,16 +12,12 @@ import { tooLittleRoom } from "./storage/room.js";
 import { listModels } from "./storage/stored-models.js";
 import { type Located, StoredFetch } from "./storage/stored-fetch.js";
 import { type TabsHost, tabsHere } from "./storage/tabs.js";
-import type { NetworkOptions, StorageReport } from "./types.js";
+import type { StorageReport } from "./types.js";
 import type { EngineSource, Fetch } from "./wasm-surface.js";
-
-/** How long the engine waits for the network, where the caller does not say: `Limits` in src/weights/http.rs. */
-const STALL_MS = 30_000;
 
 /** What of the browser the files need. */
 export interface FilesHost extends FinderHost {
   openStore: () => Promise<ChunkStore | undefined>;
-  limits: NetworkOptions;
   /** The whole model is read, and not its header alone. */
   readsAll: boolean;
   /** Default: the browser's. */
@@ -37,6 +35,8 @@ export interface ModelFiles {
   fetch: Fetch;
   /** What ended the load, where that was not the engine: it explains more than the engine's error. */
   readonly fault: WireError | undefined;
+  /** Bytes of the files that are stored on this device. */
+  storedBytes(): Promise<number>;
   /**
    * The engine has read all it needs: the rest is kept, too.
    *
@@ -58,12 +58,11 @@ export async function openModelFiles(source: WireSource, request: FileRequest, h
   const kept = typeof opened === "string" ? undefined : opened;
   // Another file than the one that is stored: it is deleted once this load may write.
   if (kept?.files.some(({ record: { sha256 } }, i) => isOther(sha256, request.sha256?.[i]))) kept.forget();
-  let found: Promise<ModelFile[]> | undefined;
-  const locate = async (): Promise<Located> => ({ files: await (found ??= findFiles(source, request, host)), fetch: host.fetch });
+  const servers = new Servers(host, () => findFiles(source, request, host));
   // A model that is whole is not looked up: a hub's listing takes the network.
-  const files = kept?.isWhole() && !("addresses" in source) ? undefined : (await locate()).files;
+  const files = kept?.isWhole() && !("addresses" in source) ? undefined : (await servers.locate()).files;
   const urls = files?.map(({ addresses: [first] }) => first) ?? addressesOf(kept);
-  return joined(urls, request.sha256, locate, opened, host);
+  return joined(urls, request.sha256, servers, opened, host);
 }
 
 function isOther(known: string | undefined, given: string | undefined): boolean {
@@ -95,7 +94,7 @@ async function openKept(
 
 /** What tells models apart: what the caller loads, without secrets. The first part names the model. */
 function keyOf(source: Exclude<WireSource, { blobs: Blob[] } | { stored: string }>): [string, ...string[]] {
-  if ("hub" in source) return [source.hub];
+  if ("hub" in source) return [source.hub.name, ...source.hub.hubs];
   return source.addresses.map(([first]) => canonicalAddress(first ?? "")) as [string, ...string[]];
 }
 
@@ -108,7 +107,7 @@ async function givenFiles(source: { blobs: Blob[]; names: string[] }, request: F
   if (request.sha256) await checkBlobs(source, request.sha256, host.signal);
   const reason = "the page gave the file: models.import keeps one";
   const report: StorageReport = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [], reason };
-  return { source, fetch: host.fetch, fault: undefined, finish: async () => report, close: () => {} };
+  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, finish: async () => report, close: () => {} };
 }
 
 /** A model by its id. What is missing of it comes from where it came from. */
@@ -125,18 +124,40 @@ async function storedFiles(id: string, place: ChunkStore | string, request: File
     message: `the model ${id} is not stored whole, and nothing tells where to download the rest: import it again`,
   };
   if (!kept.isWhole() && !isDownloaded) throw notWhole;
-  const locate = async (): Promise<Located> => {
+  const servers = new Servers(host, async () => {
     if (!isDownloaded) throw notWhole;
-    const files = await findFiles({ addresses: addresses.map((address) => [address]) }, request, host);
-    return { files, fetch: host.fetch };
-  };
-  return joined(addresses, request.sha256, locate, kept, host);
+    return findFiles({ addresses: addresses.map((address) => [address]) }, request, host);
+  });
+  return joined(addresses, request.sha256, servers, kept, host);
+}
+
+/** Where the files are, once that is asked for, and why they do not come. */
+class Servers {
+  fault: WireError | undefined;
+  readonly #host: FilesHost;
+  readonly #find: () => Promise<ModelFile[]>;
+  #located: Promise<Located> | undefined;
+
+  constructor(host: FilesHost, find: () => Promise<ModelFile[]>) {
+    this.#host = host;
+    this.#find = find;
+  }
+
+  locate(): Promise<Located> {
+    return (this.#located ??= this.#locate());
+  }
+
+  async #locate(): Promise<Located> {
+    const { fetch, limits } = this.#host;
+    const files = await this.#find();
+    return { files, fetch: mirroredFetch(files, fetch, { limits, onFault: (fault) => (this.fault = fault) }) };
+  }
 }
 
 function joined(
   urls: string[],
   digests: string[] | undefined,
-  locate: () => Promise<Located>,
+  servers: Servers,
   opened: KeptModel | string,
   host: FilesHost,
 ): ModelFiles {
@@ -146,10 +167,10 @@ function joined(
     reason,
     urls,
     digests,
-    locate,
+    locate: () => servers.locate(),
     tabs: host.tabs ?? tabsHere(),
     tooLittleRoom: host.tooLittleRoom ?? ((bytes) => tooLittleRoom(bytes, () => listModels(kept?.store))),
-    stallMs: host.limits.stallTimeoutMs ?? STALL_MS,
+    stallMs: limitsOf(host).stallMs,
     readsAll: host.readsAll,
     signal: host.signal,
   });
@@ -157,8 +178,9 @@ function joined(
     source: { urls },
     fetch: fetch.fetch,
     get fault() {
-      return fetch.fault;
+      return fetch.fault ?? servers.fault;
     },
+    storedBytes: async () => kept?.storedBytes() ?? 0,
     finish: () => fetch.finish(),
     close: () => fetch.close(),
   };

@@ -34,7 +34,7 @@ export interface FileLoad {
   /** SHA-256 that the source gives; undefined once the stored file had it. */
   digestOf(file: number): string | undefined;
   /** Compares what is stored with what the server has, once; with the server's refusal where it does not answer. */
-  prepare(file: FileStream, from: number, signal: AbortSignal): Promise<Response | undefined>;
+  prepare(file: FileStream, wanted: Wanted, signal: AbortSignal): Promise<Response | undefined>;
   ask(file: number, wanted: Wanted, signal: AbortSignal): Promise<Response>;
   /** Compares an answer with what is known; true if what was stored has been deleted. @throws where bytes of another version are in use. */
   admit(file: number, head: AnswerHead): Promise<boolean>;
@@ -90,14 +90,15 @@ export class FileStream {
     this.#number = number;
   }
 
-  /** Answers the engine's request for the bytes from `from` on. */
-  async answer(from: number, signal: AbortSignal): Promise<Response> {
+  /** Answers the engine's request, with as much of what it asks for as is at one place. */
+  async answer(wanted: Wanted, signal: AbortSignal): Promise<Response> {
     await this.#endRun();
     await this.#makeDigest();
     const { kept } = this.#load;
+    const { start: from } = wanted;
     while (kept && !this.#isPlain) {
       if (!kept.isWhole()) {
-        const refused = await this.#load.prepare(this, from, signal);
+        const refused = await this.#load.prepare(this, wanted, signal);
         if (refused) return refused;
       }
       if (!this.#load.trusts) break;
@@ -118,7 +119,7 @@ export class FileStream {
       }
       break;
     }
-    return this.#fromMemory(from) ?? this.#fromNetwork(from, undefined, signal);
+    return this.#fromMemory(from) ?? this.#fromNetwork(from, wanted.to, signal);
   }
 
   /** The chunk's bytes, checked; the next ones are read and checked while these are in use. */
@@ -168,14 +169,13 @@ export class FileStream {
   }
 
   /** Asks for the bytes that the load needs first, and keeps the answer for when they are needed. */
-  async open(from: number, signal: AbortSignal): Promise<Response | AnswerHead | string> {
+  async open({ start: from, to: until }: Wanted, signal: AbortSignal): Promise<Response | AnswerHead | string> {
     const { kept } = this.#load;
     const index = kept?.firstMissing(this.#number, Math.floor(from / kept.chunkBytes));
-    if (!kept || index === undefined) return this.look(signal);
+    const start = kept && index !== undefined ? index * kept.chunkBytes : Infinity;
+    if (start >= (until ?? Infinity)) return this.look(signal);
     await this.#dropOpened();
-    const start = index * kept.chunkBytes;
-    const next = kept.nextStored(this.#number, index);
-    const wanted = { start, to: next === undefined ? undefined : next * kept.chunkBytes };
+    const wanted = this.#wanted(start, until);
     const { response, controller } = await this.#ask(wanted, signal);
     if (!isSuccess(response)) return response;
     const head = readHead(response, start);

@@ -266,16 +266,16 @@ export class KeptModel {
     this.onStop();
   }
 
+  /** Bytes that are there. */
+  storedBytes(): number {
+    const lengths = this.files.flatMap(({ chunks }, number) => [...chunks.keys()].map((index) => this.lengthOf(number, index) ?? this.chunkBytes));
+    return lengths.reduce((a, b) => a + b, 0);
+  }
+
   /** Bytes that are still to come, of the files whose size is known. */
   missingBytes(): number {
-    let bytes = 0;
-    this.files.forEach((file, number) => {
-      if (file.record.bytes === undefined) return;
-      for (let index = 0; index < countOf(file, this.chunkBytes); index++) {
-        if (!this.has(number, index)) bytes += this.lengthOf(number, index) ?? 0;
-      }
-    });
-    return bytes;
+    const all = this.files.reduce((sum, { record, chunks }) => sum + (record.bytes ?? chunks.size * this.chunkBytes), 0);
+    return all - this.storedBytes();
   }
 }
 

@@ -83,10 +83,10 @@ export class StoredFetch implements FileLoad {
   /** For the engine. */
   readonly fetch: Fetch = async (url, init) => {
     const stream = this.#streams[this.#options.urls.indexOf(url)];
-    const from = firstByte(init);
-    if (!stream || from === undefined) throw new FatalError({ code: "internal", message: "the engine asks for what is no file of the model" });
+    const asked = askedFor(init);
+    if (!stream || !asked) throw new FatalError({ code: "internal", message: "the engine asks for what is no file of the model" });
     try {
-      const answer = await stream.answer(from, init.signal ?? this.#closed.signal);
+      const answer = await stream.answer(asked, init.signal ?? this.#closed.signal);
       this.#isInUse ||= answer.ok;
       return answer;
     } catch (thrown) {
@@ -137,14 +137,14 @@ export class StoredFetch implements FileLoad {
   }
 
   /** Undefined where the load may go on. */
-  prepare(file: FileStream, from: number, signal: AbortSignal): Promise<Response | undefined> {
+  prepare(file: FileStream, wanted: Wanted, signal: AbortSignal): Promise<Response | undefined> {
     if (this.#prepared) return Promise.resolve(undefined);
     // Files that are asked for at once are prepared together; the refusal is that of the first.
-    this.#preparing ??= this.#prepare(file, from, signal).finally(() => (this.#preparing = undefined));
+    this.#preparing ??= this.#prepare(file, wanted, signal).finally(() => (this.#preparing = undefined));
     return this.#preparing;
   }
 
-  async #prepare(stream: FileStream, from: number, signal: AbortSignal): Promise<Response | undefined> {
+  async #prepare(stream: FileStream, wanted: Wanted, signal: AbortSignal): Promise<Response | undefined> {
     const { kept } = this;
     const tabs = this.#tabs;
     if (!kept || !tabs) return undefined;
@@ -154,11 +154,12 @@ export class StoredFetch implements FileLoad {
       this.#prepared = true;
       return undefined;
     }
+    this.trusts = true;
     await kept.reopen();
     const { files } = await this.#locate();
     if (!kept.isKnown || this.#isListedOtherwise(files)) await this.#restart(files);
     kept.isWriting = kept.reason === undefined;
-    const refused = kept.isWhole() ? undefined : await this.#compare(stream, from, signal);
+    const refused = kept.isWhole() ? undefined : await this.#compare(stream, wanted, signal);
     if (refused) return refused;
     this.#prepared = true;
     this.#tellState();
@@ -194,7 +195,7 @@ export class StoredFetch implements FileLoad {
   }
 
   /** Compares what is stored with what the server has. */
-  async #compare(asked: FileStream, from: number, signal: AbortSignal): Promise<Response | undefined> {
+  async #compare(asked: FileStream, wanted: Wanted, signal: AbortSignal): Promise<Response | undefined> {
     const { kept } = this;
     if (!kept) return undefined;
     for (const [number, stream] of this.#streams.entries()) {
@@ -209,7 +210,7 @@ export class StoredFetch implements FileLoad {
       const isAsked = stream === asked;
       // A model that was whole is of one time, so the file with the gap speaks for all.
       if (!isAsked && (this.#wasWhole || (sha256 !== undefined && file.record.verified))) continue;
-      const found = await (isAsked ? stream.open(from, signal) : stream.look(signal));
+      const found = await (isAsked ? stream.open(wanted, signal) : stream.look(signal));
       if (found instanceof Response) {
         if (isAsked) return found;
         throw new Error(`the server answered ${found.status} for ${shownAddress(this.#options.urls[number] ?? "")}`);
@@ -322,7 +323,7 @@ export class StoredFetch implements FileLoad {
     const leads = this.#leads;
     switch (message.kind) {
       case "hello":
-        if (leads && this.#prepared) this.#tellState();
+        if (leads && this.#prepared && this.trusts) this.#tellState();
         break;
       case "state":
         if (!leads) this.#agree(message.files);
@@ -369,16 +370,18 @@ export class StoredFetch implements FileLoad {
     if (files) this.#tabs?.tell({ kind: "state", files });
   }
 
-  /** The lock has come from another tab. */
-  async #lead(): Promise<void> {
+  /** The lock has come from another tab; false where this one cannot go on for it. */
+  async #lead(): Promise<boolean> {
     const { kept } = this;
-    if (!kept || !this.#prepared || !this.trusts) return;
+    if (!this.#prepared) return true;
+    if (!kept || !this.trusts) return false;
     const versions = kept.files.map(({ record }) => record);
     await kept.reopen().catch(() => {});
     if (!kept.isKnown) kept.begin(versions);
     versions.forEach((version, number) => kept.adopt(number, version));
     kept.isWriting = kept.reason === undefined;
     this.#tellState();
+    return true;
   }
 
   async otherTab(): Promise<boolean> {
@@ -441,10 +444,11 @@ function toRecord({ addresses: [address], sha256 }: Pick<ModelFile, "addresses" 
   return { address: canonicalAddress(address), ...(sha256 === undefined ? {} : { sha256 }) };
 }
 
-/** Of `Range: bytes=N-`; undefined for a request that is none of the engine's. */
-function firstByte({ headers }: RequestInit): number | undefined {
+/** The engine asks for the bytes from some place on, and sometimes for a part of them; undefined for a request that is none of its. */
+function askedFor({ headers }: RequestInit): Wanted | undefined {
   const range = new Headers(headers).get("Range");
-  if (range === null) return 0;
-  const [, from] = /^bytes=(\d+)-$/.exec(range) ?? [];
-  return from === undefined ? undefined : Number(from);
+  if (range === null) return { start: 0, to: undefined };
+  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(range) ?? [];
+  if (first === undefined) return undefined;
+  return { start: Number(first), to: last === undefined || last === "" ? undefined : Number(last) + 1 };
 }

@@ -36,15 +36,15 @@ export class Tabs {
   readonly #id: string;
   readonly #host: TabsHost;
   readonly #onMessage: (message: TabMessage) => void;
-  readonly #onLead: () => Promise<void>;
+  readonly #onLead: () => Promise<boolean>;
   readonly #end = new AbortController();
   #release: () => void = () => {};
   #channel: ReturnType<TabsHost["channel"]> | undefined;
   #joined: Promise<void> | undefined;
   #waiting = new Set<() => void>();
 
-  /** `onLead` runs when the lock comes from another tab, before this one is said to lead. */
-  constructor(id: string, host: TabsHost, onMessage: (message: TabMessage) => void, onLead: () => Promise<void>) {
+  /** `onLead` runs when the lock comes from another tab, before this one is said to lead, and says whether it does. */
+  constructor(id: string, host: TabsHost, onMessage: (message: TabMessage) => void, onLead: () => Promise<boolean>) {
     this.#id = id;
     this.#host = host;
     this.#onMessage = onMessage;
@@ -77,7 +77,7 @@ export class Tabs {
     this.role = isFree ? "leads" : "follows";
     if (isFree) return;
     const lead = async () => {
-      await this.#onLead();
+      if (!(await this.#onLead())) return undefined;
       this.role = "leads";
       this.#wake();
       return released;
