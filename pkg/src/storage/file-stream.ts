@@ -483,12 +483,16 @@ export class FileStream {
         this.#took(index * kept.chunkBytes, bytes);
         continue;
       }
-      // Not stored: it is read again for its digest.
-      await this.#endRun();
       if (this.#endSeen === position) {
         this.#endDigest();
         return;
       }
+      // What is left of the last answer; or else it is asked for again.
+      if (this.#run?.at === position && !this.#run.hasEnded) {
+        await this.#drain().catch(throwIfFatal);
+        if (this.#digest?.position !== position || this.#endSeen === position) continue;
+      }
+      await this.#endRun();
       const response = await within(stallMs, this.#fromNetwork(position, undefined, signal), "the server sent nothing");
       if (response.status === 416) {
         // There is no more; the digest says whether that is right.

@@ -86,6 +86,8 @@ export class StoredFetch implements FileLoad {
     const asked = askedFor(init);
     if (!stream || !asked) throw new FatalError({ code: "internal", message: "the engine asks for what is no file of the model" });
     try {
+      // A listing may have a digest, which is to be made from the first byte on.
+      if (!this.kept?.isWhole()) await this.#locate();
       const answer = await stream.answer(asked, init.signal ?? this.#closed.signal);
       this.#isInUse ||= answer.ok;
       return answer;
