@@ -19,6 +19,8 @@ export interface ModelFiles {
   fetch: Fetch;
   /** What ended the load, where that was not the engine: it explains more than the engine's error. */
   readonly fault: WireError | undefined;
+  /** Bytes of the files that are stored on this device. */
+  storedBytes(): Promise<number>;
   /** The engine has read all it needs: the rest is kept, too. */
   finish(): Promise<StorageReport>;
   /** Lets go of locks and requests. Call it at the end, whatever the end was. */
@@ -28,7 +30,7 @@ export interface ModelFiles {
 /** @throws `WireError` */
 export async function openModelFiles(source: WireSource, request: FileRequest, host: FilesHost): Promise<ModelFiles> {
   const report: StorageReport = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [], reason: "not there yet" };
-  const common = { fetch: host.fetch, fault: undefined, finish: () => Promise.resolve(report), close: () => {} };
+  const common = { fetch: host.fetch, fault: undefined, storedBytes: () => Promise.resolve(0), finish: () => Promise.resolve(report), close: () => {} };
   if ("blobs" in source) return { ...common, source };
   if ("stored" in source) throw { code: "internal", message: "storage is not there yet" } satisfies WireError;
   const files = await findFiles(source, request, host);

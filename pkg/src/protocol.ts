@@ -6,6 +6,7 @@ import type { HelperEngine, ToHelper } from "./helper-team.js";
 import type { SimdLevel } from "./simd.js";
 import type { GpuRates } from "./measure.js";
 import type {
+  CanRun,
   ChatMessage,
   DeviceChoice,
   GenerateResult,
@@ -78,6 +79,9 @@ export type InspectRequest = Pick<LoadRequest, "source" | "files" | "network" | 
 /** What to keep. */
 export type DownloadRequest = Pick<LoadRequest, "source" | "files" | "network">;
 
+/** What to load, if it fits. */
+export type CanRunRequest = Omit<LoadRequest, "sampling">;
+
 /** Loading as the engine reports it; rates are worked out on the page. */
 export interface RawProgress {
   phase: LoadPhase;
@@ -147,6 +151,8 @@ export interface Verbs {
   load: { args: LoadRequest; result: ModelInfo; event: RawProgress };
   /** Reads and checks a file's header, and no more. */
   inspect: { args: InspectRequest; result: ModelHeader; event: RawProgress };
+  /** Whether a load would fit, and how fast it would be. */
+  canRun: { args: CanRunRequest; result: CanRun; event: RawProgress };
   generate: { args: GenerateRequest; result: GenerateResult; event: string };
   tokenize: { args: { text: string; special: boolean }; result: Uint32Array; event: never };
   detokenize: { args: { ids: Uint32Array }; result: string; event: never };
