@@ -48,7 +48,7 @@ async function model(asked: string | null, address: Location): Promise<Pick<Requ
   if (asked === null) {
     const offer = await defaultOffer();
     if (!offer) throw new Error("This site offers no model: give one with ?model=");
-    return { model: new URL(offer.url, document.baseURI).href, name: offer.name };
+    return { model: offer.source, name: offer.name };
   }
   const url = new URL(asked, document.baseURI);
   if (url.origin !== address.origin) throw new Error("The model must be on the same site as this page.");

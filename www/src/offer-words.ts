@@ -1,0 +1,85 @@
+// What the page says of a model before it is loaded: whether it runs here, what of it is stored, what is to be downloaded.
+import type { CanRun, EmberglassError, StoredModel } from "emberglass";
+import { el } from "./dom.js";
+import { wordsFor } from "./error-words.js";
+import { bytes, milliseconds, rate, seconds, sentence } from "./format.js";
+import type { Offer } from "./model-choice.js";
+import { nameElement, visible } from "./names.js";
+
+/** What is known of the model that is offered. */
+export interface Known {
+  /** What is stored of it. */
+  stored?: StoredModel | undefined;
+  isChecking?: boolean;
+  /** What the check found. */
+  check?: CanRun;
+  /** Why the check found nothing. */
+  failure?: EmberglassError;
+  isOnline: boolean;
+}
+
+/** How much of the model is here. */
+function kept({ check, stored }: Known): { here: number; all: number; isWhole: boolean } {
+  if (!check) return { here: stored?.storedBytes ?? 0, all: stored?.bytes ?? 0, isWhole: stored?.complete ?? false };
+  const { storedBytes, downloadBytes } = check;
+  return { here: storedBytes, all: storedBytes + downloadBytes, isWhole: storedBytes > 0 && downloadBytes === 0 };
+}
+
+/** Whether it loads without a network. */
+export function isHere(known: Known): boolean {
+  return kept(known).isWhole;
+}
+
+/** What stands on the button that loads it. */
+export function loadLabel(offer: Offer, known: Known): (Node | string)[] {
+  const { here, all, isWhole } = kept(known);
+  const name = nameElement(offer.name);
+  if (isWhole) return ["Start ", name];
+  if (here > 0) return ["Continue ", name, ...(all > 0 ? [` · ${bytes(all - here)} to go`] : [])];
+  const size = all > 0 ? all : offer.bytes;
+  return ["Load ", name, ...(size > 0 ? [` · ${bytes(size)}`] : [])];
+}
+
+/** The line below the button. A `problem` is something that keeps it from running. */
+export function offerLine(known: Known): { text: (string | Node)[]; isProblem: boolean } {
+  const { check, failure, isChecking, isOnline } = known;
+  const { here, all, isWhole } = kept(known);
+  const parts: (string | Node)[] = [];
+  if (isWhole) parts.push(`${bytes(all)}, all of it stored on this device. `);
+  else if (here > 0) parts.push(`${bytes(here)}${all > 0 ? ` of ${bytes(all)}` : ""} are stored on this device, and loading goes on from there. `);
+  if (!isOnline && !isWhole) {
+    const missing = here > 0 ? "a part of the model is missing here. " : "the model is not stored on it. ";
+    return { text: [`This device is offline, and ${missing}`, ...parts], isProblem: true };
+  }
+  if (isChecking) parts.push("Checking whether it runs here…");
+  else if (check?.fits) parts.push(runs(check));
+  else if (check) parts.push("It will not run here: ", ...reasons(check, 1));
+  else if (failure && !isWhole) parts.push(`${wordsFor(failure).title}.`);
+  return { text: parts, isProblem: check?.fits === false || (failure !== undefined && !isWhole) };
+}
+
+function runs({ device, estimate: { tokensPerSecond, loadSeconds } }: CanRun): string {
+  const where = device === "webgpu" ? "on your graphics card" : "on your processor";
+  const speed = tokensPerSecond === null ? "" : `, about ${rate(tokensPerSecond)} tokens a second`;
+  const wait = loadSeconds === null ? "" : `, ready in about ${seconds(loadSeconds)}`;
+  return `Runs ${where}${speed}${wait}.`;
+}
+
+function reasons({ reasons }: CanRun, most = Infinity): Node[] {
+  // They may hold names out of files.
+  return reasons.slice(0, most).map(({ message }) => el("bdi", {}, `${visible(sentence(message))} `));
+}
+
+/** Figures and reasons for whoever wants to know more; empty where there are none. */
+export function offerDetails({ check, failure }: Known): [string, (string | Node)[]][] {
+  if (failure) return [["Check", [el("bdi", {}, visible(sentence(failure.message))), " ", el("code", {}, failure.code)]]];
+  if (!check) return [];
+  const { downloadBytes, deviceBytes, contextBytesPerToken, estimate } = check;
+  const rows: [string, (string | Node)[]][] = [
+    ["Download", [downloadBytes === 0 ? "nothing" : bytes(downloadBytes)]],
+    ["Memory", [`${bytes(deviceBytes)}; each token of the context takes ${bytes(contextBytesPerToken)} of it`]],
+  ];
+  if (estimate.firstTokenMs !== null) rows.push(["First word", [`after about ${milliseconds(estimate.firstTokenMs)}`]]);
+  if (check.reasons.length > 0) rows.push([check.fits ? "Device" : "Why not", reasons(check)]);
+  return rows;
+}
