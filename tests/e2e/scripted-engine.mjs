@@ -43,6 +43,7 @@ function engine() {
         ["temperature", "topK", "topP", "minP", "repetitionPenalty", "presencePenalty", "frequencyPenalty", "penaltyWindow"].map((name) => [name, { value: 1, from: "engine" }]),
       ),
       samplingNotApplied: [],
+      storage: { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [] },
       device: { kind: "cpu", adapter: "", isFallbackAdapter: false, features: ["simd128"], threads: 1, choice: "asked", reason: "scripted" },
     });
   self.say = (piece) => {

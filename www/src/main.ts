@@ -32,7 +32,7 @@ const composer = new Composer((text) => void send(text), () => generation?.abort
 const files = modelFiles((list) => void loader.load({ source: { shards: list }, name: list[0]?.name ?? "", isHere: true }));
 const address = new AddressDialog((offer) => loader.propose(offer));
 const stored = new StoredDialog({ onLoad: (offer) => void loader.loadOffer(offer), onChange: () => loader.offers.refresh() });
-const kept = new KeptNote();
+const kept = new KeptNote(stored.open);
 const loader = new Loader({
   isUsable: () => usable,
   wishes: () => loadOptions(settings),

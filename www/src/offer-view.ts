@@ -3,7 +3,7 @@ import type { StoredModel } from "emberglass";
 import { button, el } from "./dom.js";
 import type { Offer } from "./model-choice.js";
 import { nameElement } from "./names.js";
-import { type Known, loadLabel, offerDetails, offerLine } from "./offer-words.js";
+import { isHere, type Known, loadLabel, offerDetails, offerLine } from "./offer-words.js";
 import { storedOffer } from "./stored-models.js";
 
 export interface OfferActions {
@@ -67,6 +67,9 @@ export class OfferView {
   update(known: Known, starts: readonly StoredModel[], count: number): void {
     const offer = this.#offer;
     if (offer) this.#load?.firstElementChild?.replaceChildren(...loadLabel(offer, known));
+    // Without a network only what is stored can be started.
+    const canStart = known.isOnline || isHere(known);
+    this.#load?.classList.toggle("primary", canStart || starts.length === 0);
     const { text, isProblem } = offerLine(known);
     this.#line.replaceChildren(...text);
     this.#line.classList.toggle("problem", isProblem);
@@ -75,18 +78,19 @@ export class OfferView {
     this.#facts.replaceChildren(
       ...facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, ...value)]),
     );
-    this.#showStarts(starts);
+    this.#showStarts(starts, !canStart);
     this.#stored.hidden = count === 0;
     this.#stored.textContent = count === 1 ? "1 model on this device…" : `${count} models on this device…`;
   }
 
-  #showStarts(starts: readonly StoredModel[]): void {
+  #showStarts(starts: readonly StoredModel[], arePrimary: boolean): void {
     const ids = starts.map(({ id }) => id).join();
     // The same buttons keep the focus.
-    if (this.#starts.dataset["ids"] === ids) return;
+    if (this.#starts.dataset["ids"] !== ids) {
+      const starting = (stored: StoredModel) => button(["Start ", nameElement(stored.name)], () => this.#onLoad(storedOffer(stored)), { "data-testid": "start-stored" });
+      this.#starts.replaceChildren(...starts.map(starting));
+    }
     this.#starts.dataset["ids"] = ids;
-    this.#starts.replaceChildren(
-      ...starts.map((stored) => button(["Start ", nameElement(stored.name)], () => this.#onLoad(storedOffer(stored)), { "data-testid": "start-stored" })),
-    );
+    for (const start of this.#starts.children) start.classList.toggle("primary", arePrimary);
   }
 }

@@ -1,10 +1,10 @@
 // The list of models that are stored on this device: load, check, save as a file, delete.
-import { models, type StorageUsage, type StoredModel } from "emberglass";
+import { type LoadProgress, models, type StorageUsage, type StoredModel } from "emberglass";
 import { announce } from "./announcer.js";
 import { coded } from "./coded.js";
 import { button, el, need } from "./dom.js";
 import { wordsFor } from "./error-words.js";
-import { bytes, ago } from "./format.js";
+import { ago, bytes } from "./format.js";
 import type { Offer } from "./model-choice.js";
 import { nameElement, plainName } from "./names.js";
 import { saveFile } from "./save-file.js";
@@ -19,21 +19,27 @@ export interface StoredDialogActions {
 export class StoredDialog {
   readonly #dialog = need<HTMLDialogElement>("stored");
   readonly #actions: StoredDialogActions;
+  readonly #done = button("Done", () => this.#dialog.close(), { "data-testid": "stored-close", autofocus: true });
   readonly #usage = el("p", { class: "hint", "data-testid": "stored-usage", role: "status" }, "Reading…");
+  /** Ends what the closed dialog is still busy with. */
+  #closed = new AbortController();
   readonly #list = el("ul", { class: "stored-list", "data-testid": "stored-list" });
 
   constructor(actions: StoredDialogActions) {
     this.#actions = actions;
-    const done = button("Done", () => this.#dialog.close(), { "data-testid": "stored-close", autofocus: true });
     this.#dialog.replaceChildren(
-      el("div", { class: "settings-bar" }, el("h2", { id: "stored-title" }, "Models on this device"), done),
+      el("div", { class: "settings-bar" }, el("h2", { id: "stored-title" }, "Models on this device"), this.#done),
       el("div", { class: "settings-body" }, this.#usage, this.#list),
     );
     this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
-    this.#dialog.addEventListener("close", actions.onChange);
+    this.#dialog.addEventListener("close", () => {
+      this.#closed.abort();
+      actions.onChange();
+    });
   }
 
   readonly open = (): void => {
+    this.#closed = new AbortController();
     this.#dialog.showModal();
     void this.#render();
   };
@@ -82,17 +88,23 @@ export class StoredDialog {
     };
     const named = (label: string) => ({ class: "button small", "aria-label": `${label}: ${plainName(name)}` });
     const load = button(complete ? "Load" : "Continue", () => (this.#dialog.close(), this.#actions.onLoad(storedOffer(model))), { ...named(complete ? "Load" : "Continue"), "data-testid": "load-stored" });
-    const check = button("Check", () => void work("Checking every byte…", async () => verified(await models.verify(id))).then(() => check.focus()), { ...named("Check"), "data-testid": "check-stored" });
-    const save = button("Save as file", () => void work("Putting the file together…", async () => {
+    const verify = async () => {
+      const onProgress = ({ loadedBytes, totalBytes }: LoadProgress) => (said.textContent = `Checking: ${bytes(loadedBytes)} of ${bytes(totalBytes)}`);
+      return verified(await models.verify(id, { signal: this.#closed.signal, onProgress }));
+    };
+    const check = button("Check", () => void work("Checking…", verify).then(() => check.focus()), { ...named("Check"), "data-testid": "check-stored" });
+    const toFiles = async () => {
       for (const file of await models.export(id)) saveFile(file, plainName(file.name));
       return "The browser saves it among the downloads.";
-    }), { ...named("Save as file"), "data-testid": "export-stored" });
+    };
+    const save = button("Save as file", () => void work("Opening it…", toFiles).then(() => save.focus()), { ...named("Save as file"), "data-testid": "export-stored" });
     const remove = button("Delete…", () => ask(), { ...named("Delete"), "data-testid": "delete-stored" });
     const usual = [...(isPictureModel(model) ? [] : [load]), check, ...(complete ? [save] : []), remove];
     const ask = () => {
       const yes = button(`Delete ${bytes(storedBytes)}`, () => void this.#delete(model, work), { class: "button small danger", "data-testid": "confirm-delete" });
       const no = button("Keep it", () => (actions.replaceChildren(...usual), remove.focus()), { class: "button small", "data-testid": "keep-stored" });
-      actions.replaceChildren(el("span", {}, complete ? "It has to be downloaded again then." : "What is here of it goes."), yes, no);
+      const then = source === name ? "The file has to be opened again then." : "It has to be downloaded again then.";
+      actions.replaceChildren(el("span", {}, then), yes, no);
       no.focus();
     };
     actions.append(...usual);
@@ -104,7 +116,7 @@ export class StoredDialog {
       await models.delete(id);
       await this.#render();
       announce(`${plainName(name)} is deleted: ${bytes(storedBytes)} are free again.`);
-      this.#dialog.querySelector<HTMLElement>("[data-testid='stored-close']")?.focus();
+      this.#done.focus();
       return "";
     });
   }
