@@ -9,7 +9,8 @@ import { MOST_THREADS } from "./threads.js";
 import { ImageDecoder } from "./image-decoder.js";
 import type { ImageLoadOptions, Precision } from "./image-types.js";
 import type { HelperLike } from "./helper-team.js";
-import type { FileRequest } from "./protocol.js";
+import type { FileRequest, LoadRequest } from "./protocol.js";
+import { askToPersist } from "./storage/room.js";
 import type { DeviceChoice, HeaderOptions, KvType, LoadOptions, ModelHeader, ModelSource, NetworkOptions, SourceOptions } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
@@ -93,6 +94,7 @@ export async function openImageDecoder(
   if (signal?.aborted) throw abortError(signal);
   const model = ++imageModels;
   const request = { model, source: await orAborted(toWireSource(source), signal), files, network, ...wishes };
+  if (mayKeep(request)) askToPersist();
   const client = shareWith?.client ?? new EngineClient(spawn, undefined, findWasm);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
   try {
@@ -143,6 +145,7 @@ export async function openTextModel(
     ...wishes,
     ...(remembered ? { rememberedKernels: remembered } : {}),
   };
+  if (mayKeep(request)) askToPersist();
   const client = new EngineClient(spawn, spawnHelper, findWasm);
   const loading = client.call(
     "load",
@@ -193,12 +196,17 @@ export async function openModelHeader(
 }
 
 /** Options of a load in the groups that the worker takes. */
-function divided<T extends NetworkOptions & SourceOptions>(options: T) {
+export function divided<T extends NetworkOptions & SourceOptions>(options: T) {
   const { stallTimeoutMs, retryTimeoutMs, storage, sha256, revision, accessToken, hubs, ...wishes } = options;
   const network = given<NetworkOptions>({ stallTimeoutMs, retryTimeoutMs });
   const digests = typeof sha256 === "string" ? [sha256] : sha256;
   const files = given<FileRequest>({ storage, sha256: digests && [...digests], revision, accessToken, hubs: hubs?.map(String) });
   return { network, files, wishes };
+}
+
+/** Whether the load may keep the model on this device. */
+function mayKeep({ source, files }: Pick<LoadRequest, "source" | "files">): boolean {
+  return !("blobs" in source) && files.storage !== "none";
 }
 
 /** Without the members that are not given. */
@@ -207,7 +215,7 @@ function given<T extends object>(members: { [K in keyof T]: T[K] | undefined }):
 }
 
 /** Rejects as soon as the signal fires, whatever `promise` does. */
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+export function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise;
   return new Promise<T>((resolve, reject) => {
     const abort = () => reject(abortError(signal));

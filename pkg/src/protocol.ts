@@ -9,6 +9,7 @@ import type {
   ChatMessage,
   DeviceChoice,
   GenerateResult,
+  KeepingProgress,
   KvType,
   LoadPhase,
   ModelHeader,
@@ -16,6 +17,9 @@ import type {
   NetworkOptions,
   SamplingDefault,
   SamplingOptions,
+  StorageUsage,
+  StoredModel,
+  VerifyResult,
 } from "./types.js";
 
 /** What the page was given as a model: for each file its addresses, which are absolute; files; or what the worker has to find. */
@@ -59,12 +63,25 @@ export interface LoadRequest {
 /** What of a file's header shall be read. */
 export type InspectRequest = Pick<LoadRequest, "source" | "files" | "network" | "contextLength" | "kvCache">;
 
+/** What to keep. */
+export type DownloadRequest = Pick<LoadRequest, "source" | "files" | "network">;
+
 /** Loading as the engine reports it; rates are worked out on the page. */
 export interface RawProgress {
   phase: LoadPhase;
   loadedBytes: number;
   totalBytes: number;
   waiting?: string;
+}
+
+/** How far a file is kept or checked. */
+export type RawKeeping = Pick<KeepingProgress, "phase" | "loadedBytes" | "totalBytes">;
+
+/** Files to keep: `names` are those of `blobs`, `name` the model's. */
+export interface ImportRequest {
+  name: string;
+  names: string[];
+  blobs: Blob[];
 }
 
 /** An image model to load; `model` is the number under which the page will speak of it. */
@@ -128,6 +145,15 @@ export interface Verbs {
   attachCanvas: { args: { model: number; number: number; canvas: OffscreenCanvas }; result: null; event: never };
   encode: { args: EncodeRequest; result: Latents; event: TileEvent };
   sample: { args: { model: number; seed: number; spread: number }; result: Latents; event: never };
+  listModels: { args: null; result: StoredModel[]; event: never };
+  storageUsage: { args: null; result: StorageUsage; event: never };
+  /** Whether there was such a model. */
+  deleteModel: { args: { id: string }; result: boolean; event: never };
+  /** Keeps a model without loading it. */
+  download: { args: DownloadRequest; result: StoredModel; event: RawProgress };
+  verifyModel: { args: { id: string }; result: VerifyResult; event: RawKeeping };
+  importModel: { args: ImportRequest; result: StoredModel; event: RawKeeping };
+  exportModel: { args: { id: string }; result: File[]; event: never };
   measureGpu: { args: null; result: GpuRates; event: never };
   /** Frees one image model; the worker and other models in it go on. */
   disposeImage: { args: { model: number }; result: null; event: never };

@@ -350,6 +350,26 @@ export interface VerifyResult {
   complete: boolean;
 }
 
+/** Steps of keeping a file, and of checking one that is kept. */
+export type KeepingPhase = "checking" | "storing";
+
+/** One report of how far `models.import` or `models.verify` is. Each phase begins at 0 bytes, or at what was stored before. */
+export type KeepingProgress = Omit<LoadProgress, "phase" | "waiting"> & { phase: KeepingPhase };
+
+/** Options of `models.verify`. */
+export interface VerifyOptions extends EngineAddresses {
+  /** Called on every change of phase, else at most ten times a second. */
+  onProgress?: ((progress: KeepingProgress) => void) | undefined;
+  /** Ends it; the promise rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options of `models.import`. */
+export interface ImportOptions extends VerifyOptions {
+  /** What the model shall be called. Default: the first file's name. */
+  name?: string | undefined;
+}
+
 /** Options of `models.download`. */
 export type DownloadOptions = NetworkOptions & EngineAddresses & Omit<SourceOptions, "storage"> & Pick<LoadOptions, "onProgress" | "signal">;
 

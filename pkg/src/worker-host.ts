@@ -6,6 +6,8 @@ import type { DecodeReply, FileRequest, FromWorker, LoadRequest, RawProgress, To
 import type { HelperEngine } from "./helper-team.js";
 import type { SimdLevel } from "./simd.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
+import { importFiles, nothingKept } from "./storage/import-files.js";
+import { deleteModel, exportModel, listModels, storageUsage, storedModel, throwIfAborted, verifyModel } from "./storage/stored-models.js";
 import { type Cores, threadCount } from "./threads.js";
 import type { ModelInfo, NetworkOptions, StorageReport } from "./types.js";
 import type { Engine, EngineSource, Fetch, WasmImageModel, WasmLoadOptions, WasmNetworkOptions, WasmTextModel } from "./wasm-surface.js";
@@ -57,7 +59,12 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
   const start = () => (engine ??= startEngine(host, wasm));
   const measureGpu = async () => (await start()).measureGpu();
   const helpers = new HelpersOfThePage(scope);
-  const handlers: Handlers = { ...textModelHandlers(helpers, host, start), ...imageModelHandlers(host, start), measureGpu };
+  const handlers: Handlers = {
+    ...textModelHandlers(helpers, host, start),
+    ...imageModelHandlers(host, start),
+    ...keepingHandlers(host, start),
+    measureGpu,
+  };
 
   // A trap inside a future that wasm spawned settles no promise: it only shows up as an uncaught
   // error of the worker. Without these two listeners the caller would wait for ever.
@@ -215,15 +222,11 @@ async function withFiles<T>(
   }
 }
 
-function throwIfAborted(signal: AbortSignal): void {
-  if (signal.aborted) throw { code: "aborted", message: "cancelled by the caller" } satisfies WireError;
-}
-
 function textModelHandlers(
   helpers: HelpersOfThePage,
   host: WorkerHost,
   start: () => Promise<Engine>,
-): Omit<Handlers, ImageVerb | "measureGpu"> {
+): Omit<Handlers, ImageVerb | KeepingVerb | "measureGpu"> {
   let model: WasmTextModel | undefined;
 
   const loaded = (): WasmTextModel => {
@@ -362,6 +365,37 @@ function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pic
       models.delete(model);
       return null;
     },
+  };
+}
+
+type KeepingVerb = "listModels" | "storageUsage" | "deleteModel" | "download" | "verifyModel" | "importModel" | "exportModel";
+
+/** Stored models. Only a download takes the engine. */
+function keepingHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<Handlers, KeepingVerb> {
+  return {
+    listModels: async () => listModels(await host.openStore()),
+    storageUsage: async () => storageUsage(await host.openStore()),
+    deleteModel: async ({ id }) => deleteModel(await host.openStore(), id),
+    async download(request, emit, signal) {
+      const store = await host.openStore();
+      if (!store) throw nothingKept();
+      emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
+      const { downloadFiles } = await start();
+      throwIfAborted(signal);
+      return withFiles(host, { request, emit, signal }, async ({ source, network, report, finish }) => {
+        await downloadFiles(source, { network }, report, signal);
+        const { id, reason = "it was deleted meanwhile" } = await finish();
+        const model = id === undefined ? undefined : await storedModel(store.folder(id));
+        if (model?.complete) return model;
+        throw { code: "storage", message: `the model was downloaded, and could not be kept whole: ${reason}` } satisfies WireError;
+      });
+    },
+    verifyModel: async ({ id }, emit, signal) => verifyModel(await host.openStore(), id, emit, signal),
+    async importModel({ name, names, blobs }, emit, signal) {
+      const files = blobs.map((blob, i) => ({ blob, name: names[i] ?? name }));
+      return importFiles(await host.openStore(), name, files, emit, signal);
+    },
+    exportModel: async ({ id }) => exportModel(await host.openStore(), id),
   };
 }
 
