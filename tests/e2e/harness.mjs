@@ -25,9 +25,12 @@ function required(name) {
   return value;
 }
 
-/** The page, opened at `site`. Everything it asks for and complains about is kept. */
-export async function openPage(browser, { site = SITE, path = "/" } = {}) {
-  const context = await browser.newContext({ viewport: { width: 1100, height: 800 } });
+/**
+ * The page, opened at `site`. Everything it asks for and complains about is kept. What a service worker answers cannot be
+ * intercepted, so there is none unless a test is about it: `serviceWorkers: "allow"`.
+ */
+export async function openPage(browser, { site = SITE, path = "/", serviceWorkers = "block" } = {}) {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 800 }, serviceWorkers });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
   const requests = [];

@@ -48,7 +48,7 @@ before(async () => {
   };
   server = await packageServer(SITE, { answer });
   browser = await launch();
-  ({ page } = await openPage(browser, { site: server.site, path: "/package/" }));
+  ({ page } = await openPage(browser, { site: server.site, path: "/package/", serviceWorkers: "allow" }));
   await page.evaluate(async () => {
     const controlled = new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve));
     await navigator.serviceWorker.register("/package/sw.js");

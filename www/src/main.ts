@@ -17,6 +17,7 @@ import { Loader } from "./loader.js";
 import { MessageList } from "./message-list.js";
 import type { ModelRequest } from "./model-session.js";
 import { nameElement, visible } from "./names.js";
+import { workOffline } from "./offline.js";
 import { generateOptions, loadSettings } from "./settings.js";
 import { settingsPanel } from "./settings-panel.js";
 import { StatusLine } from "./status-line.js";
@@ -55,6 +56,7 @@ let answerIsDue = false;
 let generation: Generation | undefined;
 
 void begin();
+workOffline();
 
 async function begin(): Promise<void> {
   suggestions(false, (text) => void send(text));

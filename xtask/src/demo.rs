@@ -88,10 +88,6 @@ fn assemble(model: &Model) -> Result<()> {
         fs::remove_dir_all(&site)?;
     }
     copy_folder(&paths::root().join("www/dist"), &site)?;
-    for notice in ["NOTICE.md", "LICENSE-MIT", "LICENSE-APACHE"] {
-        fs::copy(paths::root().join(notice), site.join(notice))
-            .with_context(|| format!("could not copy {notice}"))?;
-    }
 
     let models = site.join("models");
     fs::create_dir_all(&models)?;
@@ -107,6 +103,7 @@ fn assemble(model: &Model) -> Result<()> {
             "url": format!("models/{}", encode(&name.to_string_lossy())),
             "name": model.name,
             "bytes": fs::metadata(&to)?.len(),
+            "sha256": model::sha256(&to)?,
             "sampling": sampling,
         }
     });

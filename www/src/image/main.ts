@@ -7,6 +7,7 @@ import { requestedDevice } from "../device-choice.js";
 import { el, need } from "../dom.js";
 import { bytes, seconds } from "../format.js";
 import { nameElement, stem, visible } from "../names.js";
+import { workOffline } from "../offline.js";
 import { draw } from "./canvas.js";
 import { openFiles, sorted } from "./opened-files.js";
 import { pictureActions } from "./picture-actions.js";
@@ -51,6 +52,7 @@ if (unusable.length > 0) {
   showRefusal("This address asks for something that does not exist", [el("bdi", {}, visible(unusable.join(" ")))]);
 }
 void load(OWN.address, OWN.name, true);
+workOffline();
 
 /** Short enough to read out to somebody. */
 function anySeed(): number {
