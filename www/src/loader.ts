@@ -60,8 +60,10 @@ export class Loader {
     this.offers.show(this.#former?.name);
   }
 
-  loadOffer({ source, name, sampling, sha256, accessToken }: Offer): Promise<void> {
-    const isHere = this.offers.isHere && this.offers.current?.source === source;
+  loadOffer(offer: Offer): Promise<void> {
+    const { source, name, sampling, sha256, accessToken } = offer;
+    const isStored = typeof source === "object" && "stored" in source;
+    const isHere = isStored || (this.offers.isHere && this.offers.current === offer);
     return this.load({ source, name, sampling, sha256, accessToken, isHere });
   }
 

@@ -1,6 +1,8 @@
-// Which model the page offers: the default of models/manifest.json, or the one named by `?model=`.
+// Which model the page offers: the one inside its own file, or the default of models/manifest.json, or the one named by `?model=`.
 // The query comes from whoever made the link, so it is checked, and never loaded without asking.
 import type { LoadOptions, ModelSource } from "emberglass";
+import { embedded } from "./embedded.js";
+import { insideOffer } from "./inside-offer.js";
 import { fileName, modelAddress } from "./model-address.js";
 
 export interface Offer {
@@ -12,16 +14,16 @@ export interface Offer {
   sha256?: string;
   /** Sampling options that this site recommends for the model. */
   sampling?: NonNullable<LoadOptions["sampling"]>;
+  /** It is inside this page's own file. */
+  isInside?: true;
   /** Set when a link, not this site, asks for the model: the host to show before loading. */
   askedHost?: string;
   /** What the visitor gave for a model that the hub does not give to everybody. It is kept nowhere. */
   accessToken?: string;
 }
 
-/** An offer with an address. */
-export type AddressOffer = Offer & { source: string };
-
-export async function defaultOffer(): Promise<AddressOffer | undefined> {
+export async function defaultOffer(): Promise<Offer | undefined> {
+  if (embedded) return insideOffer(embedded.model);
   try {
     const response = await fetch("models/manifest.json", { cache: "no-cache" });
     if (!response.ok) return undefined;
@@ -44,9 +46,10 @@ export async function defaultOffer(): Promise<AddressOffer | undefined> {
 }
 
 /** The model a link asks for; undefined when it asks for none, a sentence when it is refused. */
-export function requestedOffer(query: string): AddressOffer | string | undefined {
+export function requestedOffer(query: string): Offer | string | undefined {
   const asked = new URLSearchParams(query).get("model");
   if (asked === null || asked.trim() === "") return undefined;
+  if (embedded) return "This page is one file and uses no network. Download the model, then open it with “Open a .gguf file…”.";
   const address = modelAddress(asked);
   if ("refused" in address) return `The address of its model ${address.refused}.`;
   const { source, name, host } = address;

@@ -1,6 +1,7 @@
 // The offer of a model: the button that loads it, what is known of it before, and the other ways to a model.
 import type { StoredModel } from "emberglass";
 import { button, el } from "./dom.js";
+import { embedded } from "./embedded.js";
 import type { Offer } from "./model-choice.js";
 import { nameElement } from "./names.js";
 import { isHere, type Known, loadLabel, offerDetails, offerLine } from "./offer-words.js";
@@ -39,7 +40,7 @@ export class OfferView {
     const open = button("Open a .gguf file…", actions.onOpenFile, { class: "button" });
     const address = button("From an address…", actions.onAddress, { class: "button", "data-testid": "from-address" });
     this.#stored = button("", actions.onStored, { class: "button", "data-testid": "stored-models", "aria-haspopup": "dialog", hidden: true });
-    const others = el("div", { class: "row others" }, open, address, this.#stored);
+    const others = el("div", { class: "row others" }, open, ...(embedded ? [] : [address]), this.#stored);
     const back = former === undefined || former === offer?.name ? [] : [button(["Back to ", nameElement(former)], actions.onFormer, { "data-testid": "former-model" })];
     if (!offer) {
       const words = el("p", {}, "There is no default model here. Open one from this device, or drop it onto the page.");
@@ -67,10 +68,10 @@ export class OfferView {
   update(known: Known, starts: readonly StoredModel[], count: number): void {
     const offer = this.#offer;
     if (offer) this.#load?.firstElementChild?.replaceChildren(...loadLabel(offer, known));
-    // Without a network only what is stored can be started.
-    const canStart = known.isOnline || isHere(known);
+    // Without a network, only what is stored can be started.
+    const canStart = known.isOnline || isHere(offer, known);
     this.#load?.classList.toggle("primary", canStart || starts.length === 0);
-    const { text, isProblem } = offerLine(known);
+    const { text, isProblem } = offerLine(offer, known);
     this.#line.replaceChildren(...text);
     this.#line.classList.toggle("problem", isProblem);
     const facts = offerDetails(known);

@@ -19,20 +19,21 @@ export interface Known {
 }
 
 /** How much of the model is here. */
-function kept({ check, stored }: Known): { here: number; all: number; isWhole: boolean } {
+function kept(offer: Offer | undefined, { check, stored }: Known): { here: number; all: number; isWhole: boolean } {
+  if (offer?.isInside) return { here: offer.bytes, all: offer.bytes, isWhole: true };
   if (!check) return { here: stored?.storedBytes ?? 0, all: stored?.bytes ?? 0, isWhole: stored?.complete ?? false };
   const { storedBytes, downloadBytes } = check;
   return { here: storedBytes, all: storedBytes + downloadBytes, isWhole: storedBytes > 0 && downloadBytes === 0 };
 }
 
 /** Whether it loads without a network. */
-export function isHere(known: Known): boolean {
-  return kept(known).isWhole;
+export function isHere(offer: Offer | undefined, known: Known): boolean {
+  return kept(offer, known).isWhole;
 }
 
 /** What stands on the button that loads it. */
 export function loadLabel(offer: Offer, known: Known): (Node | string)[] {
-  const { here, all, isWhole } = kept(known);
+  const { here, all, isWhole } = kept(offer, known);
   const name = nameElement(offer.name);
   if (isWhole) return ["Start ", name];
   if (here > 0) return ["Continue ", name, ...(all > 0 ? [` · ${bytes(all - here)} to go`] : [])];
@@ -41,11 +42,12 @@ export function loadLabel(offer: Offer, known: Known): (Node | string)[] {
 }
 
 /** The line below the button. A `problem` is something that keeps it from running. */
-export function offerLine(known: Known): { text: (string | Node)[]; isProblem: boolean } {
+export function offerLine(offer: Offer | undefined, known: Known): { text: (string | Node)[]; isProblem: boolean } {
   const { check, failure, isChecking, isOnline } = known;
-  const { here, all, isWhole } = kept(known);
+  const { here, all, isWhole } = kept(offer, known);
   const parts: (string | Node)[] = [];
-  if (isWhole) parts.push(`${bytes(all)}, all of it stored on this device. `);
+  if (offer?.isInside) parts.push(`${bytes(all)}, in this file. `);
+  else if (isWhole) parts.push(`${bytes(all)}, all of it stored on this device. `);
   else if (here > 0) parts.push(`${bytes(here)}${all > 0 ? ` of ${bytes(all)}` : ""} are stored on this device, and loading goes on from there. `);
   if (!isOnline && !isWhole) {
     const missing = here > 0 ? "a part of the model is missing here. " : "the model is not stored on it. ";

@@ -33,7 +33,7 @@ export class Offers {
 
   /** It loads without a network, as far as is known. */
   get isHere(): boolean {
-    return this.#shown !== undefined && isHere(this.#known);
+    return this.#shown !== undefined && isHere(this.#current, this.#known);
   }
 
   /** Finds what the page's address asks for, or else the site offers. Returns why what it asks for is refused. */
@@ -93,10 +93,10 @@ export class Offers {
     const others = list.filter((model) => model.complete && model !== stored && !isPictureModel(model));
     const tell = (known: Known, isReached: boolean) => {
       this.#known = known;
-      view.update(known, others.slice(0, isReached || isHere(known) ? MOST_STARTS.online : MOST_STARTS.offline), list.length);
+      view.update(known, others.slice(0, isReached || isHere(offer, known) ? MOST_STARTS.online : MOST_STARTS.offline), list.length);
     };
     const known: Known = { stored, isOnline: onLine };
-    if (!offer || offer.askedHost !== undefined || savesData() || (!onLine && !stored?.complete)) {
+    if (!offer || offer.askedHost !== undefined || savesData() || (!onLine && !isHere(offer, known))) {
       tell(known, onLine);
       return;
     }

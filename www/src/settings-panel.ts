@@ -2,6 +2,7 @@
 import type { ModelInfo } from "emberglass";
 import { DEVICES, isDevice, loadOptions } from "./device-choice.js";
 import { button, el, need } from "./dom.js";
+import { embedded } from "./embedded.js";
 import { nameElement } from "./names.js";
 import { modelDefault, NUMBER_FIELDS, saveSettings, type Settings } from "./settings.js";
 
@@ -162,8 +163,13 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
         { class: "row" },
         reload,
         button("Open a .gguf file…", () => (dialog.close(), actions.onOpenFile())),
-        button("From an address…", () => (dialog.close(), actions.onAddress())),
-        button("Models on this device…", () => (dialog.close(), actions.onStored()), { "data-testid": "settings-stored" }),
+        // A page that is one file uses no network, and is given no storage.
+        ...(embedded
+          ? []
+          : [
+              button("From an address…", () => (dialog.close(), actions.onAddress())),
+              button("Models on this device…", () => (dialog.close(), actions.onStored()), { "data-testid": "settings-stored" }),
+            ]),
       ),
     ),
   );
