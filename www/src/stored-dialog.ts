@@ -1,5 +1,5 @@
 // The list of models that are stored on this device: load, check, save as a file, delete.
-import { type LoadProgress, models, type StorageUsage, type StoredModel } from "emberglass";
+import { type KeepingProgress, models, type StorageUsage, type StoredModel } from "emberglass";
 import { announce } from "./announcer.js";
 import { coded } from "./coded.js";
 import { button, el, need } from "./dom.js";
@@ -89,7 +89,7 @@ export class StoredDialog {
     const named = (label: string) => ({ class: "button small", "aria-label": `${label}: ${plainName(name)}` });
     const load = button(complete ? "Load" : "Continue", () => (this.#dialog.close(), this.#actions.onLoad(storedOffer(model))), { ...named(complete ? "Load" : "Continue"), "data-testid": "load-stored" });
     const verify = async () => {
-      const onProgress = ({ loadedBytes, totalBytes }: LoadProgress) => (said.textContent = `Checking: ${bytes(loadedBytes)} of ${bytes(totalBytes)}`);
+      const onProgress = ({ loadedBytes, totalBytes }: KeepingProgress) => (said.textContent = `Checking: ${bytes(loadedBytes)} of ${bytes(totalBytes)}`);
       return verified(await models.verify(id, { signal: this.#closed.signal, onProgress }));
     };
     const check = button("Check", () => void work("Checking…", verify).then(() => check.focus()), { ...named("Check"), "data-testid": "check-stored" });
