@@ -13,7 +13,7 @@
  *
  * @packageDocumentation
  */
-export { loadImageDecoder, loadTextModel, readModelHeader } from "./load.js";
+export { canRun, loadImageDecoder, loadTextModel, readModelHeader } from "./load.js";
 export { models } from "./models.js";
 export { readLatents, writeLatents } from "./latent-file.js";
 export { type GpuRates, measureGpu } from "./measure.js";
@@ -38,6 +38,9 @@ export type {
   NeutralParams,
 } from "./completions.js";
 export type {
+  CanRun,
+  CanRunOptions,
+  CanRunReason,
   ChatMessage,
   DeviceChoice,
   DeviceInfo,

@@ -11,7 +11,7 @@ import type { ImageLoadOptions, Precision } from "./image-types.js";
 import type { HelperLike } from "./helper-team.js";
 import type { FileRequest, LoadRequest } from "./protocol.js";
 import { askToPersist } from "./storage/room.js";
-import type { DeviceChoice, HeaderOptions, KvType, LoadOptions, ModelHeader, ModelSource, NetworkOptions, SourceOptions } from "./types.js";
+import type { CanRun, CanRunOptions, DeviceChoice, HeaderOptions, KvType, LoadOptions, ModelHeader, ModelSource, NetworkOptions, SourceOptions } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
@@ -45,6 +45,23 @@ export async function readModelHeader(source: ModelSource, options: HeaderOption
   const checked = check.options("readModelHeader", HEADER, options);
   const files = new EngineFiles(checked);
   return openModelHeader(source, checked, files.spawn, files.findWasm);
+}
+
+/**
+ * Finds out whether a GGUF language model would fit this device, and how fast it would be, before its weights are read: reads the
+ * header by range, chooses the device as {@link loadTextModel} does with the same options, tries to allocate what the model takes,
+ * and times its own computations with zeros for weights, in workers that end afterwards. It takes about as long as half a second of
+ * answering, and on the CPU some 100 MB of memory.
+ *
+ * A model that does not fit is an answer, with the reason. A file that a load refuses for another reason, because it is damaged or
+ * not supported, is the same error as there.
+ *
+ * @throws {@link EmberglassError} what {@link loadTextModel} would refuse, except for memory.
+ */
+export async function canRun(source: ModelSource, options: CanRunOptions = {}): Promise<CanRun> {
+  const checked = check.options("canRun", CAN_RUN, options);
+  const files = new EngineFiles(checked);
+  return openCanRun(source, checked, files.spawn, files.spawnHelper, files.findWasm);
 }
 
 /**
@@ -90,10 +107,10 @@ export async function openImageDecoder(
   findWasm?: FindWasm,
 ): Promise<ImageDecoder> {
   const { onProgress, signal, shareWith, workerUrl, wasmUrl, ...rest } = check.options("loadImageDecoder", IMAGE_LOAD, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
   const model = ++imageModels;
-  const request = { model, source: await orAborted(toWireSource(source), signal), files, network, ...wishes };
+  const request = { model, source: await orAborted(toWireSource(source, hub), signal), files, network, ...wishes };
   if (mayKeep(request)) askToPersist();
   const client = shareWith?.client ?? new EngineClient(spawn, undefined, findWasm);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
@@ -135,11 +152,11 @@ export async function openTextModel(
   findWasm?: FindWasm,
 ): Promise<TextModel> {
   const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("loadTextModel", LOAD, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
   const remembered = rememberedKernels();
   const request = {
-    source: await orAborted(toWireSource(source), signal),
+    source: await orAborted(toWireSource(source, hub), signal),
     files,
     network,
     ...wishes,
@@ -165,6 +182,38 @@ export async function openTextModel(
   }
 }
 
+const { sampling: _, ...CAN_RUN } = LOAD;
+
+/** {@link canRun} over any workers. Not public: the seam for tests. */
+export async function openCanRun(
+  source: ModelSource,
+  options: CanRunOptions,
+  spawn: () => WorkerLike,
+  spawnHelper?: () => HelperLike,
+  findWasm?: FindWasm,
+): Promise<CanRun> {
+  const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("canRun", CAN_RUN, options);
+  const { network, files, hub, wishes } = divided(rest);
+  if (signal?.aborted) throw abortError(signal);
+  const remembered = rememberedKernels();
+  const request = {
+    source: await orAborted(toWireSource(source, hub), signal),
+    files,
+    network,
+    ...wishes,
+    ...(remembered ? { rememberedKernels: remembered } : {}),
+  };
+  const client = new EngineClient(spawn, spawnHelper, findWasm);
+  try {
+    const asking = client.call("canRun", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
+    const answer = await orAborted(asking, signal);
+    if (wishes.kernels === undefined) rememberKernels(answer.device);
+    return answer;
+  } finally {
+    client.close(new EmberglassError("disposed", "the question is answered"));
+  }
+}
+
 const HEADER: check.Kinds<HeaderOptions> = {
   ...check.NETWORK,
   ...check.ENGINE,
@@ -183,9 +232,9 @@ export async function openModelHeader(
   findWasm?: FindWasm,
 ): Promise<ModelHeader> {
   const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("readModelHeader", HEADER, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
-  const request = { source: await orAborted(toWireSource(source), signal), files, network, ...wishes };
+  const request = { source: await orAborted(toWireSource(source, hub), signal), files, network, ...wishes };
   const client = new EngineClient(spawn, undefined, findWasm);
   try {
     const reading = client.call("inspect", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
@@ -200,8 +249,8 @@ export function divided<T extends NetworkOptions & SourceOptions>(options: T) {
   const { stallTimeoutMs, retryTimeoutMs, storage, sha256, revision, accessToken, hubs, ...wishes } = options;
   const network = given<NetworkOptions>({ stallTimeoutMs, retryTimeoutMs });
   const digests = typeof sha256 === "string" ? [sha256] : sha256;
-  const files = given<FileRequest>({ storage, sha256: digests && [...digests], revision, accessToken, hubs: hubs?.map(String) });
-  return { network, files, wishes };
+  const files = given<FileRequest>({ storage, sha256: digests && [...digests] });
+  return { network, files, hub: { revision, accessToken, hubs }, wishes };
 }
 
 /** Whether the load may keep the model on this device. */

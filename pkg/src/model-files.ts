@@ -2,6 +2,7 @@
 import type { WireError } from "./errors.js";
 import type { FileRequest, WireSource } from "./protocol.js";
 import { findFiles, type FinderHost } from "./sources/find-files.js";
+import { mirroredFetch } from "./sources/mirrors.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
 import type { StorageReport } from "./types.js";
 import type { EngineSource, Fetch } from "./wasm-surface.js";
@@ -18,6 +19,8 @@ export interface ModelFiles {
   fetch: Fetch;
   /** What ended the load, where that was not the engine: it explains more than the engine's error. */
   readonly fault: WireError | undefined;
+  /** Bytes of the files that are stored on this device. */
+  storedBytes(): Promise<number>;
   /** The engine has read all it needs: the rest is kept, too. */
   finish(): Promise<StorageReport>;
   /** Lets go of locks and requests. Call it at the end, whatever the end was. */
@@ -27,9 +30,18 @@ export interface ModelFiles {
 /** @throws `WireError` */
 export async function openModelFiles(source: WireSource, request: FileRequest, host: FilesHost): Promise<ModelFiles> {
   const report: StorageReport = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [], reason: "not there yet" };
-  const common = { fetch: host.fetch, fault: undefined, finish: () => Promise.resolve(report), close: () => {} };
+  const common = { fetch: host.fetch, fault: undefined, storedBytes: () => Promise.resolve(0), finish: () => Promise.resolve(report), close: () => {} };
   if ("blobs" in source) return { ...common, source };
   if ("stored" in source) throw { code: "internal", message: "storage is not there yet" } satisfies WireError;
   const files = await findFiles(source, request, host);
-  return { ...common, source: { urls: files.map(({ addresses: [first] }) => first) } };
+  let fault: WireError | undefined;
+  const fetch = mirroredFetch(files, host.fetch, { limits: host.limits, onFault: (told) => (fault = told) });
+  return {
+    ...common,
+    source: { urls: files.map(({ addresses: [first] }) => first) },
+    fetch,
+    get fault() {
+      return fault;
+    },
+  };
 }

@@ -125,9 +125,9 @@ export function modelsOver(homeOf: (addresses: EngineAddresses) => Home): Models
 
     async download(given, options) {
       const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("models.download", DOWNLOAD, options);
-      const { network, files } = divided(rest);
+      const { network, files, hub } = divided(rest);
       if (signal?.aborted) throw abortError(signal);
-      const source = await orAborted(toWireSource(given), signal);
+      const source = await orAborted(toWireSource(given, hub), signal);
       if ("blobs" in source) throw new EmberglassError("invalid-option", "models.download takes addresses: keep a file with models.import");
       askToPersist();
       const onEvent = onProgress && progressMeter(onProgress);
@@ -137,7 +137,7 @@ export function modelsOver(homeOf: (addresses: EngineAddresses) => Home): Models
     async import(given, options) {
       const { onProgress, signal, name, ...addresses } = check.options("models.import", IMPORT, options);
       if (signal?.aborted) throw abortError(signal);
-      const source = await orAborted(toWireSource(given), signal);
+      const source = await orAborted(toWireSource(given, {}), signal);
       if (!("blobs" in source)) throw new EmberglassError("invalid-option", "models.import takes files: keep what is at an address with models.download");
       askToPersist();
       return ask(addresses, "importModel", toKeep(source, name), { signal, onEvent: onProgress && progressMeter(onProgress) });

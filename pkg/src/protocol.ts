@@ -6,6 +6,7 @@ import type { HelperEngine, ToHelper } from "./helper-team.js";
 import type { SimdLevel } from "./simd.js";
 import type { GpuRates } from "./measure.js";
 import type {
+  CanRun,
   ChatMessage,
   DeviceChoice,
   GenerateResult,
@@ -23,15 +24,27 @@ import type {
 } from "./types.js";
 
 /** What the page was given as a model: for each file its addresses, which are absolute; files; or what the worker has to find. */
-export type WireSource = { addresses: string[][] } | { blobs: Blob[]; names: string[] } | { hub: string } | { stored: string };
+export type WireSource = { addresses: string[][] } | { blobs: Blob[]; names: string[] } | { hub: HubModel } | { stored: string };
 
-/** How to find, check and keep the files. */
+/** A model on a hub: a file and its other parts, or the file of a quantization, or else the one of the default quantization. */
+export interface HubModel {
+  /** Names all that makes it another model, the revision too: `hf:owner/repo@revision:Q4_K_M`. */
+  name: string;
+  /** `owner/repo`. */
+  repository: string;
+  revision: string;
+  path?: string;
+  /** In capital letters. */
+  quantization?: string;
+  /** Addresses without a slash at the end, in the order to try. */
+  hubs: string[];
+  accessToken?: string;
+}
+
+/** How to check and keep the files. */
 export interface FileRequest {
   storage?: "auto" | "none";
   sha256?: string[];
-  revision?: string;
-  accessToken?: string;
-  hubs?: string[];
 }
 
 /** Where a build of the engine is: at an address, or here, compressed with gzip. */
@@ -65,6 +78,9 @@ export type InspectRequest = Pick<LoadRequest, "source" | "files" | "network" | 
 
 /** What to keep. */
 export type DownloadRequest = Pick<LoadRequest, "source" | "files" | "network">;
+
+/** What to load, if it fits. */
+export type CanRunRequest = Omit<LoadRequest, "sampling">;
 
 /** Loading as the engine reports it; rates are worked out on the page. */
 export interface RawProgress {
@@ -135,6 +151,8 @@ export interface Verbs {
   load: { args: LoadRequest; result: ModelInfo; event: RawProgress };
   /** Reads and checks a file's header, and no more. */
   inspect: { args: InspectRequest; result: ModelHeader; event: RawProgress };
+  /** Whether a load would fit, and how fast it would be. */
+  canRun: { args: CanRunRequest; result: CanRun; event: RawProgress };
   generate: { args: GenerateRequest; result: GenerateResult; event: string };
   tokenize: { args: { text: string; special: boolean }; result: Uint32Array; event: never };
   detokenize: { args: { ids: Uint32Array }; result: string; event: never };

@@ -435,5 +435,57 @@ export interface LoadOptions extends NetworkOptions, EngineAddresses, SourceOpti
   sampling?: Pick<SamplingOptions, SamplingDefault> | undefined;
 }
 
+/** Options of `canRun`: those of the load that is planned. */
+export type CanRunOptions = Omit<LoadOptions, "sampling">;
+
+/** Why a model does not fit. */
+export interface CanRunReason {
+  /**
+   * `"address-space"`: WebAssembly memory cannot be so large. `"out-of-memory"`: the browser or the GPU did not give so much.
+   * `"device-limit"`: a part of the model is larger than a buffer of the GPU may be.
+   */
+  code: "address-space" | "out-of-memory" | "device-limit";
+  /** For people: how much is needed and how much there is, what the cache takes of it, and what helps. */
+  message: string;
+}
+
+/** What `canRun` found out. Bytes are exact; the estimate is measured on this device, with zeros for weights. */
+export interface CanRun {
+  /** Whether the device gave the memory that a load takes. */
+  fits: boolean;
+  /** Bytes that a load would download: all files, less what is stored. 0 for files that the page has. */
+  downloadBytes: number;
+  /** Bytes of the files that are stored on this device. */
+  storedBytes: number;
+  /**
+   * Memory on the device for weights, KV cache and activations: GPU buffers, or WebAssembly memory of all threads together. If
+   * the GPU refuses a part for its size, it is what the CPU would take.
+   */
+  deviceBytes: number;
+  /** Of these, bytes of the KV cache for each token of `contextLength`. Layers with a window shorter than the context count 0. */
+  contextBytesPerToken: number;
+  /** What the file's header says. */
+  header: ModelHeader;
+  /** What a load would compute on, and why that. */
+  device: DeviceInfo;
+  /** Why the model does not fit; empty if it does. */
+  reasons: CanRunReason[];
+  /** What was measured; null where it could not be, and where the model does not fit. */
+  estimate: {
+    /**
+     * Tokens of an answer a second, with 128 tokens before them, drawn with the default options and without speculation. Measured
+     * with the threads that a load would have.
+     */
+    tokensPerSecond: number | null;
+    /** From a prompt of 128 tokens to the first token of the answer. */
+    firstTokenMs: number | null;
+    /**
+     * From the call of `loadTextModel` to its end. Null if the line's rate is not known: the header arrived too fast to tell, or
+     * out of the browser's own cache. The time to read what is stored is not in it; it is some hundred megabytes a second.
+     */
+    loadSeconds: number | null;
+  };
+}
+
 /** Options of `readModelHeader`: those of a load that count for the header. */
 export type HeaderOptions = NetworkOptions & EngineAddresses & SourceOptions & Pick<LoadOptions, "contextLength" | "kvCache" | "onProgress" | "signal">;

@@ -4,7 +4,7 @@ import type { GpuRates } from "./measure.js";
 import type { ImageDecoderInfo, Latents, Precision } from "./image-types.js";
 import type { DecodeEvent, DecodeReply, GenerateRequest, RawProgress, TileEvent } from "./protocol.js";
 import type { NetworkFault } from "./network-fault.js";
-import type { DeviceChoice, GenerateResult, KvType, ModelHeader, ModelInfo, NetworkOptions, SamplingDefault, SamplingOptions } from "./types.js";
+import type { DeviceChoice, DeviceInfo, GenerateResult, KvType, ModelHeader, ModelInfo, NetworkOptions, SamplingDefault, SamplingOptions } from "./types.js";
 
 /** What the engine says of itself; the size of its memory is seen from outside. */
 export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes" | "storage"> & {
@@ -60,7 +60,27 @@ export interface WasmTextModel {
 /** What reading a header needs of the options of a load. */
 export type WasmInspectOptions = Pick<WasmLoadOptions, "network" | "contextLength" | "kvCache">;
 
+/** What the engine finds out for `canRun`; can-run.ts makes the answer of it. */
+export interface WasmCanRunReport {
+  header: ModelHeader;
+  device: DeviceInfo;
+  /** Of all files. */
+  fileBytes: number;
+  deviceBytes: number;
+  contextBytesPerToken: number;
+  /** Of the KV cache, if it were q8_0. */
+  smallestKvBytes: number;
+  /** Whether the addresses of the CPU path reach all of the model. */
+  cpuFits: boolean;
+  /** Why it does not fit. `what` is too large; without it, all together is. */
+  refusal?: { code: "address-space" | "out-of-memory" | "device-limit"; what?: string; needed: number; allowed?: number };
+  /** In milliseconds. `fillMs` is allocating and packing the weights, `prepareMs` what else a load does. */
+  times?: { tokenMs: number; firstTokenMs: number; fillMs: number; prepareMs: number };
+}
+
 export interface WasmTextModelClass {
+  /** Rejects with what a load would refuse, except for memory. */
+  canRun(source: EngineSource, options: WasmLoadOptions, signal: AbortSignal): Promise<WasmCanRunReport>;
   /** Rejects with what a load would refuse for the header's sake. */
   inspect(source: EngineSource, options: WasmInspectOptions, signal: AbortSignal): Promise<ModelHeader>;
   load(

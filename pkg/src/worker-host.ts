@@ -1,6 +1,9 @@
 // The worker's half of the protocol: runs each request on the engine and answers it.
 import { isTrap, toWire, type WireError } from "./errors.js";
+import { answerOf } from "./can-run.js";
+import { LineRate } from "./line-rate.js";
 import { openModelFiles } from "./model-files.js";
+import { boundedFetch } from "./sources/bounded-fetch.js";
 import type { NetworkFault } from "./network-fault.js";
 import type { DecodeReply, FileRequest, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs, WasmPlace, WireSource } from "./protocol.js";
 import type { HelperEngine } from "./helper-team.js";
@@ -9,7 +12,7 @@ import type { ChunkStore } from "./storage/chunk-store.js";
 import { importFiles, nothingKept } from "./storage/import-files.js";
 import { deleteModel, exportModel, listModels, storageUsage, storedModel, throwIfAborted, verifyModel } from "./storage/stored-models.js";
 import { type Cores, threadCount } from "./threads.js";
-import type { ModelInfo, NetworkOptions, StorageReport } from "./types.js";
+import type { DeviceInfo, ModelInfo, NetworkOptions, StorageReport } from "./types.js";
 import type { Engine, EngineSource, Fetch, WasmImageModel, WasmLoadOptions, WasmNetworkOptions, WasmTextModel } from "./wasm-surface.js";
 import { within } from "./within.js";
 
@@ -192,6 +195,7 @@ interface LoadingFiles {
   report: (progress: RawProgress) => void;
   /** Keeps what the engine did not read, too, and says where the bytes came from. Never rejects. */
   finish: () => Promise<StorageReport>;
+  storedBytes: () => Promise<number>;
 }
 
 /**
@@ -199,7 +203,7 @@ interface LoadingFiles {
  * the reason.
  */
 async function withFiles<T>(
-  host: WorkerHost,
+  host: Pick<WorkerHost, "fetch" | "explain" | "openStore">,
   { request, emit, signal }: Loading,
   load: (files: LoadingFiles) => Promise<T>,
 ): Promise<T> {
@@ -210,11 +214,12 @@ async function withFiles<T>(
   };
   const onWait = (waiting: string) => emit({ ...last, waiting });
   const { fetch } = host;
-  const files = await openModelFiles(request.source, request.files, { fetch, onWait, signal, openStore: () => host.openStore() });
   const explain = (url: string) => host.explain(url);
+  const limits = request.network;
+  const files = await openModelFiles(request.source, request.files, { fetch, explain, limits, onWait, signal, openStore: () => host.openStore() });
   const network = { ...request.network, onWait, explain, fetch: files.fetch };
   try {
-    return await load({ source: files.source, network, report, finish: () => files.finish() });
+    return await load({ source: files.source, network, report, finish: () => files.finish(), storedBytes: () => files.storedBytes() });
   } catch (thrown) {
     throw isTrap(thrown) || signal.aborted ? thrown : (files.fault ?? thrown);
   } finally {
@@ -234,17 +239,20 @@ function textModelHandlers(
     throw { code: "internal", message: "no model is loaded in this worker" } satisfies WireError;
   };
 
+  const spawnHelpers =
+    ({ module }: Engine): WasmLoadOptions["spawnHelpers"] =>
+    (count, sharedBytes) =>
+      helpers.start(count, sharedBytes, { level: host.simdLevel() ?? "simd128", module });
+
   return {
     async load(request, emit, signal) {
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
       const engine = await start();
       throwIfAborted(signal);
-      const level = host.simdLevel() ?? "simd128";
       const count = threadCount(request.threads, host.cores());
-      const spawnHelpers: WasmLoadOptions["spawnHelpers"] = (count, sharedBytes) =>
-        helpers.start(count, sharedBytes, { level, module: engine.module });
       return withFiles(host, { request, emit, signal }, async ({ source, network, report, finish }) => {
-        model = await loadModel(engine, request, source, { network, threads: count.threads, spawnHelpers }, report, signal);
+        const options = loadOptions(request, { network, threads: count.threads, spawnHelpers: spawnHelpers(engine) });
+        model = await engine.TextModel.load(source, options, report, signal);
         return withNote(model, engine, count, await finish());
       });
     },
@@ -256,11 +264,34 @@ function textModelHandlers(
       return withFiles(host, { request, emit, signal }, ({ source, network, report }) => {
         report({ phase: "header", loadedBytes: 0, totalBytes: 0 });
         const options = {
-          network,
+          network: { ...network, fetch: boundedFetch(network.fetch) },
           ...(contextLength === undefined ? {} : { contextLength }),
           ...(kvCache === undefined ? {} : { kvCache }),
         };
         return TextModel.inspect(source, options, signal);
+      });
+    },
+    async canRun(request, emit, signal) {
+      emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
+      const begun = performance.now();
+      const engine = await start();
+      const startMs = performance.now() - begun;
+      throwIfAborted(signal);
+      const line = new LineRate();
+      const { explain, openStore } = host;
+      const count = threadCount(request.threads, host.cores());
+      return withFiles({ explain, openStore, fetch: line.over(host.fetch) }, { request, emit, signal }, async ({ source, network, report, storedBytes }) => {
+        report({ phase: "header", loadedBytes: 0, totalBytes: 0 });
+        const options = loadOptions(request, {
+          network: { ...network, fetch: boundedFetch(network.fetch) },
+          threads: count.threads,
+          spawnHelpers: spawnHelpers(engine),
+        });
+        const found = await engine.TextModel.canRun(source, options, signal);
+        const isLocal = "blobs" in request.source || "stored" in request.source;
+        const { bytesPerSecond } = line;
+        const noted = { ...found, device: withThreadNote(found.device, count) };
+        return answerOf(noted, { startMs, storedBytes: await storedBytes(), isLocal, bytesPerSecond });
       });
     },
     generate: async (request, emit, signal) => loaded().generate(request, emit, signal),
@@ -372,10 +403,18 @@ type KeepingVerb = "listModels" | "storageUsage" | "deleteModel" | "download" | 
 
 /** Stored models. Only a download takes the engine. */
 function keepingHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<Handlers, KeepingVerb> {
+  const stored = async <T>(run: (store: ChunkStore | undefined) => Promise<T>): Promise<T> => {
+    try {
+      return await run(await host.openStore());
+    } catch (thrown) {
+      if (!(thrown instanceof DOMException) || thrown.name === "AbortError") throw thrown;
+      throw { code: "storage", message: `stored models could not be read or changed: ${thrown.message}` } satisfies WireError;
+    }
+  };
   return {
-    listModels: async () => listModels(await host.openStore()),
-    storageUsage: async () => storageUsage(await host.openStore()),
-    deleteModel: async ({ id }) => deleteModel(await host.openStore(), id),
+    listModels: () => stored(listModels),
+    storageUsage: () => stored(storageUsage),
+    deleteModel: ({ id }) => stored((store) => deleteModel(store, id)),
     async download(request, emit, signal) {
       const store = await host.openStore();
       if (!store) throw nothingKept();
@@ -390,12 +429,12 @@ function keepingHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<H
         throw { code: "storage", message: `the model was downloaded, and could not be kept whole: ${reason}` } satisfies WireError;
       });
     },
-    verifyModel: async ({ id }, emit, signal) => verifyModel(await host.openStore(), id, emit, signal),
-    async importModel({ name, names, blobs }, emit, signal) {
+    verifyModel: ({ id }, emit, signal) => stored((store) => verifyModel(store, id, emit, signal)),
+    importModel({ name, names, blobs }, emit, signal) {
       const files = blobs.map((blob, i) => ({ blob, name: names[i] ?? name }));
-      return importFiles(await host.openStore(), name, files, emit, signal);
+      return stored((store) => importFiles(store, name, files, emit, signal));
     },
-    exportModel: async ({ id }) => exportModel(await host.openStore(), id),
+    exportModel: ({ id }) => stored((store) => exportModel(store, id)),
   };
 }
 
@@ -404,15 +443,12 @@ const NO_SIMD: WireError = {
   message: "this browser's WebAssembly has no SIMD, which the engine needs: any current Chrome, Edge, Firefox or Safari has it",
 };
 
-function loadModel(
-  { TextModel }: Engine,
-  { contextLength, kvCache, device, activationBits, draftTokens, kernels, sampling, rememberedKernels }: LoadRequest,
-  source: EngineSource,
+/** What the engine is told of a request. */
+function loadOptions(
+  { contextLength, kvCache, device, activationBits, draftTokens, kernels, sampling, rememberedKernels }: Partial<LoadRequest>,
   surroundings: Pick<WasmLoadOptions, "network" | "threads" | "spawnHelpers">,
-  emit: (progress: RawProgress) => void,
-  signal: AbortSignal,
-): Promise<WasmTextModel> {
-  const options: WasmLoadOptions = {
+): WasmLoadOptions {
+  return {
     ...surroundings,
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(kvCache === undefined ? {} : { kvCache }),
@@ -423,25 +459,26 @@ function loadModel(
     ...(sampling === undefined ? {} : { sampling }),
     ...(rememberedKernels === undefined ? {} : { rememberedKernels }),
   };
-  return TextModel.load(source, options, emit, signal);
 }
 
 /** What the engine says of the model, and what only this side knows: memory, and why there are so many threads. */
 function withNote(
   model: WasmTextModel,
   { memory }: Engine,
-  { threads, note }: ReturnType<typeof threadCount>,
+  count: ReturnType<typeof threadCount>,
   storage: StorageReport,
 ): ModelInfo {
   const { helperHeapBytes = 0, ...info } = model.info();
-  const { device } = info;
-  // Helpers that did not start leave one thread. The engine's reason says so, and the note would contradict it.
-  const applies = device.kind === "cpu" && device.threads === threads && note !== "";
-  const reason = applies ? `${device.reason} ${note}` : device.reason;
   return {
     ...info,
-    device: { ...device, reason },
+    device: withThreadNote(info.device, count),
     storage,
     wasmHeapBytes: memory.buffer.byteLength + helperHeapBytes,
   };
+}
+
+function withThreadNote(device: DeviceInfo, { threads, note }: ReturnType<typeof threadCount>): DeviceInfo {
+  // Helpers that did not start leave one thread. The engine's reason says so, and the note would contradict it.
+  const applies = device.kind === "cpu" && device.threads === threads && note !== "";
+  return applies ? { ...device, reason: `${device.reason} ${note}` } : device;
 }

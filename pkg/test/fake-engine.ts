@@ -7,7 +7,7 @@ import type { NetworkFault } from "../src/network-fault.js";
 import type { SimdLevel } from "../src/simd.js";
 import type { Cores } from "../src/threads.js";
 import type { DeviceInfo, GenerateResult, ModelHeader } from "../src/types.js";
-import type { EngineSource, WasmImageModel, WasmImageModelClass, WasmInfo, WasmInspectOptions, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
+import type { EngineSource, Fetch, WasmCanRunReport, WasmImageModel, WasmImageModelClass, WasmInfo, WasmInspectOptions, WasmLoadOptions, WasmTextModel } from "../src/wasm-surface.js";
 import { serve, type WorkerScope } from "../src/worker-host.js";
 
 type WasmImageOptions = Parameters<WasmImageModelClass["load"]>[1];
@@ -28,6 +28,9 @@ export interface Script {
   ) => Promise<Partial<WasmInfo> | void>;
   generate?: Generate;
   inspect?: (source: EngineSource, options: WasmInspectOptions) => Promise<Partial<ModelHeader>>;
+  canRun?: (source: EngineSource, options: WasmLoadOptions) => Promise<WasmCanRunReport>;
+  /** Default: rejects. */
+  fetch?: Fetch;
   /** An image model's methods; what is left out rejects. */
   image?: Partial<WasmImageModel> & { load?: (options: WasmImageOptions, onProgress: (progress: RawProgress) => void) => Promise<void> };
   start?: (level: SimdLevel) => Promise<void>;
@@ -86,7 +89,7 @@ export class FakeWorker implements WorkerLike {
     serve(scope, {
       simdLevel: script.simdLevel ?? (() => "relaxed"),
       cores: () => script.cores ?? { cores: 4, canShare: false },
-      fetch: () => Promise.reject(new Error("not scripted")),
+      fetch: script.fetch ?? (() => Promise.reject(new Error("not scripted"))),
       openStore: () => Promise.resolve(undefined),
       explain: script.explain ?? (() => Promise.reject(new Error("not scripted"))),
       start: async (level) => {
@@ -103,6 +106,7 @@ export class FakeWorker implements WorkerLike {
             },
           },
           TextModel: {
+            canRun: async (source, options) => (await script.canRun?.(source, options)) ?? Promise.reject(new Error("not scripted")),
             inspect: async (source, options) => ({ ...HEADER, ...(await script.inspect?.(source, options)) }),
             load: async (source, options, onProgress, signal) => {
               const info = await script.load?.(source, onProgress, signal, options);

@@ -198,6 +198,15 @@ impl Cache {
         Ok(Cache { memory, shape })
     }
 
+    /// Bytes of one of this shape.
+    pub fn bytes(shape: HeadShape) -> u64 {
+        match shape.kv {
+            KvType::F32 => Owned::<[f32; 8]>::bytes(shape),
+            KvType::F16 => Owned::<[u8; 16]>::bytes(shape),
+            KvType::Q8_0 => Owned::<[u8; 8]>::bytes(shape),
+        }
+    }
+
     /// Puts K and V of all heads, (G, D) each, at a position. Whether all of them are numbers that it can hold.
     pub fn store(&self, pos: usize, k: &[f32], v: &[f32]) -> bool {
         any!(&self.memory, m => m.write().store(self.shape, pos, k, v))
@@ -232,18 +241,26 @@ impl<O: Octet> Owned<O> {
         if O::SCALED { (shape.head_dim as usize).div_ceil(BLOCK) } else { 0 }
     }
 
-    fn new(account: &Account, label: &str, shape: HeadShape) -> Result<Shared<Self>> {
+    /// Octets of K or of V, and their scales.
+    fn counts(shape: HeadShape) -> (u64, u64) {
         let positions = u64::from(shape.kv_heads) * Self::capacity(shape) as u64;
-        let octets = positions * u64::from(shape.head_dim) / LANES as u64;
-        let blocks = positions * Self::blocks(shape) as u64;
+        (positions * u64::from(shape.head_dim) / LANES as u64, positions * Self::blocks(shape) as u64)
+    }
+
+    fn bytes(shape: HeadShape) -> u64 {
+        let (octets, blocks) = Self::counts(shape);
+        2 * octets * size_of::<O>() as u64 + 2 * blocks * 4
+    }
+
+    fn new(account: &Account, label: &str, shape: HeadShape) -> Result<Shared<Self>> {
+        let (octets, blocks) = Self::counts(shape);
         let owned = Owned {
             k: zeroed(label, octets)?,
             v: zeroed(label, octets)?,
             k_scales: zeroed(label, blocks / LANES as u64)?,
             v_scales: zeroed(label, blocks)?,
         };
-        let bytes = 2 * octets * size_of::<O>() as u64 + 2 * blocks * 4;
-        Ok(Shared::new(account, bytes, owned))
+        Ok(Shared::new(account, Self::bytes(shape), owned))
     }
 
     fn store(&mut self, shape: HeadShape, pos: usize, k: &[f32], v: &[f32]) -> bool {

@@ -14,6 +14,7 @@
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
 //! | `team/` | who computes: one thread, several, or helper workers with rows of their own |
 //! | `weight.rs`, `memory.rs` | who holds which rows; buffers and their bytes |
+//! | `room.rs` | what a model takes of each thread's memory |
 //! | `backend.rs` | the op set: what each operation works on, and how plans run |
 
 // Kernels count tokens and rows by index: `sums[n]` beside `x[n]` is how the formulas read.
@@ -27,6 +28,7 @@ mod images;
 mod matrix;
 mod memory;
 mod panel;
+mod room;
 mod simd;
 mod team;
 mod vector;
@@ -36,6 +38,7 @@ mod winograd;
 pub use activations::Bits;
 pub use backend::{CpuBackend, CpuCache, CpuOptions, CpuTensor};
 pub use images::{CpuImage, CpuImagePlan, CpuImages};
+pub use room::{Room, room};
 pub use simd::Level;
 pub use team::Team;
 #[cfg(target_arch = "wasm32")]

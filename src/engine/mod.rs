@@ -10,17 +10,20 @@
 //! | `session.rs` | the tokens that a model remembers, and how far it can go back |
 //! | `image/` | latents → pixels and back |
 //! | `device.rs` | GPU or CPU, and why |
+//! | `rehearsal.rs` | what a load would take of memory and time |
 //! | `tune.rs` | which kernels are right on this adapter, and which are fast |
 
 pub mod device;
 pub mod image;
 mod in_flight;
 mod meter;
+mod rehearsal;
 mod sampling_defaults;
 mod session;
 mod text;
 mod transcript;
 mod tune;
 
+pub use rehearsal::{Estimate, Rooms, rehearse, rooms};
 pub use sampling_defaults::{NotApplied, Origin, SamplingDefault, SamplingDefaults};
 pub use text::*;

@@ -19,6 +19,8 @@ use super::transcript::Transcript;
 
 /// Most tokens of one prefill submit. Wide GPUs need many to be busy: a matrix or a head is few workgroups for 128.
 pub const MAX_BATCH: u32 = 512;
+/// The first batch of a prompt, and the smallest.
+pub(super) const FIRST_BATCH: u32 = 32;
 /// Prefill batches grow and shrink towards this time, far below what makes a browser take the
 /// device away.
 const BATCH_MS: f64 = 200.0;
@@ -177,9 +179,12 @@ pub struct Header {
 /// Whatever is wrong with the header, or not supported.
 pub fn inspect(directory: &Directory, context_length: u32, kv: KvType) -> Result<Header> {
     let (_, template) = text_of(directory)?;
-    let sizes = Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens: 0 };
-    let facts = model::inspect(directory, sizes)?;
+    let facts = model::inspect(directory, sizes(LoadOptions { context_length, kv, draft_tokens: 0 }))?;
     Ok(Header { facts, has_chat_template: template.is_present() })
+}
+
+pub(super) fn sizes(LoadOptions { context_length, kv, draft_tokens }: LoadOptions) -> Sizes {
+    Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens }
 }
 
 fn text_of(directory: &Directory) -> Result<(Tokenizer, ChatTemplate)> {
@@ -212,7 +217,7 @@ impl<B: Backend + 'static> TextEngine<B> {
         let draft_tokens = draft_tokens.min(B::MAX_DRAFTS);
         // Before the weights: a file whose text cannot be handled should not be downloaded first.
         let (tokenizer, template) = text_of(&directory)?;
-        let sizes = Sizes { context_length, kv, max_batch: MAX_BATCH.min(context_length), draft_tokens };
+        let sizes = sizes(LoadOptions { context_length, kv, draft_tokens });
         let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
         let session = Session::new(model.memories.clone());
         let mut engine = TextEngine {
@@ -221,7 +226,7 @@ impl<B: Backend + 'static> TextEngine<B> {
             tokenizer,
             template,
             session,
-            batch: 32,
+            batch: FIRST_BATCH,
             draft_tokens,
             logits_checked: false,
         };
@@ -519,10 +524,7 @@ impl<B: Backend + 'static> TextEngine<B> {
 
     /// Sets the size of the next batches from the time this one took.
     fn pace(&mut self, tokens: usize, ms: f64) {
-        let most = self.model.facts.context_length.min(MAX_BATCH);
-        let fits = BATCH_MS / ms.max(1e-3) * tokens as f64;
-        // Whole tiles of the matmul.
-        self.batch = ((fits / 32.0) as u32 * 32).clamp(32.min(most), most);
+        self.batch = next_batch(tokens, ms, self.model.facts.context_length);
     }
 
     /// Computes the logits after the prompt and looks at them, once for a model. Its weights are numbers
@@ -566,6 +568,14 @@ impl<B: Backend + 'static> TextEngine<B> {
         }
         Ok(rows)
     }
+}
+
+/// Tokens of a batch that follows one of so many, which took `ms` milliseconds.
+pub(super) fn next_batch(tokens: usize, ms: f64, context_length: u32) -> u32 {
+    let most = context_length.min(MAX_BATCH);
+    let fits = BATCH_MS / ms.max(1e-3) * tokens as f64;
+    // Whole tiles of the matmul.
+    ((fits / 32.0) as u32 * 32).clamp(FIRST_BATCH.min(most), most)
 }
 
 /// Refuses a file whose embeddings are not those of its vocabulary: a row of each token is read, and each

@@ -214,6 +214,12 @@ impl DType {
         self.format().block_bytes as u64
     }
 
+    /// Bytes of so many elements, whole blocks of them.
+    #[must_use]
+    pub fn bytes_of(self, elements: u64) -> u64 {
+        elements / self.block_len() * self.block_bytes()
+    }
+
     /// Whether its elements are floats, one a block.
     #[must_use]
     pub fn is_float(self) -> bool {

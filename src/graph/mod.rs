@@ -8,6 +8,7 @@
 //! | `op.rs` | ops, the vocabulary that both backends carry out |
 //! | `memory.rs` | what a model remembers of earlier tokens |
 //! | `backend.rs` | what a backend does |
+//! | `needs.rs` | what a program takes of its memory |
 //! | `image.rs` | the same for image networks, whose op set is another |
 
 mod backend;
@@ -16,6 +17,7 @@ mod fuse;
 mod graph;
 mod image;
 mod memory;
+mod needs;
 mod op;
 
 pub use backend::{Backend, Batch, MAX_VERIFY_ROWS, Segment, Step, Traffic};
@@ -26,6 +28,7 @@ pub(crate) use image::{
     check_attention, check_conv, check_copy, check_norm, check_pixels, check_rect, check_weights, not_finite,
 };
 pub use memory::{HeadShape, KvType};
+pub use needs::{MatrixNeed, Needs};
 pub use op::{
     Act, Bind, Each, HeadNorm, Heads, Ids, Norm, NormKind, Of, Op, Operands, Rope, RopePairs, Rows, Then,
 };

@@ -1,8 +1,8 @@
 //! What a backend holds of a model: tensors, matrices, vectors and memories, by the ids of its program.
 
 use crate::error::{Error, Result};
-use crate::graph::{Backend, Batch, Bind, Ids, Of, Op, Rows, Segment};
-use crate::weights::ByteSource;
+use crate::graph::{Backend, Batch, Bind, HeadShape, Ids, MatrixNeed, Needs, Of, Op, Rows, Segment};
+use crate::weights::{ByteSource, TensorInfo};
 
 use super::layout::{Content, Layout};
 use super::loader::{Loader, Progress, read_vector};
@@ -66,59 +66,110 @@ impl<'a, B: Backend> Bind<Ids, Of<'a, B>> for &'a Allocated<B> {
     }
 }
 
-impl<B: Backend> Allocated<B> {
-    /// Makes what `ops` and the head of the program need, all zero. The head is left out where `ops` are not the whole
-    /// body.
-    pub(super) fn of(
-        backend: &mut B,
-        Blueprint { layout, program }: &Blueprint<'_>,
-        sizes: Sizes,
-        ops: &[Op<Ids>],
-    ) -> Result<Self> {
+/// How much of the head a probe takes: all of it, none, or so many rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadRows {
+    /// All.
+    All,
+    /// The head's first rows, at most so many; 0 leaves the head out.
+    Most(u32),
+}
+
+/// What lists of ops of the body, and the head, need.
+pub(super) fn needs(
+    Blueprint { layout, program }: &Blueprint<'_>,
+    sizes: Sizes,
+    lists: &[&[Op<Ids>]],
+    head_rows: HeadRows,
+) -> Result<Needs> {
+    let vocabulary = layout.matrices.first().map_or(0, |embeddings| embeddings.rows());
+    let head_rows = match head_rows {
+        HeadRows::All => vocabulary,
+        HeadRows::Most(most) => vocabulary.min(most.into()),
+    };
+    // What the head has for each token of the vocabulary, it has for fewer.
+    let cut = |count: u64| if count == vocabulary { head_rows } else { count };
+    let names = |lists: &[&[Op<Ids>]]| {
         let named = std::cell::RefCell::new(Named::default());
-        let whole = ops.len() == program.body.len();
-        let head: &[Op<Ids>] = if whole { &program.head } else { &[] };
-        for op in ops.iter().chain(head) {
-            op.bind::<Ids, _>(&named)?;
-        }
-        let named = named.into_inner();
-        let mut allocated =
-            Allocated { tensors: Vec::new(), weights: Vec::new(), vectors: Vec::new(), memories: Vec::new() };
-        for (id, matrix) in (0..).zip(&layout.matrices) {
-            let segment = |part: &(u32, &crate::weights::TensorInfo)| {
-                Ok(Segment { dtype: part.1.dtype()?, rows: part.0.into() })
-            };
-            allocated.weights.push(match named.weights.contains(&id) {
-                true => {
-                    let segments: Vec<Segment> = matrix.parts.iter().map(segment).collect::<Result<_>>()?;
-                    Some(backend.weight(&matrix.label, matrix.cols.into(), &segments)?)
-                }
-                false => None,
-            });
-        }
-        for (id, vector) in (0..).zip(&layout.vectors) {
-            allocated.vectors.push(match named.vectors.contains(&id) {
-                true => Some(backend.vector(&vector.label, vector.len)?),
-                false => None,
-            });
-        }
-        for (id, memory) in (0..).zip(&layout.memories) {
-            allocated.memories.push(match named.memories.contains(&id) {
-                true => Some(backend.cache(&memory.label, memory.shape)?),
-                false => None,
-            });
-        }
-        for (id, shape) in program.tensors.iter().enumerate() {
-            let rows = match shape.rows {
-                Rows::Batch => sizes.max_batch,
-                Rows::Wanted if whole => 1 + sizes.draft_tokens,
-                Rows::Wanted => 1,
-            };
+        lists.iter().copied().flatten().try_for_each(|op| op.bind::<Ids, _>(&named).map(drop))?;
+        Ok::<_, Error>(named.into_inner())
+    };
+    let body = names(lists)?;
+    let head: &[Op<Ids>] = if head_rows > 0 { &program.head } else { &[] };
+    let head = names(&[head])?;
+    // Of a table of embeddings rows are read, and the head is multiplied by a row for each token that is wanted.
+    let by_batch = |op: &Op<Ids>, id: u32| matches!(op, Op::Linear { weight, .. } if *weight == id);
+    let multiplied = |id: u32| lists.iter().copied().flatten().any(|op| by_batch(op, id));
+    let mut needs = Needs::default();
+    for (id, matrix) in (0..).zip(&layout.matrices) {
+        let whole = body.weights.contains(&id);
+        needs.weights.push(match whole || head.weights.contains(&id) {
+            true => {
+                let rows = |rows: u32| if whole { rows.into() } else { cut(rows.into()) };
+                let segment = |part: &(u32, &TensorInfo)| {
+                    Ok(Segment { dtype: part.1.dtype()?, rows: rows(part.0) })
+                };
+                Some(MatrixNeed {
+                    label: matrix.label.clone(),
+                    cols: matrix.cols.into(),
+                    segments: matrix.parts.iter().map(segment).collect::<Result<_>>()?,
+                    batch: if multiplied(id) { sizes.max_batch } else { 1 + sizes.draft_tokens },
+                })
+            }
+            false => None,
+        });
+    }
+    for (id, vector) in (0..).zip(&layout.vectors) {
+        let len = match body.vectors.contains(&id) {
+            true => Some(vector.len.into()),
+            false => head.vectors.contains(&id).then(|| cut(vector.len.into())),
+        };
+        needs.vectors.push(len.map(|len| (vector.label.clone(), narrow(len))));
+    }
+    for (id, memory) in (0..).zip(&layout.memories) {
+        let asked = body.memories.contains(&id);
+        needs.memories.push(asked.then(|| (memory.label.clone(), memory.shape)));
+    }
+    for shape in &program.tensors {
+        needs.tensors.push(match shape.rows {
+            Rows::Batch => (sizes.max_batch, shape.cols),
             // The logits of a model are wide.
-            let cols = if whole || shape.rows == Rows::Batch { shape.cols } else { 1 };
-            allocated.tensors.push(backend.tensor(&format!("t{id}"), rows, cols)?);
-        }
-        Ok(allocated)
+            Rows::Wanted if head_rows == 0 => (1, 1),
+            Rows::Wanted => (1 + sizes.draft_tokens, narrow(cut(shape.cols.into()))),
+        });
+    }
+    Ok(needs)
+}
+
+/// A count that came of 32 bits.
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+impl<B: Backend> Allocated<B> {
+    /// Makes what is needed, all zero.
+    pub(super) fn of(backend: &mut B, needs: &Needs) -> Result<Self> {
+        let weights = needs.weights.iter().map(|need| {
+            let weight = |need: &MatrixNeed| backend.weight(&need.label, need.cols, &need.segments);
+            need.as_ref().map(weight).transpose()
+        });
+        let weights = weights.collect::<Result<_>>()?;
+        let vector = |need: &Option<(String, u32)>| {
+            need.as_ref().map(|(label, len)| backend.vector(label, *len)).transpose()
+        };
+        let vectors = needs.vectors.iter().map(vector).collect::<Result<_>>()?;
+        let memory = |need: &Option<(String, HeadShape)>| {
+            need.as_ref().map(|(label, shape)| backend.cache(label, *shape)).transpose()
+        };
+        let memories = needs.memories.iter().map(memory).collect::<Result<_>>()?;
+        let tensor = |(id, (rows, cols)): (usize, &(u32, u32))| backend.tensor(&format!("t{id}"), *rows, *cols);
+        let tensors = needs.tensors.iter().enumerate().map(tensor).collect::<Result<_>>()?;
+        Ok(Allocated { tensors, weights, vectors, memories })
+    }
+
+    /// The matrices by id.
+    pub(super) fn weights(&self) -> &[Option<B::Weight>] {
+        &self.weights
     }
 
     pub(super) fn tensor_of(&self, id: u32) -> Result<&B::Tensor> {

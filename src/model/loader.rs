@@ -18,7 +18,7 @@ pub struct Progress {
 /// One read: small enough for a phone, large enough to keep the pipe full.
 const STAGING: u64 = 2 << 20;
 /// Rows are read in whole multiples of this where so many fit: backends keep so many side by side.
-const PANEL: u64 = 32;
+pub(super) const PANEL: u64 = 32;
 /// After this many bytes, wait for the device to take them over.
 const SETTLE: u64 = 16 << 20;
 
@@ -84,8 +84,7 @@ impl<'a, B: Backend> Loader<'a, B> {
                         })?;
                         staging.resize(bytes, 0);
                         source.read_at(tensor.offset + done * row_bytes, &mut staging).await?;
-                        check_finite(tensor, dtype, &staging)?;
-                        backend.upload_rows(weight, row + done, &staging)?;
+                        fill_rows(backend, weight, row + done, (&tensor.name, dtype), &staging)?;
                         done += count;
                         loaded_bytes += count * row_bytes;
                         if loaded_bytes - settled_at >= SETTLE {
@@ -112,12 +111,24 @@ fn source_of<'s>(
     sources.get_mut(tensor.shard).ok_or_else(missing)
 }
 
+/// Checks rows as they stand in the file, and packs them.
+pub(super) fn fill_rows<B: Backend>(
+    backend: &mut B,
+    weight: &B::Weight,
+    row: u64,
+    (label, dtype): (&str, DType),
+    bytes: &[u8],
+) -> Result<()> {
+    check_finite(label, dtype, bytes)?;
+    backend.upload_rows(weight, row, bytes)
+}
+
 /// A single weight that is not a number spoils every answer, and softmax may hide it: so all are looked at.
-fn check_finite(tensor: &TensorInfo, dtype: DType, bytes: &[u8]) -> Result<()> {
+fn check_finite(tensor: &str, dtype: DType, bytes: &[u8]) -> Result<()> {
     if dtype.all_finite(bytes) {
         return Ok(());
     }
-    Err(Error::NotFinite { place: format!("tensor {}", tensor.name) })
+    Err(Error::NotFinite { place: format!("tensor {tensor}") })
 }
 
 /// Reads a small float tensor to the CPU.
@@ -127,7 +138,7 @@ pub(super) async fn read_vector(
 ) -> Result<Vec<f32>> {
     let dtype = tensor.dtype()?;
     let bytes = read_growing(source_of(sources, tensor)?.as_mut(), tensor.offset, tensor.bytes).await?;
-    check_finite(tensor, dtype, &bytes)?;
+    check_finite(&tensor.name, dtype, &bytes)?;
     dtype.floats(&bytes).ok_or_else(|| Error::UnsupportedType {
         tensor: tensor.name.clone(),
         found: dtype.name().to_owned(),

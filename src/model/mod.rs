@@ -11,19 +11,20 @@ mod blocks;
 pub mod image;
 mod layout;
 mod loader;
+mod probe;
 mod rope;
 
-use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::formats::DType;
-use crate::graph::{Backend, Batch, Graph, HeadShape, Ids, KvType, Op, Program, Step, X};
+use crate::graph::{Backend, Batch, Graph, HeadShape, Ids, KvType, Needs, Op, Program, X};
 use crate::weights::{ByteSource, Directory, TensorInfo};
 
-use allocated::Allocated;
+use allocated::{Allocated, HeadRows};
 use arch_meta::ArchMeta;
 use layout::Layout;
 
 pub use loader::Progress;
+pub use probe::{PROBE_DEPTH, Part, Rehearsal, probe, rehearse};
 
 /// An architecture: what it reads of a file's metadata, which tensors it has, and what it computes.
 trait Arch: Sized {
@@ -170,7 +171,8 @@ pub async fn load<B: Backend + 'static>(
 ) -> Result<LanguageModel<B>> {
     let blueprint = draw(directory, sizes)?;
     let Blueprint { layout, program } = &blueprint;
-    let operands = Allocated::of(backend, &blueprint, sizes, &program.body)?;
+    let needs = allocated::needs(&blueprint, sizes, &[&program.body], HeadRows::All)?;
+    let operands = Allocated::of(backend, &needs)?;
     // Memory that is not there shows here, before the download.
     backend.settle("weights and KV cache").await?;
 
@@ -271,7 +273,7 @@ impl Matrix {
     /// Bytes of one, as stored.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.cols * self.rows / self.dtype.block_len() * self.dtype.block_bytes()
+        self.dtype.bytes_of(self.cols * self.rows)
     }
 }
 
@@ -314,58 +316,13 @@ pub fn ops_as_text(directory: &Directory) -> Result<String> {
 /// Sizes for what is asked of a header alone.
 const SMALLEST: Sizes = Sizes { context_length: 1, kv: KvType::F32, max_batch: 1, draft_tokens: 0 };
 
-/// Layers that [`probe`] runs.
-const PROBE_LAYERS: usize = 2;
-/// Steps that [`probe`] times; the best counts, since others may be disturbed.
-const PROBE_STEPS: u32 = 6;
-/// Time after which [`probe`] is content with [`PROBE_LEAST`] steps.
-const PROBE_MS: f64 = 50.0;
-/// One may be disturbed, three seldom are.
-const PROBE_LEAST: u32 = 3;
-
-/// Milliseconds that one decode step takes on a backend, extrapolated from the first layers of this model's shapes with
-/// zeros for weights, by the bytes of the matrices.
+/// What a load takes of a backend's memory.
 ///
 /// # Errors
-/// What is wrong with the file's header or the device.
-pub async fn probe<B: Backend + 'static>(mut backend: B, directory: &Directory) -> Result<f64> {
-    let sizes = Sizes { context_length: 64, ..SMALLEST };
+/// What is wrong with the file's header.
+pub fn needs(directory: &Directory, sizes: Sizes) -> Result<Needs> {
     let blueprint = draw(directory, sizes)?;
-    let Blueprint { layout, program } = &blueprint;
-    // What a layer remembers comes once in each.
-    let ends = program.body.iter().enumerate().filter(|(_, op)| matches!(op, Op::Attend { .. }));
-    let end = ends.map(|(at, _)| at).nth(PROBE_LAYERS).unwrap_or(program.body.len());
-    let bytes = |ops: &[Op<Ids>]| {
-        let of = |op: &Op<Ids>| match op {
-            Op::Linear { weight, .. } => {
-                layout.matrices.get(*weight as usize).map_or(0, |matrix| matrix.bytes())
-            }
-            _ => 0,
-        };
-        ops.iter().map(of).sum::<u64>()
-    };
-    // From behind the embedding on, whose table may be large.
-    let ops = program.body.get(1..end).unwrap_or_default();
-    let whole = bytes(&program.body) + bytes(&program.head);
-    let operands = Allocated::of(&mut backend, &blueprint, sizes, ops)?;
-    let plan = operands.compile(&mut backend, &[ops], Batch::Decode)?;
-    let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
-    backend.compiled("probe").await?;
-    // The first run may still be slower than others.
-    backend.run(&[&plan], step)?;
-    backend.settle("probe").await?;
-    let begun = now_ms();
-    let mut best = f64::INFINITY;
-    for done in 1..=PROBE_STEPS {
-        let before = now_ms();
-        backend.run(&[&plan], step)?;
-        backend.settle("probe").await?;
-        best = best.min(now_ms() - before);
-        if done >= PROBE_LEAST && now_ms() - begun > PROBE_MS {
-            break;
-        }
-    }
-    Ok(best * whole as f64 / bytes(ops).max(1) as f64)
+    allocated::needs(&blueprint, sizes, &[&blueprint.program.body], HeadRows::All)
 }
 
 /// The context length a file asks for, in tokens.

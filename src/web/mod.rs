@@ -4,6 +4,7 @@
 // A number of a file may have 64 bits, and `usize` has 32 in a browser. Tests run natively.
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+mod can_run;
 mod image;
 mod text;
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use js_sys::{Function, Promise, Reflect, SharedArrayBuffer, Uint32Array};
 use serde::{Deserialize, Serialize};
@@ -10,34 +11,35 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::AbortSignal;
 
 use crate::cpu::{self, Bits, CpuBackend, CpuOptions, Level, Team};
-use crate::engine::device::{self as choice, DeviceReason, TuneOptions};
+use crate::engine::device::{self as choice, Device, DeviceReason, TuneOptions, TunedKernels};
 use crate::engine::{
     self, Finish, GenerateOptions, Generation, Header, MAX_BATCH, MAX_DRAFTS, NotApplied, Origin, Prompt,
     SamplingDefault, SamplingDefaults, TextEngine,
 };
 use crate::error::{Error, Result, spelled};
-use crate::gpu::GpuBackend;
+use crate::gpu::{Gpu, GpuBackend};
 use crate::graph::{Backend, KvType};
 use crate::model::Progress;
 use crate::sampling::{Sampling, SamplingOverrides};
 use crate::text::{Message, Special};
 use crate::weights::read_directory;
 
+use super::can_run::can_run;
 use super::{
     DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, whole_u32, wish,
 };
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct LoadOptions {
-    context_length: Option<f64>,
+pub(super) struct LoadOptions {
+    pub(super) context_length: Option<f64>,
     kv_cache: Option<String>,
     device: Option<String>,
     threads: Option<f64>,
     activation_bits: Option<f64>,
     draft_tokens: Option<f64>,
-    kernels: Option<String>,
-    remembered_kernels: HashMap<String, String>,
+    pub(super) kernels: Option<String>,
+    pub(super) remembered_kernels: HashMap<String, String>,
     sampling: Overrides,
 }
 
@@ -72,7 +74,15 @@ impl Overrides {
 }
 
 impl LoadOptions {
-    fn activation_bits(&self) -> Result<Bits> {
+    pub(super) fn wish(&self) -> Result<Device> {
+        wish(self.device.as_deref())
+    }
+
+    pub(super) fn draft_tokens(&self) -> Result<u32> {
+        whole_u32("draftTokens", self.draft_tokens.unwrap_or(0.0), MAX_DRAFTS)
+    }
+
+    pub(super) fn activation_bits(&self) -> Result<Bits> {
         match self.activation_bits {
             None => Ok(Bits::default()),
             Some(8.0) => Ok(Bits::Eight),
@@ -85,7 +95,7 @@ impl LoadOptions {
         }
     }
 
-    fn kv(&self) -> Result<KvType> {
+    pub(super) fn kv(&self) -> Result<KvType> {
         let Some(name) = &self.kv_cache else { return Ok(KvType::default()) };
         KvType::named(name).ok_or_else(|| Error::InvalidOption {
             option: "kvCache",
@@ -94,7 +104,7 @@ impl LoadOptions {
         })
     }
 
-    fn threads(&self) -> Result<usize> {
+    pub(super) fn threads(&self) -> Result<usize> {
         match self.threads {
             None => Ok(1),
             Some(n) => match whole_u32("threads", n, 33)? {
@@ -161,7 +171,7 @@ impl Request {
 /// What a file's header says of its model.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct HeaderReport {
+pub(super) struct HeaderReport {
     architecture: String,
     name: String,
     parameters: u64,
@@ -389,6 +399,20 @@ impl WasmTextModel {
         inspect(&source, options, &signal).await.map_err(|e| js_error(&e))
     }
 
+    /// Whether what `source` names would fit if it were loaded with these options, and how fast it would be. Reads the
+    /// header alone.
+    ///
+    /// # Errors
+    /// `{code, message}`: what a load would refuse for another reason than memory.
+    #[wasm_bindgen(js_name = canRun)]
+    pub async fn can_run(
+        source: JsValue,
+        options: JsValue,
+        signal: AbortSignal,
+    ) -> std::result::Result<JsValue, JsValue> {
+        can_run(&source, options, &signal).await.map_err(|e| js_error(&e))
+    }
+
     /// What the model and the device are.
     ///
     /// # Errors
@@ -451,15 +475,13 @@ async fn load(
     on_progress: &Function,
     signal: &AbortSignal,
 ) -> Result<WasmTextModel> {
-    let spawn_helpers = Reflect::get(&options, &"spawnHelpers".into()).ok();
-    let spawn_helpers = spawn_helpers.and_then(|f| f.dyn_into::<Function>().ok());
+    let spawn_helpers = spawn_hook(&options);
     let raw_options = options.clone();
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
-    let (wish, threads, bits) =
-        (wish(options.device.as_deref())?, options.threads()?, options.activation_bits()?);
+    let (wish, threads, bits) = (options.wish()?, options.threads()?, options.activation_bits()?);
     let kv = options.kv()?;
-    let draft_tokens = whole_u32("draftTokens", options.draft_tokens.unwrap_or(0.0), MAX_DRAFTS)?;
+    let draft_tokens = options.draft_tokens()?;
     let given = options.sampling.checked()?;
     let mut sources = open_sources(&source, &raw_options, signal)?;
     let tell = |phase, loaded, total| tell(on_progress, signal, phase, loaded, total);
@@ -480,20 +502,7 @@ async fn load(
     };
     let (mut engine, device) = match choice.gpu {
         Some(gpu) => {
-            let mut device = gpu_report(gpu.adapter(), &choice.why);
-            let mut backend = GpuBackend::new(gpu, MAX_BATCH, context_length)?;
-            if let Some(chosen) = choice.kernels {
-                if chosen.kernels.use_subgroups() {
-                    device.features.push("subgroups".to_owned());
-                }
-                if chosen.kernels.use_half() {
-                    device.features.push("shader-f16".to_owned());
-                }
-                device.kernels = Some(chosen.kernels.to_string());
-                device.kernels_reason = Some(chosen.to_string());
-                device.kernels_key = Some(chosen.key);
-                backend.set_kernels(chosen.kernels);
-            }
+            let (backend, device) = gpu_backend(gpu, choice.kernels, &choice.why, context_length)?;
             let engine = TextEngine::load(backend, directory, &mut sources, load, &mut on_weights).await?;
             (Engine::Gpu(Box::new(engine)), device)
         }
@@ -511,7 +520,36 @@ async fn load(
     Ok(WasmTextModel { engine: RefCell::new(engine), device, sampling })
 }
 
-fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Option<String>) -> DeviceReport {
+/// Of the load options.
+pub(super) fn spawn_hook(options: &JsValue) -> Option<Function> {
+    Reflect::get(options, &"spawnHelpers".into()).ok().and_then(|f| f.dyn_into::<Function>().ok())
+}
+
+/// A backend with the kernels that were chosen.
+pub(super) fn gpu_backend(
+    gpu: Rc<Gpu>,
+    kernels: Option<TunedKernels>,
+    why: &DeviceReason,
+    context_length: u32,
+) -> Result<(GpuBackend, DeviceReport)> {
+    let mut device = gpu_report(gpu.adapter(), why);
+    let mut backend = GpuBackend::new(gpu, MAX_BATCH, context_length)?;
+    if let Some(chosen) = kernels {
+        if chosen.kernels.use_subgroups() {
+            device.features.push("subgroups".to_owned());
+        }
+        if chosen.kernels.use_half() {
+            device.features.push("shader-f16".to_owned());
+        }
+        device.kernels = Some(chosen.kernels.to_string());
+        device.kernels_reason = Some(chosen.to_string());
+        device.kernels_key = Some(chosen.key);
+        backend.set_kernels(chosen.kernels);
+    }
+    Ok((backend, device))
+}
+
+pub(super) fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Option<String>) -> DeviceReport {
     let reason = [Some(why.to_string()), remark].into_iter().flatten().collect::<Vec<_>>().join(" ");
     DeviceReport {
         kind: "cpu",
@@ -530,7 +568,7 @@ fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Option<String>) 
 
 /// Helpers for all threads but this one. Where they cannot be had the model runs on one thread, and
 /// the remark says so.
-async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (Team, Option<String>) {
+pub(super) async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (Team, Option<String>) {
     let (Some(spawn), true) = (spawn, threads > 1) else { return (Team::solo(), None) };
     let count = threads - 1;
     match spawned(spawn, count).await {

@@ -21,4 +21,5 @@ mod golden;
 mod llama;
 mod perplexity;
 mod real_models;
+mod rehearsal;
 mod speculation;

@@ -1,6 +1,7 @@
 // Registers the service worker, by which the pages work without a network, and tells of new versions. Where there is none,
 // as in a private window or without https, the pages work as before.
 import { supported } from "emberglass";
+import { embedded } from "./embedded.js";
 import { showNotice } from "./notice.js";
 
 /** From here on, as many cores gain something. On two, one computes with or without isolation. */
@@ -8,8 +9,8 @@ const MANY_CORES = 3;
 
 /** Begins when the page is complete, so that its own loading does not wait. */
 export function workOffline(): void {
-  // The development server has no service worker.
-  if (import.meta.env.PROD && "serviceWorker" in navigator) addEventListener("load", () => void register());
+  // A page in one file needs none, and the development server has none.
+  if (!embedded && import.meta.env.PROD && "serviceWorker" in navigator) addEventListener("load", () => void register());
 }
 
 async function register(): Promise<void> {

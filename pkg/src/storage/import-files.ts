@@ -5,7 +5,7 @@ import { CHUNK_BYTES, type ChunkName, type ChunkStore, type ModelFolder } from "
 import { sha256 } from "./digest.js";
 import { downloadLock } from "./locks.js";
 import { importId } from "./model-id.js";
-import { estimateRoom, storageFull, tooLittleRoom } from "./room.js";
+import { storageFull, tooLittleRoom } from "./room.js";
 import { listModels, type ReportKeeping, storedModel, sum, throwIfAborted } from "./stored-models.js";
 
 /** A file to import. */
@@ -143,12 +143,12 @@ function changed(file: FileToKeep | undefined): WireError {
 
 const DELETED = "the model was deleted while it was imported";
 
-/** What the store throws, in words. */
+/** What the store throws for want of room, and after a deletion, in words. */
 async function explained(thrown: unknown, store: ChunkStore, neededBytes: number): Promise<unknown> {
   const name = thrown instanceof DOMException ? thrown.name : "";
-  if (name === "QuotaExceededError") return storageFull(neededBytes, await estimateRoom(), await listModels(store));
+  if (name === "QuotaExceededError") return storageFull(neededBytes, undefined, await listModels(store));
   if (name === "NotFoundError") return { code: "storage", message: DELETED } satisfies WireError;
-  return name === "" ? thrown : ({ code: "storage", message: `the file could not be kept: ${(thrown as Error).message}` } satisfies WireError);
+  return thrown;
 }
 
 /** The error where nothing can be kept. */

@@ -9,7 +9,9 @@ const PROBE = "probe";
 
 /** What dedicated workers have; the library of TypeScript for pages does not know it. */
 interface WorkerFile extends FileSystemFileHandle {
-  createSyncAccessHandle?(): Promise<{
+  createSyncAccessHandle?(options?: { mode: "read-only" | "readwrite" }): Promise<{
+    getSize(): number;
+    read(bytes: Uint8Array<ArrayBuffer>, options: { at: number }): number;
     write(bytes: Uint8Array<ArrayBuffer>, options: { at: number }): number;
     truncate(bytes: number): void;
     close(): void;
@@ -32,9 +34,9 @@ async function probe(top: FileSystemDirectoryHandle): Promise<void> {
     if ((await file.getFile()).size !== 1) throw new Error("a file that was written has another length");
     await top.removeEntry(PROBE);
   } catch (thrown) {
-    // Another tab tries it at the same time.
-    const isBusy = ["NoModificationAllowedError", "NotFoundError"].includes(nameOf(thrown));
-    if (!isBusy && nameOf(thrown) !== "QuotaExceededError") throw thrown;
+    // Another tab tries it at the same time, and may have removed the file.
+    const isTried = isBusy(thrown) || nameOf(thrown) === "NotFoundError";
+    if (!isTried && nameOf(thrown) !== "QuotaExceededError") throw thrown;
   }
 }
 
@@ -61,7 +63,7 @@ class OpfsStore implements ChunkStore {
     if (!isModelId(id)) return;
     await whileFilesRest(id, async () => {
       const top = await found(this.#root.getDirectoryHandle(TOP));
-      if (top) await found(top.removeEntry(id, { recursive: true }));
+      if (top) await gone(top.removeEntry(id, { recursive: true }));
     });
   }
 }
@@ -78,17 +80,21 @@ class OpfsFolder implements ModelFolder {
   }
 
   async readRecord(): Promise<ModelRecord | undefined> {
-    const bytes = await this.#readFile(RECORD_NAME, MOST_RECORD_BYTES);
+    const file = await this.#file(RECORD_NAME);
+    // An open access handle would be in the way of a tab that writes a new record.
+    const bytes = file && (await readSnapshot(file, MOST_RECORD_BYTES));
     return bytes && readRecordText(new TextDecoder().decode(bytes));
   }
 
   async writeRecord(record: ModelRecord): Promise<void> {
     const bytes = new TextEncoder().encode(writeRecordText(record));
-    await whileFilesStay(this.id, async () => {
-      const file = await (await this.#made()).getFileHandle(RECORD_NAME, { create: true });
-      // The old record stays until the new one is whole, where the browser can do that.
-      await ("createWritable" in file ? writeAnew(file, bytes) : writeInPlace(file, bytes));
-    });
+    await whileFilesStay(this.id, () =>
+      this.#writing(async (folder) => {
+        const file = await folder.getFileHandle(RECORD_NAME, { create: true });
+        // The old record stays until the new one is whole, where the browser can do that.
+        await ("createWritable" in file ? writeAnew(file, bytes) : writeInPlace(file, bytes));
+      }),
+    );
   }
 
   async chunks(): Promise<(ChunkName & { bytes: number })[]> {
@@ -106,48 +112,55 @@ class OpfsFolder implements ModelFolder {
   }
 
   read(chunk: ChunkName): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.#readFile(nameOfChunk(chunk), CHUNK_BYTES);
+    return whileFilesStay(this.id, () => this.#read(chunk));
   }
 
   async blob(chunk: ChunkName): Promise<Blob | undefined> {
-    const folder = await this.#existing();
-    const file = folder && (await found(folder.getFileHandle(nameOfChunk(chunk))));
-    return file && (await found(file.getFile()));
+    const file = await this.#file(nameOfChunk(chunk));
+    return file && found(file.getFile());
   }
 
   async write(chunk: ChunkName, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    const name = nameOfChunk(chunk);
-    await whileFilesStay(this.id, async () => {
-      const folder = await this.#made();
-      const file = await folder.getFileHandle(name, { create: true });
-      try {
-        await writeInPlace(file, bytes);
-      } catch (thrown) {
-        // Another tab writes it: the same bytes, since they are in the name.
-        if (nameOf(thrown) === "NoModificationAllowedError") return;
-        await found(folder.removeEntry(name));
-        throw thrown;
-      }
-    });
+    const write = () => this.#writing((folder) => writeChunk(folder, nameOfChunk(chunk), bytes));
+    try {
+      await whileFilesStay(this.id, write);
+    } catch (thrown) {
+      if (!isBusy(thrown)) throw thrown;
+      // Another tab reads or writes this very chunk.
+      await whileFilesRest(this.id, write);
+    }
+  }
+
+  /** A folder that was deleted is `NotFoundError` in all browsers; Firefox has `UnknownError`. */
+  async #writing(write: (folder: FileSystemDirectoryHandle) => Promise<void>): Promise<void> {
+    const folder = await this.#made();
+    try {
+      await write(folder);
+    } catch (thrown) {
+      const top = await found(this.#root.getDirectoryHandle(TOP));
+      if (top && (await found(top.getDirectoryHandle(this.id)))) throw thrown;
+      throw new DOMException("the model was deleted", "NotFoundError");
+    }
   }
 
   async remove(chunk: ChunkName, when?: (bytes: Uint8Array<ArrayBuffer>) => Promise<boolean>): Promise<void> {
     await whileFilesRest(this.id, async () => {
       const folder = await this.#existing();
       if (!folder) return;
-      const bytes = when && (await this.read(chunk));
+      const bytes = when && (await this.#read(chunk));
       if (when && bytes && !(await when(bytes))) return;
-      await found(folder.removeEntry(nameOfChunk(chunk)));
+      await gone(folder.removeEntry(nameOfChunk(chunk)));
     });
   }
 
-  async #readFile(name: string, mostBytes: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  async #read(chunk: ChunkName): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const file = await this.#file(nameOfChunk(chunk));
+    return file && ((await readInPlace(file, CHUNK_BYTES)) ?? readSnapshot(file, CHUNK_BYTES));
+  }
+
+  async #file(name: string): Promise<FileSystemFileHandle | undefined> {
     const folder = await this.#existing();
-    const handle = folder && (await found(folder.getFileHandle(name)));
-    const file = handle && (await found(handle.getFile()));
-    if (!file || file.size > mostBytes) return undefined;
-    const buffer = await found(file.arrayBuffer());
-    return buffer && new Uint8Array(buffer);
+    return folder && found(folder.getFileHandle(name));
   }
 
   async #existing(): Promise<FileSystemDirectoryHandle | undefined> {
@@ -174,6 +187,15 @@ async function found<T>(promise: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** Waits for a removal. What was gone before is gone, too. */
+async function gone(removal: Promise<void>): Promise<void> {
+  try {
+    await removal;
+  } catch (thrown) {
+    if (nameOf(thrown) !== "NotFoundError") throw thrown;
+  }
+}
+
 /** Of a folder that vanishes meanwhile, what was seen until then. */
 async function entriesOf(folder: FileSystemDirectoryHandle): Promise<FileSystemHandle[]> {
   const entries: FileSystemHandle[] = [];
@@ -185,6 +207,41 @@ async function entriesOf(folder: FileSystemDirectoryHandle): Promise<FileSystemH
     if (!(thrown instanceof DOMException)) throw thrown;
   }
   return entries;
+}
+
+/** One that fails leaves no file. */
+async function writeChunk(folder: FileSystemDirectoryHandle, name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  const file = await folder.getFileHandle(name, { create: true });
+  try {
+    await writeInPlace(file, bytes);
+  } catch (thrown) {
+    if (!isBusy(thrown)) await found(folder.removeEntry(name));
+    throw thrown;
+  }
+}
+
+/** Nearly twice as fast as {@link readSnapshot}. Undefined where the browser cannot, or another tab has the file open. */
+async function readInPlace(file: WorkerFile, mostBytes: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  if (!file.createSyncAccessHandle) return undefined;
+  const handle = await found(file.createSyncAccessHandle({ mode: "read-only" }));
+  if (!handle) return undefined;
+  try {
+    if (handle.getSize() > mostBytes) return undefined;
+    const bytes = new Uint8Array(handle.getSize());
+    return handle.read(bytes, { at: 0 }) === bytes.length ? bytes : undefined;
+  } catch (thrown) {
+    if (thrown instanceof DOMException) return undefined;
+    throw thrown;
+  } finally {
+    handle.close();
+  }
+}
+
+async function readSnapshot(file: FileSystemFileHandle, mostBytes: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  const snapshot = await found(file.getFile());
+  if (!snapshot || snapshot.size > mostBytes) return undefined;
+  const buffer = await found(snapshot.arrayBuffer());
+  return buffer && new Uint8Array(buffer);
 }
 
 /** Directly where the browser can, else as {@link writeAnew}. */
@@ -209,6 +266,11 @@ async function writeAnew(file: FileSystemFileHandle, bytes: Uint8Array<ArrayBuff
     await writable.abort().catch(() => {});
     throw thrown;
   }
+}
+
+/** The file is open elsewhere. */
+function isBusy(thrown: unknown): boolean {
+  return nameOf(thrown) === "NoModificationAllowedError";
 }
 
 function nameOf(thrown: unknown): string {

@@ -8,6 +8,10 @@ export interface Room {
   quotaBytes: number | undefined;
 }
 
+/**
+ * An estimate. Chromium tells 10 GiB more than are used, whatever it will really give, so a write may fail where there seems to
+ * be room.
+ */
 export async function estimateRoom(): Promise<Room> {
   try {
     const { usage, quota } = await navigator.storage.estimate();
@@ -19,22 +23,20 @@ export async function estimateRoom(): Promise<Room> {
 
 /** The error of a model that needs `neededBytes` more than is stored of it; undefined where they fit, or where that is not known. */
 export async function tooLittleRoom(neededBytes: number, stored: () => Promise<StoredModel[]>): Promise<WireError | undefined> {
-  const room = await estimateRoom();
-  const free = freeBytes(room);
-  if (free === undefined || neededBytes <= free) return undefined;
-  return storageFull(neededBytes, room, await stored());
+  const { usedBytes, quotaBytes } = await estimateRoom();
+  if (usedBytes === undefined || quotaBytes === undefined) return undefined;
+  const freeBytes = Math.max(0, quotaBytes - usedBytes);
+  return neededBytes <= freeBytes ? undefined : storageFull(neededBytes, freeBytes, await stored());
 }
 
-/** The error of `neededBytes` that do not fit, or did not. `stored` are the models that could be deleted. */
-export function storageFull(neededBytes: number, room: Room, stored: readonly StoredModel[]): WireError {
-  const free = freeBytes(room);
-  const there = free === undefined ? "the browser gives no more" : `the browser has room for ${inUnits(free)}`;
+/**
+ * The error of `neededBytes` that do not fit into `freeBytes`, or, where these are undefined, of a write that failed. `stored` are
+ * the models that could be deleted.
+ */
+export function storageFull(neededBytes: number, freeBytes: number | undefined, stored: readonly StoredModel[]): WireError {
+  const there = freeBytes === undefined ? "the browser gives no more" : `the browser has room for ${inUnits(freeBytes)}`;
   const message = `too little room to keep the model: ${inUnits(neededBytes)} more are needed, and ${there}. ${remedy(stored)}`;
   return { code: "storage-full", message: `${message}, or load with storage: "none", which keeps nothing` };
-}
-
-function freeBytes({ usedBytes, quotaBytes }: Room): number | undefined {
-  return usedBytes === undefined || quotaBytes === undefined ? undefined : Math.max(0, quotaBytes - usedBytes);
 }
 
 /** At most so many models are named. */

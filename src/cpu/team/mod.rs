@@ -191,7 +191,7 @@ fn own_rows(how: How, weight: &CpuWeight, x: &mut Activations, out: &mut [f32]) 
 }
 
 /// 0, …, rows in `count` shares of whole panels.
-fn borders(rows: usize, count: usize) -> Vec<usize> {
+pub(super) fn borders(rows: usize, count: usize) -> Vec<usize> {
     let panels = rows.div_ceil(ROWS);
     (0..=count).map(|i| (panels * i / count * ROWS).min(rows)).collect()
 }
