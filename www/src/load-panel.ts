@@ -24,7 +24,7 @@ export interface LoadPanelActions extends OfferActions {
 export class LoadPanel {
   readonly #root = el("div", { class: "loader" });
   readonly #actions: LoadPanelActions;
-  #bar: { fill: HTMLElement; bar: HTMLElement; phase: HTMLElement; detail: HTMLElement; isHere: boolean } | undefined;
+  #bar: { fill: HTMLElement; bar: HTMLElement; phase: HTMLElement; detail: HTMLElement; hereBytes: number } | undefined;
 
   constructor(actions: LoadPanelActions) {
     this.#actions = actions;
@@ -63,12 +63,12 @@ export class LoadPanel {
     return view;
   }
 
-  loading({ name, isHere = false }: Pick<ModelRequest, "name" | "isHere">): void {
+  loading({ name, hereBytes = 0 }: Pick<ModelRequest, "name" | "hereBytes">): void {
     const fill = el("div", { class: "fill" });
     const bar = el("div", { class: "track", role: "progressbar", "aria-label": `Loading ${plainName(name)}`, "aria-valuemin": 0, "aria-valuemax": 100 }, fill);
     const phase = el("span", { class: "phase" }, PHASES.starting);
     const detail = el("span", { class: "detail" });
-    this.#bar = { fill, bar, phase, detail, isHere };
+    this.#bar = { fill, bar, phase, detail, hereBytes };
     const cancel = button("Cancel", this.#actions.onCancel, { "data-testid": "cancel-load", title: "Cancel (Escape)" });
     // The focus goes here and not to Cancel, which a key that is still held down would press.
     const progress = el(
@@ -84,7 +84,8 @@ export class LoadPanel {
 
   progress({ phase, loadedBytes, totalBytes, bytesPerSecond, secondsLeft, waiting }: LoadProgress): void {
     if (!this.#bar) return;
-    const { fill, bar, isHere } = this.#bar;
+    const { fill, bar, hereBytes } = this.#bar;
+    const isHere = loadedBytes < hereBytes;
     const known = totalBytes > 0;
     const percent = known ? Math.min(100, (100 * loadedBytes) / totalBytes) : 0;
     bar.classList.toggle("unknown", !known || phase === "kernels");

@@ -63,8 +63,8 @@ export class Loader {
   loadOffer(offer: Offer): Promise<void> {
     const { source, name, sampling, sha256, accessToken } = offer;
     const isStored = typeof source === "object" && "stored" in source;
-    const isHere = isStored || (this.offers.isHere && this.offers.current === offer);
-    return this.load({ source, name, sampling, sha256, accessToken, isHere });
+    const hereBytes = isStored ? Infinity : this.offers.current === offer ? this.offers.hereBytes : 0;
+    return this.load({ source, name, sampling, sha256, accessToken, hereBytes });
   }
 
   async load(request: ModelRequest): Promise<void> {

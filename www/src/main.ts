@@ -30,7 +30,7 @@ const conversation = new Conversation(tellUnsaved);
 const status = new StatusLine();
 const messages = new MessageList(new AutoScroll(need("scroll"), need("to-latest")), () => void regenerate(), remove);
 const composer = new Composer((text) => void send(text), () => generation?.abort());
-const files = modelFiles((list) => void loader.load({ source: { shards: list }, name: list[0]?.name ?? "", isHere: true }));
+const files = modelFiles((list) => void loader.load({ source: { shards: list }, name: list[0]?.name ?? "", hereBytes: Infinity }));
 const address = new AddressDialog((offer) => loader.propose(offer));
 const stored = new StoredDialog({ onLoad: (offer) => void loader.loadOffer(offer), onChange: () => loader.offers.refresh() });
 const kept = new KeptNote(stored.open);

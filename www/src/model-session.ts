@@ -8,8 +8,8 @@ export interface ModelRequest extends Pick<LoadOptions, "sha256" | "accessToken"
   name: string;
   /** The model's defaults of the sampling options, where somebody has chosen them. */
   sampling?: LoadOptions["sampling"];
-  /** It is stored on this device. */
-  isHere?: boolean;
+  /** So many of its first bytes are on this device; `Infinity` for all. */
+  hereBytes?: number;
   /** Instead of the device that is set: for going on after another has failed. */
   device?: DeviceChoice;
 }

@@ -31,6 +31,12 @@ export function isHere(offer: Offer | undefined, known: Known): boolean {
   return kept(offer, known).isWhole;
 }
 
+/** How many of its bytes are on this device; `Infinity` for all. */
+export function hereBytes(offer: Offer | undefined, known: Known): number {
+  const { here, isWhole } = kept(offer, known);
+  return isWhole ? Infinity : here;
+}
+
 /** What stands on the button that loads it. */
 export function loadLabel(offer: Offer, known: Known): (Node | string)[] {
   const { here, all, isWhole } = kept(offer, known);
@@ -55,33 +61,45 @@ export function offerLine(offer: Offer | undefined, known: Known): { text: (stri
   }
   if (isChecking) parts.push("Checking whether it runs here…");
   else if (check?.fits) parts.push(runs(check));
-  else if (check) parts.push("It will not run here: ", ...reasons(check, 1));
+  else if (check) parts.push(refusal(check));
   else if (failure && !isWhole) parts.push(`${wordsFor(failure).title}.`);
   return { text: parts, isProblem: check?.fits === false || (failure !== undefined && !isWhole) };
 }
 
 function runs({ device, estimate: { tokensPerSecond, loadSeconds } }: CanRun): string {
-  const where = device === "webgpu" ? "on your graphics card" : "on your processor";
+  const where = device.kind === "webgpu" ? "on your graphics card" : "on your processor";
   const speed = tokensPerSecond === null ? "" : `, about ${rate(tokensPerSecond)} tokens a second`;
   const wait = loadSeconds === null ? "" : `, ready in about ${seconds(loadSeconds)}`;
   return `Runs ${where}${speed}${wait}.`;
 }
 
-function reasons({ reasons }: CanRun, most = Infinity): Node[] {
-  // They may hold names out of files.
-  return reasons.slice(0, most).map(({ message }) => el("bdi", {}, `${visible(sentence(message))} `));
+/** Why it does not run, and what may help. */
+function refusal({ deviceBytes, device, reasons: [reason] }: CanRun): string {
+  const smaller = "A smaller model may, or a shorter context, which Settings have.";
+  switch (reason?.code) {
+    case "device-limit":
+      return "It does not fit: a part of it is too large for the graphics card. Settings have the device: the CPU may run it.";
+    case "address-space":
+      return `It does not fit: it takes ${bytes(deviceBytes)} of memory, more than a web page can have. ${smaller}`;
+    default: {
+      const whose = device.kind === "webgpu" ? "the graphics card" : "this device";
+      return `It does not fit: it takes ${bytes(deviceBytes)} of memory, and ${whose} did not give so much. ${smaller}`;
+    }
+  }
 }
 
 /** Figures and reasons for whoever wants to know more; empty where there are none. */
 export function offerDetails({ check, failure }: Known): [string, (string | Node)[]][] {
   if (failure) return [["Check", [el("bdi", {}, visible(sentence(failure.message))), " ", el("code", {}, failure.code)]]];
   if (!check) return [];
-  const { downloadBytes, deviceBytes, contextBytesPerToken, estimate } = check;
+  const { downloadBytes, deviceBytes, contextBytesPerToken, device, reasons, estimate } = check;
   const rows: [string, (string | Node)[]][] = [
     ["Download", [downloadBytes === 0 ? "nothing" : bytes(downloadBytes)]],
     ["Memory", [`${bytes(deviceBytes)}; each token of the context takes ${bytes(contextBytesPerToken)} of it`]],
   ];
   if (estimate.firstTokenMs !== null) rows.push(["First word", [`after about ${milliseconds(estimate.firstTokenMs)}`]]);
-  if (check.reasons.length > 0) rows.push([check.fits ? "Device" : "Why not", reasons(check)]);
+  // These may hold names out of files.
+  rows.push(["Device", [el("bdi", {}, visible(sentence(device.reason)))]]);
+  for (const { message } of reasons) rows.push(["Why not", [el("bdi", {}, visible(sentence(message)))]]);
   return rows;
 }

@@ -4,7 +4,7 @@ import { canRun, type LoadOptions } from "emberglass";
 import { coded } from "./coded.js";
 import type { LoadPanel } from "./load-panel.js";
 import { defaultOffer, type Offer, requestedOffer } from "./model-choice.js";
-import { isHere, type Known } from "./offer-words.js";
+import { hereBytes, isHere, type Known } from "./offer-words.js";
 import type { OfferView } from "./offer-view.js";
 import { isPictureModel, storedModels, storedOf } from "./stored-models.js";
 
@@ -31,9 +31,9 @@ export class Offers {
     return this.#current;
   }
 
-  /** It loads without a network, as far as is known. */
-  get isHere(): boolean {
-    return this.#shown !== undefined && isHere(this.#current, this.#known);
+  /** Bytes of the current offer that are on this device, as far as is known; `Infinity` for all. */
+  get hereBytes(): number {
+    return this.#shown ? hereBytes(this.#current, this.#known) : 0;
   }
 
   /** Finds what the page's address asks for, or else the site offers. Returns why what it asks for is refused. */
