@@ -55,11 +55,13 @@ export class AddressDialog {
     this.#dialog.addEventListener("close", () => (this.#token.value = ""));
   }
 
-  readonly open = (): void => {
+  /** `source`: an address that wants an access token. */
+  readonly open = (source?: string): void => {
+    if (source !== undefined) this.#address.value = source;
     this.#typed();
     this.#dialog.showModal();
-    this.#address.focus();
-    this.#address.select();
+    if (source === undefined) this.#address.select();
+    else this.#token.focus();
   };
 
   /** A token has a use with the hub only. */

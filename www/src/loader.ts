@@ -14,7 +14,8 @@ export interface LoaderHooks {
   isUsable: () => boolean;
   wishes: () => Pick<LoadOptions, "contextLength" | "device" | "threads">;
   onOpenFile: () => void;
-  onAddress: () => void;
+  /** Asks for an address; for an access token to this one, where it is given. */
+  onAddress: (source?: string) => void;
   onStored: () => void;
   /** The model that is there goes after this. */
   onReplace: () => Promise<void>;
@@ -38,7 +39,7 @@ export class Loader {
     this.panel = new LoadPanel({
       onLoad: (offer) => void this.loadOffer(offer),
       onOpenFile: hooks.onOpenFile,
-      onAddress: hooks.onAddress,
+      onAddress: () => hooks.onAddress(),
       onStored: hooks.onStored,
       onCancel: () => this.session.cancel(),
       onDecline: () => void this.#decline(),
@@ -139,11 +140,17 @@ export class Loader {
     const more = session.model ? { more: "The model that was loaded is still there." } : {};
     const actions = [
       ...(retryMayHelp(error) ? [this.mend("Try again", request)] : []),
+      ...this.#aboutAccess(error, request),
       ...this.#aboutStorage(error, request),
       ...(onCpu ? [] : this.cpuInstead(error, request)),
       ...(this.#former && !session.model ? [this.mend("Load the former model", this.#former)] : []),
     ];
     showError(error, actions, more);
+  }
+
+  #aboutAccess({ code, detail }: EmberglassError, { source }: ModelRequest): Action[] {
+    const wantsToken = code === "http-status" && detail === "gated" && typeof source === "string";
+    return wantsToken ? [{ label: "Give an access token…", run: () => this.#hooks.onAddress(source) }] : [];
   }
 
   #aboutStorage({ code }: EmberglassError, request: ModelRequest): Action[] {

@@ -64,7 +64,7 @@ async function begin(): Promise<void> {
     onChange: () => {},
     onLoadChange: () => loader.offers.refresh(),
     onOpenFile: files.open,
-    onAddress: address.open,
+    onAddress: () => address.open(),
     onStored: stored.open,
     onReload: () => loader.reload(),
     canReload: () => session.last !== undefined && !session.isLoading,

@@ -4,8 +4,8 @@ import { count } from "./format.js";
 /** Where hf: addresses lead. */
 export const HUB = "huggingface.co";
 const LONGEST = 2000;
-/** `hf:owner/repo`, with a file's path or a quantization behind it. */
-const HUB_ADDRESS = /^hf:[\w.-]+\/[\w.-]+(\/[^:?#]+|:[\w.-]+)?$/;
+/** `hf:owner/repo`, which a revision may follow, and then a file's path or a quantization. The package looks closer. */
+const HUB_ADDRESS = /^hf:([\w.-]+\/[\w.-]+(?:@[^/:\s]+)?)(\/\S.*|:[\w-]+)?$/i;
 
 export interface ModelAddress {
   /** As the package takes it; absolute. */
@@ -20,9 +20,11 @@ export function modelAddress(text: string): ModelAddress | { refused: string } {
   const asked = text.trim();
   if (asked.length > LONGEST) return { refused: `is too long: ${count(asked.length)} characters` };
   if (/^hf:/i.test(asked)) {
-    const source = `hf:${asked.slice(3)}`;
-    if (!HUB_ADDRESS.test(source)) return { refused: "is not like hf:owner/repo, hf:owner/repo:Q4_K_M or hf:owner/repo/file.gguf" };
-    return { source, name: source.slice(3), host: HUB };
+    const [, repository, part = ""] = HUB_ADDRESS.exec(asked) ?? [];
+    if (repository === undefined) return { refused: "is not like hf:owner/repo, hf:owner/repo:Q4_K_M or hf:owner/repo/file.gguf" };
+    // As stored models are named.
+    const name = `${repository}${part.startsWith(":") ? part.toUpperCase() : part}`;
+    return { source: `hf:${name}`, name, host: HUB };
   }
   let url: URL;
   try {
