@@ -43,8 +43,10 @@ export interface ModelFiles {
    * @throws `WireError` where a SHA-256 that was given is wrong, or cannot be checked: `wrong-digest`, `network`. Nothing else.
    */
   finish(): Promise<StorageReport>;
-  /** Lets go of locks and requests. Call it at the end, whatever the end was. */
-  close(): void;
+  /**
+   * Ends requests, and lets go of locks once what has arrived is written. Call it at the end, whatever the end was. Never rejects.
+   */
+  close(): Promise<void>;
 }
 
 /** @throws `WireError` */
@@ -107,7 +109,7 @@ async function givenFiles(source: { blobs: Blob[]; names: string[] }, request: F
   if (request.sha256) await checkBlobs(source, request.sha256, host.signal);
   const reason = "the page gave the file: models.import keeps one";
   const report: StorageReport = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [], reason };
-  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, finish: async () => report, close: () => {} };
+  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, finish: async () => report, close: async () => {} };
 }
 
 /** A model by its id. What is missing of it comes from where it came from. */

@@ -45,6 +45,9 @@ const START_LIMIT_MS = 300_000;
 /** How long the page may take to start helpers: longer than its own limit, so that it is the one to end them. */
 const HELPERS_LIMIT_MS = 40_000;
 
+/** How long the end of a load may take to write what has arrived: at most a few chunks. */
+const CLOSE_LIMIT_MS = 10_000;
+
 type Handlers = {
   [V in Verb]: (
     args: Verbs[V]["args"],
@@ -226,7 +229,8 @@ async function withFiles<T>(
   } catch (thrown) {
     throw isTrap(thrown) || signal.aborted ? thrown : (files.fault ?? thrown);
   } finally {
-    files.close();
+    // A worker that is ended now would lose what has arrived last.
+    await within(CLOSE_LIMIT_MS, files.close(), "the last bytes were not written").catch(() => {});
   }
 }
 

@@ -432,11 +432,13 @@ export class StoredFetch implements FileLoad {
     };
   }
 
-  close(): void {
-    if (this.#closed.signal.aborted) return;
+  /** Resolves when nothing of the load is under way any more. */
+  async close(): Promise<void> {
     this.#closed.abort();
     for (const stream of this.#streams) stream.close();
-    this.#tabs?.leave(Promise.all([this.kept?.settled(), this.#cleared]).then(() => {}));
+    this.#tabs?.stopListening();
+    await Promise.all([this.kept?.settled(), this.#cleared]);
+    this.#tabs?.leave();
   }
 }
 
