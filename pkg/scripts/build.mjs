@@ -32,9 +32,11 @@ for (const { level, wasm } of builds) {
   await writePacked(level, gzipSync(wasm, { level: 9 }).toString("base64"));
 }
 
-// Nothing else need be loaded for the worker's script, so it needs no import.meta, and works as text as well.
+// Nothing else need be loaded for the worker's script, so it needs no import.meta, and works as text as well. It runs as a
+// module and as a classic script.
 const worker = await build({
   ...common,
+  format: "iife",
   entryPoints: { "emberglass-worker": "src/worker.ts" },
   outdir: DIST,
   minify: true,

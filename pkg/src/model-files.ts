@@ -20,6 +20,8 @@ export interface FilesHost extends FinderHost {
   openStore: () => Promise<ChunkStore | undefined>;
   /** The whole model is read, and not its header alone. */
   readsAll: boolean;
+  /** The model is downloaded only to be kept: it ends where that fails. */
+  keepsOnly?: boolean;
   /** Default: the browser's. */
   tabs?: TabsHost;
   /** Bytes of a chunk. Default: those of the store. */
@@ -40,7 +42,8 @@ export interface ModelFiles {
   /**
    * The engine has read all it needs: the rest is kept, too.
    *
-   * @throws `WireError` where a SHA-256 that was given is wrong, or cannot be checked: `wrong-digest`, `network`. Nothing else.
+   * @throws `WireError` where a SHA-256 that was given is wrong, or cannot be checked: `wrong-digest`, `network`; with
+   * `keepsOnly` where the model is not kept: `storage-full`, `storage`. Nothing else.
    */
   finish(): Promise<StorageReport>;
   /**
@@ -174,6 +177,7 @@ function joined(
     tooLittleRoom: host.tooLittleRoom ?? ((bytes) => tooLittleRoom(bytes, () => listModels(kept?.store))),
     stallMs: limitsOf(host).stallMs,
     readsAll: host.readsAll,
+    keepsOnly: host.keepsOnly ?? false,
     signal: host.signal,
   });
   return {

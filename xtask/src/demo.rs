@@ -16,7 +16,12 @@ pub fn run(chosen: Option<&Path>, serving: Option<Serving>) -> Result<()> {
     wasm::build()?;
     web::build()?;
     let model = model.map_or_else(Model::default_one, Ok)?;
-    assemble(&model)?;
+    let site = paths::site();
+    if site.exists() {
+        fs::remove_dir_all(&site)?;
+    }
+    assemble(&paths::root().join("www/dist"), &site, &model, link)?;
+    fs::write(site.join(SIZES), sizes()?)?;
     serving.map_or(Ok(()), serve_site)
 }
 
@@ -92,22 +97,22 @@ fn is_shard(stem: &str) -> bool {
     number(parts.next()) && parts.next() == Some("of") && number(parts.next())
 }
 
-/// Puts page, model, manifest and notices into one folder of static files.
-fn assemble(model: &Model) -> Result<()> {
-    let site = paths::site();
+/// Puts page, model and manifest into one folder of static files; `place` puts the model there.
+pub fn assemble(
+    pages: &Path,
+    site: &Path,
+    model: &Model,
+    place: impl Fn(&Path, &Path) -> Result<()>,
+) -> Result<()> {
     headline(&format!("Putting the site together in {}", site.display()));
-    if site.exists() {
-        fs::remove_dir_all(&site)?;
-    }
-    copy_folder(&paths::root().join("www/dist"), &site)?;
-
+    copy_folder(pages, site)?;
     let models = site.join("models");
     fs::create_dir_all(&models)?;
     let name = model.file.file_name().unwrap_or_default();
     // A hard link to a symbolic link would be another symbolic link.
     let file = fs::canonicalize(&model.file)?;
     let to = models.join(name);
-    link(&file, &to)?;
+    place(&file, &to)?;
     let manifest = serde_json::json!({
         "default": {
             "url": format!("models/{}", encode(&name.to_string_lossy())),
@@ -118,9 +123,15 @@ fn assemble(model: &Model) -> Result<()> {
         }
     });
     fs::write(models.join("manifest.json"), format!("{manifest:#}\n"))?;
-    let sizes = serde_json::json!({ "runtimeBytes": bench::runtime_bytes()? });
-    fs::write(site.join("bench.json"), format!("{sizes}\n"))?;
     Ok(())
+}
+
+/// The file of the site that says to the bench page how large the engine is.
+pub const SIZES: &str = "bench.json";
+
+/// What it holds.
+pub fn sizes() -> Result<String> {
+    Ok(format!("{}\n", serde_json::json!({ "runtimeBytes": bench::runtime_bytes()? })))
 }
 
 /// A second name for the same file where the disk allows it, otherwise a copy.

@@ -19,6 +19,7 @@ mod gpu_run;
 mod gpu_web;
 mod model;
 mod notices;
+mod offline;
 mod one_file;
 mod paths;
 mod real_models;
@@ -75,6 +76,18 @@ enum Command {
         /// Take the page as it was built last.
         #[arg(long)]
         page_as_it_is: bool,
+    },
+    /// Write a folder of static files with pages, engine and model, for any host; without a network after one visit.
+    Offline {
+        /// The folder to write, which must not hold anything yet.
+        #[arg(value_name = "OUT")]
+        out: PathBuf,
+        /// Model to put in instead of the default one.
+        #[arg(long, value_name = "FILE.gguf")]
+        model: Option<PathBuf>,
+        /// Take the site as it was built last.
+        #[arg(long)]
+        site_as_it_is: bool,
     },
     /// Run everything that CI runs.
     Test {
@@ -193,6 +206,9 @@ fn main() -> ExitCode {
         Command::Demo { model, port, no_serve, no_isolation } => {
             let serving = demo::Serving { port, isolated: !no_isolation };
             demo::run(model.as_deref(), (!no_serve).then_some(serving))
+        }
+        Command::Offline { out, model, site_as_it_is } => {
+            offline::run(&offline::Wishes { out, model, site_as_it_is })
         }
         Command::OneFile { out, model, image, page_as_it_is } => {
             one_file::run(&one_file::Wishes { out, model, image, page_as_it_is })
