@@ -350,6 +350,18 @@ test("what the engine does not read is fetched at the end", async () => {
   assert.deepEqual((await load(server, { store })).bytes, FILE);
 });
 
+test("an engine that jumps and comes back gets every byte from one request", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  const files = await open(server, { store });
+  const reader = new Reader(files);
+  await reader.read(0, 150);
+  assert.deepEqual(await reader.read(2500, 2600), FILE.slice(2500, 2600));
+  assert.deepEqual(await reader.read(150), FILE.slice(150));
+  assert.equal((await files.finish()).reason, undefined);
+  await files.close();
+  assert.ok(server.sent.every((times) => times === 1), server.log.join());
+});
+
 test("a rest that does not come is told, and does not fail the load", async () => {
   for (const faults of [{ breaks: [200, 0] }, { silences: [200, 0] }]) {
     const [server, store] = [new Server(FILE, faults), new MemoryStore()];

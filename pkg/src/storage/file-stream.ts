@@ -164,8 +164,10 @@ export class FileStream {
     const { kept, writes, trusts } = this.#load;
     if (!kept || this.#isPlain) return { start: from, to: until };
     const index = Math.floor(from / kept.chunkBytes);
-    const next = trusts ? kept.nextStored(this.#number, index) : undefined;
-    const to = Math.min(until ?? Infinity, next === undefined ? Infinity : next * kept.chunkBytes);
+    const stored = trusts ? kept.nextStored(this.#number, index) : undefined;
+    const inMemory = [...this.#partials.keys()].filter((other) => other > index);
+    const next = Math.min(stored ?? Infinity, ...inMemory) * kept.chunkBytes;
+    const to = Math.min(until ?? Infinity, next);
     const start = writes ? (this.#partials.get(index)?.end ?? index * kept.chunkBytes) : from;
     return { start: Math.min(start, from), to: to === Infinity ? undefined : to };
   }
