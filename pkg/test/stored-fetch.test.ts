@@ -108,6 +108,17 @@ test("a chunk that is shorter or longer, has another name or vanishes is fetched
   await files.close();
 });
 
+test("two chunks for one place are both deleted", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  await load(server, { store });
+  const other = { ...store.chunk(1).name, sha256: digestOf(bytesOf(1000, 8)) };
+  await store.folder([...store.models.keys()][0]!).write(other, bytesOf(1000, 8));
+  const { bytes, report } = await load(server, { store });
+  assert.deepEqual(bytes, FILE);
+  assert.deepEqual(report.repaired, [{ file: 0, from: 1000, to: 2000 }]);
+  assert.deepEqual(store.indices(), [0, 1, 2, 3]);
+});
+
 test("another version on the server deletes what is stored of the old one", async () => {
   for (const change of [
     (server: Server) => (server.etag = '"2"'),

@@ -164,7 +164,7 @@ export class StoredFetch implements FileLoad {
     await kept.reopen();
     const { files } = await this.#locate();
     if (!kept.isKnown || this.#isListedOtherwise(files)) await this.#restart(files);
-    kept.isWriting = kept.reason === undefined;
+    await kept.startWriting();
     const refused = kept.isWhole() ? undefined : await this.#compare(stream, wanted, signal);
     if (refused) return refused;
     this.#prepared = true;
@@ -396,7 +396,7 @@ export class StoredFetch implements FileLoad {
     await kept.reopen().catch(() => {});
     if (!kept.isKnown) kept.begin(versions);
     versions.forEach((version, number) => kept.adopt(number, version));
-    kept.isWriting = kept.reason === undefined;
+    await kept.startWriting();
     this.#tellState();
     return true;
   }
