@@ -20,8 +20,7 @@ const GRACE_MS = 500;
 /**
  * Loads a GGUF language model, in a Web Worker of its own, onto the GPU or for the CPU: see {@link LoadOptions.device}.
  *
- * @param source An address (relative ones are resolved against the document), a file in one of the forms of
- * {@link FileSource}, or the shards of a split model in their order.
+ * @param source See {@link ModelSource}.
  * @throws {@link EmberglassError} `no-webgpu` and `no-adapter` (only with `device: "webgpu"`), `no-simd`,
  * `no-worker`, `worker-failed`, `out-of-memory`, `device-lost`, `network`, `http-status`, `not-gguf`, `truncated`, `unsupported-type`,
  * `unsupported-architecture` and others of {@link ErrorCode}; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.

@@ -83,12 +83,16 @@ export async function hubServer({ repositories, tokens = {}, pageSize = 1000 }) 
     response.writeHead(status, headers).end(JSON.stringify({ error: code ?? "not found" }));
   }
 
-  /** The store knows no login: a token that reaches it has leaked. It answers no preflight. */
+  /** The store knows no login: a token that reaches it has leaked. */
   function serveStored(request, response) {
-    note(request, "store");
-    if (request.method !== "GET") return void response.writeHead(403).end();
     response.setHeader("access-control-allow-origin", "*");
     response.setHeader("access-control-expose-headers", "*");
+    // Firefox asks, though it sends no token on.
+    if (request.method === "OPTIONS") {
+      response.writeHead(204, { "access-control-allow-methods": "GET, HEAD", "access-control-allow-headers": "Range" }).end();
+      return;
+    }
+    note(request, "store");
     const { pathname, searchParams } = new URL(request.url, "http://store");
     if (!searchParams.get("Signature")?.startsWith("secret-")) return void response.writeHead(403).end();
     const sha256 = pathname.split("/").at(-1);

@@ -94,6 +94,8 @@ test("a repository, a quantization, a path and a revision name the file", { time
 
 test("the public hub is the default, and the address of its page about a file is that of the file", { timeout: PATIENCE }, async () => {
   const requests = [];
+  // Firefox's requests change once one is intercepted, in all pages.
+  const browser = await launch();
   const visit = await openPage(browser, { site: server.site, path: "/package/" });
   await visit.page.context().route("https://huggingface.co/**", async (route) => {
     const url = new URL(route.request().url());
@@ -108,7 +110,7 @@ test("the public hub is the default, and the address of its page about a file is
     "https://huggingface.co/owner/tiny-GGUF/resolve/main/tiny-Q8_0.gguf",
     "https://huggingface.co/api/models/owner/tiny-GGUF/tree/main?recursive=true",
   ]);
-  await visit.close();
+  await browser.close();
 });
 
 test("what is not there is told with what is", { timeout: PATIENCE }, async () => {

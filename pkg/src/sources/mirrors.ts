@@ -118,8 +118,9 @@ class MirroredFile {
 
   /** Why an answer cannot be taken; undefined where it may be the file, as far as its headers tell. */
   #difference(address: string, response: Response, range: string | null): string | undefined {
-    const from = Number(/^bytes=(\d+)-/.exec(range ?? "")?.[1] ?? 0);
-    const { bytes, sure } = sizeOf(response, from);
+    const [, first = "0", last = ""] = /^bytes=(\d+)-(\d*)$/.exec(range ?? "") ?? [];
+    const from = Number(first);
+    const { bytes, sure } = sizeOf(response, last === "" ? from : undefined);
     // The rest of another file would be mixed into this one.
     const goesOn = from > 0 && this.#tagged !== undefined && this.#tagged !== address;
     const known = this.#bytes ?? (goesOn ? this.#likelyBytes : undefined);
@@ -128,11 +129,11 @@ class MirroredFile {
     }
     if (goesOn && (bytes === undefined || known === undefined)) return "cannot go on with the file: one of both servers does not say its size";
     const tag = response.headers.get("ETag");
-    const first = this.#tags.get(address);
-    if (tag !== null && first !== undefined && opaque(tag) !== opaque(first)) return "has another file than before";
+    const knownTag = this.#tags.get(address);
+    if (tag !== null && knownTag !== undefined && opaque(tag) !== opaque(knownTag)) return "has another file than before";
     if (sure) this.#bytes ??= bytes;
     this.#likelyBytes ??= bytes;
-    if (tag !== null && first === undefined) this.#tags.set(address, tag);
+    if (tag !== null && knownTag === undefined) this.#tags.set(address, tag);
     this.#tagged ??= address;
     return undefined;
   }
@@ -178,15 +179,18 @@ class MirroredFile {
   }
 }
 
-/** Size of the whole file, as an answer to a request for the bytes from `from` on says it, and whether it is that for sure. */
-function sizeOf({ status, headers, type }: Response, from: number): { bytes: number | undefined; sure: boolean } {
+/**
+ * Size of the whole file, as an answer says it, and whether it is that for sure. The request was for all bytes from `from` on; undefined:
+ * for a piece of the file.
+ */
+function sizeOf({ status, headers, type }: Response, from: number | undefined): { bytes: number | undefined; sure: boolean } {
   const total = /^bytes [^/]*\/(\d+)$/.exec(headers.get("Content-Range")?.trim() ?? "")?.[1];
   if (total !== undefined) return { bytes: Number(total), sure: true };
   const encoding = headers.get("Content-Encoding")?.trim().toLowerCase() ?? "";
   const length = headers.get("Content-Length") ?? "";
   if (!/^\d+$/.test(length) || (encoding !== "" && encoding !== "identity")) return { bytes: undefined, sure: false };
   // A part may end before the file does. Another origin may hide that the length is that of an encoded body.
-  if (status === 206) return { bytes: from + Number(length), sure: false };
+  if (status === 206) return { bytes: from === undefined ? undefined : from + Number(length), sure: false };
   return { bytes: Number(length), sure: type !== "cors" || encoding !== "" };
 }
 

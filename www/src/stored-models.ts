@@ -1,0 +1,28 @@
+// The models that are stored on this device, as offers.
+import { models, type StoredModel } from "emberglass";
+import { modelAddress } from "./model-address.js";
+import type { Offer } from "./model-choice.js";
+
+/** The newest first; empty where they cannot be read, which the list of models tells. */
+export async function storedModels(): Promise<StoredModel[]> {
+  const list = await models.list().catch(() => []);
+  return list.sort((a, b) => b.lastUsed - a.lastUsed);
+}
+
+/** Weights of an image decoder are stored beside the language models, and open on the Pictures page. */
+export function isPictureModel({ files }: StoredModel): boolean {
+  return files.some(({ name }) => /\.(safetensors|json)$/i.test(name));
+}
+
+/** What of the stored models is this offer's. */
+export function storedOf({ source }: Offer, list: readonly StoredModel[]): StoredModel | undefined {
+  if (typeof source === "object" && "stored" in source) return list.find(({ id }) => id === source.stored);
+  return typeof source === "string" ? list.find((stored) => stored.source === source) : undefined;
+}
+
+/** A whole one from what is stored, a part of one from where it came. */
+export function storedOffer(stored: StoredModel): Offer {
+  const { id, name, bytes = 0, complete, source } = stored;
+  const address = complete ? { refused: "" } : modelAddress(source);
+  return { source: "refused" in address ? { stored: id } : address.source, name, bytes };
+}
