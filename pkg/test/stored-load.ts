@@ -250,11 +250,6 @@ class FakeChannel {
   }
 }
 
-/** Waits until no load writes any more. */
-export async function settled(browser: Browser): Promise<void> {
-  while (browser.held.length > 0) await new Promise((resolve) => setImmediate(resolve));
-}
-
 export interface Setup {
   source?: WireSource;
   request?: FileRequest;
@@ -403,7 +398,7 @@ export async function load(server: Server, setup: Setup): Promise<Outcome> {
   } catch (thrown) {
     throw files.fault ?? thrown;
   } finally {
-    files.close();
+    await files.close();
   }
 }
 

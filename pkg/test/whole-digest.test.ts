@@ -27,7 +27,7 @@ test("with a wrong digest the engine never gets the last byte, and nothing stays
       assert.ok(got.length < FILE.length);
       assert.equal(files.fault?.code, "wrong-digest");
       assert.match(files.fault?.message ?? "", new RegExp(`is ${RIGHT.sha256[0]} instead of 000`));
-      files.close();
+      await files.close();
       assert.equal(store.models.size, 0);
     }
   }
@@ -54,7 +54,7 @@ test("where the engine jumps, the digest is made at the end", async () => {
       await reader.read(2500, 3700);
       if (request === RIGHT) assert.equal((await files.finish()).kind, storage === "auto" ? "opfs" : "none");
       else assert.equal((await failure(files.finish())).code, "wrong-digest");
-      files.close();
+      await files.close();
       assert.equal(store.models.size, request === RIGHT && storage === "auto" ? 1 : 0);
     }
   }
@@ -112,7 +112,7 @@ test("a digest that cannot be checked fails the load", async () => {
     server.isGone = true;
     const error = await failure(files.finish());
     assert.deepEqual([error.code, error.detail], ["network", "lost"]);
-    files.close();
+    await files.close();
   }
 });
 

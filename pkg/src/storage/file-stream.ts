@@ -40,6 +40,8 @@ export interface FileLoad {
   admit(file: number, head: AnswerHead): Promise<boolean>;
   /** @throws where there is too little room. */
   checkRoom(): Promise<void>;
+  /** @throws where the model is downloaded only to be kept, and cannot be. */
+  checkKept(): Promise<void>;
   /** The whole file came by, with this digest. @throws where it is another than the source's. */
   checkDigest(file: number, digest: string): void;
   /** The file cannot be kept. */
@@ -274,6 +276,7 @@ export class FileStream {
         this.#took(offset, bytes);
         if (head) this.#keep(offset, bytes);
         await this.#load.kept?.room();
+        await this.#load.checkKept();
       },
       // Only a body from the first byte on tells by its end how long the file is.
       onEnd: (end) => {

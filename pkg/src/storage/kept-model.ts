@@ -41,6 +41,8 @@ export class KeptModel {
   isWriting = false;
   /** Why they are not. */
   reason: string | undefined;
+  /** It is want of room. */
+  isFull = false;
   readonly repaired: StorageReport["repaired"] = [];
   /** Called when a chunk has been written, and when there will be no more. */
   onStored: (chunk: ChunkName) => void = () => {};
@@ -222,6 +224,7 @@ export class KeptModel {
       file.chunks.set(index, chunk);
       this.onStored(chunk);
     } catch (thrown) {
+      this.isFull ||= (thrown as Partial<DOMException>).name === "QuotaExceededError";
       this.stop(whyNotWritten(thrown));
     }
   }
