@@ -8,7 +8,11 @@ import { openPage, WORKER } from "./harness.mjs";
 export async function openScripted(browser, { answers = {}, path = "/" } = {}) {
   const chat = await openPage(browser, { path: "/favicon.svg" });
   const script = `(${engine})(${JSON.stringify({ listModels: [], storageUsage: NOTHING_STORED, ...answers })});`;
-  await chat.page.route(WORKER, async (route) => route.fulfill({ response: await route.fetch(), body: script }));
+  await chat.page.route(WORKER, async (route) => {
+    // The page may be gone before its worker has begun.
+    const response = await route.fetch().catch(() => undefined);
+    if (response) await route.fulfill({ response, body: script });
+  });
   await chat.page.goto(chat.site + path);
   return chat;
 }

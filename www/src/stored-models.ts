@@ -1,6 +1,5 @@
 // The models that are stored on this device, as offers.
 import { models, type StoredModel } from "emberglass";
-import { modelAddress } from "./model-address.js";
 import type { Offer } from "./model-choice.js";
 
 /** The newest first; empty where they cannot be read, which the list of models tells. */
@@ -20,9 +19,7 @@ export function storedOf({ source }: Offer, list: readonly StoredModel[]): Store
   return typeof source === "string" ? list.find((stored) => stored.source === source) : undefined;
 }
 
-/** A whole one from what is stored, a part of one from where it came. */
-export function storedOffer(stored: StoredModel): Offer {
-  const { id, name, bytes = 0, complete, source } = stored;
-  const address = complete ? { refused: "" } : modelAddress(source);
-  return { source: "refused" in address ? { stored: id } : address.source, name, bytes };
+/** What is missing of it comes from where it came from. */
+export function storedOffer({ id, name, bytes = 0, storedBytes, complete }: StoredModel): Offer {
+  return { source: { stored: id }, name, bytes, hereBytes: complete ? Infinity : storedBytes };
 }
