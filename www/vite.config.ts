@@ -1,4 +1,5 @@
 import { defineConfig, type Plugin } from "vite";
+import { siteFiles } from "./site-files.ts";
 
 /** The dev server injects styles and a web socket, which the page's own policy rightly refuses. */
 const devPolicy: Plugin = {
@@ -11,7 +12,7 @@ const devPolicy: Plugin = {
 export default defineConfig({
   // Relative addresses, so that the built folder works on any static host and in any subfolder.
   base: "./",
-  plugins: [devPolicy],
+  plugins: [devPolicy, siteFiles()],
   build: {
     // Inlined assets are data: addresses, which the page's policy refuses.
     assetsInlineLimit: 0,

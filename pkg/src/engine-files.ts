@@ -107,7 +107,7 @@ function scriptAt(address: () => URL): Way {
       const url = address();
       if (url.origin === location.origin && url.protocol !== "data:") return new Worker(url, { type: "module" });
       // Browsers start no worker from another origin. One of this origin may import the script.
-      return fromText(`import ${JSON.stringify(url.href)};`);
+      return fromText(`import ${JSON.stringify(url.href)};`, "module");
     },
     why: async (failure) => {
       const url = found(address);
@@ -122,7 +122,8 @@ const packedScript: Way = {
   make: async () => {
     const { default: text } = await import("./packed-worker.js");
     watchPolicy();
-    return fromText(text);
+    // Chromium starts no module out of a blob in a page of file:.
+    return fromText(text, "classic");
   },
   why: async (failure) => {
     const why = (await whyForbidden()) ?? (messageOf(failure) || "the browser does not say why");
@@ -136,9 +137,9 @@ const inThisThread: Way = {
   why: async (failure) => `the part of the package that runs in this worker did not start: ${messageOf(failure)}`,
 };
 
-function fromText(text: string): RawWorker {
+function fromText(text: string, type: WorkerType): RawWorker {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-  const worker = new Worker(url, { type: "module" });
+  const worker = new Worker(url, { type });
   const release = () => URL.revokeObjectURL(url);
   worker.addEventListener("message", release, { once: true });
   worker.addEventListener("error", release, { once: true });

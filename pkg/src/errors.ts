@@ -87,6 +87,7 @@ export class EmberglassError extends Error {
   /**
    * What tells errors of one code apart, for a page that has words of its own:
    * - of `network`: `"lost"`, `"offline"`, `"stalled"`, `"cors"`, `"blocked"`, `"changed"` or `"wrong-answer"`;
+   * - of `http-status`: `"gated"` where a hub gives a model, or tells of it, only to those who have access;
    * - of `not-gguf`: what the file is, such as `"zip"`, `"web-page"`, `"lfs-pointer"`, `"safetensors"`, `"text"`; `"unknown"`;
    * - of `truncated`: `"empty"` for a file without a byte;
    * - of `unsupported-architecture`, `unsupported-type` and `unsupported-tokenizer`: what the file has;

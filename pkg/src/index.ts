@@ -14,11 +14,13 @@
  * @packageDocumentation
  */
 export { canRun, loadImageDecoder, loadTextModel, readModelHeader } from "./load.js";
+export { models } from "./models.js";
 export { readLatents, writeLatents } from "./latent-file.js";
 export { type GpuRates, measureGpu } from "./measure.js";
 export { supported, type Support } from "./supported.js";
 export { EmberglassError, type ErrorCode, type KnownErrorCode } from "./errors.js";
 // Types only: these are made by the functions above, never by `new`.
+export type { Models } from "./models.js";
 export type { TextModel, TokenizeOptions } from "./model.js";
 export type { Chat, ChatOptions } from "./chat.js";
 export type { ImageDecoder } from "./image-decoder.js";
@@ -42,12 +44,16 @@ export type {
   ChatMessage,
   DeviceChoice,
   DeviceInfo,
+  DownloadOptions,
   EngineAddresses,
   FileSource,
   GenerateOptions,
   GenerateResult,
   Generation,
   HeaderOptions,
+  ImportOptions,
+  KeepingPhase,
+  KeepingProgress,
   KvType,
   LoadOptions,
   LoadPhase,
@@ -59,4 +65,10 @@ export type {
   SamplingDefault,
   SamplingOptions,
   SamplingOrigin,
+  SourceOptions,
+  StorageReport,
+  StorageUsage,
+  StoredModel,
+  VerifyOptions,
+  VerifyResult,
 } from "./types.js";

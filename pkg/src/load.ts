@@ -9,7 +9,8 @@ import { MOST_THREADS } from "./threads.js";
 import { ImageDecoder } from "./image-decoder.js";
 import type { ImageLoadOptions, Precision } from "./image-types.js";
 import type { HelperLike } from "./helper-team.js";
-import type { FileRequest } from "./protocol.js";
+import type { FileRequest, LoadRequest } from "./protocol.js";
+import { askToPersist } from "./storage/room.js";
 import type { CanRun, CanRunOptions, DeviceChoice, HeaderOptions, KvType, LoadOptions, ModelHeader, ModelSource, NetworkOptions, SourceOptions } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
@@ -19,8 +20,7 @@ const GRACE_MS = 500;
 /**
  * Loads a GGUF language model, in a Web Worker of its own, onto the GPU or for the CPU: see {@link LoadOptions.device}.
  *
- * @param source An address (relative ones are resolved against the document), a file in one of the forms of
- * {@link FileSource}, or the shards of a split model in their order.
+ * @param source See {@link ModelSource}.
  * @throws {@link EmberglassError} `no-webgpu` and `no-adapter` (only with `device: "webgpu"`), `no-simd`,
  * `no-worker`, `worker-failed`, `out-of-memory`, `device-lost`, `network`, `http-status`, `not-gguf`, `truncated`, `unsupported-type`,
  * `unsupported-architecture` and others of {@link ErrorCode}; `invalid-option`; `aborted` (an `AbortError`) when `options.signal` fires.
@@ -106,10 +106,11 @@ export async function openImageDecoder(
   findWasm?: FindWasm,
 ): Promise<ImageDecoder> {
   const { onProgress, signal, shareWith, workerUrl, wasmUrl, ...rest } = check.options("loadImageDecoder", IMAGE_LOAD, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
   const model = ++imageModels;
-  const request = { model, source: await orAborted(toWireSource(source), signal), files, network, ...wishes };
+  const request = { model, source: await orAborted(toWireSource(source, hub), signal), files, network, ...wishes };
+  if (mayKeep(request)) askToPersist();
   const client = shareWith?.client ?? new EngineClient(spawn, undefined, findWasm);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
   try {
@@ -150,16 +151,17 @@ export async function openTextModel(
   findWasm?: FindWasm,
 ): Promise<TextModel> {
   const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("loadTextModel", LOAD, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
   const remembered = rememberedKernels();
   const request = {
-    source: await orAborted(toWireSource(source), signal),
+    source: await orAborted(toWireSource(source, hub), signal),
     files,
     network,
     ...wishes,
     ...(remembered ? { rememberedKernels: remembered } : {}),
   };
+  if (mayKeep(request)) askToPersist();
   const client = new EngineClient(spawn, spawnHelper, findWasm);
   const loading = client.call(
     "load",
@@ -190,11 +192,11 @@ export async function openCanRun(
   findWasm?: FindWasm,
 ): Promise<CanRun> {
   const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("canRun", CAN_RUN, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
   const remembered = rememberedKernels();
   const request = {
-    source: await orAborted(toWireSource(source), signal),
+    source: await orAborted(toWireSource(source, hub), signal),
     files,
     network,
     ...wishes,
@@ -229,9 +231,9 @@ export async function openModelHeader(
   findWasm?: FindWasm,
 ): Promise<ModelHeader> {
   const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("readModelHeader", HEADER, options);
-  const { network, files, wishes } = divided(rest);
+  const { network, files, hub, wishes } = divided(rest);
   if (signal?.aborted) throw abortError(signal);
-  const request = { source: await orAborted(toWireSource(source), signal), files, network, ...wishes };
+  const request = { source: await orAborted(toWireSource(source, hub), signal), files, network, ...wishes };
   const client = new EngineClient(spawn, undefined, findWasm);
   try {
     const reading = client.call("inspect", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
@@ -242,12 +244,17 @@ export async function openModelHeader(
 }
 
 /** Options of a load in the groups that the worker takes. */
-function divided<T extends NetworkOptions & SourceOptions>(options: T) {
+export function divided<T extends NetworkOptions & SourceOptions>(options: T) {
   const { stallTimeoutMs, retryTimeoutMs, storage, sha256, revision, accessToken, hubs, ...wishes } = options;
   const network = given<NetworkOptions>({ stallTimeoutMs, retryTimeoutMs });
   const digests = typeof sha256 === "string" ? [sha256] : sha256;
-  const files = given<FileRequest>({ storage, sha256: digests && [...digests], revision, accessToken, hubs: hubs?.map(String) });
-  return { network, files, wishes };
+  const files = given<FileRequest>({ storage, sha256: digests && [...digests] });
+  return { network, files, hub: { revision, accessToken, hubs }, wishes };
+}
+
+/** Whether the load may keep the model on this device. */
+function mayKeep({ source, files }: Pick<LoadRequest, "source" | "files">): boolean {
+  return !("blobs" in source) && files.storage !== "none";
 }
 
 /** Without the members that are not given. */
@@ -256,7 +263,7 @@ function given<T extends object>(members: { [K in keyof T]: T[K] | undefined }):
 }
 
 /** Rejects as soon as the signal fires, whatever `promise` does. */
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+export function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise;
   return new Promise<T>((resolve, reject) => {
     const abort = () => reject(abortError(signal));

@@ -1,14 +1,33 @@
 // The files of one load: found (sources/), kept and checked (storage/), and handed to the engine as addresses and a `fetch`.
 import type { WireError } from "./errors.js";
 import type { FileRequest, WireSource } from "./protocol.js";
-import { findFiles, type FinderHost } from "./sources/find-files.js";
+import { findFiles, type FinderHost, type ModelFile } from "./sources/find-files.js";
+import { mirroredFetch } from "./sources/mirrors.js";
+import { limitsOf } from "./sources/patience.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
+import { checkBlobs } from "./storage/check-blobs.js";
+import { KeptModel } from "./storage/kept-model.js";
+import { canonicalAddress, modelId } from "./storage/model-id.js";
+import { tooLittleRoom } from "./storage/room.js";
+import { listModels } from "./storage/stored-models.js";
+import { type Located, StoredFetch } from "./storage/stored-fetch.js";
+import { type TabsHost, tabsHere } from "./storage/tabs.js";
 import type { StorageReport } from "./types.js";
 import type { EngineSource, Fetch } from "./wasm-surface.js";
 
 /** What of the browser the files need. */
 export interface FilesHost extends FinderHost {
   openStore: () => Promise<ChunkStore | undefined>;
+  /** The whole model is read, and not its header alone. */
+  readsAll: boolean;
+  /** The model is downloaded only to be kept: it ends where that fails. */
+  keepsOnly?: boolean;
+  /** Default: the browser's. */
+  tabs?: TabsHost;
+  /** Bytes of a chunk. Default: those of the store. */
+  chunkBytes?: number;
+  /** Default: as the browser estimates. */
+  tooLittleRoom?: (neededBytes: number) => Promise<WireError | undefined>;
 }
 
 /** The files of a load that is under way. */
@@ -20,18 +39,155 @@ export interface ModelFiles {
   readonly fault: WireError | undefined;
   /** Bytes of the files that are stored on this device. */
   storedBytes(): Promise<number>;
-  /** The engine has read all it needs: the rest is kept, too. */
+  /**
+   * The engine has read all it needs: the rest is kept, too.
+   *
+   * @throws `WireError` where a SHA-256 that was given is wrong, or cannot be checked: `wrong-digest`, `network`; with
+   * `keepsOnly` where the model is not kept: `storage-full`, `storage`. Nothing else.
+   */
   finish(): Promise<StorageReport>;
-  /** Lets go of locks and requests. Call it at the end, whatever the end was. */
-  close(): void;
+  /**
+   * Ends requests, and lets go of locks once what has arrived is written. Call it at the end, whatever the end was. Never rejects.
+   */
+  close(): Promise<void>;
 }
 
 /** @throws `WireError` */
 export async function openModelFiles(source: WireSource, request: FileRequest, host: FilesHost): Promise<ModelFiles> {
-  const report: StorageReport = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [], reason: "not there yet" };
-  const common = { fetch: host.fetch, fault: undefined, storedBytes: () => Promise.resolve(0), finish: () => Promise.resolve(report), close: () => {} };
-  if ("blobs" in source) return { ...common, source };
-  if ("stored" in source) throw { code: "internal", message: "storage is not there yet" } satisfies WireError;
-  const files = await findFiles(source, request, host);
-  return { ...common, source: { urls: files.map(({ addresses: [first] }) => first) } };
+  if ("blobs" in source) return givenFiles(source, request, host);
+  const place = request.storage === "none" ? "the caller wants it so" : await openPlace(host);
+  if ("stored" in source) return storedFiles(source.stored, place, request, host);
+  const key = keyOf(source);
+  const fileCount = "addresses" in source ? source.addresses.length : undefined;
+  const opened = typeof place === "string" ? place : await openKept(place, { id: await modelId(key), source: key[0], fileCount }, host);
+  const kept = typeof opened === "string" ? undefined : opened;
+  // Another file than the one that is stored: it is deleted once this load may write.
+  if (kept?.files.some(({ record: { sha256 } }, i) => isOther(sha256, request.sha256?.[i]))) kept.forget();
+  const servers = new Servers(host, () => findFiles(source, request, host));
+  // A model that is whole is not looked up: a hub's listing takes the network.
+  const files = kept?.isWhole() && !("addresses" in source) ? undefined : (await servers.locate()).files;
+  const urls = files?.map(({ addresses: [first] }) => first) ?? addressesOf(kept);
+  return joined(urls, request.sha256, servers, opened, host);
+}
+
+function isOther(known: string | undefined, given: string | undefined): boolean {
+  return known !== undefined && given !== undefined && known !== given;
+}
+
+/** Where models are kept; or why nothing is. */
+async function openPlace(host: FilesHost): Promise<ChunkStore | string> {
+  if (globalThis.crypto?.subtle === undefined) return "browsers keep models on secure pages only (https, or localhost)";
+  try {
+    return (await host.openStore()) ?? "this browser keeps nothing here: storage is missing or refused, as in some private windows";
+  } catch (thrown) {
+    return `the browser's storage cannot be used: ${(thrown as Error).message}`;
+  }
+}
+
+/** What is stored of a model; or why that cannot be used. */
+async function openKept(
+  store: ChunkStore,
+  model: { id: string; source: string | undefined; fileCount: number | undefined },
+  { chunkBytes }: FilesHost,
+): Promise<KeptModel | string> {
+  try {
+    return await KeptModel.open({ store, ...model, ...(chunkBytes === undefined ? {} : { chunkBytes }) });
+  } catch (thrown) {
+    return `the browser's storage cannot be read: ${(thrown as Error).message}`;
+  }
+}
+
+/** What tells models apart: what the caller loads, without secrets. The first part names the model. */
+function keyOf(source: Exclude<WireSource, { blobs: Blob[] } | { stored: string }>): [string, ...string[]] {
+  if ("hub" in source) return [source.hub.name, ...source.hub.hubs];
+  return source.addresses.map(([first]) => canonicalAddress(first ?? "")) as [string, ...string[]];
+}
+
+function addressesOf(kept: KeptModel | undefined): string[] {
+  return kept?.files.map(({ record: { address } }) => address) ?? [];
+}
+
+/** Files that the page has are not kept: it has them. */
+async function givenFiles(source: { blobs: Blob[]; names: string[] }, request: FileRequest, host: FilesHost): Promise<ModelFiles> {
+  if (request.sha256) await checkBlobs(source, request.sha256, host.signal);
+  const reason = "the page gave the file: models.import keeps one";
+  const report: StorageReport = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [], reason };
+  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, finish: async () => report, close: async () => {} };
+}
+
+/** A model by its id. What is missing of it comes from where it came from. */
+async function storedFiles(id: string, place: ChunkStore | string, request: FileRequest, host: FilesHost): Promise<ModelFiles> {
+  const kept = typeof place === "string" ? place : await openKept(place, { id, source: undefined, fileCount: undefined }, host);
+  if (typeof kept === "string") throw { code: "not-stored", message: `the model ${id} cannot be loaded from storage: ${kept}` } satisfies WireError;
+  if (!kept.isKnown) {
+    throw { code: "not-stored", message: `no model with the id ${id} is stored: models.list() tells those that are` } satisfies WireError;
+  }
+  const addresses = addressesOf(kept);
+  const isDownloaded = addresses.every((address) => /^https?:\/\//.test(address));
+  const notWhole: WireError = {
+    code: "not-stored",
+    message: `the model ${id} is not stored whole, and nothing tells where to download the rest: import it again`,
+  };
+  if (!kept.isWhole() && !isDownloaded) throw notWhole;
+  const servers = new Servers(host, async () => {
+    if (!isDownloaded) throw notWhole;
+    return findFiles({ addresses: addresses.map((address) => [address]) }, request, host);
+  });
+  return joined(addresses, request.sha256, servers, kept, host);
+}
+
+/** Where the files are, once that is asked for, and why they do not come. */
+class Servers {
+  fault: WireError | undefined;
+  readonly #host: FilesHost;
+  readonly #find: () => Promise<ModelFile[]>;
+  #located: Promise<Located> | undefined;
+
+  constructor(host: FilesHost, find: () => Promise<ModelFile[]>) {
+    this.#host = host;
+    this.#find = find;
+  }
+
+  locate(): Promise<Located> {
+    return (this.#located ??= this.#locate());
+  }
+
+  async #locate(): Promise<Located> {
+    const { fetch, limits } = this.#host;
+    const files = await this.#find();
+    return { files, fetch: mirroredFetch(files, fetch, { limits, onFault: (fault) => (this.fault = fault) }) };
+  }
+}
+
+function joined(
+  urls: string[],
+  digests: string[] | undefined,
+  servers: Servers,
+  opened: KeptModel | string,
+  host: FilesHost,
+): ModelFiles {
+  const [kept, reason] = typeof opened === "string" ? [undefined, opened] : [opened, undefined];
+  const fetch = new StoredFetch({
+    kept,
+    reason,
+    urls,
+    digests,
+    locate: () => servers.locate(),
+    tabs: host.tabs ?? tabsHere(),
+    tooLittleRoom: host.tooLittleRoom ?? ((bytes) => tooLittleRoom(bytes, () => listModels(kept?.store))),
+    stallMs: limitsOf(host).stallMs,
+    readsAll: host.readsAll,
+    keepsOnly: host.keepsOnly ?? false,
+    signal: host.signal,
+  });
+  return {
+    source: { urls },
+    fetch: fetch.fetch,
+    get fault() {
+      return fetch.fault ?? servers.fault;
+    },
+    storedBytes: async () => kept?.storedBytes() ?? 0,
+    finish: () => fetch.finish(),
+    close: () => fetch.close(),
+  };
 }

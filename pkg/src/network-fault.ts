@@ -124,7 +124,8 @@ function wrongScheme(protocol: string): string {
   return `browsers do not load from ${protocol} addresses: give an https address, a File or a Blob`;
 }
 
-function isLocal(hostname: string): boolean {
+/** What is sent there stays on this device. */
+export function isLocal(hostname: string): boolean {
   return hostname === "localhost" || hostname.endsWith(".localhost") || hostname === "[::1]" || /^127\./.test(hostname);
 }
 

@@ -145,7 +145,7 @@ export const SIGNAL: Kinds<{ signal?: AbortSignal }> = { signal };
 
 export const NETWORK: Kinds<NetworkOptions> = { stallTimeoutMs: number, retryTimeoutMs: number };
 
-const address: Kind<string | URL> = (value, label) => {
+export const address: Kind<string | URL> = (value, label) => {
   const given = addressOf(value);
   if (given !== undefined) return given;
   throw invalid(label, value, "not an address: a string or URL");
@@ -326,6 +326,14 @@ export function isGenuine(value: unknown, { prototype }: { prototype: object }, 
 export function addressOf(value: unknown): string | undefined {
   if (typeof value === "string") return value;
   return isGenuine(value, URL, "href") ? Reflect.get(URL.prototype, "href", value) : undefined;
+}
+
+/** Resolved against the document: the worker's script lives elsewhere. */
+export function absolute(address: string, label: string): string {
+  const base = typeof document === "undefined" ? globalThis.location?.href : document.baseURI;
+  // An empty address would be the page itself.
+  if (address !== "" && URL.canParse(address, base)) return new URL(address, base).href;
+  throw invalid(label, address, "not an address");
 }
 
 export function isArray(value: unknown): value is unknown[] {

@@ -1,18 +1,29 @@
-// Turns the engine's byte counts into what a progress bar shows.
-import type { RawProgress } from "./protocol.js";
-import type { LoadProgress } from "./types.js";
+// Turns the worker's byte counts into what a progress bar shows.
+import type { LoadPhase } from "./types.js";
 
 const INTERVAL_MS = 100;
 /** Long enough to smooth out bursts, short enough to follow a changing connection. */
 const WINDOW_MS = 4000;
 
+interface Counts<Phase> {
+  phase: Phase;
+  loadedBytes: number;
+  totalBytes: number;
+  waiting?: string | undefined;
+}
+
+interface Rates {
+  bytesPerSecond: number;
+  secondsLeft: number | null;
+}
+
 /** Returns the function to feed; `report` gets every change of phase or of `waiting`, else ten reports a second at most. */
-export function progressMeter(
-  report: (progress: LoadProgress) => void,
+export function progressMeter<Phase extends string = LoadPhase>(
+  report: (progress: Counts<Phase> & Rates) => void,
   now: () => number = () => performance.now(),
-): (raw: RawProgress) => void {
+): (raw: Counts<Phase>) => void {
   let samples: { at: number; bytes: number }[] = [];
-  let phase: RawProgress["phase"] | undefined;
+  let phase: string | undefined;
   let reportedAt = -Infinity;
   let waiting: string | undefined;
 

@@ -10,6 +10,7 @@ import type {
   ChatMessage,
   DeviceChoice,
   GenerateResult,
+  KeepingProgress,
   KvType,
   LoadPhase,
   ModelHeader,
@@ -17,18 +18,33 @@ import type {
   NetworkOptions,
   SamplingDefault,
   SamplingOptions,
+  StorageUsage,
+  StoredModel,
+  VerifyResult,
 } from "./types.js";
 
 /** What the page was given as a model: for each file its addresses, which are absolute; files; or what the worker has to find. */
-export type WireSource = { addresses: string[][] } | { blobs: Blob[]; names: string[] } | { hub: string } | { stored: string };
+export type WireSource = { addresses: string[][] } | { blobs: Blob[]; names: string[] } | { hub: HubModel } | { stored: string };
 
-/** How to find, check and keep the files. */
+/** A model on a hub: a file and its other parts, or the file of a quantization, or else the one of the default quantization. */
+export interface HubModel {
+  /** Names all that makes it another model, the revision too: `hf:owner/repo@revision:Q4_K_M`. */
+  name: string;
+  /** `owner/repo`. */
+  repository: string;
+  revision: string;
+  path?: string;
+  /** In capital letters. */
+  quantization?: string;
+  /** Addresses without a slash at the end, in the order to try. */
+  hubs: string[];
+  accessToken?: string;
+}
+
+/** How to check and keep the files. */
 export interface FileRequest {
   storage?: "auto" | "none";
   sha256?: string[];
-  revision?: string;
-  accessToken?: string;
-  hubs?: string[];
 }
 
 /** Where a build of the engine is: at an address, or here, compressed with gzip. */
@@ -60,6 +76,9 @@ export interface LoadRequest {
 /** What of a file's header shall be read. */
 export type InspectRequest = Pick<LoadRequest, "source" | "files" | "network" | "contextLength" | "kvCache">;
 
+/** What to keep. */
+export type DownloadRequest = Pick<LoadRequest, "source" | "files" | "network">;
+
 /** What to load, if it fits. */
 export type CanRunRequest = Omit<LoadRequest, "sampling">;
 
@@ -69,6 +88,16 @@ export interface RawProgress {
   loadedBytes: number;
   totalBytes: number;
   waiting?: string;
+}
+
+/** How far a file is kept or checked. */
+export type RawKeeping = Pick<KeepingProgress, "phase" | "loadedBytes" | "totalBytes">;
+
+/** Files to keep: `names` are those of `blobs`, `name` the model's. */
+export interface ImportRequest {
+  name: string;
+  names: string[];
+  blobs: Blob[];
 }
 
 /** An image model to load; `model` is the number under which the page will speak of it. */
@@ -134,6 +163,15 @@ export interface Verbs {
   attachCanvas: { args: { model: number; number: number; canvas: OffscreenCanvas }; result: null; event: never };
   encode: { args: EncodeRequest; result: Latents; event: TileEvent };
   sample: { args: { model: number; seed: number; spread: number }; result: Latents; event: never };
+  listModels: { args: null; result: StoredModel[]; event: never };
+  storageUsage: { args: null; result: StorageUsage; event: never };
+  /** Whether there was such a model. */
+  deleteModel: { args: { id: string }; result: boolean; event: never };
+  /** Keeps a model without loading it. */
+  download: { args: DownloadRequest; result: StoredModel; event: RawProgress };
+  verifyModel: { args: { id: string }; result: VerifyResult; event: RawKeeping };
+  importModel: { args: ImportRequest; result: StoredModel; event: RawKeeping };
+  exportModel: { args: { id: string }; result: File[]; event: never };
   measureGpu: { args: null; result: GpuRates; event: never };
   /** Frees one image model; the worker and other models in it go on. */
   disposeImage: { args: { model: number }; result: null; event: never };

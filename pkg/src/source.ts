@@ -1,7 +1,9 @@
 // From what a caller may pass as a model, or as another file, to what can cross into the worker.
 import { EmberglassError } from "./errors.js";
+import { fileAddress, hubModel, type HubOptions, isHubSource, refuseHubOptions } from "./hub-source.js";
 import * as check from "./options.js";
 import type { WireSource } from "./protocol.js";
+import { isModelId } from "./storage/names.js";
 import type { FileSource } from "./types.js";
 
 const FILES = "a Blob, File, ArrayBuffer, typed array, DataView, Response or FileSystemFileHandle";
@@ -15,34 +17,69 @@ const REMEDIES: Record<string, string> = {
   FileList: "files of one model are { shards: [...files] }",
 };
 
-const SHARDS: check.Kinds<{ shards: unknown[] }> = {
+const MOST_MIRRORS = 16;
+
+interface SourceObject {
+  shards?: unknown[];
+  mirrors?: (string | URL)[];
+  stored?: string;
+}
+
+const OBJECT: check.Kinds<SourceObject> = {
   shards: check.listOf((part, label) => {
     if (part !== undefined && part !== null) return part;
     throw check.invalid(label, part, `no file that can be read: give an address or ${FILES}`);
   }),
+  mirrors: check.listOf(check.address),
+  stored: check.text,
 };
 
 /**
- * Reads a `Response` to its end, and opens a file handle.
+ * Reads a `Response` to its end, and opens a file handle. `options` count for `hf:` sources.
  *
- * @throws {@link EmberglassError} `invalid-option` for what is no source, an address that is none, or mixed shards;
- * `http-status`, `network` and `io` for a response or a file that cannot be read.
+ * @throws {@link EmberglassError} `invalid-option` for what is no source, an address that is none, mixed shards, or options
+ * that do not fit; `http-status`, `network` and `io` for a response or a file that cannot be read.
  */
-export async function toWireSource(source: unknown): Promise<WireSource> {
-  const isList = check.kindOf(source) === "Object";
-  const parts = isList ? check.members<{ shards: unknown[] }>(source, SHARDS, { of: "source", required: ["shards"] }).shards : [source];
-  if (parts.length === 0) throw new EmberglassError("invalid-option", "source.shards is empty: give the files of the model in their order");
-  const label = (i: number) => (isList ? `source.shards[${i}]` : "source");
-  const addresses = parts.map((part, i) => {
+export async function toWireSource(source: unknown, options: HubOptions): Promise<WireSource> {
+  const address = check.addressOf(source);
+  if (address !== undefined && isHubSource(address)) return { hub: hubModel(address, "source", options) };
+  refuseHubOptions(options);
+  if (address !== undefined) return { addresses: [[absolute(address, "source")]] };
+  if (check.kindOf(source) !== "Object") {
+    const { blob, name } = await readFile(source, "source", "an address (a string or URL), ");
+    return { blobs: [blob], names: [name] };
+  }
+  const { shards, mirrors, stored } = check.members<SourceObject>(source, OBJECT, { of: "source" });
+  if ([shards, mirrors, stored].filter((member) => member !== undefined).length !== 1) {
+    throw new EmberglassError("invalid-option", "source has to have one of shards, mirrors and stored");
+  }
+  if (mirrors !== undefined) return { addresses: [mirrorsOf(mirrors)] };
+  if (stored !== undefined) {
+    if (isModelId(stored)) return { stored };
+    throw check.invalid("source.stored", stored, "no id of a stored model: models.list() has them");
+  }
+  return shardsOf(shards ?? []);
+}
+
+async function shardsOf(shards: unknown[]): Promise<WireSource> {
+  if (shards.length === 0) throw new EmberglassError("invalid-option", "source.shards is empty: give the files of the model in their order");
+  const label = (i: number) => `source.shards[${i}]`;
+  const addresses = shards.map((part, i) => {
     const address = check.addressOf(part);
     return address === undefined ? undefined : absolute(address, label(i));
   });
   const urls = addresses.filter((url) => url !== undefined);
-  if (urls.length === parts.length) return { addresses: urls.map((url) => [url]) };
+  if (urls.length === shards.length) return { addresses: urls.map((url) => [url]) };
   if (urls.length > 0) throw new EmberglassError("invalid-option", "source.shards must be all addresses or all files");
-  const addressToo = "an address (a string or URL), ";
-  const files = await Promise.all(parts.map((part, i) => readFile(part, label(i), isList ? "" : addressToo)));
+  const files = await Promise.all(shards.map((part, i) => readFile(part, label(i), "")));
   return { blobs: files.map(({ blob }) => blob), names: files.map(({ name }) => name) };
+}
+
+function mirrorsOf(mirrors: (string | URL)[]): string[] {
+  if (mirrors.length === 0 || mirrors.length > MOST_MIRRORS) {
+    throw new EmberglassError("invalid-option", `source.mirrors has ${mirrors.length} addresses: give 1 to ${MOST_MIRRORS} of the same file`);
+  }
+  return mirrors.map((mirror, i) => absolute(String(mirror), `source.mirrors[${i}]`));
 }
 
 /** The bytes of a file in whatever form a page has them. @throws as {@link toWireSource}. */
@@ -114,12 +151,10 @@ async function openFile(handle: FileSystemFileHandle): Promise<{ blob: Blob; nam
   }
 }
 
-/** The worker's script lives elsewhere than the document, so addresses are made absolute here. */
+/** An address as the worker can use it, and of a file where it is that of the hub's page about one. */
 function absolute(address: string, label: string): string {
-  const base = typeof document === "undefined" ? globalThis.location?.href : document.baseURI;
-  // An empty address would be the page itself.
-  if (address !== "" && URL.canParse(address, base)) return new URL(address, base).href;
-  throw check.invalid(label, address, "not an address");
+  if (!isHubSource(address)) return fileAddress(check.absolute(address, label));
+  throw check.invalid(label, address, "a whole model of a hub: give it alone, as the source, or give addresses of files");
 }
 
 /** For messages: user name, password, query and fragment may be secret. */

@@ -258,15 +258,20 @@ export interface NetworkOptions {
 export type FileSource = Blob | ArrayBuffer | ArrayBufferView | Response | FileSystemFileHandle;
 
 /**
- * Where a model comes from: an address, a file, or several of one kind, in their order. Relative addresses are resolved
- * against the document.
+ * Where a model comes from: an address, a model on a hub, a file, or several addresses or files of one model, in their order.
+ * Relative addresses are resolved against the document. The address of the public hub's page about a file (`/blob/`) is taken
+ * as that of the file.
+ *
+ * A model on a hub is a string: `hf:owner/repo:Q4_K_M` names a quantization, `hf:owner/repo/path/to/file.gguf` a file, and
+ * `hf:owner/repo` takes Q4_K_M, else Q8_0, else the only model there is. `hf:owner/repo@revision`, with the same endings, names a branch, tag or
+ * commit; a slash in it is written as `%2F`. The parts of a split file are found and loaded together.
  */
 export type ModelSource =
   | string
   | URL
   | FileSource
   | { shards: readonly (string | URL)[] | readonly FileSource[] }
-  /** One file at several addresses, which are tried in this order. */
+  /** One file at several addresses, at most 16, which are tried in this order. All have to have the same bytes. */
   | { mirrors: readonly (string | URL)[] }
   /** A model that is stored on this device, by its {@link StoredModel.id}. */
   | { stored: string };
@@ -280,11 +285,14 @@ export interface SourceOptions {
   storage?: "auto" | "none" | undefined;
   /** SHA-256 of the file as 64 hexadecimal digits, or those of the files of a split model in their order. */
   sha256?: string | readonly string[] | undefined;
-  /** Of an `hf:` source: a branch, tag or commit. Default `"main"`. */
+  /** Of an `hf:` source: a branch, tag or commit, where the source does not name it. Default `"main"`. */
   revision?: string | undefined;
-  /** Of an `hf:` source: an access token for gated models. It is sent to the hub alone, and it is not stored. */
+  /**
+   * Of an `hf:` source: an access token for gated and private models. It is sent to each hub that is asked, and not to servers
+   * that a hub sends on to; it is not stored, and it is in no message.
+   */
   accessToken?: string | undefined;
-  /** Of an `hf:` source: addresses of hubs, which are tried in this order. */
+  /** Of an `hf:` source: addresses of hubs, at most 8, which are tried in this order. Default `["https://huggingface.co"]`. */
   hubs?: readonly (string | URL)[] | undefined;
 }
 
@@ -348,6 +356,26 @@ export interface VerifyResult {
   verifiedBytes: number;
   /** Every byte is there, and right. */
   complete: boolean;
+}
+
+/** Steps of keeping a file, and of checking one that is kept. */
+export type KeepingPhase = "checking" | "storing";
+
+/** One report of how far `models.import` or `models.verify` is. Each phase begins at 0 bytes, or at what was stored before. */
+export type KeepingProgress = Omit<LoadProgress, "phase" | "waiting"> & { phase: KeepingPhase };
+
+/** Options of `models.verify`. */
+export interface VerifyOptions extends EngineAddresses {
+  /** Called on every change of phase, else at most ten times a second. */
+  onProgress?: ((progress: KeepingProgress) => void) | undefined;
+  /** Ends it; the promise rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options of `models.import`. */
+export interface ImportOptions extends VerifyOptions {
+  /** What the model shall be called. Default: the first file's name. */
+  name?: string | undefined;
 }
 
 /** Options of `models.download`. */

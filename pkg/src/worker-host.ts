@@ -9,6 +9,8 @@ import type { DecodeReply, FileRequest, FromWorker, LoadRequest, RawProgress, To
 import type { HelperEngine } from "./helper-team.js";
 import type { SimdLevel } from "./simd.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
+import { importFiles, nothingKept } from "./storage/import-files.js";
+import { deleteModel, exportModel, listModels, storageUsage, storedModel, throwIfAborted, verifyModel } from "./storage/stored-models.js";
 import { type Cores, threadCount } from "./threads.js";
 import type { DeviceInfo, ModelInfo, NetworkOptions, StorageReport } from "./types.js";
 import type { Engine, EngineSource, Fetch, WasmImageModel, WasmLoadOptions, WasmNetworkOptions, WasmTextModel } from "./wasm-surface.js";
@@ -43,6 +45,9 @@ const START_LIMIT_MS = 300_000;
 /** How long the page may take to start helpers: longer than its own limit, so that it is the one to end them. */
 const HELPERS_LIMIT_MS = 40_000;
 
+/** How long the end of a load may take to write what has arrived: at most a few chunks. */
+const CLOSE_LIMIT_MS = 10_000;
+
 type Handlers = {
   [V in Verb]: (
     args: Verbs[V]["args"],
@@ -60,7 +65,12 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
   const start = () => (engine ??= startEngine(host, wasm));
   const measureGpu = async () => (await start()).measureGpu();
   const helpers = new HelpersOfThePage(scope);
-  const handlers: Handlers = { ...textModelHandlers(helpers, host, start), ...imageModelHandlers(host, start), measureGpu };
+  const handlers: Handlers = {
+    ...textModelHandlers(helpers, host, start),
+    ...imageModelHandlers(host, start),
+    ...keepingHandlers(host, start),
+    measureGpu,
+  };
 
   // A trap inside a future that wasm spawned settles no promise: it only shows up as an uncaught
   // error of the worker. Without these two listeners the caller would wait for ever.
@@ -176,6 +186,10 @@ async function startEngine(host: WorkerHost, wasm: WasmOfThePage): Promise<Engin
 
 /** What a load needs of its request, and of the page. */
 interface Loading {
+  /** The whole model is read, and not its header alone. */
+  readsAll: boolean;
+  /** It is read only to be kept. */
+  keepsOnly?: boolean;
   request: { source: WireSource; files: FileRequest; network: NetworkOptions };
   emit: (progress: RawProgress) => void;
   signal: AbortSignal;
@@ -186,7 +200,7 @@ interface LoadingFiles {
   source: EngineSource;
   network: WasmNetworkOptions;
   report: (progress: RawProgress) => void;
-  /** Keeps what the engine did not read, too, and says where the bytes came from. Never rejects. */
+  /** Keeps what the engine did not read, too, and says where the bytes came from. Rejects where a SHA-256 cannot be checked. */
   finish: () => Promise<StorageReport>;
   storedBytes: () => Promise<number>;
 }
@@ -197,7 +211,7 @@ interface LoadingFiles {
  */
 async function withFiles<T>(
   host: Pick<WorkerHost, "fetch" | "explain" | "openStore">,
-  { request, emit, signal }: Loading,
+  { readsAll, keepsOnly = false, request, emit, signal }: Loading,
   load: (files: LoadingFiles) => Promise<T>,
 ): Promise<T> {
   let last: RawProgress = { phase: "starting", loadedBytes: 0, totalBytes: 0 };
@@ -207,27 +221,26 @@ async function withFiles<T>(
   };
   const onWait = (waiting: string) => emit({ ...last, waiting });
   const { fetch } = host;
-  const files = await openModelFiles(request.source, request.files, { fetch, onWait, signal, openStore: () => host.openStore() });
   const explain = (url: string) => host.explain(url);
+  const limits = request.network;
+  const surroundings = { fetch, explain, limits, onWait, signal, readsAll, keepsOnly, openStore: () => host.openStore() };
+  const files = await openModelFiles(request.source, request.files, surroundings);
   const network = { ...request.network, onWait, explain, fetch: files.fetch };
   try {
     return await load({ source: files.source, network, report, finish: () => files.finish(), storedBytes: () => files.storedBytes() });
   } catch (thrown) {
     throw isTrap(thrown) || signal.aborted ? thrown : (files.fault ?? thrown);
   } finally {
-    files.close();
+    // A worker that is ended now would lose what has arrived last.
+    await within(CLOSE_LIMIT_MS, files.close(), "the last bytes were not written").catch(() => {});
   }
-}
-
-function throwIfAborted(signal: AbortSignal): void {
-  if (signal.aborted) throw { code: "aborted", message: "cancelled by the caller" } satisfies WireError;
 }
 
 function textModelHandlers(
   helpers: HelpersOfThePage,
   host: WorkerHost,
   start: () => Promise<Engine>,
-): Omit<Handlers, ImageVerb | "measureGpu"> {
+): Omit<Handlers, ImageVerb | KeepingVerb | "measureGpu"> {
   let model: WasmTextModel | undefined;
 
   const loaded = (): WasmTextModel => {
@@ -246,10 +259,16 @@ function textModelHandlers(
       const engine = await start();
       throwIfAborted(signal);
       const count = threadCount(request.threads, host.cores());
-      return withFiles(host, { request, emit, signal }, async ({ source, network, report, finish }) => {
+      return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
         const options = loadOptions(request, { network, threads: count.threads, spawnHelpers: spawnHelpers(engine) });
         model = await engine.TextModel.load(source, options, report, signal);
-        return withNote(model, engine, count, await finish());
+        try {
+          return withNote(model, engine, count, await finish());
+        } catch (thrown) {
+          model.free();
+          model = undefined;
+          throw thrown;
+        }
       });
     },
     async inspect(request, emit, signal) {
@@ -257,7 +276,7 @@ function textModelHandlers(
       const { TextModel } = await start();
       throwIfAborted(signal);
       const { contextLength, kvCache } = request;
-      return withFiles(host, { request, emit, signal }, ({ source, network, report }) => {
+      return withFiles(host, { readsAll: false, request, emit, signal }, ({ source, network, report }) => {
         report({ phase: "header", loadedBytes: 0, totalBytes: 0 });
         const options = {
           network: { ...network, fetch: boundedFetch(network.fetch) },
@@ -276,7 +295,7 @@ function textModelHandlers(
       const line = new LineRate(request.network.stallTimeoutMs);
       const { explain, openStore } = host;
       const count = threadCount(request.threads, host.cores());
-      return withFiles({ explain, openStore, fetch: line.over(host.fetch) }, { request, emit, signal }, async ({ source, network, report, storedBytes }) => {
+      return withFiles({ explain, openStore, fetch: line.over(host.fetch) }, { readsAll: false, request, emit, signal }, async ({ source, network, report, storedBytes }) => {
         report({ phase: "header", loadedBytes: 0, totalBytes: 0 });
         const options = loadOptions(request, {
           network: { ...network, fetch: boundedFetch(network.fetch) },
@@ -336,13 +355,16 @@ function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pic
       const { ImageModel } = await start();
       throwIfAborted(signal);
       const { device, precision } = request;
-      return withFiles(host, { request, emit, signal }, async ({ source, network, report, finish }) => {
+      return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
         const options = { network, ...(device === undefined ? {} : { device }), ...(precision === undefined ? {} : { precision }) };
         const model = await ImageModel.load(source, options, report, signal);
         const info = model.info();
         // Chromium's process for software adapters ends at the first WebGPU canvas; and they have nothing to gain from one.
         const paints = info.device.kind === "cpu" || info.device.isFallbackAdapter;
-        const storage = await finish();
+        const storage = await finish().catch((thrown: unknown) => {
+          model.free();
+          throw thrown;
+        });
         models.set(request.model, { model, paper: paints ? new Map() : undefined, storage });
         return { ...info, storage };
       });
@@ -392,6 +414,45 @@ function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pic
       models.delete(model);
       return null;
     },
+  };
+}
+
+type KeepingVerb = "listModels" | "storageUsage" | "deleteModel" | "download" | "verifyModel" | "importModel" | "exportModel";
+
+/** Stored models. Only a download takes the engine. */
+function keepingHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<Handlers, KeepingVerb> {
+  const stored = async <T>(run: (store: ChunkStore | undefined) => Promise<T>): Promise<T> => {
+    try {
+      return await run(await host.openStore());
+    } catch (thrown) {
+      if (!(thrown instanceof DOMException) || thrown.name === "AbortError") throw thrown;
+      throw { code: "storage", message: `stored models could not be read or changed: ${thrown.message}` } satisfies WireError;
+    }
+  };
+  return {
+    listModels: () => stored(listModels),
+    storageUsage: () => stored(storageUsage),
+    deleteModel: ({ id }) => stored((store) => deleteModel(store, id)),
+    async download(request, emit, signal) {
+      const store = await host.openStore();
+      if (!store) throw nothingKept();
+      emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
+      const { downloadFiles } = await start();
+      throwIfAborted(signal);
+      return withFiles(host, { readsAll: true, keepsOnly: true, request, emit, signal }, async ({ source, network, report, finish }) => {
+        await downloadFiles(source, { network }, report, signal);
+        const { id, reason = "it was deleted meanwhile" } = await finish();
+        const model = id === undefined ? undefined : await storedModel(store.folder(id));
+        if (model?.complete) return model;
+        throw { code: "storage", message: `the model was downloaded, and could not be kept whole: ${reason}` } satisfies WireError;
+      });
+    },
+    verifyModel: ({ id }, emit, signal) => stored((store) => verifyModel(store, id, emit, signal)),
+    importModel({ name, names, blobs }, emit, signal) {
+      const files = blobs.map((blob, i) => ({ blob, name: names[i] ?? name }));
+      return stored((store) => importFiles(store, name, files, emit, signal));
+    },
+    exportModel: ({ id }) => stored((store) => exportModel(store, id)),
   };
 }
 

@@ -2,11 +2,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readLatents, writeLatents } from "../src/latent-file.js";
 import { openImageDecoder, openTextModel } from "../src/load.js";
-import { toWireSource } from "../src/source.js";
+import { toWireSource as wired } from "../src/source.js";
 import { FakeWorker } from "./fake-engine.js";
 import { rejects } from "./harness.js";
 
 const bytes = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+
+const toWireSource = (source: unknown) => wired(source, {});
 
 /** The one file's bytes and name. */
 async function one(source: unknown): Promise<[number[], string]> {
@@ -28,6 +30,33 @@ test("addresses stay addresses, and relative ones are resolved against the docum
   Object.assign(globalThis, { document: { baseURI: "https://e.test/app/index.html" } });
   t.after(() => Reflect.deleteProperty(globalThis, "document"));
   assert.deepEqual(await toWireSource("models/m.gguf"), { addresses: [["https://e.test/app/models/m.gguf"]] });
+});
+
+test("mirrors are addresses of one file, and a stored model has its id", async () => {
+  assert.deepEqual(await toWireSource({ mirrors: ["https://a.test/m", new URL("https://b.test/m")] }), {
+    addresses: [["https://a.test/m", "https://b.test/m"]],
+  });
+  assert.deepEqual(await toWireSource({ stored: "0af9".repeat(8) }), { stored: "0af9".repeat(8) });
+});
+
+test("the address of the hub's page about a file becomes that of the file", async () => {
+  const into: [string, string][] = [
+    ["https://huggingface.co/o/r/blob/main/a/m.gguf", "https://huggingface.co/o/r/resolve/main/a/m.gguf"],
+    ["https://huggingface.co/o/r/blob/main/m.gguf?show=1#L3", "https://huggingface.co/o/r/resolve/main/m.gguf"],
+    ["https://hf.co/o/r/blob/refs%2Fpr%2F1/m%20x.gguf", "https://hf.co/o/r/resolve/refs%2Fpr%2F1/m%20x.gguf"],
+    ["https://huggingface.co/datasets/o/r/blob/main/m.gguf", "https://huggingface.co/datasets/o/r/resolve/main/m.gguf"],
+  ];
+  for (const [page, file] of into) assert.deepEqual(await toWireSource(page), { addresses: [[file]] });
+  assert.deepEqual(await toWireSource({ mirrors: [into[0]![0]] }), { addresses: [[into[0]![1]]] });
+  for (const other of [
+    "https://huggingface.co/o/r/resolve/main/m.gguf?download=true",
+    "https://huggingface.co/o/r/blob/main/",
+    "https://huggingface.co/blob/main/m.gguf",
+    "https://huggingface.co.test/o/r/blob/main/m.gguf",
+    "https://github.com/o/r/blob/main/m.gguf",
+  ]) {
+    assert.deepEqual(await toWireSource(other), { addresses: [[other]] });
+  }
 });
 
 test("files come in every form that pages have", async () => {
@@ -74,8 +103,17 @@ test("what is no source is named, with what is taken instead", async () => {
     [new Request("https://e.test/m"), /a Request.*await fetch\(request\)/],
     [Promise.resolve("m"), /a Promise.*await it/],
     [["https://e.test/1"], /\{ shards: \[\.\.\.\] \}/],
-    [{}, /source.shards = undefined is not an array/],
-    [{ url: "m" }, /^source has no member url: there are shards$/],
+    [{}, /^source has to have one of shards, mirrors and stored$/],
+    [{ shards: ["https://e.test/1"], stored: "id" }, /^source has to have one of shards, mirrors and stored$/],
+    [{ url: "m" }, /^source has no member url: there are shards, mirrors, stored$/],
+    [{ mirrors: [] }, /^source.mirrors has 0 addresses: give 1 to 16/],
+    [{ mirrors: new Array(17).fill("https://e.test/1") }, /^source.mirrors has 17 addresses/],
+    [{ mirrors: ["https://e.test/1", ""] }, /^source.mirrors\[1\] = "" is not an address/],
+    [{ mirrors: [new Blob([bytes])] }, /^source.mirrors\[0\] = a Blob is not an address/],
+    [{ mirrors: ["hf:owner/repo"] }, /^source.mirrors\[0\] = "hf:owner\/repo" is a whole model of a hub: give it alone/],
+    [{ shards: ["hf:owner/repo/a.safetensors"] }, /^source.shards\[0\] = .* is a whole model of a hub/],
+    [{ stored: "" }, /^source.stored = "" is no id/],
+    [{ stored: "../x" }, /is no id/],
     [{ shards: "m" }, /^source.shards = "m" is not an array/],
     [{ shards: [] }, /source.shards is empty/],
     [{ shards: [null] }, /^source.shards\[0\] = null/],

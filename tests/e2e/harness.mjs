@@ -25,9 +25,12 @@ function required(name) {
   return value;
 }
 
-/** The page, opened at `site`. Everything it asks for and complains about is kept. */
-export async function openPage(browser, { site = SITE, path = "/" } = {}) {
-  const context = await browser.newContext({ viewport: { width: 1100, height: 800 } });
+/**
+ * The page, opened at `site`. Everything it asks for and complains about is kept. What a service worker answers cannot be
+ * intercepted, so there is none unless a test is about it: `serviceWorkers: "allow"`.
+ */
+export async function openPage(browser, { site = SITE, path = "/", serviceWorkers = "block" } = {}) {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 800 }, serviceWorkers });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
   const requests = [];
@@ -110,6 +113,16 @@ export class ChatPage {
     await this.ready();
   }
 
+  /** Deletes what is stored of the one model. */
+  async forget() {
+    await this.get("settings").click();
+    await this.get("settings-stored").click();
+    await this.get("delete-stored").click();
+    await this.get("confirm-delete").click();
+    await this.get("stored-usage").getByText("No model is stored here").waitFor();
+    await this.get("stored-close").click();
+  }
+
   async send(text) {
     await this.get("composer").fill(text);
     await this.get("send").click();
@@ -186,8 +199,9 @@ export class ChatPage {
  */
 export async function prefaceWorkers(page, preface) {
   await page.route(WORKER, async (route) => {
-    const reply = await route.fetch();
-    await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${await reply.text()}` });
+    // The page may be gone before its worker has begun.
+    const reply = await route.fetch().catch(() => undefined);
+    if (reply) await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${await reply.text()}` });
   });
 }
 

@@ -24,7 +24,7 @@ before(async () => {
   browser = await launch();
   visit = await openPage(browser, { site: server.site, path: "/package/" });
   ({ page } = visit);
-  expected = (await load("right")).text;
+  expected = (await load("right", { storage: "none" })).text;
   assert.ok(expected.length > 0);
 });
 after(async () => {
@@ -166,7 +166,7 @@ test("CORS, a policy and unknown schemes are told from a lost connection, and no
   const closed = `${origin()}/line/closed/m.gguf`;
   assert.deepEqual((await fails(closed, "network", /does not let pages of .* read this file \(CORS\)/)).waits, []);
   assert.deepEqual((await fails("forbidden", "network", /on to another one, which answers, but.*CORS/)).waits, []);
-  for (const [address, words] of [["hf:owner/repo/m.gguf", /from hf: addresses/], ["ftp://localhost/m.gguf", /from ftp: addresses/]]) {
+  for (const [address, words] of [["gopher://localhost/m.gguf", /from gopher: addresses/], ["ftp://localhost/m.gguf", /from ftp: addresses/]]) {
     assert.deepEqual((await fails(address, "network", words)).waits, []);
   }
   const nobody = await fails("http://localhost:9/m.gguf", "network", /no connection to http:\/\/localhost:9/, { retryTimeoutMs: 600 });

@@ -1,18 +1,23 @@
 // An engine without a model, in place of the engine's worker: a test says when a load ends and what an answer says.
 import { openPage, WORKER } from "./harness.mjs";
 
-/** The chat page, with a scripted engine. */
-export async function openScripted(browser) {
-  // No worker starts before a model is loaded.
-  const chat = await openPage(browser);
-  await scriptEngine(chat.page);
+/**
+ * The chat page, with a scripted engine. `answers` are the results of other verbs, such as `canRun`, by verb; `{ error }` is
+ * an error, and a verb without an answer waits.
+ */
+export async function openScripted(browser, { answers = {}, path = "/" } = {}) {
+  const chat = await openPage(browser, { path: "/favicon.svg" });
+  const script = `(${engine})(${JSON.stringify({ listModels: [], storageUsage: NOTHING_STORED, ...answers })});`;
+  await chat.page.route(WORKER, async (route) => {
+    // The page may be gone before its worker has begun.
+    const response = await route.fetch().catch(() => undefined);
+    if (response) await route.fulfill({ response, body: script });
+  });
+  await chat.page.goto(chat.site + path);
   return chat;
 }
 
-/** Workers that the page starts from now on are scripted. */
-async function scriptEngine(page) {
-  await page.route(WORKER, async (route) => route.fulfill({ response: await route.fetch(), body: `(${engine})();` }));
-}
+const NOTHING_STORED = { kind: "none", modelBytes: 0, persisted: false };
 
 /** Ends the load under way. */
 export const loaded = (page) => inEngine(page, () => self.loaded());
@@ -22,12 +27,21 @@ export const say = (page, text) => inEngine(page, (piece) => self.say(piece), te
 export const fallSilent = (page) => inEngine(page, () => self.end("stop"));
 
 async function inEngine(page, work, argument) {
-  const worker = page.workers().at(-1) ?? (await page.waitForEvent("worker"));
-  return worker.evaluate(work, argument);
+  return (await engineOf(page)).evaluate(work, argument);
+}
+
+/** The worker that loads a model, or has loaded one. Those that look up what is stored come and go beside it. */
+async function engineOf(page) {
+  for (;;) {
+    for (const worker of page.workers()) {
+      if (await worker.evaluate(() => self.isEngine === true).catch(() => false)) return worker;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
 /** Runs inside the worker. The protocol is in pkg/src/protocol.ts. */
-function engine() {
+function engine(answers) {
   const started = performance.now();
   const waiting = { load: undefined, generate: undefined };
   let text = "";
@@ -43,6 +57,7 @@ function engine() {
         ["temperature", "topK", "topP", "minP", "repetitionPenalty", "presencePenalty", "frequencyPenalty", "penaltyWindow"].map((name) => [name, { value: 1, from: "engine" }]),
       ),
       samplingNotApplied: [],
+      storage: { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [] },
       device: { kind: "cpu", adapter: "", isFallbackAdapter: false, features: ["simd128"], threads: 1, choice: "asked", reason: "scripted" },
     });
   self.say = (piece) => {
@@ -55,7 +70,12 @@ function engine() {
       stats: { timeToFirstTokenMs: 1, prefillTokensPerSecond: 1, decodeTokensPerSecond: 1, dispatchesPerToken: 0, totalMs: performance.now() - started },
     });
   self.onmessage = ({ data: { verb, id } }) => {
+    if (Object.hasOwn(answers, verb)) {
+      const { [verb]: answer } = answers;
+      postMessage(answer?.error ? { kind: "error", id, error: answer.error } : { kind: "result", id, value: answer });
+    }
     if (verb === "load") {
+      self.isEngine = true;
       waiting.load = id;
       postMessage({ kind: "event", id, value: { phase: "weights", loadedBytes: 1e6, totalBytes: 4e6 } });
     }

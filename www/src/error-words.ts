@@ -53,7 +53,7 @@ const WORDS: Readonly<Record<KnownErrorCode, Words | ((fault: Fault) => Words)>>
 
   // The bytes.
   network: ({ detail }) => ofNetwork(detail),
-  "http-status": ({ status }) => ofStatus(status),
+  "http-status": ({ status, detail }) => ofStatus(status, detail),
   io: {
     title: "The file cannot be read",
     todo: "It was moved, changed or deleted after it was chosen. Open it once more.",
@@ -189,7 +189,13 @@ function ofNetwork(detail: string | undefined): Words {
   }
 }
 
-function ofStatus(status = 0): Words {
+function ofStatus(status = 0, detail: string | undefined): Words {
+  if (detail === "gated") {
+    return {
+      title: "The hub gives this model only to people with access",
+      todo: "Log in at the hub, accept the model’s terms or ask for access on its page, and check the name. Then download the file there, and open it here from this device.",
+    };
+  }
   if ([401, 403, 407].includes(status)) {
     return {
       title: "The server does not give this file to everybody",

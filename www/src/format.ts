@@ -31,3 +31,11 @@ export function sentence(message: string): string {
   const text = message.replace(/^[a-z](?=[a-z']*[ ,:])/, (first) => first.toUpperCase());
   return /[.!?)]$/.test(text) ? text : `${text}.`;
 }
+
+/** How long ago a time in milliseconds since 1970 is, in days. */
+export function ago(then: number): string {
+  const midnight = (at: number) => new Date(at).setHours(0, 0, 0, 0);
+  const days = Math.round((midnight(Date.now()) - midnight(then)) / 86_400_000);
+  // A clock that was wrong then.
+  return days < 0 ? "today" : new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(-days, "day");
+}

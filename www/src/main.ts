@@ -1,58 +1,72 @@
 // Wires the parts of the page together; what each part does is in its own file.
-import { type EmberglassError, type Generation, supported } from "emberglass";
+import { type EmberglassError, type Generation, supported, type TextModel } from "emberglass";
+import { AddressDialog } from "./address-dialog.js";
 import { announce } from "./announcer.js";
 import { streamAnswer } from "./answer.js";
 import { AutoScroll } from "./auto-scroll.js";
 import { type Action, clearError, showError, showRefusal } from "./banner.js";
-import { coded, isFatal, retryMayHelp } from "./coded.js";
+import { isFatal } from "./coded.js";
 import { Composer } from "./composer.js";
 import { Conversation, isBlank } from "./conversation.js";
 import { cpuMayHelp, loadOptions, requestedDevice } from "./device-choice.js";
 import { el, need } from "./dom.js";
 import { modelFiles } from "./file-drop.js";
 import type { Turn } from "./history-store.js";
-import { LoadPanel } from "./load-panel.js";
+import { KeptNote } from "./kept-note.js";
+import { Loader } from "./loader.js";
 import { MessageList } from "./message-list.js";
-import { defaultOffer, type Offer, requestedOffer } from "./model-choice.js";
-import { type ModelRequest, ModelSession } from "./model-session.js";
+import type { ModelRequest } from "./model-session.js";
 import { nameElement, visible } from "./names.js";
+import { workOffline } from "./offline.js";
 import { generateOptions, loadSettings } from "./settings.js";
 import { settingsPanel } from "./settings-panel.js";
 import { StatusLine } from "./status-line.js";
+import { StoredDialog } from "./stored-dialog.js";
 import { suggestions } from "./suggestions.js";
 import { hideUnusable, showUnusable } from "./unusable.js";
 
 const settings = loadSettings();
 const conversation = new Conversation(tellUnsaved);
-const session = new ModelSession();
 const status = new StatusLine();
 const messages = new MessageList(new AutoScroll(need("scroll"), need("to-latest")), () => void regenerate(), remove);
 const composer = new Composer((text) => void send(text), () => generation?.abort());
-const files = modelFiles((list) => void load({ source: { shards: list }, name: list[0]?.name ?? "" }));
-const panel = new LoadPanel({
-  onLoad: (offer) => void load(requestOf(offer)),
+const files = modelFiles((list) => void loader.load({ source: { shards: list }, name: list[0]?.name ?? "", hereBytes: Infinity }));
+const address = new AddressDialog((offer) => loader.propose(offer));
+const stored = new StoredDialog({ onLoad: (offer) => void loader.loadOffer(offer), onChange: () => loader.offers.refresh() });
+const kept = new KeptNote(stored.open);
+const loader = new Loader({
+  isUsable: () => usable,
+  wishes: () => loadOptions(settings),
   onOpenFile: files.open,
-  onCancel: () => session.cancel(),
-  onDecline: () => void decline(),
-  onFormer: () => former && void load(former),
+  onAddress: address.open,
+  onStored: stored.open,
+  onReplace: async () => {
+    await stopAnswer();
+    forgetModel();
+  },
+  onLoaded,
+  onAbandoned: () => (composer.waiting = false),
+  onMended: answerDue,
 });
+const { session } = loader;
 
 let usable = false;
-let offer: Offer | undefined;
-/** The model that went for one that was not loaded. */
-let former: ModelRequest | undefined;
 /** The last message failed for a reason that another load may mend: it is answered then. */
 let answerIsDue = false;
 let generation: Generation | undefined;
 
 void begin();
+workOffline();
 
 async function begin(): Promise<void> {
   suggestions(false, (text) => void send(text));
   settingsPanel(settings, {
     onChange: () => {},
+    onLoadChange: () => loader.offers.refresh(),
     onOpenFile: files.open,
-    onReload: reload,
+    onAddress: () => address.open(),
+    onStored: stored.open,
+    onReload: () => loader.reload(),
     canReload: () => session.last !== undefined && !session.isLoading,
     model: () => session.model?.info,
   });
@@ -62,9 +76,7 @@ async function begin(): Promise<void> {
   arrange();
   const { device, refused } = requestedDevice(location.search);
   if (device) settings.deviceThisVisit = device;
-  const asked = requestedOffer(location.search);
-  offer = typeof asked === "object" ? asked : await defaultOffer();
-  const wrong = typeof asked === "string" ? asked : refused;
+  const wrong = (await loader.offers.find(location.search)) ?? refused;
   if (wrong !== undefined) showRefusal("This link asks for something that is not possible", [el("bdi", {}, visible(wrong))]);
   await checkSupport();
 }
@@ -73,14 +85,10 @@ async function checkSupport(): Promise<void> {
   const support = await supported();
   usable = support.simd;
   composer.enabled = usable;
-  if (!usable) {
-    showUnusable(support, () => void checkSupport());
-    arrange();
-    return;
-  }
-  hideUnusable();
+  if (usable) hideUnusable();
+  else showUnusable(support, () => void checkSupport());
   arrange();
-  if (!session.model && !session.isLoading) panel.offer(offer);
+  if (usable) loader.offer();
 }
 
 /** The welcome shows while nothing has been said; the load panel moves out of its way afterwards. */
@@ -88,63 +96,23 @@ function arrange(): void {
   const empty = need("messages").childElementCount === 0;
   need("welcome").hidden = !empty || !need("unusable").hidden;
   need<HTMLButtonElement>("new-chat").disabled = empty;
-  panel.place(empty ? "welcome" : "dock");
+  loader.panel.place(empty ? "welcome" : "dock");
 }
 
-function requestOf({ url, name, sampling }: Offer): ModelRequest {
-  return { source: url, name, sampling };
-}
-
-async function load(request: ModelRequest): Promise<void> {
-  if (!usable) return;
-  clearError();
-  panel.loading(request.name);
-  const onReplace = async () => {
-    if (session.model) former = session.last;
-    await stopAnswer();
-    forgetModel();
-  };
-  try {
-    const model = await session.load(request, loadOptions(settings), { onReplace, onProgress: (progress) => panel.progress(progress) });
-    if (!model) {
-      // Cancelled; if by loading another model, that one's progress stays.
-      if (!session.isLoading) {
-        abandonLoad();
-        announce("Loading is cancelled.");
-      }
-      return;
-    }
-    former = undefined;
-    conversation.attach(model);
-    setContinues(!model.info.hasChatTemplate);
-    panel.hide();
-    status.setModel(model.info);
-    need("model-name").replaceChildren(nameElement(request.name));
-    announce("The model is ready.");
-    composer.modelReady();
-  } catch (thrown) {
-    abandonLoad();
-    const error = coded(thrown);
-    const onCpu = (request.device ?? loadOptions(settings).device) === "cpu";
-    const more = session.model ? { more: "The model that was loaded is still there." } : {};
-    const actions = [
-      ...(retryMayHelp(error) ? [{ label: "Try again", run: () => void load(request).then(answerDue) }] : []),
-      ...(onCpu ? [] : cpuInstead(error, request)),
-      ...formerInstead(),
-    ];
-    showError(error, actions, more);
-  }
-}
-
-/** The model that is gone for nothing. */
-function formerInstead(): Action[] {
-  const request = former;
-  return request && !session.model ? [{ label: "Load the former model", run: () => void load(request).then(answerDue) }] : [];
+function onLoaded(model: TextModel, request: ModelRequest): void {
+  conversation.attach(model);
+  setContinues(!model.info.hasChatTemplate);
+  status.setModel(model.info);
+  need("model-name").replaceChildren(nameElement(request.name));
+  kept.show(model.info.storage, request);
+  announce("The model is ready.");
+  composer.modelReady();
 }
 
 /** What the page says of the model that was. */
 function forgetModel(): void {
   conversation.detach();
+  kept.hide();
   status.setModel(undefined);
   need("model-name").textContent = "";
   need("continues").hidden = true;
@@ -159,12 +127,6 @@ function setContinues(continues: boolean): void {
   showConversation();
 }
 
-function abandonLoad(): void {
-  if (session.model) panel.hide();
-  else panel.offer(offer, former?.name);
-  composer.waiting = false;
-}
-
 /** Stops the answer under way and waits for what it leaves behind, but not for an engine that hangs. */
 async function stopAnswer(): Promise<void> {
   generation?.abort();
@@ -172,23 +134,12 @@ async function stopAnswer(): Promise<void> {
   await Promise.race([generation?.result.catch(() => {}), late]);
 }
 
-/** With the settings as they are now, whatever the last load had to fall back on. */
-function reload(): void {
-  if (!session.last) return;
-  const { device: _, ...request } = session.last;
-  void load(request);
-}
-
-async function decline(): Promise<void> {
-  offer = await defaultOffer();
-  panel.offer(offer);
-}
-
 async function send(text: string): Promise<void> {
   if (generation) return;
   if (!session.model) {
     // A link's model is never loaded as a side effect of typing: it has to be accepted first.
-    const canLoad = !session.isLoading && offer && offer.askedHost === undefined;
+    const offer = session.isLoading ? undefined : loader.offers.current;
+    const canLoad = offer !== undefined && offer.askedHost === undefined;
     if (!session.isLoading && !canLoad) {
       composer.text = text;
       announce("Load a model first.");
@@ -197,7 +148,7 @@ async function send(text: string): Promise<void> {
     }
     composer.text = text;
     composer.waiting = true;
-    if (canLoad && offer) await load(requestOf(offer));
+    if (canLoad) await loader.loadOffer(offer);
     return;
   }
   composer.text = "";
@@ -245,22 +196,15 @@ function failed(error: EmberglassError): void {
   answerIsDue = isFatal(error) || cpuMayHelp(error);
   if (isFatal(error)) {
     forgetModel();
-    void session.release();
-    panel.offer(offer);
-    if (last) actions.push({ label: "Load again", run: () => void load(last).then(answerDue) });
+    loader.lost();
+    if (last) actions.push(loader.mend("Load again", last));
   } else if (["context-overflow", "text-too-long"].includes(error.code)) {
     actions.push({ label: "Edit the message", run: editLast }, { label: "New chat", run: newChat });
   } else {
     actions.push({ label: "Try again", run: () => void regenerate() });
   }
-  if (last && !onCpu) actions.push(...cpuInstead(error, last));
+  if (last && !onCpu) actions.push(...loader.cpuInstead(error, last));
   showError(error, actions);
-}
-
-/** What the GPU could not do, the CPU may: the same model, the same conversation. */
-function cpuInstead(error: EmberglassError, request: ModelRequest): Action[] {
-  if (!cpuMayHelp(error)) return [];
-  return [{ label: "Go on on the CPU", run: () => void load({ ...request, device: "cpu" }).then(answerDue) }];
 }
 
 /** Answers the message that the model before failed to answer. */

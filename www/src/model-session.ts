@@ -2,12 +2,14 @@
 import { type DeviceChoice, type LoadOptions, type LoadProgress, loadTextModel, type ModelSource, readModelHeader, type TextModel } from "emberglass";
 import { coded } from "./coded.js";
 
-export interface ModelRequest {
+/** `name`: the file's, or that of the offer. */
+export interface ModelRequest extends Pick<LoadOptions, "sha256" | "accessToken" | "storage"> {
   source: ModelSource;
-  /** The file's name, or that of the offer. */
   name: string;
   /** The model's defaults of the sampling options, where somebody has chosen them. */
   sampling?: LoadOptions["sampling"];
+  /** So many of its first bytes are on this device; `Infinity` for all. */
+  hereBytes?: number;
   /** Instead of the device that is set: for going on after another has failed. */
   device?: DeviceChoice;
 }
@@ -51,22 +53,15 @@ export class ModelSession {
     const loading = new AbortController();
     this.#loading = loading;
     const { signal } = loading;
+    const { source, sha256, accessToken, storage, sampling, device = options.device } = request;
+    const files = { sha256, accessToken, storage };
     try {
-      if (this.#model) {
-        const { contextLength } = options;
-        await readModelHeader(request.source, { signal, onProgress, ...(contextLength === undefined ? {} : { contextLength }) });
-      }
+      if (this.#model) await readModelHeader(source, { signal, onProgress, ...files, contextLength: options.contextLength });
       signal.throwIfAborted();
       await onReplace();
       this.#last = request;
       await this.release();
-      const model = await loadTextModel(request.source, {
-        onProgress,
-        signal,
-        ...options,
-        ...(request.sampling === undefined ? {} : { sampling: request.sampling }),
-        ...(request.device === undefined ? {} : { device: request.device }),
-      });
+      const model = await loadTextModel(source, { onProgress, signal, ...options, ...files, sampling, device });
       this.#model = model;
       return model;
     } catch (thrown) {

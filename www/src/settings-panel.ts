@@ -1,7 +1,8 @@
 // The settings drawer. Values apply to the next message; those of the model to the next load.
 import type { ModelInfo } from "emberglass";
-import { DEVICES, isDevice } from "./device-choice.js";
+import { DEVICES, isDevice, loadOptions } from "./device-choice.js";
 import { button, el, need } from "./dom.js";
+import { embedded } from "./embedded.js";
 import { nameElement } from "./names.js";
 import { modelDefault, NUMBER_FIELDS, saveSettings, type Settings } from "./settings.js";
 
@@ -10,7 +11,12 @@ const MOST_KEYS = 20;
 
 export interface SettingsActions {
   onChange: () => void;
+  /** Something that counts for loading has changed, and the panel is closed. */
+  onLoadChange: () => void;
   onOpenFile: () => void;
+  onAddress: () => void;
+  /** Shows the models that are stored. */
+  onStored: () => void;
   onReload: () => void;
   /** Whether there is a model that a reload would load with these settings. */
   canReload: () => boolean;
@@ -152,14 +158,30 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
       el("p", { class: "hint" }, "These take effect when a model is loaded."),
       device.row,
       el("div", { class: "grid" }, threads.row, context.row),
-      el("div", { class: "row" }, button("Open a .gguf file…", () => (dialog.close(), actions.onOpenFile())), reload),
+      el(
+        "div",
+        { class: "row" },
+        reload,
+        button("Open a .gguf file…", () => (dialog.close(), actions.onOpenFile())),
+        // A page that is one file uses no network, and is given no storage.
+        ...(embedded
+          ? []
+          : [
+              button("From an address…", () => (dialog.close(), actions.onAddress())),
+              button("Models on this device…", () => (dialog.close(), actions.onStored()), { "data-testid": "settings-stored" }),
+            ]),
+      ),
     ),
   );
   // A click on the backdrop has the dialog itself as its target.
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
+  let before = "";
+  const ofLoading = () => JSON.stringify(loadOptions(settings));
+  dialog.addEventListener("close", () => ofLoading() !== before && actions.onLoadChange());
   need("open-settings").addEventListener("click", () => {
+    before = ofLoading();
     for (const { show } of fields) show();
     reload.disabled = !actions.canReload();
     dialog.showModal();

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: everything from the sources to a page that runs.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -14,13 +15,13 @@ pub fn run(chosen: Option<&Path>, serving: Option<Serving>) -> Result<()> {
     let model = chosen.map(Model::of).transpose()?;
     wasm::build()?;
     web::build()?;
-    let model = match model {
-        Some(model) => model,
-        None => {
-            Model { file: model::default_model()?, name: model::NAME.to_owned(), sampling: model::SAMPLING }
-        }
-    };
-    assemble(&model)?;
+    let model = model.map_or_else(Model::default_one, Ok)?;
+    let site = paths::site();
+    if site.exists() {
+        fs::remove_dir_all(&site)?;
+    }
+    assemble(&paths::root().join("www/dist"), &site, &model, link)?;
+    fs::write(site.join(SIZES), sizes()?)?;
     serving.map_or(Ok(()), serve_site)
 }
 
@@ -48,26 +49,42 @@ pub fn serve_site(serving: Serving) -> Result<()> {
 
 /// The model that the page offers.
 pub struct Model {
-    file: PathBuf,
-    name: String,
+    pub file: PathBuf,
+    pub name: String,
     /// The sampling options that are recommended for it, by the package's names, where this program knows them.
     sampling: &'static [(&'static str, f64)],
 }
 
 impl Model {
-    fn of(file: &Path) -> Result<Self> {
+    /// The file that the user names.
+    pub fn of(file: &Path) -> Result<Self> {
         // Relative to where the user is.
         let file =
             fs::canonicalize(file).with_context(|| format!("could not open the model {}", file.display()))?;
+        let mut magic = [0; 4];
+        let read = fs::File::open(&file).and_then(|mut file| file.read_exact(&mut magic));
+        if read.is_err() || magic != *b"GGUF" {
+            bail!("{} is not a GGUF model", file.display());
+        }
         let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         if is_shard(&name) {
             bail!(
-                "{} is one part of a split model; start the demo without --model and open all \
-                 parts together with “Open a .gguf file…” on the page",
+                "{} is one part of a split model; leave --model out and open all parts together \
+                 with “Open a .gguf file…” on the page",
                 file.display()
             );
         }
         Ok(Self { file, name, sampling: &[] })
+    }
+
+    /// The default model, downloaded the first time.
+    pub fn default_one() -> Result<Self> {
+        Ok(Self { file: model::default_model()?, name: model::NAME.to_owned(), sampling: model::SAMPLING })
+    }
+
+    /// As the page takes them.
+    pub fn sampling_options(&self) -> serde_json::Map<String, serde_json::Value> {
+        self.sampling.iter().map(|(option, value)| ((*option).to_owned(), (*value).into())).collect()
     }
 }
 
@@ -80,40 +97,41 @@ fn is_shard(stem: &str) -> bool {
     number(parts.next()) && parts.next() == Some("of") && number(parts.next())
 }
 
-/// Puts page, model, manifest and notices into one folder of static files.
-fn assemble(model: &Model) -> Result<()> {
-    let site = paths::site();
+/// Puts page, model and manifest into one folder of static files; `place` puts the model there.
+pub fn assemble(
+    pages: &Path,
+    site: &Path,
+    model: &Model,
+    place: impl Fn(&Path, &Path) -> Result<()>,
+) -> Result<()> {
     headline(&format!("Putting the site together in {}", site.display()));
-    if site.exists() {
-        fs::remove_dir_all(&site)?;
-    }
-    copy_folder(&paths::root().join("www/dist"), &site)?;
-    for notice in ["NOTICE.md", "LICENSE-MIT", "LICENSE-APACHE"] {
-        fs::copy(paths::root().join(notice), site.join(notice))
-            .with_context(|| format!("could not copy {notice}"))?;
-    }
-
+    copy_folder(pages, site)?;
     let models = site.join("models");
     fs::create_dir_all(&models)?;
     let name = model.file.file_name().unwrap_or_default();
     // A hard link to a symbolic link would be another symbolic link.
     let file = fs::canonicalize(&model.file)?;
     let to = models.join(name);
-    link(&file, &to)?;
-    let sampling: serde_json::Map<_, _> =
-        model.sampling.iter().map(|(option, value)| ((*option).to_owned(), (*value).into())).collect();
+    place(&file, &to)?;
     let manifest = serde_json::json!({
         "default": {
             "url": format!("models/{}", encode(&name.to_string_lossy())),
             "name": model.name,
             "bytes": fs::metadata(&to)?.len(),
-            "sampling": sampling,
+            "sha256": model::sha256(&to)?,
+            "sampling": model.sampling_options(),
         }
     });
     fs::write(models.join("manifest.json"), format!("{manifest:#}\n"))?;
-    let sizes = serde_json::json!({ "runtimeBytes": bench::runtime_bytes()? });
-    fs::write(site.join("bench.json"), format!("{sizes}\n"))?;
     Ok(())
+}
+
+/// The file of the site that says to the bench page how large the engine is.
+pub const SIZES: &str = "bench.json";
+
+/// What it holds.
+pub fn sizes() -> Result<String> {
+    Ok(format!("{}\n", serde_json::json!({ "runtimeBytes": bench::runtime_bytes()? })))
 }
 
 /// A second name for the same file where the disk allows it, otherwise a copy.

@@ -19,6 +19,8 @@ mod gpu_run;
 mod gpu_web;
 mod model;
 mod notices;
+mod offline;
+mod one_file;
 mod paths;
 mod real_models;
 mod reference;
@@ -59,6 +61,33 @@ enum Command {
         /// Serve without the headers that threads need, as a plain static host does.
         #[arg(long)]
         no_isolation: bool,
+    },
+    /// Write one HTML file with pages, engine and model in it, for a double click: no server, no network.
+    OneFile {
+        /// The file to write.
+        #[arg(value_name = "OUT.html")]
+        out: PathBuf,
+        /// Model to put in instead of the default one.
+        #[arg(long, value_name = "FILE.gguf")]
+        model: Option<PathBuf>,
+        /// Weights of an image decoder to put in, for the picture page, such as www/public/emoji/emoji-vae.safetensors.
+        #[arg(long, value_name = "FILE.safetensors")]
+        image: Option<PathBuf>,
+        /// Take the page as it was built last.
+        #[arg(long)]
+        page_as_it_is: bool,
+    },
+    /// Write a folder of static files with pages, engine and model, for any host; without a network after one visit.
+    Offline {
+        /// The folder to write, which must not hold anything yet.
+        #[arg(value_name = "OUT")]
+        out: PathBuf,
+        /// Model to put in instead of the default one.
+        #[arg(long, value_name = "FILE.gguf")]
+        model: Option<PathBuf>,
+        /// Take the site as it was built last.
+        #[arg(long)]
+        site_as_it_is: bool,
     },
     /// Run everything that CI runs.
     Test {
@@ -177,6 +206,12 @@ fn main() -> ExitCode {
         Command::Demo { model, port, no_serve, no_isolation } => {
             let serving = demo::Serving { port, isolated: !no_isolation };
             demo::run(model.as_deref(), (!no_serve).then_some(serving))
+        }
+        Command::Offline { out, model, site_as_it_is } => {
+            offline::run(&offline::Wishes { out, model, site_as_it_is })
+        }
+        Command::OneFile { out, model, image, page_as_it_is } => {
+            one_file::run(&one_file::Wishes { out, model, image, page_as_it_is })
         }
         Command::Bench { model, onnx, quick, long } => {
             bench::bench(&bench::Wishes { model, onnx, quick, long })

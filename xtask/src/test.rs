@@ -318,6 +318,7 @@ pub fn drive_page(driver: &mut Command) -> Result<()> {
         .env("EMBERGLASS_URL", url)
         .env("EMBERGLASS_PLAIN_URL", plain_url)
         .env("EMBERGLASS_SCREENSHOTS", &pictures)
+        .env("EMBERGLASS_XTASK", std::env::current_exe()?)
         .env("CHROMIUM", setup::browser()?)
         .env("FIREFOX", setup::firefox()?))?;
     println!("  screenshots are in {}", pictures.display());

@@ -43,6 +43,7 @@ export interface ModelFolder {
   readonly id: string;
   /** Undefined also where what is stored is not a record. */
   readRecord(): Promise<ModelRecord | undefined>;
+  /** @throws as {@link write}. */
   writeRecord(record: ModelRecord): Promise<void>;
   /** Names of the chunks that are there, with their sizes in bytes as stored. */
   chunks(): Promise<(ChunkName & { bytes: number })[]>;
@@ -50,9 +51,13 @@ export interface ModelFolder {
   read(chunk: ChunkName): Promise<Uint8Array<ArrayBuffer> | undefined>;
   /** The same without reading it, for a download of the whole. */
   blob(chunk: ChunkName): Promise<Blob | undefined>;
-  /** @throws a `DOMException` named `QuotaExceededError` where there is no room. */
+  /**
+   * @throws a `DOMException` named `QuotaExceededError` where there is no room, `NotFoundError` where the model was deleted since
+   * its record was read or written here. Then nothing of it shall be kept.
+   */
   write(chunk: ChunkName, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
-  remove(chunk: ChunkName): Promise<void>;
+  /** With `when`, only if that says so of the bytes that are there. Nobody writes meanwhile. */
+  remove(chunk: ChunkName, when?: (bytes: Uint8Array<ArrayBuffer>) => Promise<boolean>): Promise<void>;
 }
 
 /** All models of this origin. */
@@ -62,6 +67,6 @@ export interface ChunkStore {
   ids(): Promise<string[]>;
   /** Makes the folder when the first thing is written to it. */
   folder(id: string): ModelFolder;
-  /** With all that is in it. */
+  /** With all that is in it. A tab that downloads the model goes on, and keeps nothing more of it. */
   delete(id: string): Promise<void>;
 }

@@ -9,7 +9,7 @@ export async function loadEmberglass(
   suppressed: number[],
   options: LoadOptions,
 ): Promise<Contestant> {
-  const loaded = await loadTextModel(model, { ...options, contextLength: context });
+  const loaded = await loadTextModel(model, { storage: "none", ...options, contextLength: context });
   const logitBias = Object.fromEntries(suppressed.map((id) => [id, -1000]));
   const { device, layerParameters } = loaded.info;
   return {

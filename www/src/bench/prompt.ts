@@ -29,7 +29,7 @@ const COUNT =
 
 /** @throws Error when the model's tokenizer does not read the prompts as it should. */
 export async function prompts(model: string, lengths: number[]): Promise<Prompt[]> {
-  const loaded = await loadTextModel(model, { device: "cpu", threads: 1, contextLength: 64 });
+  const loaded = await loadTextModel(model, { storage: "none", device: "cpu", threads: 1, contextLength: 64 });
   try {
     const [count, rivers] = await Promise.all([loaded.tokenize(COUNT), loaded.tokenize(RIVERS)]);
     return await Promise.all(

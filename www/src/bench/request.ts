@@ -47,8 +47,8 @@ export async function request(address: Location): Promise<Request> {
 async function model(asked: string | null, address: Location): Promise<Pick<Request, "model" | "name">> {
   if (asked === null) {
     const offer = await defaultOffer();
-    if (!offer) throw new Error("This site offers no model: give one with ?model=");
-    return { model: new URL(offer.url, document.baseURI).href, name: offer.name };
+    if (typeof offer?.source !== "string") throw new Error("This site offers no model: give one with ?model=");
+    return { model: offer.source, name: offer.name };
   }
   const url = new URL(asked, document.baseURI);
   if (url.origin !== address.origin) throw new Error("The model must be on the same site as this page.");

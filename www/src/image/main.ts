@@ -5,8 +5,10 @@ import { clearError, showRefusal } from "../banner.js";
 import { copyText } from "../clipboard.js";
 import { requestedDevice } from "../device-choice.js";
 import { el, need } from "../dom.js";
+import { embedded, embeddedFile } from "../embedded.js";
 import { bytes, seconds } from "../format.js";
 import { nameElement, stem, visible } from "../names.js";
+import { workOffline } from "../offline.js";
 import { draw } from "./canvas.js";
 import { openFiles, sorted } from "./opened-files.js";
 import { pictureActions } from "./picture-actions.js";
@@ -50,11 +52,28 @@ const unusable = [refused, asked.refused].filter((part) => part !== undefined);
 if (unusable.length > 0) {
   showRefusal("This address asks for something that does not exist", [el("bdi", {}, visible(unusable.join(" ")))]);
 }
-void load(OWN.address, OWN.name, true);
+need("attribution").hidden = embedded?.image?.isOwn === false;
+void loadOwn();
+workOffline();
 
 /** Short enough to read out to somebody. */
 function anySeed(): number {
   return Math.floor(Math.random() * 1e6);
+}
+
+async function loadOwn(): Promise<void> {
+  if (!embedded?.image) return load(OWN.address, OWN.name, true);
+  const { name, bytes: all } = embedded.image;
+  let source: File | undefined;
+  await loading.run(
+    "Reading this file",
+    async ({ progress }) => {
+      source = await embeddedFile("image", (read) => progress(`${bytes(read)} of ${bytes(all)}`, read / all));
+    },
+    (thrown) => showRefusal("There is no model in this file", (thrown as Error).message, "io"),
+  );
+  if (source) await load(source, name, true);
+  else need("model").textContent = "No model is loaded. Open weights.";
 }
 
 async function load(source: ModelSource, name: string, isOwn = false): Promise<void> {
@@ -65,6 +84,8 @@ async function load(source: ModelSource, name: string, isOwn = false): Promise<v
       next = await loadImageDecoder(source, {
         signal,
         ...(device === undefined ? {} : { device }),
+        // The service worker keeps the page's own.
+        storage: isOwn ? "none" : "auto",
         onProgress: ({ loadedBytes, totalBytes, secondsLeft }) => {
           const left = secondsLeft === null || secondsLeft === 0 ? "" : `, ${seconds(secondsLeft)} left`;
           if (totalBytes > 0) progress(`${bytes(loadedBytes)} of ${bytes(totalBytes)}${left}`, loadedBytes / totalBytes);
@@ -104,7 +125,8 @@ function showModel({ info }: ImageDecoder, name: string, isOwn: boolean): void {
   need("open-latents").hidden = !decodes;
   need("round-trip").hidden = !encodes;
   need("trip-what").textContent = decodes ? "It is encoded to latents and decoded again." : "It is encoded to latents, which you can save.";
-  need("share").hidden = !isOwn;
+  // A link to a file on this disk is of no use to others.
+  need("share").hidden = !isOwn || embedded !== undefined;
 }
 
 function drawn(): Draw | undefined {

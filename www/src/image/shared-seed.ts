@@ -31,7 +31,8 @@ export function requestedDraw(query: string): Partial<Draw> & { refused?: string
 
 /** The address under which this page begins with that sample. */
 export function linkTo({ seed, variety }: Draw): string {
-  const link = new URL(location.pathname, location.origin);
+  const link = new URL(location.href);
+  link.hash = "";
   link.search = new URLSearchParams({ seed: String(seed), variety: String(variety) }).toString();
   return link.href;
 }

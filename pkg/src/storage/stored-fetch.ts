@@ -1,0 +1,474 @@
+// The `fetch` of one load: it answers from what is stored, and from the network what is not, and stores that on the way.
+import { toWire, type WireError } from "../errors.js";
+import type { ModelFile } from "../sources/find-files.js";
+import type { StorageReport } from "../types.js";
+import type { Fetch } from "../wasm-surface.js";
+import { type AnswerHead, areComparable, difference, type FileVersion, versionOf } from "./answer-head.js";
+import { FatalError } from "./fatal-error.js";
+import { type FileLoad, FileStream, type Wanted } from "./file-stream.js";
+import { type FileRecord } from "./chunk-store.js";
+import type { KeptModel } from "./kept-model.js";
+import { canonicalAddress, shownAddress } from "./model-id.js";
+import { storageFull } from "./room.js";
+import { listModels } from "./stored-models.js";
+import { type TabMessage, Tabs, type TabsHost } from "./tabs.js";
+
+/** Progress is told to other tabs at most so often. */
+const TELL_MS = 500;
+/** Another tab that was silent for this part of the engine's own limit is not waited for. */
+const PATIENCE = 1 / 3;
+
+/** The files of the model, and what asks their servers. */
+export interface Located {
+  files: ModelFile[];
+  fetch: Fetch;
+}
+
+export interface StoredFetchOptions {
+  /** Where the model is kept; undefined where nothing is, and `reason` says why. */
+  kept: KeptModel | undefined;
+  reason: string | undefined;
+  /** The addresses that the engine asks, one for each file. */
+  urls: string[];
+  /** SHA-256 of each file, where the caller gives them. */
+  digests: string[] | undefined;
+  /** What is known of the files, and a `fetch` for their first addresses. Asked only where the network is needed. */
+  locate: () => Promise<Located>;
+  tabs: TabsHost;
+  /** The error of too little room for so many bytes more, if it is. */
+  tooLittleRoom: (neededBytes: number) => Promise<WireError | undefined>;
+  /** How long nothing may arrive. */
+  stallMs: number;
+  /** The whole model is read, and not its header alone. */
+  readsAll: boolean;
+  /** The model is downloaded only to be kept. */
+  keepsOnly: boolean;
+  signal: AbortSignal;
+}
+
+export class StoredFetch implements FileLoad {
+  readonly kept: KeptModel | undefined;
+  readonly stallMs: number;
+  fault: WireError | undefined;
+  /** What is stored belongs to the version that the server has, or nothing has been asked. */
+  trusts = true;
+  readonly #options: StoredFetchOptions;
+  readonly #streams: FileStream[];
+  readonly #tabs: Tabs | undefined;
+  readonly #report: StorageReport;
+  readonly #wasWhole: boolean;
+  readonly #closed = new AbortController();
+  #located: Promise<Located> | undefined;
+  #files: ModelFile[] = [];
+  #prepared = false;
+  #preparing: Promise<Response | undefined> | undefined;
+  #otherTab: { files: (FileVersion | null)[] } | undefined;
+  #reopened: Promise<void> = Promise.resolve();
+  /** Bytes of this load are with the engine. */
+  #isInUse = false;
+  #told = 0;
+  /** What was wrong is deleted. */
+  #cleared: Promise<void> = Promise.resolve();
+
+  constructor(options: StoredFetchOptions) {
+    this.#options = options;
+    this.kept = options.kept;
+    this.stallMs = options.stallMs;
+    this.#streams = options.urls.map((_, number) => new FileStream(this, number));
+    this.#report = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: options.kept?.repaired ?? [] };
+    this.#wasWhole = options.kept?.isWhole() ?? false;
+    const { kept } = this;
+    if (!kept) return;
+    this.#tabs = new Tabs(kept.id, options.tabs, (message) => this.#hear(message), () => this.#lead());
+    kept.onStored = (chunk) => this.#tabs?.tell({ kind: "stored", chunk });
+    kept.onStop = () => this.#tabs?.tell({ kind: "stopped" });
+  }
+
+  /** For the engine. */
+  readonly fetch: Fetch = async (url, init) => {
+    const stream = this.#streams[this.#options.urls.indexOf(url)];
+    const asked = askedFor(init);
+    if (!stream || !asked) throw new FatalError({ code: "internal", message: "the engine asks for what is no file of the model" });
+    try {
+      // A listing may have a digest, which is to be made from the first byte on.
+      if (!this.kept?.isWhole()) await this.#locate();
+      const answer = await stream.answer(asked, init.signal ?? this.#closed.signal);
+      this.#isInUse ||= answer.ok;
+      return answer;
+    } catch (thrown) {
+      if (thrown instanceof FatalError) this.fault ??= thrown.wire;
+      throw thrown;
+    }
+  };
+
+  get writes(): boolean {
+    return this.#leads && this.kept?.isWriting === true;
+  }
+
+  get #leads(): boolean {
+    return this.#tabs?.role === "leads";
+  }
+
+  get follows(): boolean {
+    return this.#tabs?.role === "follows";
+  }
+
+  digestOf(file: number): string | undefined {
+    const record = this.kept?.files[file]?.record;
+    const wanted = this.#options.digests?.[file] ?? this.#files[file]?.sha256 ?? record?.sha256;
+    return wanted === undefined || (record?.verified && record.sha256 === wanted) ? undefined : wanted;
+  }
+
+  async ask(file: number, { start, to }: Wanted, signal: AbortSignal): Promise<Response> {
+    const { files, fetch } = await this.#locate();
+    const [address] = files[file]?.addresses ?? [];
+    if (address === undefined) throw new FatalError({ code: "internal", message: `the model has no file ${file + 1}` });
+    // Caches and service workers store an answer only if it is to a request for the whole.
+    const headers = new Headers();
+    if (start > 0 || to !== undefined) headers.set("Range", `bytes=${start}-${to === undefined ? "" : to - 1}`);
+    return fetch(address, { headers, signal });
+  }
+
+  #locate(): Promise<Located> {
+    this.#located ??= this.#options.locate().then(
+      (located) => {
+        this.#files = located.files;
+        return located;
+      },
+      (thrown: unknown) => {
+        throw new FatalError(toWire(thrown));
+      },
+    );
+    return this.#located;
+  }
+
+  /** Undefined where the load may go on. */
+  prepare(file: FileStream, wanted: Wanted, signal: AbortSignal): Promise<Response | undefined> {
+    if (this.#prepared) return Promise.resolve(undefined);
+    // Files that are asked for at once are prepared together; the refusal is that of the first.
+    this.#preparing ??= this.#prepare(file, wanted, signal).finally(() => (this.#preparing = undefined));
+    return this.#preparing;
+  }
+
+  async #prepare(stream: FileStream, wanted: Wanted, signal: AbortSignal): Promise<Response | undefined> {
+    const { kept } = this;
+    const tabs = this.#tabs;
+    if (!kept || !tabs) return undefined;
+    await tabs.join();
+    if (this.follows) await this.#meetOtherTab();
+    if (!this.#leads) {
+      this.#prepared = true;
+      return undefined;
+    }
+    this.trusts = true;
+    await kept.reopen();
+    const { files } = await this.#locate();
+    if (!kept.isKnown || this.#isListedOtherwise(files)) await this.#restart(files);
+    await kept.startWriting();
+    const refused = kept.isWhole() ? undefined : await this.#compare(stream, wanted, signal);
+    if (refused) return refused;
+    this.#prepared = true;
+    this.#tellState();
+    return undefined;
+  }
+
+  /** Deletes what is stored, and begins anew. */
+  async #restart(files: ModelFile[]): Promise<void> {
+    const { kept } = this;
+    if (!kept) return;
+    if (this.#isInUse) throw await this.#changed(0, "the source names another one now");
+    for (const stream of this.#streams) stream.forget();
+    try {
+      await kept.clear();
+    } catch (thrown) {
+      const message = `what is stored of another version of the model could not be deleted (${(thrown as Error).message}): load with storage: "none"`;
+      throw new FatalError({ code: "storage", message });
+    }
+    kept.begin(files.map(toRecord));
+  }
+
+  /** The source says of its files what cannot be of those that are stored. */
+  #isListedOtherwise(files: ModelFile[]): boolean {
+    const records = this.kept?.files.map(({ record }) => record) ?? [];
+    if (records.length !== files.length) return true;
+    return files.some(({ bytes, sha256 }, i) => {
+      const record = records[i];
+      return (
+        (bytes !== undefined && record?.bytes !== undefined && bytes !== record.bytes) ||
+        (sha256 !== undefined && record?.sha256 !== undefined && sha256 !== record.sha256)
+      );
+    });
+  }
+
+  /** Compares what is stored with what the server has. */
+  async #compare(asked: FileStream, wanted: Wanted, signal: AbortSignal): Promise<Response | undefined> {
+    const { kept } = this;
+    if (!kept) return undefined;
+    for (const [number, stream] of this.#streams.entries()) {
+      const file = kept.files[number];
+      if (!file) continue;
+      const { sha256 } = this.#files[number] ?? {};
+      if (sha256 !== undefined && file.record.sha256 === undefined) kept.change(number, { sha256 });
+      if (file.chunks.size === 0) {
+        if (!this.#isInUse) file.record = toRecord(this.#files[number] ?? { addresses: [file.record.address] });
+        continue;
+      }
+      const isAsked = stream === asked;
+      // A model that was whole is of one time, so the file with the gap speaks for all.
+      if (!isAsked && (this.#wasWhole || (sha256 !== undefined && file.record.verified))) continue;
+      const found = await (isAsked ? stream.open(wanted, signal) : stream.look(signal));
+      if (found instanceof Response) {
+        if (isAsked) return found;
+        throw new Error(`the server answered ${found.status} for ${shownAddress(this.#options.urls[number] ?? "")}`);
+      }
+      const why = typeof found === "string" ? found : this.#otherwise(file.record, this.#comparable(number, found.version));
+      if (why === undefined) continue;
+      if (this.#isInUse) throw await this.#changed(number, why);
+      await this.#restart(this.#files);
+      return undefined;
+    }
+    return undefined;
+  }
+
+  /** Why a stored file is not known to be the server's. */
+  #otherwise(stored: FileRecord, served: FileVersion): string | undefined {
+    return areComparable(stored, served) ? difference(stored, served) : "nothing tells whether it is the same";
+  }
+
+  /** Mirrors of one file have its size in common, and not what their servers say besides. */
+  #comparable(number: number, { bytes, etag, lastModified }: FileVersion): FileVersion {
+    const hasMirrors = (this.#files[number]?.addresses.length ?? 1) > 1;
+    return versionOf(hasMirrors ? { bytes } : { bytes, etag, lastModified });
+  }
+
+  async admit(number: number, { version }: AnswerHead): Promise<boolean> {
+    const { kept } = this;
+    const record = kept?.files[number]?.record;
+    if (!kept || !record) return false;
+    const compared = this.#comparable(number, version);
+    const why = difference(record, compared);
+    if (why !== undefined) {
+      if (this.#isInUse) throw await this.#changed(number, why);
+      await this.#restart(this.#files);
+      return true;
+    }
+    const before = JSON.stringify(record);
+    kept.adopt(number, compared);
+    if (JSON.stringify(record) !== before && this.writes) this.#tellState();
+    return false;
+  }
+
+  /** The file changed while it was loaded: what is stored of it is deleted. */
+  async #changed(number: number, why: string): Promise<FatalError> {
+    const { kept } = this;
+    const url = shownAddress(this.#options.urls[number] ?? "");
+    if (this.writes) {
+      this.#tabs?.tell({ kind: "changed" });
+      kept?.stop("the file changed on the server");
+      await kept?.clear();
+    }
+    const message = `the download of ${url} failed: the file changed on the server during the download: ${why}. Load it again`;
+    return new FatalError({ code: "network", detail: "changed", message, url });
+  }
+
+  async checkRoom(): Promise<void> {
+    if (!this.#options.readsAll || !this.kept) return;
+    const error = await this.#options.tooLittleRoom(this.kept.missingBytes());
+    if (error) throw new FatalError(error);
+  }
+
+  async checkKept(): Promise<void> {
+    const { kept } = this;
+    const reason = this.#options.reason ?? kept?.reason;
+    if (!this.#options.keepsOnly || reason === undefined) return;
+    const models = await listModels(kept?.store);
+    this.fault ??= kept?.isFull
+      ? storageFull(kept.missingBytes(), undefined, models)
+      : { code: "storage", message: `the model cannot be kept: ${reason}` };
+    throw new FatalError(this.fault);
+  }
+
+  checkDigest(number: number, digest: string): void {
+    const { kept } = this;
+    const wanted = this.digestOf(number);
+    if (wanted === undefined || wanted === digest) {
+      if (wanted !== undefined) kept?.change(number, { sha256: wanted, verified: true });
+      return;
+    }
+    const url = shownAddress(this.#options.urls[number] ?? "");
+    const message = `the file from ${url} is not the one that was meant: its SHA-256 is ${digest} instead of ${wanted}. What was stored of it is deleted`;
+    if (this.#leads || this.#tabs?.role === "none") {
+      kept?.stop("its SHA-256 is wrong");
+      this.#cleared = kept?.clear().catch(() => {}) ?? this.#cleared;
+    }
+    this.fault ??= { code: "wrong-digest", message, url };
+    throw new FatalError(this.fault);
+  }
+
+  cannotKeep(reason: string): void {
+    this.kept?.stop(reason);
+  }
+
+  countStored(bytes: number): void {
+    this.#report.storedBytes += bytes;
+  }
+
+  countNetwork(bytes: number): void {
+    this.#report.networkBytes += bytes;
+    if (!this.writes || Date.now() - this.#told < TELL_MS) return;
+    this.#told = Date.now();
+    this.#tabs?.tell({ kind: "bytes", loaded: this.#report.networkBytes });
+  }
+
+  // Other tabs.
+
+  get #patienceMs(): number {
+    return this.stallMs * PATIENCE;
+  }
+
+  async #meetOtherTab(): Promise<void> {
+    this.trusts = false;
+    this.#tabs?.tell({ kind: "hello" });
+    while (!this.#otherTab && this.follows) if (!(await this.otherTab())) this.goAlone();
+    await this.#reopened;
+  }
+
+  #hear(message: TabMessage): void {
+    const { kept } = this;
+    const tabs = this.#tabs;
+    if (!kept || !tabs) return;
+    const leads = this.#leads;
+    switch (message.kind) {
+      case "hello":
+        if (leads && this.#prepared && this.trusts) this.#tellState();
+        break;
+      case "state":
+        if (!leads) this.#agree(message.files);
+        break;
+      case "stored":
+        if (!leads && this.trusts) void this.#reopened.then(() => kept.files[message.chunk.file]?.chunks.set(message.chunk.index, message.chunk));
+        break;
+      case "stopped":
+        tabs.goAlone();
+        break;
+      case "changed":
+        this.trusts = false;
+        kept.forget();
+        tabs.goAlone();
+        break;
+      case "bytes":
+        break;
+    }
+  }
+
+  /** The downloading tab has compared these versions with the server. */
+  #agree(files: (FileVersion | null)[]): void {
+    const { kept } = this;
+    if (!kept || files.length !== this.#streams.length) return;
+    const isFirst = this.#otherTab === undefined;
+    this.#otherTab = { files };
+    const adopt = () => files.forEach((version, number) => version && kept.adopt(number, version));
+    if (!isFirst) {
+      void this.#reopened.then(adopt);
+      return;
+    }
+    this.#reopened = kept.reopen().then(async () => {
+      if (!kept.isKnown) kept.begin((await this.#locate()).files.map(toRecord));
+      adopt();
+      this.trusts = true;
+    }, () => {});
+  }
+
+  #tellState(): void {
+    const files = this.kept?.files.map(({ record: { bytes, etag, lastModified }, chunks }) => {
+      const version = versionOf({ bytes, etag, lastModified });
+      return Object.keys(version).length === 0 && chunks.size === 0 ? null : version;
+    });
+    if (files) this.#tabs?.tell({ kind: "state", files });
+  }
+
+  /** The lock has come from another tab; false where this one cannot go on for it. */
+  async #lead(): Promise<boolean> {
+    const { kept } = this;
+    if (!this.#prepared) return true;
+    if (!kept || !this.trusts) return false;
+    const versions = kept.files.map(({ record }) => record);
+    await kept.reopen().catch(() => {});
+    if (!kept.isKnown) kept.begin(versions);
+    versions.forEach((version, number) => kept.adopt(number, version));
+    await kept.startWriting();
+    this.#tellState();
+    return true;
+  }
+
+  async otherTab(): Promise<boolean> {
+    return (await this.#tabs?.change(this.#patienceMs)) ?? false;
+  }
+
+  versionInOtherTab(number: number): FileVersion | null {
+    return this.#otherTab?.files[number] ?? null;
+  }
+
+  goAlone(): void {
+    this.#tabs?.goAlone();
+  }
+
+  // The end of a load.
+
+  /** @throws where a SHA-256 that was given is wrong, or cannot be checked; as {@link checkKept}. */
+  async finish(): Promise<StorageReport> {
+    const { kept } = this;
+    const { signal } = this.#options;
+    try {
+      for (const stream of this.#streams) await stream.complete(signal);
+      await kept?.settled();
+      if (kept && (this.writes || kept.isWhole())) await kept.writeRecord({ lastUsed: true });
+    } catch (thrown) {
+      await this.#cleared;
+      if (thrown instanceof FatalError && thrown.wire.code === "wrong-digest") throw thrown.wire;
+      const { message } = thrown as Error;
+      const unchecked = this.#streams.findIndex((stream) => !stream.isChecked);
+      if (unchecked >= 0 && !signal.aborted) {
+        const url = shownAddress(this.#options.urls[unchecked] ?? "");
+        const why = "the rest of the file, without which its SHA-256 cannot be checked, could not be downloaded";
+        throw { code: "network", message: `the download of ${url} failed: ${why} (${message})`, url, detail: "lost" } satisfies WireError;
+      }
+      if (kept) kept.reason ??= `the rest could not be downloaded (${message})`;
+    }
+    await this.checkKept();
+    return this.#said();
+  }
+
+  #said(): StorageReport {
+    const { kept } = this;
+    const reason = this.#options.reason ?? (kept?.isWhole() ? undefined : (kept?.reason ?? "another tab downloads it"));
+    const holds = kept?.files.some(({ chunks }) => chunks.size > 0) ?? false;
+    return {
+      ...this.#report,
+      ...(kept && holds ? { kind: kept.store.kind, id: kept.id } : {}),
+      ...(reason === undefined ? {} : { reason }),
+    };
+  }
+
+  /** Resolves when nothing of the load is under way any more. */
+  async close(): Promise<void> {
+    this.#closed.abort();
+    for (const stream of this.#streams) stream.close();
+    this.#tabs?.stopListening();
+    await Promise.all([this.kept?.settled(), this.#cleared]);
+    this.#tabs?.leave();
+  }
+}
+
+function toRecord({ addresses: [address], sha256 }: Pick<ModelFile, "addresses" | "sha256">): FileRecord {
+  return { address: canonicalAddress(address), ...(sha256 === undefined ? {} : { sha256 }) };
+}
+
+/** The engine asks for the bytes from some place on, and sometimes for a part of them; undefined for a request that is none of its. */
+function askedFor({ headers }: RequestInit): Wanted | undefined {
+  const range = new Headers(headers).get("Range");
+  if (range === null) return { start: 0, to: undefined };
+  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(range) ?? [];
+  if (first === undefined) return undefined;
+  return { start: Number(first), to: last === undefined || last === "" ? undefined : Number(last) + 1 };
+}
