@@ -16,7 +16,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// All of it.
+    /// Held and scratch together.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.held.saturating_add(self.scratch)

@@ -1,7 +1,5 @@
 //! Timing a model before its weights are there: its own ops, with zeros for weights. Time does not depend on them.
 
-use std::collections::VecDeque;
-
 use crate::clock::now_ms;
 use crate::error::Result;
 use crate::graph::{Backend, Batch, Ids, MatrixNeed, Op, Step};
@@ -22,6 +20,8 @@ const MOST_RUNS: usize = 6;
 const RUNS_MS: f64 = 50.0;
 /// One may be disturbed, three seldom are.
 const LEAST_RUNS: usize = 3;
+/// Steps that a GPU is given at once: the wait for the last is a small part of them.
+const TOGETHER: usize = 8;
 /// Tokens before the one whose time [`rehearse`] measures, and of the prompt whose time it measures.
 pub const PROBE_DEPTH: u32 = 128;
 /// Tokens of the first batch of a prompt.
@@ -59,7 +59,7 @@ pub async fn probe<B: Backend + 'static>(mut backend: B, directory: &Directory) 
     let plan = operands.compile(&mut backend, &[ops], Batch::Decode)?;
     backend.compiled("probe").await?;
     let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
-    let times = run_times(&mut backend, &plan, step).await?;
+    let times = run_times(&mut backend, &[&plan], step, false).await?;
     // Others may be disturbed.
     let best = times.into_iter().fold(f64::INFINITY, f64::min);
     Ok(best * whole as f64 / bytes(layout, ops).max(1) as f64)
@@ -149,21 +149,31 @@ pub async fn rehearse<B: Backend + 'static>(
 
     backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
     backend.set_tokens(&vec![0; prompt as usize])?;
-    let mut batches = [None; 2];
-    for (slot, count) in batches.iter_mut().zip([FIRST_BATCH.min(prompt), prompt]) {
-        let ms = median(run_times(backend, &prefill, Step { pos: 0, count, row: 0, counter: 0 }).await?);
-        *slot = Some((count, ms * scale));
-        if ms > PATIENCE_MS {
-            break;
-        }
-    }
-    let step = Step { pos: depth, count: 1, row: 0, counter: 0 };
-    backend.set_tokens(&[0])?;
-    let head_ms = median(draw_times(backend, &[&head, &sample], step).await?) * head_scale;
-    let token_ms = match part {
-        Some(_) => median(run_times(backend, &decode, step).await?) * scale + head_ms,
-        None => median(draw_times(backend, &[&decode, &head, &sample], step).await?),
+    let batch = |count| Step { pos: 0, count, row: 0, counter: 0 };
+    let token = Step { pos: depth, count: 1, row: 0, counter: 0 };
+    let few = FIRST_BATCH.min(prompt);
+    // Of a part, layers and head are scaled apart.
+    let next: (&[&B::Plan], _) = match part {
+        Some(_) => (&[&decode], false),
+        None => (&[&decode, &head, &sample], true),
     };
+    let jobs: [(&[&B::Plan], Step, bool); 4] = [
+        (&[&prefill], batch(few), false),
+        (&[&prefill], batch(prompt), false),
+        (&[&head, &sample], token, true),
+        (next.0, token, next.1),
+    ];
+    let mut times = [None; 4];
+    for (at, (plans, step, draws)) in jobs.into_iter().enumerate() {
+        if at == 1 && times[0].is_some_and(|ms| ms > PATIENCE_MS) {
+            continue;
+        }
+        times[at] = Some(median(&run_times(backend, plans, step, draws).await?));
+    }
+    let [few_ms, many_ms, head_ms, token_ms] = times;
+    let batches = [few_ms.map(|ms| (few, ms * scale)), many_ms.map(|ms| (prompt, ms * scale))];
+    let head_ms = head_ms.unwrap_or_default() * head_scale;
+    let token_ms = token_ms.unwrap_or_default() * scale + if part.is_some() { head_ms } else { 0.0 };
 
     let needed: u64 = needs.matrices().map(file_bytes).sum();
     let whole: u64 = layout.matrices.iter().map(|matrix| matrix.bytes()).sum();
@@ -201,57 +211,48 @@ fn spread<'p>(layout: &Layout<'_>, body: &'p [Op<Ids>], most: u64) -> Vec<&'p [O
     (0..count).filter_map(|i| layers.get(i * layers.len() / count).copied()).collect()
 }
 
-/// Whether runs that began at this time, and were so many, are enough.
-fn enough(times: &[f64], begun: f64) -> bool {
-    times.len() >= MOST_RUNS || times.len() >= LEAST_RUNS && now_ms() - begun > RUNS_MS
-}
-
-/// Milliseconds of each run of a plan.
-async fn run_times<B: Backend>(backend: &mut B, plan: &B::Plan, step: Step) -> Result<Vec<f64>> {
+/// Milliseconds of each run of plans. With `draws` they end in a draw, and are given to a device that works apart many at a
+/// time, as when a text is generated.
+async fn run_times<B: Backend>(
+    backend: &mut B,
+    plans: &[&B::Plan],
+    step: Step,
+    draws: bool,
+) -> Result<Vec<f64>> {
+    let together = if draws && B::STEPS_AHEAD > 1 { TOGETHER } else { 1 };
+    let mut times = Vec::new();
+    let mut begun = now_ms();
     // The first run may still be slower than others.
-    backend.run(&[plan], step)?;
-    backend.settle("probe").await?;
-    let begun = now_ms();
-    let mut times = Vec::new();
-    while !enough(&times, begun) {
+    for run in 0.. {
         let before = now_ms();
-        backend.run(&[plan], step)?;
-        backend.settle("probe").await?;
-        times.push(now_ms() - before);
-    }
-    Ok(times)
-}
-
-/// Milliseconds from one drawn token to the next, with as many steps under way as when a text is generated.
-async fn draw_times<B: Backend>(backend: &mut B, plans: &[&B::Plan], step: Step) -> Result<Vec<f64>> {
-    let mut under_way = VecDeque::new();
-    let mut times = Vec::new();
-    let mut begun = None;
-    let mut last = now_ms();
-    while begun.is_none_or(|begun| !enough(&times, begun)) {
-        under_way.push_back(backend.run_and_fetch(plans, step, 1)?);
-        if under_way.len() < B::STEPS_AHEAD {
-            continue;
-        }
-        if let Some(ticket) = under_way.pop_front() {
-            backend.drawn(ticket).await?;
+        if draws {
+            let mut tickets = Vec::new();
+            for _ in 0..together {
+                tickets.push(backend.run_and_fetch(plans, step, 1)?);
+            }
+            for ticket in tickets {
+                backend.drawn(ticket).await?;
+            }
+        } else {
+            backend.run(plans, step)?;
+            backend.settle("probe").await?;
         }
         let now = now_ms();
-        match begun {
-            None => begun = Some(now),
-            Some(_) => times.push(now - last),
+        match run {
+            0 => begun = now,
+            _ => times.push((now - before) / together as f64),
         }
-        last = now;
-    }
-    for ticket in under_way {
-        backend.drawn(ticket).await?;
+        if times.len() >= MOST_RUNS || times.len() >= LEAST_RUNS && now - begun > RUNS_MS {
+            break;
+        }
     }
     Ok(times)
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(0.0)
+/// The smallest that at least half of them do not exceed.
+fn median(times: &[f64]) -> f64 {
+    let half = |time: &&f64| 2 * times.iter().filter(|other| other <= time).count() >= times.len();
+    times.iter().filter(half).copied().fold(f64::INFINITY, f64::min)
 }
 
 /// Milliseconds to check and pack a byte of the file, on an average over the types that matrices have.

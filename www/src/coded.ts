@@ -17,8 +17,3 @@ export function retryMayHelp({ code }: EmberglassError): boolean {
 export function isFatal({ code }: EmberglassError): boolean {
   return ["device-lost", "wasm-trap", "worker-failed", "disposed"].includes(code);
 }
-
-/** The model may load, if only it is not kept. */
-export function isAboutStorage({ code }: EmberglassError): boolean {
-  return ["storage-full", "storage"].includes(code);
-}

@@ -3,7 +3,6 @@ import { type DecodeStats, type ImageDecoder, type Latents, loadImageDecoder, ty
 import { announce } from "../announcer.js";
 import { clearError, showRefusal } from "../banner.js";
 import { copyText } from "../clipboard.js";
-import { coded, isAboutStorage } from "../coded.js";
 import { requestedDevice } from "../device-choice.js";
 import { el, need } from "../dom.js";
 import { embedded, embeddedFile } from "../embedded.js";
@@ -77,27 +76,23 @@ async function loadOwn(): Promise<void> {
   else need("model").textContent = "No model is loaded. Open weights.";
 }
 
-async function load(source: ModelSource, name: string, isOwn = false, storage: "auto" | "none" = "auto"): Promise<void> {
+async function load(source: ModelSource, name: string, isOwn = false): Promise<void> {
   let next: ImageDecoder | undefined;
   await loading.run(
     `Loading ${isOwn ? "the page’s own model" : "a model"}`,
     async ({ signal, progress }) => {
       next = await loadImageDecoder(source, {
         signal,
-        device,
-        storage,
+        ...(device === undefined ? {} : { device }),
+        // The service worker keeps the page's own.
+        storage: isOwn ? "none" : "auto",
         onProgress: ({ loadedBytes, totalBytes, secondsLeft }) => {
           const left = secondsLeft === null || secondsLeft === 0 ? "" : `, ${seconds(secondsLeft)} left`;
           if (totalBytes > 0) progress(`${bytes(loadedBytes)} of ${bytes(totalBytes)}${left}`, loadedBytes / totalBytes);
         },
       });
     },
-    (thrown) =>
-      report(thrown, "The model could not be loaded", [
-        isAboutStorage(coded(thrown))
-          ? { label: "Load without keeping it", run: () => void load(source, name, isOwn, "none") }
-          : { label: "Try again", run: () => void load(source, name, isOwn) },
-      ]),
+    (thrown) => report(thrown, "The model could not be loaded", [{ label: "Try again", run: () => void load(source, name, isOwn) }]),
   );
   if (!next) {
     if (!loaded) need("model").textContent = "No model is loaded. Open weights, or reload the page.";

@@ -1,6 +1,6 @@
 // What went wrong on the picture page: what failed, and the words that both pages share.
 import { type Action, showError } from "../banner.js";
-import { coded, isAboutStorage, isFatal, retryMayHelp } from "../coded.js";
+import { coded, isFatal, retryMayHelp } from "../coded.js";
 import { wordsFor } from "../error-words.js";
 
 const NETWORKS = "This page runs TAESD’s family, AutoencoderTiny and AutoencoderKL.";
@@ -25,5 +25,5 @@ export function report(thrown: unknown, title: string, actions: Action[] = []): 
   if (error.code === "aborted" || error.code === "disposed") return;
   const { title: what, todo } = wordsFor(error);
   const more = Object.hasOwn(MORE, error.code) ? [" ", MORE[error.code] ?? ""] : [];
-  showError(error, isFatal(error) ? [RELOAD] : retryMayHelp(error) || isAboutStorage(error) ? actions : [], { title, todo: [`${what}. `, ...(typeof todo === "string" ? [todo] : todo), ...more] });
+  showError(error, isFatal(error) ? [RELOAD] : retryMayHelp(error) ? actions : [], { title, todo: [`${what}. `, ...(typeof todo === "string" ? [todo] : todo), ...more] });
 }
