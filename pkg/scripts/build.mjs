@@ -15,6 +15,7 @@ const common = {
   format: "esm",
   target: "es2022",
   sourcemap: true,
+  metafile: true,
   logLevel: "warning",
 };
 
@@ -33,7 +34,7 @@ for (const { level, wasm } of builds) {
 
 // Nothing else need be loaded for the worker's script, so it needs no import.meta, and works as text as well. It runs as a
 // module and as a classic script.
-await build({
+const worker = await build({
   ...common,
   format: "iife",
   entryPoints: { "emberglass-worker": "src/worker.ts" },
@@ -45,7 +46,7 @@ const script = await readFile(`${DIST}/emberglass-worker.js`, "utf8");
 if (/import\.meta|\bimport\(/.test(script)) throw new Error("emberglass-worker.js is not complete in itself");
 await writePacked("worker", script.replace(/^\/\/# sourceMappingURL=.*$/m, ""));
 
-await build({
+const modules = await build({
   ...common,
   entryPoints: ["src/index.ts", "src/inline.ts", "src/in-thread.ts"],
   outdir: DIST,
@@ -54,6 +55,14 @@ await build({
   external: ["./packed-*.js"],
   plugins: [{ name: "one glue", setup: takeGlue }],
 });
+
+// NOTICE.md names the packages whose code is in dist/, from the same list.
+const { bundled } = JSON.parse(await readFile(`${PACKAGE}package.json`, "utf8"));
+const inputs = [worker, modules].flatMap(({ metafile }) => Object.keys(metafile.inputs));
+const found = new Set(inputs.map((path) => /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]).filter(Boolean));
+if ([...found].sort().join() !== [...bundled].sort().join()) {
+  throw new Error(`"bundled" in package.json lists ${bundled.join()}, and dist/ contains ${[...found].join()}`);
+}
 
 /**
  * The generated JavaScript and wasm of a build. wasm-bindgen names closures by hashes that differ from build to build, and

@@ -20,6 +20,8 @@ export interface FilesHost extends FinderHost {
   openStore: () => Promise<ChunkStore | undefined>;
   /** The whole model is read, and not its header alone. */
   readsAll: boolean;
+  /** The model is downloaded only to be kept: it ends where that fails. */
+  keepsOnly?: boolean;
   /** Default: the browser's. */
   tabs?: TabsHost;
   /** Bytes of a chunk. Default: those of the store. */
@@ -40,11 +42,14 @@ export interface ModelFiles {
   /**
    * The engine has read all it needs: the rest is kept, too.
    *
-   * @throws `WireError` where a SHA-256 that was given is wrong, or cannot be checked: `wrong-digest`, `network`. Nothing else.
+   * @throws `WireError` where a SHA-256 that was given is wrong, or cannot be checked: `wrong-digest`, `network`; with
+   * `keepsOnly` where the model is not kept: `storage-full`, `storage`. Nothing else.
    */
   finish(): Promise<StorageReport>;
-  /** Lets go of locks and requests. Call it at the end, whatever the end was. */
-  close(): void;
+  /**
+   * Ends requests, and lets go of locks once what has arrived is written. Call it at the end, whatever the end was. Never rejects.
+   */
+  close(): Promise<void>;
 }
 
 /** @throws `WireError` */
@@ -107,7 +112,7 @@ async function givenFiles(source: { blobs: Blob[]; names: string[] }, request: F
   if (request.sha256) await checkBlobs(source, request.sha256, host.signal);
   const reason = "the page gave the file: models.import keeps one";
   const report: StorageReport = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [], reason };
-  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, finish: async () => report, close: () => {} };
+  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, finish: async () => report, close: async () => {} };
 }
 
 /** A model by its id. What is missing of it comes from where it came from. */
@@ -172,6 +177,7 @@ function joined(
     tooLittleRoom: host.tooLittleRoom ?? ((bytes) => tooLittleRoom(bytes, () => listModels(kept?.store))),
     stallMs: limitsOf(host).stallMs,
     readsAll: host.readsAll,
+    keepsOnly: host.keepsOnly ?? false,
     signal: host.signal,
   });
   return {

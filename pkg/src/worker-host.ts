@@ -45,6 +45,9 @@ const START_LIMIT_MS = 300_000;
 /** How long the page may take to start helpers: longer than its own limit, so that it is the one to end them. */
 const HELPERS_LIMIT_MS = 40_000;
 
+/** How long the end of a load may take to write what has arrived: at most a few chunks. */
+const CLOSE_LIMIT_MS = 10_000;
+
 type Handlers = {
   [V in Verb]: (
     args: Verbs[V]["args"],
@@ -185,6 +188,8 @@ async function startEngine(host: WorkerHost, wasm: WasmOfThePage): Promise<Engin
 interface Loading {
   /** The whole model is read, and not its header alone. */
   readsAll: boolean;
+  /** It is read only to be kept. */
+  keepsOnly?: boolean;
   request: { source: WireSource; files: FileRequest; network: NetworkOptions };
   emit: (progress: RawProgress) => void;
   signal: AbortSignal;
@@ -206,7 +211,7 @@ interface LoadingFiles {
  */
 async function withFiles<T>(
   host: Pick<WorkerHost, "fetch" | "explain" | "openStore">,
-  { readsAll, request, emit, signal }: Loading,
+  { readsAll, keepsOnly = false, request, emit, signal }: Loading,
   load: (files: LoadingFiles) => Promise<T>,
 ): Promise<T> {
   let last: RawProgress = { phase: "starting", loadedBytes: 0, totalBytes: 0 };
@@ -218,7 +223,7 @@ async function withFiles<T>(
   const { fetch } = host;
   const explain = (url: string) => host.explain(url);
   const limits = request.network;
-  const surroundings = { fetch, explain, limits, onWait, signal, readsAll, openStore: () => host.openStore() };
+  const surroundings = { fetch, explain, limits, onWait, signal, readsAll, keepsOnly, openStore: () => host.openStore() };
   const files = await openModelFiles(request.source, request.files, surroundings);
   const network = { ...request.network, onWait, explain, fetch: files.fetch };
   try {
@@ -226,7 +231,8 @@ async function withFiles<T>(
   } catch (thrown) {
     throw isTrap(thrown) || signal.aborted ? thrown : (files.fault ?? thrown);
   } finally {
-    files.close();
+    // A worker that is ended now would lose what has arrived last.
+    await within(CLOSE_LIMIT_MS, files.close(), "the last bytes were not written").catch(() => {});
   }
 }
 
@@ -286,7 +292,7 @@ function textModelHandlers(
       const engine = await start();
       const startMs = performance.now() - begun;
       throwIfAborted(signal);
-      const line = new LineRate();
+      const line = new LineRate(request.network.stallTimeoutMs);
       const { explain, openStore } = host;
       const count = threadCount(request.threads, host.cores());
       return withFiles({ explain, openStore, fetch: line.over(host.fetch) }, { readsAll: false, request, emit, signal }, async ({ source, network, report, storedBytes }) => {
@@ -433,7 +439,7 @@ function keepingHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<H
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
       const { downloadFiles } = await start();
       throwIfAborted(signal);
-      return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
+      return withFiles(host, { readsAll: true, keepsOnly: true, request, emit, signal }, async ({ source, network, report, finish }) => {
         await downloadFiles(source, { network }, report, signal);
         const { id, reason = "it was deleted meanwhile" } = await finish();
         const model = id === undefined ? undefined : await storedModel(store.folder(id));

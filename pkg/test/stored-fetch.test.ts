@@ -1,7 +1,7 @@
 // The load through storage: what is stored is not asked again, nothing wrong is handed out, and versions are never mixed.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Browser, bytesOf, CHUNK, digestOf, failure, load, MemoryStore, open, Reader, Server, settled, URL_1 } from "./stored-load.js";
+import { Browser, bytesOf, CHUNK, digestOf, failure, load, MemoryStore, open, Reader, Server, URL_1 } from "./stored-load.js";
 
 const FILE = bytesOf(3700);
 
@@ -39,8 +39,7 @@ test("a broken load goes on at the first chunk that is not there", async () => {
   const reader = new Reader(files);
   reader.mostRetries = 0;
   await assert.rejects(reader.read(), /network error/);
-  files.close();
-  await settled(browser);
+  await files.close();
   assert.deepEqual(store.indices(), [0, 1]);
   const { bytes, report } = await load(server, { store });
   assert.deepEqual(bytes, FILE);
@@ -106,7 +105,18 @@ test("a chunk that is shorter or longer, has another name or vanishes is fetched
   store.drop(3);
   assert.deepEqual(await reader.read(10), FILE.slice(10));
   assert.deepEqual((await files.finish()).repaired, [{ file: 0, from: 3000, to: 3700 }]);
-  files.close();
+  await files.close();
+});
+
+test("two chunks for one place are both deleted", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  await load(server, { store });
+  const other = { ...store.chunk(1).name, sha256: digestOf(bytesOf(1000, 8)) };
+  await store.folder([...store.models.keys()][0]!).write(other, bytesOf(1000, 8));
+  const { bytes, report } = await load(server, { store });
+  assert.deepEqual(bytes, FILE);
+  assert.deepEqual(report.repaired, [{ file: 0, from: 1000, to: 2000 }]);
+  assert.deepEqual(store.indices(), [0, 1, 2, 3]);
 });
 
 test("another version on the server deletes what is stored of the old one", async () => {
@@ -156,7 +166,7 @@ test("a file that changes during a load ends it, and nothing of it stays", async
   await assert.rejects(reader.read(2450));
   assert.deepEqual([files.fault?.code, files.fault?.detail], ["network", "changed"]);
   assert.match(files.fault?.message ?? "", /the file changed on the server.*ETag was "1" and is "2"/);
-  files.close();
+  await files.close();
   assert.equal(store.models.size, 0);
 });
 
@@ -221,7 +231,7 @@ test("an engine that stops before the end of a body without length leaves nothin
   const files = await open(server, { store });
   await new Reader(files).read(0, 3210);
   const report = await files.finish();
-  files.close();
+  await files.close();
   assert.deepEqual(server.log, ["whole"]);
   assert.equal(report.reason, undefined);
   assert.deepEqual(store.indices(), [0, 1, 2, 3]);
@@ -266,7 +276,7 @@ test("a status that is no success reaches the engine as it is", async () => {
     const files = await open(server, { store });
     const answer = await files.fetch(URL_1, { headers: new Headers() });
     assert.deepEqual([answer.status, answer.headers.get("Retry-After")], [status, "7"]);
-    files.close();
+    await files.close();
   }
   // Also where something is stored: it stays.
   const server = new Server(FILE);
@@ -275,7 +285,7 @@ test("a status that is no success reaches the engine as it is", async () => {
   server.faults = { status: 503 };
   const files = await open(server, { store });
   assert.equal((await files.fetch(URL_1, { headers: new Headers() })).status, 503);
-  files.close();
+  await files.close();
   assert.deepEqual(store.indices(), [0, 1, 3]);
 });
 
@@ -318,21 +328,20 @@ test("too little room before the download is an error, but not for a header", as
   assert.equal(store.models.size, 0);
   const files = await open(server, { store, tooLittleRoom, readsAll: false });
   assert.deepEqual(await new Reader(files).read(0, 50), FILE.slice(0, 50));
-  files.close();
+  await files.close();
 });
 
 test("reading a header downloads no more, and stores whole chunks alone", async () => {
   const [server, store] = [new Server(FILE), new MemoryStore()];
   const files = await open(server, { store, readsAll: false });
   await new Reader(files).read(0, 450);
-  files.close();
+  await files.close();
   assert.equal(store.models.size, 0);
   assert.equal(server.sent.reduce((a, b) => a + b), 500);
   const browser = new Browser();
   const later = await open(server, { store, browser, readsAll: false });
   await new Reader(later).read(0, 1450);
-  later.close();
-  await settled(browser);
+  await later.close();
   assert.deepEqual(store.indices(), [0]);
 });
 
@@ -344,12 +353,24 @@ test("what the engine does not read is fetched at the end", async () => {
   // It jumps.
   assert.deepEqual(await reader.read(2500, 2600), FILE.slice(2500, 2600));
   const report = await files.finish();
-  files.close();
+  await files.close();
   assert.equal(report.reason, undefined);
   assert.deepEqual(store.indices(), [0, 1, 2, 3]);
   assert.ok(server.sent.every((times) => times === 1), server.log.join());
   server.isGone = true;
   assert.deepEqual((await load(server, { store })).bytes, FILE);
+});
+
+test("an engine that jumps and comes back gets every byte from one request", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  const files = await open(server, { store });
+  const reader = new Reader(files);
+  await reader.read(0, 150);
+  assert.deepEqual(await reader.read(2500, 2600), FILE.slice(2500, 2600));
+  assert.deepEqual(await reader.read(150), FILE.slice(150));
+  assert.equal((await files.finish()).reason, undefined);
+  await files.close();
+  assert.ok(server.sent.every((times) => times === 1), server.log.join());
 });
 
 test("a rest that does not come is told, and does not fail the load", async () => {
@@ -359,7 +380,7 @@ test("a rest that does not come is told, and does not fail the load", async () =
     await new Reader(files).read(0, 150);
     server.isGone = true;
     assert.match((await files.finish()).reason ?? "", /the rest could not be downloaded/);
-    files.close();
+    await files.close();
   }
 });
 
@@ -405,9 +426,9 @@ test("a load that is given up leaves no request, and the next goes on", async ()
   const files = await open(server, { store, browser });
   await new Reader(files).read(0, 2300);
   const hanging = new Reader(files).read(2300);
-  files.close();
+  const closing = files.close();
   await assert.rejects(hanging);
-  await settled(browser);
+  await closing;
   assert.equal(browser.open, 0);
   assert.deepEqual(server.log, ["whole"]);
   assert.deepEqual((await load(server, { store })).bytes, FILE);
@@ -438,13 +459,13 @@ test("a model by its id", async () => {
   server.isGone = true;
   const stored = await open(server, { store, source });
   assert.deepEqual(await new Reader(stored).read(), FILE);
-  stored.close();
+  await stored.close();
   server.isGone = false;
   store.drop(1);
   const files = await open(server, { store, source });
   assert.deepEqual(await new Reader(files).read(), FILE);
   assert.equal((await files.finish()).reason, undefined);
-  files.close();
+  await files.close();
 
   assert.equal((await failure(open(server, { store, source: { stored: "0".repeat(32) } }))).code, "not-stored");
   assert.equal((await failure(open(server, { source }))).code, "not-stored");
@@ -453,11 +474,11 @@ test("a model by its id", async () => {
   const imported = await open(server, { store, source });
   assert.deepEqual(await new Reader(imported).read(), FILE);
   store.chunk(1).bytes[5]! ^= 1;
-  imported.close();
+  await imported.close();
   const damaged = await open(server, { store, source });
   await assert.rejects(new Reader(damaged).read());
   assert.equal(damaged.fault?.code, "not-stored");
-  damaged.close();
+  await damaged.close();
   assert.equal((await failure(open(server, { store, source }))).code, "not-stored");
 });
 
@@ -471,7 +492,7 @@ test("several files are one model, and of one version", async () => {
       const bytes = [await new Reader(files, 0).read(), await new Reader(files, 1).read()];
       return { bytes, report: await files.finish() };
     } finally {
-      files.close();
+      await files.close();
     }
   };
   assert.deepEqual((await both()).bytes, [servers[urls[0]].bytes, servers[urls[1]].bytes]);
@@ -513,8 +534,7 @@ test("kills at random bytes: each load goes on, and asks for nothing that was st
       assert.deepEqual(got, file.slice(0, until));
       const isWhole = until >= file.length && n > 2;
       const report = isWhole ? await files.finish() : undefined;
-      files.close();
-      await settled(browser);
+      await files.close();
       for (const index of before) {
         assert.ok(server.sent.slice(index * CHUNK, (index + 1) * CHUNK).every((times) => times === 0), `round ${round}: chunk ${index} again`);
       }

@@ -250,11 +250,6 @@ class FakeChannel {
   }
 }
 
-/** Waits until no load writes any more. */
-export async function settled(browser: Browser): Promise<void> {
-  while (browser.held.length > 0) await new Promise((resolve) => setImmediate(resolve));
-}
-
 export interface Setup {
   source?: WireSource;
   request?: FileRequest;
@@ -267,8 +262,8 @@ export interface Setup {
 }
 
 /** A load by one tab. */
-export async function open(servers: Server | Record<string, Server>, setup: Setup): Promise<ModelFiles> {
-  const byUrl = servers instanceof Server ? { [URL_1]: servers } : servers;
+export async function open(servers: Server | Record<string, Pick<Server, "fetch">>, setup: Setup): Promise<ModelFiles> {
+  const byUrl: Record<string, Pick<Server, "fetch">> = servers instanceof Server ? { [URL_1]: servers } : servers;
   const fetch = (url: string, init: RequestInit) => {
     const server = byUrl[url];
     return server ? server.fetch(url, init) : Promise.reject(new TypeError(`nobody is at ${url}`));
@@ -403,7 +398,7 @@ export async function load(server: Server, setup: Setup): Promise<Outcome> {
   } catch (thrown) {
     throw files.fault ?? thrown;
   } finally {
-    files.close();
+    await files.close();
   }
 }
 

@@ -1,7 +1,7 @@
 // Several tabs that load one model: one download for all of them, and nobody waits for a tab that is dead or hangs.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Browser, bytesOf, load, MemoryStore, open, Reader, Server, settled } from "./stored-load.js";
+import { Browser, bytesOf, load, MemoryStore, open, Reader, Server } from "./stored-load.js";
 
 const FILE = bytesOf(5300);
 
@@ -26,7 +26,6 @@ test("tabs that load at once ask for every byte once", async () => {
   assert.ok(server.sent.every((times) => times === 1), server.log.join());
   const network = loads.map(({ report }) => report.networkBytes).sort();
   assert.deepEqual(network, [0, 0, 5300]);
-  await settled(browser);
   assert.equal(browser.open, 0);
 });
 
@@ -38,12 +37,12 @@ test("a tab that is closed in the middle hands over", async () => {
   const loading = second.reader.read();
   while (second.reader.pieces.reduce((a, b) => a + b, 0) < 2000) await turns(1);
   await turns(10);
-  first.files.close();
+  await first.files.close();
   assert.deepEqual(await loading, FILE);
   const report = await second.files.finish();
   assert.equal(report.reason, undefined);
   assert.equal(second.reader.retries, 0);
-  second.files.close();
+  await second.files.close();
   // What the first had of a chunk in memory went with it.
   assert.deepEqual([...server.sent], Array.from(FILE, (_, at) => (at >= 2000 && at < 2300 ? 2 : 1)));
   assert.deepEqual(store.indices(), [0, 1, 2, 3, 4, 5]);
@@ -58,11 +57,11 @@ test("a tab that hangs is not waited for", async () => {
   const report = await second.files.finish();
   assert.match(report.reason ?? "", /another tab/);
   assert.equal(report.storedBytes, 2000);
-  second.files.close();
+  await second.files.close();
   // The first goes on as if nothing were.
   assert.deepEqual(await first.reader.read(2300), FILE.slice(2300));
   assert.equal((await first.files.finish()).reason, undefined);
-  first.files.close();
+  await first.files.close();
   assert.deepEqual(store.indices(), [0, 1, 2, 3, 4, 5]);
 });
 
@@ -110,8 +109,8 @@ test("a file that changes while two tabs load it ends both, or is the new one as
   assert.equal(first.files.fault?.detail, "changed");
   await turns(20);
   await assert.rejects(second.reader.read(1500));
-  first.files.close();
-  second.files.close();
+  await first.files.close();
+  await second.files.close();
   assert.equal(store.models.size, 0);
 });
 
@@ -130,7 +129,7 @@ test("messages of other scripts do no harm", async () => {
   stranger.postMessage({ kind: "stored", chunk: { file: 0, index: 4, sha256: "0".repeat(64) } });
   const [, bytes] = await both;
   assert.deepEqual(bytes, FILE);
-  for (const { files } of [first, second]) files.close();
+  for (const { files } of [first, second]) await files.close();
   stranger.close();
 });
 

@@ -24,7 +24,7 @@ before(async () => {
   browser = await launch();
   visit = await openPage(browser, { site: server.site, path: "/package/" });
   ({ page } = visit);
-  expected = (await load("right")).text;
+  expected = (await load("right", { storage: "none" })).text;
   assert.ok(expected.length > 0);
 });
 after(async () => {

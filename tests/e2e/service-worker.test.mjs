@@ -62,13 +62,13 @@ after(async () => {
   elsewhere?.close();
 });
 
-async function answers(url) {
-  return page.evaluate(async (url) => {
-    const model = await emberglass.loadTextModel(url, { device: "cpu", threads: 1, contextLength: 64, retryTimeoutMs: 0 });
+async function answers(url, options = {}) {
+  return page.evaluate(async ({ url, options }) => {
+    const model = await emberglass.loadTextModel(url, { device: "cpu", threads: 1, contextLength: 64, retryTimeoutMs: 0, ...options });
     const { text } = await model.generate("a", { temperature: 0, maxTokens: 8 }).result;
     await model.dispose();
     return text;
-  }, url);
+  }, { url, options });
 }
 
 test("a service worker stores what the engine asks for, and answers without a server", { timeout: PATIENCE }, async () => {
@@ -85,5 +85,8 @@ test("a service worker stores what the engine asks for, and answers without a se
   assert.equal(new Set(first).size, 1, "all are the same file");
   gone = true;
   await assert.rejects(answers("/line/right/other.gguf"), "the server is gone");
-  for (const address of addresses) assert.equal(await answers(address), first[0], address);
+  // From the service worker, and from the package's own storage.
+  for (const address of addresses) {
+    for (const storage of ["none", "auto"]) assert.equal(await answers(address, { storage }), first[0], `${address}, storage ${storage}`);
+  }
 });

@@ -1,10 +1,11 @@
 // Stored models in Chromium: kept in both kinds of store, listed, checked, mended, exported and deleted, whatever was done to them
-// behind our back. Downloads are in downloads.test.mjs.
+// behind our back.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { launch, openPage, PATIENCE, SITE } from "./harness.mjs";
 import { packageServer } from "./package-server.mjs";
+import { tinyModel } from "./tiny-model.mjs";
 
 const CHUNK = 4 * 2 ** 20;
 const SCRIPT = new URL("../../pkg/dist/emberglass-worker.js", import.meta.url);
@@ -24,7 +25,7 @@ const REFUSALS = {
 let server, browser;
 
 before(async () => {
-  server = await packageServer(SITE, { answer: refusingWorker });
+  server = await packageServer(SITE, { answer: (request, response) => refusingWorker(request, response) || largeFile(request, response) });
   browser = await launch();
 });
 after(async () => {
@@ -40,6 +41,18 @@ function refusingWorker({ url }, response) {
     const headers = { "content-type": "text/javascript", "cross-origin-embedder-policy": "require-corp" };
     response.writeHead(200, headers).end(REFUSALS[kind] + script);
   });
+  return true;
+}
+
+/** 20 MB that are no model: nobody looks at them. */
+function largeFile({ url, headers }, response) {
+  if (url !== "/large.gguf") return false;
+  const bytes = Buffer.alloc(20_000_000, "0123456789abcdefghijklmnopqrstuvwxyz");
+  const [, from] = /^bytes=(\d+)-/.exec(headers.range ?? "") ?? [];
+  const start = Number(from ?? 0);
+  const range = from === undefined ? {} : { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` };
+  const about = { "content-length": bytes.length - start, "accept-ranges": "bytes", etag: '"1"', "cross-origin-resource-policy": "same-origin" };
+  response.writeHead(from === undefined ? 200 : 206, { ...about, ...range }).end(bytes.subarray(start));
   return true;
 }
 
@@ -399,6 +412,85 @@ test("a model whose file another program has open is not said to be deleted", { 
   await opened.evaluate((worker) => worker.terminate());
   await page.waitForFunction((id) => window.call("delete", id).then((outcome) => outcome === true), id);
   assert.deepEqual(await call("list"), []);
+  await visited.close();
+});
+
+test("a download is kept without a load, and nothing asks for it again", { timeout: PATIENCE }, async () => {
+  const visited = await visit("opfs");
+  const { page, call } = visited;
+  const asked = [];
+  page.context().on("request", (request) => request.url().includes(".gguf") && asked.push(request.url()));
+  const secret = "tiny.gguf?token=secret";
+  const model = await call("download", secret);
+  const { id, bytes } = model;
+  assert.equal(model.complete, true, JSON.stringify(model));
+  assert.deepEqual([model.name, model.source, bytes], ["tiny.gguf", `${server.site}/package/tiny.gguf`, tinyModel().length]);
+  assert.equal(asked.length, 1);
+  const [listed] = await call("list");
+  assert.deepEqual({ ...listed, lastUsed: 0 }, { ...model, lastUsed: 0 });
+  assert.deepEqual(await call("verify", id), { damaged: [], verifiedBytes: bytes, complete: true });
+  assert.equal((await call("download", secret)).id, id);
+  const storage = await page.evaluate(async (stored) => {
+    const model = await emberglass.loadTextModel({ stored }, { device: "cpu", contextLength: 64 });
+    const { storage } = model.info;
+    await model.dispose();
+    return storage;
+  }, id);
+  assert.deepEqual(storage, { kind: "opfs", id, storedBytes: bytes, networkBytes: 0, repaired: [] });
+  assert.equal(asked.length, 1);
+  await visited.close();
+});
+
+test("an imported model loads by its id", { timeout: PATIENCE }, async () => {
+  for (const kind of ["opfs", "cache"]) {
+    const visited = await visit(kind);
+    const { page } = visited;
+    const [first, second, id] = await page.evaluate(async (workerUrl) => {
+      const text = async (source) => {
+        const model = await emberglass.loadTextModel(source, { device: "cpu", contextLength: 64, workerUrl });
+        const { text } = await model.generate("a", { temperature: 0, maxTokens: 8 }).result;
+        await model.dispose();
+        return text;
+      };
+      const bytes = await (await fetch("tiny.gguf")).arrayBuffer();
+      const { id } = await emberglass.models.import(bytes, { name: "mine", workerUrl });
+      return [await text(bytes), await text({ stored: id }), id];
+    }, `/worker/${kind}/emberglass-worker.js`);
+    assert.ok(first.length > 0);
+    assert.equal(second, first, `${kind} ${id}`);
+    await visited.close();
+  }
+});
+
+test("a download for which there is too little room is told with what could be deleted", { timeout: PATIENCE }, async () => {
+  const visited = await visit("full");
+  const { call } = visited;
+  const { id } = await call("import", SMALL);
+  const full = await call("download", `${server.site}/large.gguf`);
+  assert.equal(full.code, "storage-full", JSON.stringify(full));
+  assert.match(full.message, /20\.0 MB more are needed, and the browser has room for 4\.0 MB\. Delete stored models.*small\.gguf/);
+  assert.deepEqual((await call("list")).map((one) => one.id), [id]);
+  await visited.close();
+});
+
+test("a download that fills the disk ends there, and goes on from there once there is room", { timeout: PATIENCE }, async () => {
+  const visited = await visit("opfs");
+  const { page, call } = visited;
+  const { id } = await call("import", SMALL);
+  const { usedBytes } = await call("usage");
+  const cdp = await page.context().newCDPSession(page);
+  await cdp.send("Storage.overrideQuotaForOrigin", { origin: server.site, quotaSize: usedBytes + 2 * CHUNK + 500_000 });
+  const full = await call("download", `${server.site}/large.gguf`);
+  assert.equal(full.code, "storage-full", JSON.stringify(full));
+  assert.match(full.message, /the browser gives no more\. Delete stored models.*small\.gguf/);
+  const stored = await call("list");
+  assert.equal(stored.length, 2);
+  const part = stored.find((one) => one.id !== id);
+  assert.ok(part.storedBytes >= CHUNK && !part.complete, JSON.stringify(part));
+  await cdp.send("Storage.overrideQuotaForOrigin", { origin: server.site });
+  const whole = await call("download", `${server.site}/large.gguf`);
+  assert.deepEqual([whole.id, whole.complete], [part.id, true], JSON.stringify(whole));
+  assert.equal((await call("verify", part.id)).complete, true);
   await visited.close();
 });
 

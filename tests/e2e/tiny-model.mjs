@@ -1,6 +1,6 @@
 // A GGUF file small enough for a software adapter: two layers of noise, whose tokens are letters. Its answers mean
 // nothing, and are the same every time. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-const [WIDTH, FFN, LAYERS] = [64, 128, 2];
+const [WIDTH, LAYERS] = [64, 2];
 const LETTERS = Array.from({ length: 92 }, (_, i) => String.fromCharCode(33 + i));
 const TOKENS = ["<unk>", "<s>", "<x>", "\u2581", ...LETTERS];
 const [U32, I32, F32, STRING] = [4, 5, 6, 8];
@@ -9,9 +9,12 @@ const ALIGNMENT = 32;
 /** One that takes messages has this chat template. */
 const TEMPLATE = "{% for message in messages %}{{ message.content }}~{% endfor %}";
 
-/** The bytes of the file. `more` are further metadata: [key, number or text]; a whole number is an INT32, as llama.cpp writes it. */
-export function tinyModel({ contextLength = 256, chats = false, more = [] } = {}) {
-  const tensors = shapes();
+/**
+ * The bytes of the file. `more` are further metadata: [key, number or text]; a whole number is an INT32, as llama.cpp writes it.
+ * With a larger `ffn` the file is larger: 1536 bytes for each.
+ */
+export function tinyModel({ contextLength = 256, chats = false, more = [], ffn = 128 } = {}) {
+  const tensors = shapes(ffn);
   const directory = [];
   let offset = 0;
   for (const [name, dims] of tensors) {
@@ -19,25 +22,25 @@ export function tinyModel({ contextLength = 256, chats = false, more = [] } = {}
     directory.push(text(name), u32(dims.length), ...dims.map(u64), u32(0), u64(offset));
     offset += bytes; // All are multiples of the alignment.
   }
-  const values = [...metadata(contextLength, chats), ...more.map(([key, value]) => Buffer.concat([text(key), ...typed(value)]))];
+  const values = [...metadata(contextLength, chats, ffn), ...more.map(([key, value]) => Buffer.concat([text(key), ...typed(value)]))];
   const head = Buffer.concat([Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(values.length), ...values, ...directory]);
   const gap = Buffer.alloc(-head.length & (ALIGNMENT - 1));
   return Buffer.concat([head, gap, ...tensors.map(([name, dims], i) => weights(name, dims.reduce((a, b) => a * b), i))]);
 }
 
-function shapes() {
+function shapes(ffn) {
   const block = (i) => [
     [`blk.${i}.attn_norm.weight`, [WIDTH]],
     ...["q", "k", "v", "output"].map((name) => [`blk.${i}.attn_${name}.weight`, [WIDTH, WIDTH]]),
     [`blk.${i}.ffn_norm.weight`, [WIDTH]],
-    ...["gate", "up"].map((name) => [`blk.${i}.ffn_${name}.weight`, [WIDTH, FFN]]),
-    [`blk.${i}.ffn_down.weight`, [FFN, WIDTH]],
+    ...["gate", "up"].map((name) => [`blk.${i}.ffn_${name}.weight`, [WIDTH, ffn]]),
+    [`blk.${i}.ffn_down.weight`, [ffn, WIDTH]],
   ];
   const blocks = Array.from({ length: LAYERS }, (_, i) => block(i)).flat();
   return [["token_embd.weight", [WIDTH, TOKENS.length]], ["output_norm.weight", [WIDTH]], ...blocks];
 }
 
-function metadata(contextLength, chats) {
+function metadata(contextLength, chats, ffn) {
   const word = (key, value) => Buffer.concat([text(key), u32(STRING), text(value)]);
   const whole = (key, value) => Buffer.concat([text(key), u32(U32), u32(value)]);
   const eps = Buffer.alloc(4);
@@ -46,7 +49,7 @@ function metadata(contextLength, chats) {
     word("general.architecture", "llama"),
     whole("llama.context_length", contextLength),
     whole("llama.embedding_length", WIDTH),
-    whole("llama.feed_forward_length", FFN),
+    whole("llama.feed_forward_length", ffn),
     whole("llama.block_count", LAYERS),
     whole("llama.attention.head_count", 2),
     Buffer.concat([text("llama.attention.layer_norm_rms_epsilon"), u32(F32), eps]),
@@ -74,19 +77,19 @@ function typed(value) {
   return [u32(Number.isInteger(value) ? I32 : F32), bytes];
 }
 
-function u32(value) {
+export function u32(value) {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(value);
   return bytes;
 }
 
-function u64(value) {
+export function u64(value) {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(value));
   return bytes;
 }
 
-function text(value) {
+export function text(value) {
   const bytes = Buffer.from(value);
   return Buffer.concat([u64(bytes.length), bytes]);
 }

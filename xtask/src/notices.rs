@@ -1,7 +1,7 @@
 //! NOTICE.md: whose work is in what we ship, and under which licence.
 //!
-//! Three lists: the crates linked into the wasm (from `cargo tree`), the packages bundled into
-//! the page (from www/package-lock.json), and the default model. Where a choice includes
+//! Three lists: the crates linked into the wasm (from `cargo tree`), the packages bundled into the npm package
+//! ("bundled" in pkg/package.json) and into the page (from www/package-lock.json), and the default model. Where a choice includes
 //! Apache-2.0 that one is taken, and its text is LICENSE-APACHE; of the others the package's own
 //! licence file is quoted.
 
@@ -44,6 +44,7 @@ pub fn check() -> Result<()> {
 
 fn generate() -> Result<String> {
     let crates = crates()?;
+    let bundled = bundled_packages()?;
     let packages = npm_packages()?;
     let mut text = String::from(
         "# Notices\n\n\
@@ -57,6 +58,8 @@ fn generate() -> Result<String> {
     text += &table(&crates);
     text += "\nThe table src/text/categories.txt is made of the Unicode Character Database 16.0.0, Copyright\n\
              © Unicode, Inc., under the Unicode License V3 quoted below for unicode-ident.\n";
+    text += "\n## In the npm package, and so in the page: npm packages\n\n";
+    text += &table(&bundled);
     text += "\n## In the page: npm packages\n\n";
     text += &table(&packages);
     text += "\n## Default model\n\n\
@@ -70,7 +73,7 @@ fn generate() -> Result<String> {
 
     // The same text from several packages is quoted once.
     let mut quotes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for part in crates.iter().chain(&packages) {
+    for part in crates.iter().chain(&bundled).chain(&packages) {
         for quote in quoted(part)? {
             let names = quotes.entry(quote).or_default();
             names.insert(format!("{} {}", part.name, part.version));
@@ -171,6 +174,28 @@ fn crates() -> Result<BTreeSet<Part>> {
                 version: version.to_owned(),
                 licence: text(&package["license"])?.to_owned(),
                 folder: manifest.parent().context("a manifest without a folder")?.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// The packages bundled into the npm package's scripts: `pkg/scripts/build.mjs` holds the list to what it finds.
+fn bundled_packages() -> Result<BTreeSet<Part>> {
+    web::install("pkg")?;
+    let folder = paths::root().join("pkg");
+    let manifest: Value = serde_json::from_str(&fs::read_to_string(folder.join("package.json"))?)?;
+    let lock: Value = serde_json::from_str(&fs::read_to_string(folder.join("package-lock.json"))?)?;
+    list(&manifest["bundled"])
+        .map(|name| {
+            let name = text(name)?;
+            let path = format!("node_modules/{name}");
+            let entry = &lock["packages"][&path];
+            let context = || format!("pkg/package-lock.json: {path}");
+            Ok(Part {
+                name: name.to_owned(),
+                version: text(&entry["version"]).with_context(context)?.to_owned(),
+                licence: text(&entry["license"]).with_context(context)?.to_owned(),
+                folder: folder.join(path),
             })
         })
         .collect()

@@ -9,6 +9,8 @@ import { type FileLoad, FileStream, type Wanted } from "./file-stream.js";
 import { type FileRecord } from "./chunk-store.js";
 import type { KeptModel } from "./kept-model.js";
 import { canonicalAddress, shownAddress } from "./model-id.js";
+import { storageFull } from "./room.js";
+import { listModels } from "./stored-models.js";
 import { type TabMessage, Tabs, type TabsHost } from "./tabs.js";
 
 /** Progress is told to other tabs at most so often. */
@@ -39,6 +41,8 @@ export interface StoredFetchOptions {
   stallMs: number;
   /** The whole model is read, and not its header alone. */
   readsAll: boolean;
+  /** The model is downloaded only to be kept. */
+  keepsOnly: boolean;
   signal: AbortSignal;
 }
 
@@ -86,6 +90,8 @@ export class StoredFetch implements FileLoad {
     const asked = askedFor(init);
     if (!stream || !asked) throw new FatalError({ code: "internal", message: "the engine asks for what is no file of the model" });
     try {
+      // A listing may have a digest, which is to be made from the first byte on.
+      if (!this.kept?.isWhole()) await this.#locate();
       const answer = await stream.answer(asked, init.signal ?? this.#closed.signal);
       this.#isInUse ||= answer.ok;
       return answer;
@@ -158,7 +164,7 @@ export class StoredFetch implements FileLoad {
     await kept.reopen();
     const { files } = await this.#locate();
     if (!kept.isKnown || this.#isListedOtherwise(files)) await this.#restart(files);
-    kept.isWriting = kept.reason === undefined;
+    await kept.startWriting();
     const refused = kept.isWhole() ? undefined : await this.#compare(stream, wanted, signal);
     if (refused) return refused;
     this.#prepared = true;
@@ -271,6 +277,17 @@ export class StoredFetch implements FileLoad {
     if (error) throw new FatalError(error);
   }
 
+  async checkKept(): Promise<void> {
+    const { kept } = this;
+    const reason = this.#options.reason ?? kept?.reason;
+    if (!this.#options.keepsOnly || reason === undefined) return;
+    const models = await listModels(kept?.store);
+    this.fault ??= kept?.isFull
+      ? storageFull(kept.missingBytes(), undefined, models)
+      : { code: "storage", message: `the model cannot be kept: ${reason}` };
+    throw new FatalError(this.fault);
+  }
+
   checkDigest(number: number, digest: string): void {
     const { kept } = this;
     const wanted = this.digestOf(number);
@@ -379,7 +396,7 @@ export class StoredFetch implements FileLoad {
     await kept.reopen().catch(() => {});
     if (!kept.isKnown) kept.begin(versions);
     versions.forEach((version, number) => kept.adopt(number, version));
-    kept.isWriting = kept.reason === undefined;
+    await kept.startWriting();
     this.#tellState();
     return true;
   }
@@ -398,7 +415,7 @@ export class StoredFetch implements FileLoad {
 
   // The end of a load.
 
-  /** @throws `WireError` where a SHA-256 that was given is wrong, or cannot be checked. */
+  /** @throws where a SHA-256 that was given is wrong, or cannot be checked; as {@link checkKept}. */
   async finish(): Promise<StorageReport> {
     const { kept } = this;
     const { signal } = this.#options;
@@ -418,6 +435,7 @@ export class StoredFetch implements FileLoad {
       }
       if (kept) kept.reason ??= `the rest could not be downloaded (${message})`;
     }
+    await this.checkKept();
     return this.#said();
   }
 
@@ -432,11 +450,13 @@ export class StoredFetch implements FileLoad {
     };
   }
 
-  close(): void {
-    if (this.#closed.signal.aborted) return;
+  /** Resolves when nothing of the load is under way any more. */
+  async close(): Promise<void> {
     this.#closed.abort();
     for (const stream of this.#streams) stream.close();
-    this.#tabs?.leave(Promise.all([this.kept?.settled(), this.#cleared]).then(() => {}));
+    this.#tabs?.stopListening();
+    await Promise.all([this.kept?.settled(), this.#cleared]);
+    this.#tabs?.leave();
   }
 }
 

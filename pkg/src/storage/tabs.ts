@@ -122,17 +122,17 @@ export class Tabs {
     });
   }
 
-  /** Gives the lock back once `settled` is. */
-  leave(settled: Promise<void>): void {
+  /** The lock is not waited for any more, and what other tabs tell is not heard. */
+  stopListening(): void {
     this.#end.abort();
-    if (this.#channel) {
-      this.#channel.onmessage = null;
-      // What is written last is still told.
-      const channel = this.#channel;
-      settled.finally(() => channel.close());
-    }
-    settled.finally(() => this.#release());
+    if (this.#channel) this.#channel.onmessage = null;
     this.#wake();
+  }
+
+  /** Gives the lock to the next. */
+  leave(): void {
+    this.#channel?.close();
+    this.#release();
   }
 }
 

@@ -84,6 +84,8 @@ async function load(source: ModelSource, name: string, isOwn = false): Promise<v
       next = await loadImageDecoder(source, {
         signal,
         ...(device === undefined ? {} : { device }),
+        // The service worker keeps the page's own.
+        storage: isOwn ? "none" : "auto",
         onProgress: ({ loadedBytes, totalBytes, secondsLeft }) => {
           const left = secondsLeft === null || secondsLeft === 0 ? "" : `, ${seconds(secondsLeft)} left`;
           if (totalBytes > 0) progress(`${bytes(loadedBytes)} of ${bytes(totalBytes)}${left}`, loadedBytes / totalBytes);
