@@ -89,7 +89,8 @@ async function decoded(block: HTMLScriptElement): Promise<Uint8Array<ArrayBuffer
   for (const text of block.childNodes) (text as Text).data = "";
   // A page that came by http: has no digests.
   const digest = bytes && (await globalThis.crypto.subtle?.digest("SHA-256", bytes));
-  if (!bytes || (digest && hex(digest) !== block.dataset["sha256"])) throw new DamagedPage(`a block of the ${block.dataset["file"]} is not as it was written`);
+  const { file, sha256 } = block.dataset;
+  if (!bytes || (digest && hex(digest) !== sha256)) throw new DamagedPage(`a block of the ${file} is not as it was written`);
   return bytes;
 }
 
