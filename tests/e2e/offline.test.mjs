@@ -39,6 +39,8 @@ function modelList(name) {
 async function visit(path = "/") {
   chat = await openPage(browser, { site: host.site, path, serviceWorkers: "allow" });
   await settled();
+  // The tiny model has room for few words, and does not end by itself.
+  await chat.set({ maxTokens: 12 });
 }
 
 async function settled(page = chat.page) {
