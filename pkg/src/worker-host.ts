@@ -292,7 +292,7 @@ function textModelHandlers(
       const engine = await start();
       const startMs = performance.now() - begun;
       throwIfAborted(signal);
-      const line = new LineRate();
+      const line = new LineRate(request.network.stallTimeoutMs);
       const { explain, openStore } = host;
       const count = threadCount(request.threads, host.cores());
       return withFiles({ explain, openStore, fetch: line.over(host.fetch) }, { readsAll: false, request, emit, signal }, async ({ source, network, report, storedBytes }) => {

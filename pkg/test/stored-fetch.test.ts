@@ -108,6 +108,17 @@ test("a chunk that is shorter or longer, has another name or vanishes is fetched
   await files.close();
 });
 
+test("two chunks for one place are both deleted", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  await load(server, { store });
+  const other = { ...store.chunk(1).name, sha256: digestOf(bytesOf(1000, 8)) };
+  await store.folder([...store.models.keys()][0]!).write(other, bytesOf(1000, 8));
+  const { bytes, report } = await load(server, { store });
+  assert.deepEqual(bytes, FILE);
+  assert.deepEqual(report.repaired, [{ file: 0, from: 1000, to: 2000 }]);
+  assert.deepEqual(store.indices(), [0, 1, 2, 3]);
+});
+
 test("another version on the server deletes what is stored of the old one", async () => {
   for (const change of [
     (server: Server) => (server.etag = '"2"'),
@@ -348,6 +359,18 @@ test("what the engine does not read is fetched at the end", async () => {
   assert.ok(server.sent.every((times) => times === 1), server.log.join());
   server.isGone = true;
   assert.deepEqual((await load(server, { store })).bytes, FILE);
+});
+
+test("an engine that jumps and comes back gets every byte from one request", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  const files = await open(server, { store });
+  const reader = new Reader(files);
+  await reader.read(0, 150);
+  assert.deepEqual(await reader.read(2500, 2600), FILE.slice(2500, 2600));
+  assert.deepEqual(await reader.read(150), FILE.slice(150));
+  assert.equal((await files.finish()).reason, undefined);
+  await files.close();
+  assert.ok(server.sent.every((times) => times === 1), server.log.join());
 });
 
 test("a rest that does not come is told, and does not fail the load", async () => {

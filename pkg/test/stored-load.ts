@@ -262,8 +262,8 @@ export interface Setup {
 }
 
 /** A load by one tab. */
-export async function open(servers: Server | Record<string, Server>, setup: Setup): Promise<ModelFiles> {
-  const byUrl = servers instanceof Server ? { [URL_1]: servers } : servers;
+export async function open(servers: Server | Record<string, Pick<Server, "fetch">>, setup: Setup): Promise<ModelFiles> {
+  const byUrl: Record<string, Pick<Server, "fetch">> = servers instanceof Server ? { [URL_1]: servers } : servers;
   const fetch = (url: string, init: RequestInit) => {
     const server = byUrl[url];
     return server ? server.fetch(url, init) : Promise.reject(new TypeError(`nobody is at ${url}`));

@@ -15,14 +15,16 @@ test("the right digest is noted, and not made again", async () => {
 });
 
 test("with a wrong digest the engine never gets the last byte, and nothing stays", async () => {
-  for (const faults of [{}, { breaks: [1200] }, { noLength: true }, { gzip: true }, { ignoresRanges: true, breaks: [2100] }]) {
+  for (const faults of [{}, { breaks: [1200] }, { noLength: true }, { gzip: true }, { hides: true }, { ignoresRanges: true, breaks: [2100] }]) {
     for (const storage of ["auto", "none"] as const) {
       const [server, store] = [new Server(FILE, faults), new MemoryStore()];
       const files = await open(server, { store, request: { ...WRONG, storage } });
       const reader = new Reader(files);
       const got: number[] = [];
       await assert.rejects(async () => {
-        for (let at = 0; at < FILE.length; at += 50) got.push(...(await reader.read(at, at + 50)));
+        // Parts whose place is hidden do not tell where the file ends: only one body does.
+        const step = "hides" in faults ? FILE.length : 50;
+        for (let at = 0; at < FILE.length; at += step) got.push(...(await reader.read(at, at + step)));
       });
       assert.ok(got.length < FILE.length);
       assert.equal(files.fault?.code, "wrong-digest");
@@ -30,6 +32,15 @@ test("with a wrong digest the engine never gets the last byte, and nothing stays
       await files.close();
       assert.equal(store.models.size, 0);
     }
+  }
+});
+
+test("what came before a break is not asked for again, also where nothing is kept", async () => {
+  for (const faults of [{ breaks: [1200, 900] }, { noLength: true, breaks: [1200, 900] }]) {
+    const server = new Server(FILE, faults);
+    const { bytes } = await load(server, { request: RIGHT });
+    assert.deepEqual(bytes, FILE);
+    assert.deepEqual(server.log, ["whole", "bytes=1200-", "bytes=2100-"]);
   }
 });
 
@@ -42,6 +53,32 @@ test("stored bytes and new ones have one digest", async () => {
     assert.equal(report.reason, undefined);
     assert.equal(store.model.record!.files[0]!.verified, true);
   }
+});
+
+test("a hub's listing gives the digest, and is not asked for a model that is stored whole", async () => {
+  const [server, store] = [new Server(FILE, { hides: true }), new MemoryStore()];
+  let listings = 0;
+  const listing = async () => {
+    listings++;
+    const entry = { type: "file", path: "m-Q4_K_M.gguf", size: 3700, oid: "0".repeat(40), lfs: { oid: RIGHT.sha256[0], size: 3700 } };
+    return Response.json([entry]);
+  };
+  const hub = "http://hub.test";
+  const address = `${hub}/owner/repo/resolve/main/m-Q4_K_M.gguf`;
+  const servers = { [`${hub}/api/models/owner/repo/tree/main?recursive=true`]: { fetch: listing }, [address]: server };
+  const source = { hub: { name: "hf:owner/repo", repository: "owner/repo", revision: "main", hubs: [hub] } };
+  for (const request of [{ storage: "none" as const }, {}, {}]) {
+    const files = await open(servers, { store, source, request });
+    assert.deepEqual(await new Reader(files).read(), FILE);
+    assert.equal((await files.finish()).reason === undefined, request.storage === undefined);
+    await files.close();
+  }
+  // Nothing was asked, or read from storage, for the digest alone.
+  assert.deepEqual(server.log, ["whole", "whole"]);
+  assert.equal(listings, 2);
+  assert.equal(store.reads, 4);
+  const { source: name, files } = store.model.record!;
+  assert.deepEqual([name, files[0]!.address, files[0]!.sha256, files[0]!.verified], ["hf:owner/repo", address, RIGHT.sha256[0], true]);
 });
 
 test("where the engine jumps, the digest is made at the end", async () => {

@@ -1,7 +1,5 @@
 //! Timing a model before its weights are there: its own ops, with zeros for weights. Time does not depend on them.
 
-use std::collections::VecDeque;
-
 use crate::clock::now_ms;
 use crate::error::Result;
 use crate::graph::{Backend, Batch, Ids, MatrixNeed, Op, Step};
@@ -16,12 +14,14 @@ use super::{Blueprint, SMALLEST, Sizes, draw};
 /// Layers that [`probe`] runs, and bytes above which one will do.
 const PROBE_LAYERS: usize = 2;
 const PROBE_BYTES: u64 = 64 << 20;
-/// Runs that are timed.
-const MOST_RUNS: usize = 6;
-/// Time after which [`LEAST_RUNS`] will do.
-const RUNS_MS: f64 = 50.0;
-/// One may be disturbed, three seldom are.
+/// One run may be disturbed, three seldom are.
 const LEAST_RUNS: usize = 3;
+/// How long [`probe`] runs, which only has to tell which device is faster, in milliseconds.
+const PROBE_MS: f64 = 50.0;
+/// How long [`rehearse`] runs for each of its times. What else the machine does in that time is part of the answer.
+const REHEARSE_MS: f64 = 200.0;
+/// Steps that a GPU is given at once: the wait for the last is a small part of them.
+const TOGETHER: usize = 8;
 /// Tokens before the one whose time [`rehearse`] measures, and of the prompt whose time it measures.
 pub const PROBE_DEPTH: u32 = 128;
 /// Tokens of the first batch of a prompt.
@@ -43,8 +43,9 @@ pub async fn probe<B: Backend + 'static>(mut backend: B, directory: &Directory) 
     let blueprint = draw(directory, sizes)?;
     let Blueprint { layout, program } = &blueprint;
     // What a layer remembers comes once in each.
-    let ends: Vec<usize> =
-        (0..program.body.len()).filter(|&at| matches!(program.body.get(at), Some(Op::Attend { .. }))).collect();
+    let ends: Vec<usize> = (0..program.body.len())
+        .filter(|&at| matches!(program.body.get(at), Some(Op::Attend { .. })))
+        .collect();
     // From behind the embedding on, whose table may be large.
     let layers = |count: usize| {
         let end = ends.get(count).copied().unwrap_or(program.body.len());
@@ -59,7 +60,7 @@ pub async fn probe<B: Backend + 'static>(mut backend: B, directory: &Directory) 
     let plan = operands.compile(&mut backend, &[ops], Batch::Decode)?;
     backend.compiled("probe").await?;
     let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
-    let times = run_times(&mut backend, &plan, step).await?;
+    let times = run_times(&mut backend, &[&plan], step, false, PROBE_MS).await?;
     // Others may be disturbed.
     let best = times.into_iter().fold(f64::INFINITY, f64::min);
     Ok(best * whole as f64 / bytes(layout, ops).max(1) as f64)
@@ -116,7 +117,9 @@ pub async fn rehearse<B: Backend + 'static>(
     let vocabulary = layout.matrices.first().map_or(1, |embeddings| embeddings.rows().max(1));
     let row_bytes = (bytes(layout, &program.head) / vocabulary).max(1);
     let rows = match part {
-        Some(part) => (part.head_bytes / row_bytes).next_multiple_of(PANEL).clamp(PANEL, vocabulary.max(PANEL)),
+        Some(part) => {
+            (part.head_bytes / row_bytes).next_multiple_of(PANEL).clamp(PANEL, vocabulary.max(PANEL))
+        }
         None => vocabulary,
     };
     let head_scale = (vocabulary as f64 / rows as f64).max(1.0);
@@ -149,21 +152,32 @@ pub async fn rehearse<B: Backend + 'static>(
 
     backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
     backend.set_tokens(&vec![0; prompt as usize])?;
-    let mut batches = [None; 2];
-    for (slot, count) in batches.iter_mut().zip([FIRST_BATCH.min(prompt), prompt]) {
-        let ms = median(run_times(backend, &prefill, Step { pos: 0, count, row: 0, counter: 0 }).await?);
-        *slot = Some((count, ms * scale));
-        if ms > PATIENCE_MS {
-            break;
-        }
-    }
-    let step = Step { pos: depth, count: 1, row: 0, counter: 0 };
-    backend.set_tokens(&[0])?;
-    let head_ms = median(draw_times(backend, &[&head, &sample], step).await?) * head_scale;
-    let token_ms = match part {
-        Some(_) => median(run_times(backend, &decode, step).await?) * scale + head_ms,
-        None => median(draw_times(backend, &[&decode, &head, &sample], step).await?),
+    let batch = |count| Step { pos: 0, count, row: 0, counter: 0 };
+    let token = Step { pos: depth, count: 1, row: 0, counter: 0 };
+    let few = FIRST_BATCH.min(prompt);
+    // Of a part, layers and head are scaled apart.
+    let next: (&[&B::Plan], _) = match part {
+        Some(_) => (&[&decode], false),
+        None => (&[&decode, &head, &sample], true),
     };
+    let jobs: [(&[&B::Plan], Step, bool); 4] = [
+        (&[&prefill], batch(few), false),
+        (&[&prefill], batch(prompt), false),
+        (&[&head, &sample], token, true),
+        (next.0, token, next.1),
+    ];
+    let mut times = [None; 4];
+    for (at, (plans, step, draws)) in jobs.into_iter().enumerate() {
+        if at == 1 && times[0].is_some_and(|ms| ms > PATIENCE_MS) {
+            continue;
+        }
+        let runs = run_times(backend, plans, step, draws, REHEARSE_MS).await?;
+        times[at] = Some(runs.iter().sum::<f64>() / runs.len().max(1) as f64);
+    }
+    let [few_ms, many_ms, head_ms, token_ms] = times;
+    let batches = [few_ms.map(|ms| (few, ms * scale)), many_ms.map(|ms| (prompt, ms * scale))];
+    let head_ms = head_ms.unwrap_or_default() * head_scale;
+    let token_ms = token_ms.unwrap_or_default() * scale + if part.is_some() { head_ms } else { 0.0 };
 
     let needed: u64 = needs.matrices().map(file_bytes).sum();
     let whole: u64 = layout.matrices.iter().map(|matrix| matrix.bytes()).sum();
@@ -177,9 +191,7 @@ pub async fn rehearse<B: Backend + 'static>(
 /// Bytes in the file of the matrices that ops multiply by.
 fn bytes(layout: &Layout<'_>, ops: &[Op<Ids>]) -> u64 {
     let of = |op: &Op<Ids>| match op {
-        Op::Linear { weight, .. } => {
-            layout.matrices.get(*weight as usize).map_or(0, |matrix| matrix.bytes())
-        }
+        Op::Linear { weight, .. } => layout.matrices.get(*weight as usize).map_or(0, |matrix| matrix.bytes()),
         _ => 0,
     };
     ops.iter().map(of).sum()
@@ -195,63 +207,50 @@ fn spread<'p>(layout: &Layout<'_>, body: &'p [Op<Ids>], most: u64) -> Vec<&'p [O
     let starts: Vec<usize> =
         (0..body.len()).filter(|&at| matches!(body.get(at), Some(Op::Attend { .. }))).collect();
     let ends = starts.iter().skip(1).copied().chain([body.len()]);
-    let layers: Vec<&[Op<Ids>]> = starts.iter().zip(ends).filter_map(|(&from, to)| body.get(from..to)).collect();
+    let layers: Vec<&[Op<Ids>]> =
+        starts.iter().zip(ends).filter_map(|(&from, to)| body.get(from..to)).collect();
     let each = (bytes(layout, body) / layers.len().max(1) as u64).max(1);
     let count = usize::try_from(most / each).unwrap_or(usize::MAX).clamp(1, layers.len().max(1));
     (0..count).filter_map(|i| layers.get(i * layers.len() / count).copied()).collect()
 }
 
-/// Whether runs that began at this time, and were so many, are enough.
-fn enough(times: &[f64], begun: f64) -> bool {
-    times.len() >= MOST_RUNS || times.len() >= LEAST_RUNS && now_ms() - begun > RUNS_MS
-}
-
-/// Milliseconds of each run of a plan.
-async fn run_times<B: Backend>(backend: &mut B, plan: &B::Plan, step: Step) -> Result<Vec<f64>> {
+/// Milliseconds of each run of plans, for so long at least. With `draws` they end in a draw, and are given to a device that works apart many at a
+/// time, as when a text is generated.
+async fn run_times<B: Backend>(
+    backend: &mut B,
+    plans: &[&B::Plan],
+    step: Step,
+    draws: bool,
+    enough_ms: f64,
+) -> Result<Vec<f64>> {
+    let together = if draws && B::STEPS_AHEAD > 1 { TOGETHER } else { 1 };
+    let mut times = Vec::new();
+    let mut begun = now_ms();
     // The first run may still be slower than others.
-    backend.run(&[plan], step)?;
-    backend.settle("probe").await?;
-    let begun = now_ms();
-    let mut times = Vec::new();
-    while !enough(&times, begun) {
+    for run in 0.. {
         let before = now_ms();
-        backend.run(&[plan], step)?;
-        backend.settle("probe").await?;
-        times.push(now_ms() - before);
-    }
-    Ok(times)
-}
-
-/// Milliseconds from one drawn token to the next, with as many steps under way as when a text is generated.
-async fn draw_times<B: Backend>(backend: &mut B, plans: &[&B::Plan], step: Step) -> Result<Vec<f64>> {
-    let mut under_way = VecDeque::new();
-    let mut times = Vec::new();
-    let mut begun = None;
-    let mut last = now_ms();
-    while begun.is_none_or(|begun| !enough(&times, begun)) {
-        under_way.push_back(backend.run_and_fetch(plans, step, 1)?);
-        if under_way.len() < B::STEPS_AHEAD {
-            continue;
-        }
-        if let Some(ticket) = under_way.pop_front() {
-            backend.drawn(ticket).await?;
+        if draws {
+            let mut tickets = Vec::new();
+            for _ in 0..together {
+                tickets.push(backend.run_and_fetch(plans, step, 1)?);
+            }
+            for ticket in tickets {
+                backend.drawn(ticket).await?;
+            }
+        } else {
+            backend.run(plans, step)?;
+            backend.settle("probe").await?;
         }
         let now = now_ms();
-        match begun {
-            None => begun = Some(now),
-            Some(_) => times.push(now - last),
+        match run {
+            0 => begun = now,
+            _ => times.push((now - before) / together as f64),
         }
-        last = now;
-    }
-    for ticket in under_way {
-        backend.drawn(ticket).await?;
+        if times.len() >= LEAST_RUNS && now - begun > enough_ms {
+            break;
+        }
     }
     Ok(times)
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Milliseconds to check and pack a byte of the file, on an average over the types that matrices have.
@@ -266,7 +265,9 @@ async fn pack_time<'a, B: Backend + 'a>(
         let mut row = 0;
         for part in &need.segments {
             let row_bytes = part.dtype.bytes_of(need.cols);
-            let rows = (FILL_BYTES / row_bytes.max(1) / PANEL * PANEL).clamp(PANEL, part.rows.max(PANEL)).min(part.rows);
+            let rows = (FILL_BYTES / row_bytes.max(1) / PANEL * PANEL)
+                .clamp(PANEL, part.rows.max(PANEL))
+                .min(part.rows);
             zeros.clear();
             zeros.resize(usize::try_from(rows * row_bytes).unwrap_or(0), 0);
             fill_rows(backend, weight, row, (&need.label, part.dtype), &zeros)?;

@@ -9,6 +9,18 @@ import { fallSilent, loaded, openScripted, say } from "./scripted-engine.mjs";
 const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 const ANSWER = "# Title\n\ntext `code` **b** [link](https://a.b)\n\n- a\n- b\n\n|a|b|\n|-|-|\n|1|2|\n\n> quote\n\n```js\nlet x\n```\n\nlast";
 
+/** What the scripted engine says of the offered model, and of what is stored. */
+const FITS = {
+  fits: true, storedBytes: 62_000_000, downloadBytes: 36_362_432, deviceBytes: 160_000_000, contextBytesPerToken: 23_040, header: {}, reasons: [],
+  device: { kind: "webgpu", adapter: "A card", isFallbackAdapter: false, features: [], threads: 1, choice: "adapter", reason: "there is a graphics card" },
+  estimate: { tokensPerSecond: 61.3, firstTokenMs: 40, loadSeconds: 12 },
+};
+const MODELS = [
+  { id: "a".repeat(32), name: "a-model.gguf", source: "hf:owner/repo:Q4_K_M", files: [{ name: "a-model.gguf", bytes: 98e6, storedBytes: 62e6 }], bytes: 98e6, storedBytes: 62e6, complete: false, lastUsed: 0 },
+  { id: "b".repeat(32), name: "my own.gguf", source: "my own.gguf", files: [{ name: "my own.gguf", bytes: 5e8, storedBytes: 5e8 }], bytes: 5e8, storedBytes: 5e8, complete: true, lastUsed: 1 },
+];
+const USAGE = { kind: "opfs", modelBytes: 562e6, usedBytes: 57e7, quotaBytes: 1e10, persisted: true };
+
 let browser, chat, page, axe;
 
 before(async () => {
@@ -86,6 +98,37 @@ test("at 400 % all of the page scrolls, to the newest text and back", { timeout:
   await page.locator("#to-latest").click();
   await page.waitForFunction(() => document.documentElement.scrollTop > 0);
   await page.setViewportSize({ width: 1100, height: 800 });
+});
+
+test("the offer in its states, the models on this device, and a model by its address", { timeout: PATIENCE }, async () => {
+  const visit = await openScripted(browser, { answers: { canRun: FITS, listModels: MODELS, storageUsage: USAGE, verifyModel: { damaged: [{ file: 0, from: 0, to: 4194304 }], verifiedBytes: 58_000_000, complete: false } } });
+  await visit.get("offer-line").getByText("Runs on your graphics card, about 61 tokens a second, ready in about 12 s.").waitFor();
+  assert.match(await visit.get("load-button").innerText(), /^Continue .* · 36 MB to go$/);
+  await visit.get("offer-details").locator("summary").focus();
+  await visit.page.keyboard.press("Enter");
+  await clean(visit.page, "offer");
+  await visit.get("stored-models").focus();
+  await visit.page.keyboard.press("Enter");
+  await visit.get("stored-model").nth(1).waitFor();
+  await visit.get("check-stored").first().click();
+  await visit.get("stored-said").first().getByText("One part was damaged (4.2 MB) and deleted").waitFor();
+  await visit.get("delete-stored").last().click();
+  await clean(visit.page, "models on this device");
+  await visit.page.keyboard.press("Escape");
+  assert.equal(await visit.page.evaluate(() => document.activeElement.dataset.testid), "stored-models");
+  await visit.get("from-address").focus();
+  await visit.page.keyboard.press("Enter");
+  await visit.page.keyboard.type("hf:x");
+  await visit.page.keyboard.press("Enter");
+  await visit.get("address-problem").waitFor();
+  await clean(visit.page, "address");
+  await visit.close();
+
+  const tooLarge = { ...FITS, fits: false, reasons: [{ code: "address-space", message: "The model takes 5.2 GB" }], estimate: { tokensPerSecond: null, firstTokenMs: null, loadSeconds: null } };
+  const other = await openScripted(browser, { answers: { canRun: { ...tooLarge, storedBytes: 0, downloadBytes: 98e6 } } });
+  await other.get("offer-line").getByText("It does not fit: it takes 160 MB of memory, more than a web page can have.").waitFor();
+  await clean(other.page, "an offer that does not fit");
+  await other.close();
 });
 
 test("an error", { timeout: PATIENCE }, async () => {

@@ -27,9 +27,9 @@ function required(name) {
 
 /**
  * The page, opened at `site`. Everything it asks for and complains about is kept. What a service worker answers cannot be
- * intercepted, so there is none unless a test is about it: `serviceWorkers: "allow"`.
+ * intercepted, so there is none unless a test is about it: `serviceWorkers: "allow"`. `prepare` gets the page before it is opened.
  */
-export async function openPage(browser, { site = SITE, path = "/", serviceWorkers = "block" } = {}) {
+export async function openPage(browser, { site = SITE, path = "/", serviceWorkers = "block", prepare = async () => {} } = {}) {
   const context = await browser.newContext({ viewport: { width: 1100, height: 800 }, serviceWorkers });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
@@ -43,6 +43,7 @@ export async function openPage(browser, { site = SITE, path = "/", serviceWorker
     if (message.type() === "error") complain(message.text());
   });
   page.on("pageerror", (error) => complain(String(error.stack ?? error)));
+  await prepare(page);
   await page.goto(site + path);
   return new ChatPage(page, { site, requests, complaints });
 }
@@ -111,6 +112,16 @@ export class ChatPage {
     await this.get("reload-model").click();
     await this.page.locator('[data-testid="status"][data-device="none"]').waitFor();
     await this.ready();
+  }
+
+  /** Deletes what is stored of the one model. */
+  async forget() {
+    await this.get("settings").click();
+    await this.get("settings-stored").click();
+    await this.get("delete-stored").click();
+    await this.get("confirm-delete").click();
+    await this.get("stored-usage").getByText("No model is stored here").waitFor();
+    await this.get("stored-close").click();
   }
 
   async send(text) {
@@ -189,8 +200,9 @@ export class ChatPage {
  */
 export async function prefaceWorkers(page, preface) {
   await page.route(WORKER, async (route) => {
-    const reply = await route.fetch();
-    await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${await reply.text()}` });
+    // The page may be gone before its worker has begun.
+    const reply = await route.fetch().catch(() => undefined);
+    if (reply) await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${await reply.text()}` });
   });
 }
 

@@ -77,19 +77,19 @@ function typed(value) {
   return [u32(Number.isInteger(value) ? I32 : F32), bytes];
 }
 
-function u32(value) {
+export function u32(value) {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(value);
   return bytes;
 }
 
-function u64(value) {
+export function u64(value) {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(value));
   return bytes;
 }
 
-function text(value) {
+export function text(value) {
   const bytes = Buffer.from(value);
   return Buffer.concat([u64(bytes.length), bytes]);
 }

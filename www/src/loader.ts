@@ -63,8 +63,7 @@ export class Loader {
 
   loadOffer(offer: Offer): Promise<void> {
     const { source, name, sampling, sha256, accessToken } = offer;
-    const isStored = typeof source === "object" && "stored" in source;
-    const hereBytes = isStored ? Infinity : this.offers.current === offer ? this.offers.hereBytes : 0;
+    const hereBytes = offer.hereBytes ?? (this.offers.current === offer ? this.offers.hereBytes : 0);
     return this.load({ source, name, sampling, sha256, accessToken, hereBytes });
   }
 

@@ -5,7 +5,7 @@ import { count } from "./format.js";
 export const HUB = "huggingface.co";
 const LONGEST = 2000;
 /** `hf:owner/repo`, which a revision may follow, and then a file's path or a quantization. The package looks closer. */
-const HUB_ADDRESS = /^hf:([\w.-]+\/[\w.-]+(?:@[^/:\s]+)?)(\/\S.*|:[\w-]+)?$/i;
+const HUB_ADDRESS = /^hf:((?!\.)[\w.-]+\/(?!\.)[\w.-]+(?:@[^/:\s]+)?)(\/\S.*|:[\w-]+)?$/i;
 
 export interface ModelAddress {
   /** As the package takes it; absolute. */

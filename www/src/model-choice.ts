@@ -10,6 +10,8 @@ export interface Offer {
   name: string;
   /** 0 if unknown. */
   bytes: number;
+  /** So many bytes are stored on this device, `Infinity` for all; undefined where that is not known yet. */
+  hereBytes?: number;
   /** SHA-256 of the file, where this site gives it. */
   sha256?: string;
   /** Sampling options that this site recommends for the model. */

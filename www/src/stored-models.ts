@@ -1,12 +1,16 @@
 // The models that are stored on this device, as offers.
 import { models, type StoredModel } from "emberglass";
-import { modelAddress } from "./model-address.js";
 import type { Offer } from "./model-choice.js";
 
-/** The newest first; empty where they cannot be read, which the list of models tells. */
-export async function storedModels(): Promise<StoredModel[]> {
-  const list = await models.list().catch(() => []);
-  return list.sort((a, b) => b.lastUsed - a.lastUsed);
+/** Those of which something is stored, the newest first. @throws EmberglassError */
+export async function listModels(): Promise<StoredModel[]> {
+  const list = await models.list();
+  return list.filter(({ storedBytes }) => storedBytes > 0).sort((a, b) => b.lastUsed - a.lastUsed);
+}
+
+/** The same; empty where they cannot be read, which the dialog tells. */
+export function storedModels(): Promise<StoredModel[]> {
+  return listModels().catch(() => []);
 }
 
 /** Weights of an image decoder are stored beside the language models, and open on the Pictures page. */
@@ -20,9 +24,7 @@ export function storedOf({ source }: Offer, list: readonly StoredModel[]): Store
   return typeof source === "string" ? list.find((stored) => stored.source === source) : undefined;
 }
 
-/** A whole one from what is stored, a part of one from where it came. */
-export function storedOffer(stored: StoredModel): Offer {
-  const { id, name, bytes = 0, complete, source } = stored;
-  const address = complete ? { refused: "" } : modelAddress(source);
-  return { source: "refused" in address ? { stored: id } : address.source, name, bytes };
+/** What is missing of it comes from where it came from. */
+export function storedOffer({ id, name, bytes = 0, storedBytes, complete }: StoredModel): Offer {
+  return { source: { stored: id }, name, bytes, hereBytes: complete ? Infinity : storedBytes };
 }

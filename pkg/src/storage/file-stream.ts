@@ -164,8 +164,10 @@ export class FileStream {
     const { kept, writes, trusts } = this.#load;
     if (!kept || this.#isPlain) return { start: from, to: until };
     const index = Math.floor(from / kept.chunkBytes);
-    const next = trusts ? kept.nextStored(this.#number, index) : undefined;
-    const to = Math.min(until ?? Infinity, next === undefined ? Infinity : next * kept.chunkBytes);
+    const stored = trusts ? kept.nextStored(this.#number, index) : undefined;
+    const inMemory = [...this.#partials.keys()].filter((other) => other > index);
+    const next = Math.min(stored ?? Infinity, ...inMemory) * kept.chunkBytes;
+    const to = Math.min(until ?? Infinity, next);
     const start = writes ? (this.#partials.get(index)?.end ?? index * kept.chunkBytes) : from;
     return { start: Math.min(start, from), to: to === Infinity ? undefined : to };
   }
@@ -237,7 +239,7 @@ export class FileStream {
         controller.abort();
         continue;
       }
-      if (kept && writes && !this.#hasRoom) {
+      if (kept && writes && !this.#hasRoom && this.#version().bytes !== undefined) {
         await this.#load.checkRoom();
         this.#hasRoom = true;
       }
@@ -486,12 +488,16 @@ export class FileStream {
         this.#took(index * kept.chunkBytes, bytes);
         continue;
       }
-      // Not stored: it is read again for its digest.
-      await this.#endRun();
       if (this.#endSeen === position) {
         this.#endDigest();
         return;
       }
+      // What is left of the last answer; or else it is asked for again.
+      if (this.#run?.at === position && !this.#run.hasEnded) {
+        await this.#drain().catch(throwIfFatal);
+        if (this.#digest?.position !== position || this.#endSeen === position) continue;
+      }
+      await this.#endRun();
       const response = await within(stallMs, this.#fromNetwork(position, undefined, signal), "the server sent nothing");
       if (response.status === 416) {
         // There is no more; the digest says whether that is right.

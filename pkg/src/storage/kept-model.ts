@@ -49,6 +49,8 @@ export class KeptModel {
   onStop: () => void = () => {};
   readonly #begun: Keeping;
   #folder: ModelFolder;
+  /** Of two chunks for one place nobody knows which is right, so neither is used. */
+  #doubtful: ChunkName[] = [];
   #isDirty = false;
   #recordWritten: Promise<void> = Promise.resolve();
 
@@ -78,15 +80,16 @@ export class KeptModel {
     const known = this.files;
     this.source = record.source;
     const files = record.files.map((one, i) => ({ record: one, chunks: new Map<number, ChunkName>(), settling: known[i]?.settling ?? new Map() }));
-    const twice: [KeptFile, number][] = [];
+    this.#doubtful = [];
     for (const { file: number, index, sha256, bytes } of await this.#folder.chunks()) {
       const file = files[number];
       if (!file || index >= countOf(file, this.chunkBytes) || (file.record.bytes === undefined && bytes !== this.chunkBytes)) continue;
-      // Of two for one place nobody knows which is right.
-      if (file.chunks.has(index)) twice.push([file, index]);
-      file.chunks.set(index, { file: number, index, sha256 });
+      const chunk = { file: number, index, sha256 };
+      const other = file.chunks.get(index);
+      if (other) this.#doubtful.push(chunk, other);
+      file.chunks.set(index, chunk);
     }
-    for (const [file, index] of twice) file.chunks.delete(index);
+    for (const { file, index } of this.#doubtful) files[file]?.chunks.delete(index);
     this.files = files;
     this.isKnown = true;
     for (const { file, from } of this.repaired) this.#lost(file, from / this.chunkBytes);
@@ -95,6 +98,17 @@ export class KeptModel {
       const missing = file.record.verified ? Array.from({ length: countOf(file, this.chunkBytes) }, (_, index) => index) : [];
       for (const index of missing) if (!file.chunks.has(index)) this.#lost(number, index);
     });
+  }
+
+  /** New chunks are written from now on, unless they could not be before. */
+  async startWriting(): Promise<void> {
+    if (this.reason !== undefined) return;
+    for (const chunk of this.#doubtful) {
+      this.#lost(chunk.file, chunk.index);
+      await this.#folder.remove(chunk);
+    }
+    this.#doubtful = [];
+    this.isWriting = true;
   }
 
   #lost(number: number, index: number): void {

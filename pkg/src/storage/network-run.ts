@@ -1,3 +1,5 @@
+import { FatalError } from "./fatal-error.js";
+
 /** The body of one answer of a server, read piece by piece, with the place of each in the file. */
 export class NetworkRun {
   /** Offset of the next byte. */
@@ -11,6 +13,7 @@ export class NetworkRun {
   #pending: Promise<Uint8Array | undefined> | undefined;
   /** A piece that is not given yet, since it may be the last: see `holdsBack`. */
   #held: Uint8Array | undefined;
+  #broke: { thrown: unknown } | undefined;
   readonly #holdsBack: boolean;
   readonly #onEnd: (at: number) => void;
 
@@ -46,9 +49,19 @@ export class NetworkRun {
   }
 
   async #next(): Promise<Uint8Array | undefined> {
-    const piece = await this.#read();
-    if (!this.#holdsBack) return piece;
+    if (!this.#holdsBack) return this.#read();
     const held = this.#held;
+    this.#held = undefined;
+    let piece: Uint8Array | undefined;
+    try {
+      if (this.#broke) throw this.#broke.thrown;
+      piece = await this.#read();
+    } catch (thrown) {
+      // What was there before the connection broke is used, unless it is wrong.
+      if (!held || thrown instanceof FatalError) throw thrown;
+      this.#broke = { thrown };
+      return held;
+    }
     this.#held = piece;
     // The first is held; an empty piece tells that the line is alive.
     return piece && !held ? new Uint8Array() : held;

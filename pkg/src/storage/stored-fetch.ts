@@ -90,6 +90,8 @@ export class StoredFetch implements FileLoad {
     const asked = askedFor(init);
     if (!stream || !asked) throw new FatalError({ code: "internal", message: "the engine asks for what is no file of the model" });
     try {
+      // A listing may have a digest, which is to be made from the first byte on.
+      if (!this.kept?.isWhole()) await this.#locate();
       const answer = await stream.answer(asked, init.signal ?? this.#closed.signal);
       this.#isInUse ||= answer.ok;
       return answer;
@@ -162,7 +164,7 @@ export class StoredFetch implements FileLoad {
     await kept.reopen();
     const { files } = await this.#locate();
     if (!kept.isKnown || this.#isListedOtherwise(files)) await this.#restart(files);
-    kept.isWriting = kept.reason === undefined;
+    await kept.startWriting();
     const refused = kept.isWhole() ? undefined : await this.#compare(stream, wanted, signal);
     if (refused) return refused;
     this.#prepared = true;
@@ -394,7 +396,7 @@ export class StoredFetch implements FileLoad {
     await kept.reopen().catch(() => {});
     if (!kept.isKnown) kept.begin(versions);
     versions.forEach((version, number) => kept.adopt(number, version));
-    kept.isWriting = kept.reason === undefined;
+    await kept.startWriting();
     this.#tellState();
     return true;
   }
