@@ -27,9 +27,9 @@ function required(name) {
 
 /**
  * The page, opened at `site`. Everything it asks for and complains about is kept. What a service worker answers cannot be
- * intercepted, so there is none unless a test is about it: `serviceWorkers: "allow"`.
+ * intercepted, so there is none unless a test is about it: `serviceWorkers: "allow"`. `prepare` gets the page before it is opened.
  */
-export async function openPage(browser, { site = SITE, path = "/", serviceWorkers = "block" } = {}) {
+export async function openPage(browser, { site = SITE, path = "/", serviceWorkers = "block", prepare = async () => {} } = {}) {
   const context = await browser.newContext({ viewport: { width: 1100, height: 800 }, serviceWorkers });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
@@ -43,6 +43,7 @@ export async function openPage(browser, { site = SITE, path = "/", serviceWorker
     if (message.type() === "error") complain(message.text());
   });
   page.on("pageerror", (error) => complain(String(error.stack ?? error)));
+  await prepare(page);
   await page.goto(site + path);
   return new ChatPage(page, { site, requests, complaints });
 }

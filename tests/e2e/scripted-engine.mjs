@@ -6,15 +6,14 @@ import { openPage, WORKER } from "./harness.mjs";
  * an error, and a verb without an answer waits.
  */
 export async function openScripted(browser, { answers = {}, path = "/" } = {}) {
-  const chat = await openPage(browser, { path: "/favicon.svg" });
   const script = `(${engine})(${JSON.stringify({ listModels: [], storageUsage: NOTHING_STORED, ...answers })});`;
-  await chat.page.route(WORKER, async (route) => {
-    // The page may be gone before its worker has begun.
-    const response = await route.fetch().catch(() => undefined);
-    if (response) await route.fulfill({ response, body: script });
-  });
-  await chat.page.goto(chat.site + path);
-  return chat;
+  const prepare = (page) =>
+    page.route(WORKER, async (route) => {
+      // The page may be gone before its worker has begun.
+      const response = await route.fetch().catch(() => undefined);
+      if (response) await route.fulfill({ response, body: script });
+    });
+  return openPage(browser, { prepare, path });
 }
 
 const NOTHING_STORED = { kind: "none", modelBytes: 0, persisted: false };

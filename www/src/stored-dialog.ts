@@ -8,7 +8,7 @@ import { ago, bytes } from "./format.js";
 import type { Offer } from "./model-choice.js";
 import { nameElement, plainName } from "./names.js";
 import { saveFile } from "./save-file.js";
-import { isPictureModel, storedOffer } from "./stored-models.js";
+import { isPictureModel, listModels, storedOffer } from "./stored-models.js";
 
 export interface StoredDialogActions {
   onLoad: (offer: Offer) => void;
@@ -46,8 +46,7 @@ export class StoredDialog {
 
   async #render(): Promise<void> {
     try {
-      const [list, usage] = await Promise.all([models.list(), models.usage()]);
-      list.sort((a, b) => b.lastUsed - a.lastUsed);
+      const [list, usage] = await Promise.all([listModels(), models.usage()]);
       this.#usage.textContent = usageWords(usage, list.length);
       this.#list.replaceChildren(...list.map((model) => this.#item(model)));
       this.#list.hidden = list.length === 0;

@@ -2,10 +2,15 @@
 import { models, type StoredModel } from "emberglass";
 import type { Offer } from "./model-choice.js";
 
-/** The newest first; empty where they cannot be read, which the list of models tells. */
-export async function storedModels(): Promise<StoredModel[]> {
-  const list = await models.list().catch(() => []);
-  return list.sort((a, b) => b.lastUsed - a.lastUsed);
+/** Those of which something is stored, the newest first. @throws EmberglassError */
+export async function listModels(): Promise<StoredModel[]> {
+  const list = await models.list();
+  return list.filter(({ storedBytes }) => storedBytes > 0).sort((a, b) => b.lastUsed - a.lastUsed);
+}
+
+/** The same; empty where they cannot be read, which the dialog tells. */
+export function storedModels(): Promise<StoredModel[]> {
+  return listModels().catch(() => []);
 }
 
 /** Weights of an image decoder are stored beside the language models, and open on the Pictures page. */
