@@ -52,12 +52,12 @@ function neededBy(pages: string[], bundle: Rollup.OutputBundle): string[] {
   return [...found].sort();
 }
 
-/** The files of public/, which Vite copies as they are. */
+/** The files of public/, which Vite copies as they are. The large icons are asked for once, when the page is installed. */
 async function publicFiles(): Promise<string[]> {
   const entries = await readdir(here("public"), { withFileTypes: true, recursive: true });
   const root = here("public/");
   return entries
-    .filter((entry) => entry.isFile())
+    .filter((entry) => entry.isFile() && !entry.name.endsWith("-512.png"))
     .map((entry) => `${entry.parentPath}/${entry.name}`.slice(root.length).replaceAll("\\", "/"))
     .sort();
 }

@@ -23,7 +23,9 @@ const oneFile: Plugin = {
       const chunks = files.filter((file): file is Rollup.OutputChunk => file.type === "chunk");
       const style = files.find((file): file is Rollup.OutputAsset => file.type === "asset" && file.fileName.endsWith(".css"));
       const [script] = chunks;
-      if (!script || chunks.length > 1 || !style) throw new Error(`one script and one style were to come out, not ${Object.keys(bundle).join(", ")}`);
+      if (!script || chunks.length > 1 || !style) {
+        throw new Error(`one script and one style were to come out, not ${Object.keys(bundle).join(", ")}`);
+      }
       // The rest are the engine's own files, of which the script holds a packed copy.
       for (const name of Object.keys(bundle)) delete bundle[name];
       this.emitFile({ type: "asset", fileName: "index.html", source: page(script.code, String(style.source)) });

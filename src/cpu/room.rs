@@ -44,7 +44,9 @@ pub fn room(needs: &Needs, threads: usize) -> Vec<Room> {
         }
     }
     if let Some(own) = rooms.first_mut() {
-        let tensor = |(rows, cols): &(u32, u32)| u64::from(*rows) * u64::from(*cols).next_multiple_of(BLOCK as u64) * 4;
+        let tensor = |(rows, cols): &(u32, u32)| {
+            u64::from(*rows) * u64::from(*cols).next_multiple_of(BLOCK as u64) * 4
+        };
         own.held += needs.vectors.iter().flatten().map(|(_, len)| u64::from(*len) * 4).sum::<u64>();
         own.held += needs.memories.iter().flatten().map(|(_, shape)| Cache::bytes(*shape)).sum::<u64>();
         own.held += needs.tensors.iter().map(tensor).sum::<u64>();

@@ -106,9 +106,8 @@ pub(super) fn needs(
         needs.weights.push(match whole || head.weights.contains(&id) {
             true => {
                 let rows = |rows: u32| if whole { rows.into() } else { cut(rows.into()) };
-                let segment = |part: &(u32, &TensorInfo)| {
-                    Ok(Segment { dtype: part.1.dtype()?, rows: rows(part.0) })
-                };
+                let segment =
+                    |part: &(u32, &TensorInfo)| Ok(Segment { dtype: part.1.dtype()?, rows: rows(part.0) });
                 Some(MatrixNeed {
                     label: matrix.label.clone(),
                     cols: matrix.cols.into(),
@@ -162,7 +161,8 @@ impl<B: Backend> Allocated<B> {
             need.as_ref().map(|(label, shape)| backend.cache(label, *shape)).transpose()
         };
         let memories = needs.memories.iter().map(memory).collect::<Result<_>>()?;
-        let tensor = |(id, (rows, cols)): (usize, &(u32, u32))| backend.tensor(&format!("t{id}"), *rows, *cols);
+        let tensor =
+            |(id, (rows, cols)): (usize, &(u32, u32))| backend.tensor(&format!("t{id}"), *rows, *cols);
         let tensors = needs.tensors.iter().enumerate().map(tensor).collect::<Result<_>>()?;
         Ok(Allocated { tensors, weights, vectors, memories })
     }

@@ -14,12 +14,12 @@ use super::{Blueprint, SMALLEST, Sizes, draw};
 /// Layers that [`probe`] runs, and bytes above which one will do.
 const PROBE_LAYERS: usize = 2;
 const PROBE_BYTES: u64 = 64 << 20;
-/// Runs that are timed.
-const MOST_RUNS: usize = 6;
-/// Time after which [`LEAST_RUNS`] will do.
-const RUNS_MS: f64 = 50.0;
-/// One may be disturbed, three seldom are.
+/// One run may be disturbed, three seldom are.
 const LEAST_RUNS: usize = 3;
+/// How long [`probe`] runs, which only has to tell which device is faster, in milliseconds.
+const PROBE_MS: f64 = 50.0;
+/// How long [`rehearse`] runs for each of its times. What else the machine does in that time is part of the answer.
+const REHEARSE_MS: f64 = 200.0;
 /// Steps that a GPU is given at once: the wait for the last is a small part of them.
 const TOGETHER: usize = 8;
 /// Tokens before the one whose time [`rehearse`] measures, and of the prompt whose time it measures.
@@ -43,8 +43,9 @@ pub async fn probe<B: Backend + 'static>(mut backend: B, directory: &Directory) 
     let blueprint = draw(directory, sizes)?;
     let Blueprint { layout, program } = &blueprint;
     // What a layer remembers comes once in each.
-    let ends: Vec<usize> =
-        (0..program.body.len()).filter(|&at| matches!(program.body.get(at), Some(Op::Attend { .. }))).collect();
+    let ends: Vec<usize> = (0..program.body.len())
+        .filter(|&at| matches!(program.body.get(at), Some(Op::Attend { .. })))
+        .collect();
     // From behind the embedding on, whose table may be large.
     let layers = |count: usize| {
         let end = ends.get(count).copied().unwrap_or(program.body.len());
@@ -59,7 +60,7 @@ pub async fn probe<B: Backend + 'static>(mut backend: B, directory: &Directory) 
     let plan = operands.compile(&mut backend, &[ops], Batch::Decode)?;
     backend.compiled("probe").await?;
     let step = Step { pos: 0, count: 1, row: 0, counter: 0 };
-    let times = run_times(&mut backend, &[&plan], step, false).await?;
+    let times = run_times(&mut backend, &[&plan], step, false, PROBE_MS).await?;
     // Others may be disturbed.
     let best = times.into_iter().fold(f64::INFINITY, f64::min);
     Ok(best * whole as f64 / bytes(layout, ops).max(1) as f64)
@@ -116,7 +117,9 @@ pub async fn rehearse<B: Backend + 'static>(
     let vocabulary = layout.matrices.first().map_or(1, |embeddings| embeddings.rows().max(1));
     let row_bytes = (bytes(layout, &program.head) / vocabulary).max(1);
     let rows = match part {
-        Some(part) => (part.head_bytes / row_bytes).next_multiple_of(PANEL).clamp(PANEL, vocabulary.max(PANEL)),
+        Some(part) => {
+            (part.head_bytes / row_bytes).next_multiple_of(PANEL).clamp(PANEL, vocabulary.max(PANEL))
+        }
         None => vocabulary,
     };
     let head_scale = (vocabulary as f64 / rows as f64).max(1.0);
@@ -168,7 +171,8 @@ pub async fn rehearse<B: Backend + 'static>(
         if at == 1 && times[0].is_some_and(|ms| ms > PATIENCE_MS) {
             continue;
         }
-        times[at] = Some(median(&run_times(backend, plans, step, draws).await?));
+        let runs = run_times(backend, plans, step, draws, REHEARSE_MS).await?;
+        times[at] = Some(runs.iter().sum::<f64>() / runs.len().max(1) as f64);
     }
     let [few_ms, many_ms, head_ms, token_ms] = times;
     let batches = [few_ms.map(|ms| (few, ms * scale)), many_ms.map(|ms| (prompt, ms * scale))];
@@ -187,9 +191,7 @@ pub async fn rehearse<B: Backend + 'static>(
 /// Bytes in the file of the matrices that ops multiply by.
 fn bytes(layout: &Layout<'_>, ops: &[Op<Ids>]) -> u64 {
     let of = |op: &Op<Ids>| match op {
-        Op::Linear { weight, .. } => {
-            layout.matrices.get(*weight as usize).map_or(0, |matrix| matrix.bytes())
-        }
+        Op::Linear { weight, .. } => layout.matrices.get(*weight as usize).map_or(0, |matrix| matrix.bytes()),
         _ => 0,
     };
     ops.iter().map(of).sum()
@@ -205,19 +207,21 @@ fn spread<'p>(layout: &Layout<'_>, body: &'p [Op<Ids>], most: u64) -> Vec<&'p [O
     let starts: Vec<usize> =
         (0..body.len()).filter(|&at| matches!(body.get(at), Some(Op::Attend { .. }))).collect();
     let ends = starts.iter().skip(1).copied().chain([body.len()]);
-    let layers: Vec<&[Op<Ids>]> = starts.iter().zip(ends).filter_map(|(&from, to)| body.get(from..to)).collect();
+    let layers: Vec<&[Op<Ids>]> =
+        starts.iter().zip(ends).filter_map(|(&from, to)| body.get(from..to)).collect();
     let each = (bytes(layout, body) / layers.len().max(1) as u64).max(1);
     let count = usize::try_from(most / each).unwrap_or(usize::MAX).clamp(1, layers.len().max(1));
     (0..count).filter_map(|i| layers.get(i * layers.len() / count).copied()).collect()
 }
 
-/// Milliseconds of each run of plans. With `draws` they end in a draw, and are given to a device that works apart many at a
+/// Milliseconds of each run of plans, for so long at least. With `draws` they end in a draw, and are given to a device that works apart many at a
 /// time, as when a text is generated.
 async fn run_times<B: Backend>(
     backend: &mut B,
     plans: &[&B::Plan],
     step: Step,
     draws: bool,
+    enough_ms: f64,
 ) -> Result<Vec<f64>> {
     let together = if draws && B::STEPS_AHEAD > 1 { TOGETHER } else { 1 };
     let mut times = Vec::new();
@@ -242,17 +246,11 @@ async fn run_times<B: Backend>(
             0 => begun = now,
             _ => times.push((now - before) / together as f64),
         }
-        if times.len() >= MOST_RUNS || times.len() >= LEAST_RUNS && now - begun > RUNS_MS {
+        if times.len() >= LEAST_RUNS && now - begun > enough_ms {
             break;
         }
     }
     Ok(times)
-}
-
-/// The smallest that at least half of them do not exceed.
-fn median(times: &[f64]) -> f64 {
-    let half = |time: &&f64| 2 * times.iter().filter(|other| other <= time).count() >= times.len();
-    times.iter().filter(half).copied().fold(f64::INFINITY, f64::min)
 }
 
 /// Milliseconds to check and pack a byte of the file, on an average over the types that matrices have.
@@ -267,7 +265,9 @@ async fn pack_time<'a, B: Backend + 'a>(
         let mut row = 0;
         for part in &need.segments {
             let row_bytes = part.dtype.bytes_of(need.cols);
-            let rows = (FILL_BYTES / row_bytes.max(1) / PANEL * PANEL).clamp(PANEL, part.rows.max(PANEL)).min(part.rows);
+            let rows = (FILL_BYTES / row_bytes.max(1) / PANEL * PANEL)
+                .clamp(PANEL, part.rows.max(PANEL))
+                .min(part.rows);
             zeros.clear();
             zeros.resize(usize::try_from(rows * row_bytes).unwrap_or(0), 0);
             fill_rows(backend, weight, row, (&need.label, part.dtype), &zeros)?;

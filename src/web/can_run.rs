@@ -12,9 +12,7 @@ use crate::engine::{self, Estimate, LoadOptions};
 use crate::error::{Error, Result};
 use crate::weights::{ByteSource, Directory, read_directory};
 
-use super::text::{
-    HeaderReport, LoadOptions as Options, assemble_team, cpu_report, gpu_backend, spawn_hook,
-};
+use super::text::{HeaderReport, LoadOptions as Options, assemble_team, cpu_report, gpu_backend, spawn_hook};
 use super::{DeviceReport, from_js, open_sources, to_js};
 
 /// Pages of 64 KiB that 32-bit addresses reach.
@@ -75,7 +73,9 @@ impl Refusal {
             Error::DeviceLimit { what, needed, allowed, .. } => {
                 Ok(Refusal { code, what: Some(what), needed, allowed: Some(allowed) })
             }
-            Error::OutOfMemory { bytes, .. } => Ok(Refusal { code, what: None, needed: bytes, allowed: None }),
+            Error::OutOfMemory { bytes, .. } => {
+                Ok(Refusal { code, what: None, needed: bytes, allowed: None })
+            }
             other => Err(other),
         }
     }
@@ -97,8 +97,13 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
 
     let rooms = engine::rooms(&directory, load, threads)?;
     let own = heap_bytes() + STAGING;
-    let memories: Vec<u64> =
-        rooms.cpu.iter().map(Room::bytes).enumerate().map(|(i, room)| if i == 0 { room + own } else { room }).collect();
+    let memories: Vec<u64> = rooms
+        .cpu
+        .iter()
+        .map(Room::bytes)
+        .enumerate()
+        .map(|(i, room)| if i == 0 { room + own } else { room })
+        .collect();
     let cpu_fits = memories.iter().all(|&bytes| bytes <= MOST_PAGES * PAGE);
     let held = rooms.cpu.iter().map(|room| room.held).sum();
     let report = |device, device_bytes, outcome: std::result::Result<Times, Refusal>| {
@@ -148,7 +153,11 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
         }
         _ => None,
     };
-    let team = if refusal.is_some() { (Team::solo(), None) } else { assemble_team(threads, spawn_helpers.as_ref()).await };
+    let team = if refusal.is_some() {
+        (Team::solo(), None)
+    } else {
+        assemble_team(threads, spawn_helpers.as_ref()).await
+    };
     let (team, remark) = team;
     let mut backend = CpuBackend::new(CpuOptions { level: Level::best(), bits, team });
     let device = cpu_report(&backend, &choice.why, remark);

@@ -1,12 +1,20 @@
 // After one visit the pages and the engine are there without a network; new versions are offered; plain hosts get threads.
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { launch, openPage, PATIENCE } from "./harness.mjs";
 import { filesOf, nextVersion, StaticHost } from "./site-copy.mjs";
 import { tinyModel } from "./tiny-model.mjs";
 
 const SITE_FOLDER = fileURLToPath(new URL("../../target/site/", import.meta.url));
+/** The program behind `cargo xtask`. */
+const XTASK = process.env.EMBERGLASS_XTASK ?? fileURLToPath(new URL("../../target/debug/xtask", import.meta.url));
 /** Without models, of the site's own files. */
 const MOST_BYTES = 3_000_000;
 const MODEL = { name: "tiny.gguf", mimeType: "application/octet-stream", buffer: tinyModel({ chats: true }) };
@@ -39,6 +47,8 @@ function modelList(name) {
 async function visit(path = "/") {
   chat = await openPage(browser, { site: host.site, path, serviceWorkers: "allow" });
   await settled();
+  // The tiny model has room for few words, and does not end by itself.
+  await chat.set({ maxTokens: 12 });
 }
 
 async function settled(page = chat.page) {
@@ -90,10 +100,12 @@ const title = (page = chat.page) => page.title();
 test("the first visit stores what this browser needs, and nothing else; it stays below 3 MB", TEST, async () => {
   await visit();
   const asked = [...new Set(host.log)].sort();
-  const unneeded = asked.filter((path) => /simd128|packed-|in-thread|bench|wllama|onnx|\.gguf$/.test(path));
+  // The page itself asks for the header of the model that it offers.
+  const unneeded = asked.filter((path) => /simd128|packed-|in-thread|bench|wllama|onnx/.test(path));
   assert.deepEqual(unneeded, []);
-  assert.deepEqual(asked.filter((path) => !first.has(path)), [], "all of it is there");
+  assert.deepEqual(asked.filter((path) => !first.has(path) && !path.endsWith(".gguf")), [], "all of it is there");
   const kept = await stored();
+  assert.ok(!kept.some((path) => path.endsWith(".gguf")), "models are kept by the package");
   for (const needed of [/^index\.html$/, /^image\.html$/, /relaxed.*\.wasm$/, /worker.*\.js$/, /^NOTICE\.md$/, /^emoji\/.*\.safetensors$/, /^models\/manifest\.json$/]) {
     assert.ok(kept.some((path) => needed.test(path)), `${needed} is stored`);
   }
@@ -144,6 +156,36 @@ test("network off: reload, chat, pictures; on a plain host with two threads", TE
 async function picturesShown() {
   await chat.get("sample-picture").nth(11).waitFor();
 }
+
+test("cargo xtask offline: a folder for a plain host, whose model is there without a network, too", TEST, async () => {
+  const folder = await mkdtemp(join(tmpdir(), "emberglass-offline-"));
+  try {
+    const model = join(folder, "tiny model.gguf");
+    const out = join(folder, "out");
+    await writeFile(model, MODEL.buffer);
+    const write = () => promisify(execFile)(XTASK, ["offline", out, "--model", model, "--site-as-it-is"]);
+    await write();
+    await assert.rejects(write(), ({ stderr }) => /is not empty/.test(stderr));
+    host.files = filesOf(out, /wllama/);
+    for (const path of ["README.txt", "_headers", "404.html", "NOTICE.md"]) assert.ok(host.files.has(path), path);
+    const { bytes, sha256 } = JSON.parse(host.files.get("models/manifest.json")).default;
+    assert.deepEqual({ bytes, sha256 }, { bytes: MODEL.buffer.length, sha256: createHash("sha256").update(MODEL.buffer).digest("hex") });
+
+    await visit();
+    await chat.load();
+    await chat.ask("Before");
+    await cutOff();
+    await chat.page.reload();
+    await chat.load();
+    await chat.ask("After");
+    assert.equal((await chat.conversation()).length, 4);
+    const kept = await stored();
+    assert.ok(!kept.some((path) => path.endsWith(".gguf")), "the service worker has not stored it a second time");
+    assert.deepEqual(chat.complaints, []);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
 
 test("the list of models comes from the network where there is one", TEST, async () => {
   await visit();

@@ -70,8 +70,10 @@ export class StaticHost {
   }
 
   async stop() {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    // Not before: a connection that came in between would be waited for.
     this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+    await closed;
   }
 
   #answer(request, response) {

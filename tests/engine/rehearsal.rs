@@ -69,7 +69,10 @@ fn threads_share_the_weights() {
         let longer = rooms(&directory, LoadOptions { context_length: 4096, ..options }, 1).unwrap();
         let more = longer.cpu[0].held - alone;
         // Besides the cache there is a table of angles.
-        assert!(more >= 2048 * longer.context_bytes_per_token && more <= 2048 * (longer.context_bytes_per_token + 512));
+        assert!(
+            more >= 2048 * longer.context_bytes_per_token
+                && more <= 2048 * (longer.context_bytes_per_token + 512)
+        );
     });
 }
 
@@ -84,7 +87,10 @@ fn a_rehearsal_takes_the_bytes_of_a_load_on_the_gpu() {
             let told = rehearse(&mut backend, &directory, options, true).await.unwrap();
             let taken = loaded(model::gpu().await, &path, options).await;
             assert_eq!(told.allocated_bytes, taken, "{name}");
-            assert!(told.token_ms > 0.0 && told.first_token_ms > told.token_ms && told.fill_ms > 0.0, "{told:?}");
+            assert!(
+                told.token_ms > 0.0 && told.first_token_ms > told.token_ms && told.fill_ms > 0.0,
+                "{told:?}"
+            );
             // Nothing stays.
             let gpu = backend.gpu().clone();
             drop(backend);
@@ -103,8 +109,9 @@ fn a_part_tells_the_time_of_the_whole() {
         let told = rehearse(&mut backend, &directory, options, false).await.unwrap();
         let mut engine = model::load_with(model::cpu(Default::default()), options).await;
         engine.warm_up().await.unwrap();
-        let prompt = emberglass::Prompt::Tokens((500..628).collect());
-        let options = emberglass::GenerateOptions { max_tokens: Some(17), ignore_end: true, ..Default::default() };
+        let prompt = emberglass::Prompt::Tokens((50..90).cycle().take(128).collect());
+        let options =
+            emberglass::GenerateOptions { max_tokens: Some(17), ignore_end: true, ..Default::default() };
         let done = engine.generate(&prompt, &options, &mut |_| (), &|| false).await.unwrap();
         let (token, first) = (done.decode_ms / 16.0, done.prefill_ms);
         println!("{told:?}; really {token:.1} ms a token, {first:.1} ms to the first");

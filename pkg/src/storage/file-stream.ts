@@ -239,7 +239,7 @@ export class FileStream {
         controller.abort();
         continue;
       }
-      if (kept && writes && !this.#hasRoom) {
+      if (kept && writes && !this.#hasRoom && this.#version().bytes !== undefined) {
         await this.#load.checkRoom();
         this.#hasRoom = true;
       }
