@@ -8,7 +8,7 @@ export interface Surroundings {
   startMs: number;
   /** Bytes of the files that are stored on this device. */
   storedBytes: number;
-  /** The page gave the files themselves, or all of them are stored: no byte comes from the network. */
+  /** The page gave the files themselves: no byte comes from the network. */
   isLocal: boolean;
   /** Of the line; null where it could not be measured. */
   bytesPerSecond: number | null;

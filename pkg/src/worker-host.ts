@@ -303,7 +303,7 @@ function textModelHandlers(
           spawnHelpers: spawnHelpers(engine),
         });
         const found = await engine.TextModel.canRun(source, options, signal);
-        const isLocal = "blobs" in request.source || "stored" in request.source;
+        const isLocal = "blobs" in request.source;
         const { bytesPerSecond } = line;
         const noted = { ...found, device: withThreadNote(found.device, count) };
         return answerOf(noted, { startMs, storedBytes: await storedBytes(), isLocal, bytesPerSecond });

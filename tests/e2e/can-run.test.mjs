@@ -150,21 +150,21 @@ for (const name of Object.keys(MODELS)) {
 }
 
 test("the header is read by range, and no more of the file", { timeout: PATIENCE }, async () => {
-  for (const call of ["canRun", "readModelHeader"]) {
+  for (const [call, storage] of [["canRun", "none"], ["readModelHeader", "none"], ["canRun", "auto"], ["readModelHeader", "auto"]]) {
     const { bytes } = files.get("deep.gguf");
-    const small = await ask("ranges/deep.gguf", {}, call);
+    const small = await ask("ranges/deep.gguf", { storage }, call);
     assert.equal(small.code, undefined, small.message);
     assert.deepEqual(sent.map(({ range }) => range), ["bytes=0-1048575"], call);
     assert.ok(sent[0].bytes <= MIB, call);
     if (call === "canRun") assert.deepEqual([small.downloadBytes, small.storedBytes], [bytes, 0]);
 
     // A vocabulary of more than a mebibyte takes a second piece.
-    await ask("ranges/default.gguf", {}, call);
+    await ask("ranges/default.gguf", { storage }, call);
     const asked = sent.map(({ range }) => range);
     assert.deepEqual(asked, ["bytes=0-1048575", "bytes=1048576-2097151"], call);
     assert.ok(sent.every(({ bytes }) => bytes <= MIB));
 
-    const whole = await ask("whole/deep.gguf", {}, call);
+    const whole = await ask("whole/deep.gguf", { storage }, call);
     assert.equal(whole.code, undefined, `a server without ranges: ${whole.message}`);
   }
 });
