@@ -1,13 +1,13 @@
 // The files of one load: found (sources/), kept and checked (storage/), and handed to the engine as addresses and a `fetch`.
 import type { WireError } from "./errors.js";
 import type { FileRequest, WireSource } from "./protocol.js";
-import { findFiles, type FinderHost, type ModelFile } from "./sources/find-files.js";
+import { checkCount, findFiles, type FinderHost, type ModelFile } from "./sources/find-files.js";
 import { mirroredFetch } from "./sources/mirrors.js";
 import { limitsOf } from "./sources/patience.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
 import { checkBlobs } from "./storage/check-blobs.js";
 import { KeptModel } from "./storage/kept-model.js";
-import { canonicalAddress, modelId } from "./storage/model-id.js";
+import { canonicalAddress, isDownloaded, modelId } from "./storage/model-id.js";
 import { tooLittleRoom } from "./storage/room.js";
 import { listModels } from "./storage/stored-models.js";
 import { type Located, StoredFetch } from "./storage/stored-fetch.js";
@@ -61,7 +61,7 @@ export async function openModelFiles(source: WireSource, request: FileRequest, h
     const message = 'option storage = "none" reads nothing that is stored: leave it out to load a stored model';
     throw { code: "invalid-option", message, detail: "storage" } satisfies WireError;
   }
-  const place = request.storage === "none" ? "the caller wants it so" : await openPlace(host);
+  const place = await openPlace(source, request, host);
   if ("stored" in source) return storedFiles(source.stored, place, request, host);
   const key = keyOf(source);
   const fileCount = "addresses" in source ? source.addresses.length : undefined;
@@ -72,6 +72,7 @@ export async function openModelFiles(source: WireSource, request: FileRequest, h
   const servers = new Servers(host, () => findFiles(source, request, host));
   // A model that is whole is not looked up: a hub's listing takes the network.
   const files = kept?.isWhole() && !("addresses" in source) ? undefined : (await servers.locate()).files;
+  if (kept && !files) checkCount(request.sha256, kept.files.length);
   const urls = files?.map(({ addresses: [first] }) => first) ?? addressesOf(kept);
   return joined(urls, request.sha256, servers, opened, host);
 }
@@ -81,7 +82,10 @@ function isOther(known: string | undefined, given: string | undefined): boolean 
 }
 
 /** Where models are kept; or why nothing is. */
-async function openPlace(host: FilesHost): Promise<ChunkStore | string> {
+async function openPlace(source: WireSource, { storage }: FileRequest, host: FilesHost): Promise<ChunkStore | string> {
+  if (storage === "none") return "the caller wants it so";
+  // The same file has another blob: address each time.
+  if ("addresses" in source && !source.addresses.flat().every(isDownloaded)) return "only what has an http or https address is kept: models.import keeps a file";
   if (globalThis.crypto?.subtle === undefined) return "browsers keep models on secure pages only (https, or localhost)";
   try {
     return (await host.openStore()) ?? "this browser keeps nothing here: storage is missing or refused, as in some private windows";
@@ -129,14 +133,15 @@ async function storedFiles(id: string, place: ChunkStore | string, request: File
     throw { code: "not-stored", message: `no model with the id ${id} is stored: models.list() tells those that are` } satisfies WireError;
   }
   const addresses = addressesOf(kept);
-  const isDownloaded = addresses.every((address) => /^https?:\/\//.test(address));
+  checkCount(request.sha256, addresses.length);
+  const canGoOn = addresses.every(isDownloaded);
   const notWhole: WireError = {
     code: "not-stored",
     message: `the model ${id} is not stored whole, and nothing tells where to download the rest: import it again`,
   };
-  if (!kept.isWhole() && !isDownloaded) throw notWhole;
+  if (!kept.isWhole() && !canGoOn) throw notWhole;
   const servers = new Servers(host, async () => {
-    if (!isDownloaded) throw notWhole;
+    if (!canGoOn) throw notWhole;
     return findFiles({ addresses: addresses.map((address) => [address]) }, request, host);
   });
   return joined(addresses, request.sha256, servers, kept, host, { byId: true });
@@ -166,7 +171,7 @@ class Servers {
 }
 
 function joined(
-  urls: string[],
+  places: string[],
   digests: string[] | undefined,
   servers: Servers,
   opened: KeptModel | string,
@@ -174,6 +179,8 @@ function joined(
   { byId = false } = {},
 ): ModelFiles {
   const [kept, reason] = typeof opened === "string" ? [undefined, opened] : [opened, undefined];
+  // The engine tells files apart by their addresses; imported files may have one name.
+  const urls = places.map((place, i) => (places.indexOf(place) === i ? place : `${place}#${i + 1}`));
   const fetch = new StoredFetch({
     kept,
     reason,

@@ -548,3 +548,82 @@ test("kills at random bytes: each load goes on, and asks for nothing that was st
     assert.deepEqual((await load(server, { store })).bytes, file);
   }
 });
+
+test("a file that is shorter now than what is missing of it is downloaded anew", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  await load(server, { store });
+  store.drop(3);
+  server.bytes = bytesOf(2000, 5);
+  server.etag = '"2"';
+  const { bytes, report } = await load(server, { store });
+  assert.deepEqual(bytes, server.bytes);
+  assert.deepEqual([report.storedBytes, report.reason], [0, undefined]);
+});
+
+test("a model that is deleted while it is loaded from storage goes on from the network, and is not kept", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  await load(server, { store });
+  const files = await open(server, { store });
+  const reader = new Reader(files);
+  const head = await reader.read(0, 1000);
+  await store.delete([...store.models.keys()][0] as string);
+  const rest = await reader.read(1000);
+  assert.deepEqual([...head, ...rest], [...FILE]);
+  const { kind, reason } = await files.finish();
+  assert.equal(kind, "none");
+  assert.match(reason ?? "", /deleted/);
+  await files.close();
+  assert.equal(store.models.size, 0);
+});
+
+test("what a server sends beyond the part that it announced is not stored", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  await load(server, { store });
+  store.drop(1);
+  const body = new Uint8Array([...FILE.slice(1000, 1500), ...bytesOf(1500, 66)]);
+  const headers = { "Content-Range": "bytes 1000-1499/3700", ETag: '"1"' };
+  const liar = { fetch: async () => new Response(body, { status: 206, headers }) };
+  const files = await open({ [URL_1]: liar }, { store });
+  const reader = new Reader(files);
+  reader.mostRetries = 0;
+  await reader.read();
+  await files.finish();
+  await files.close();
+  for (const index of store.indices()) assert.deepEqual(store.chunk(index).bytes, FILE.slice(index * CHUNK, (index + 1) * CHUNK));
+});
+
+test("a record that claims a checked file of a million chunks, or of no size, does no harm", { timeout: 10_000 }, async () => {
+  for (const bytes of [undefined, 1e6 * CHUNK]) {
+    const [server, store] = [new Server(FILE), new MemoryStore()];
+    await load(server, { store });
+    const { bytes: _, ...record } = store.model.record!.files[0]!;
+    store.model.record!.files[0] = { ...record, ...(bytes === undefined ? {} : { bytes }), verified: true };
+    const again = await load(server, { store });
+    assert.deepEqual(again.bytes, FILE);
+    assert.equal(again.report.reason, undefined);
+  }
+});
+
+test("files of one name are told apart", async () => {
+  const urls = ["http://server.test/1", "http://server.test/2"] as const;
+  const servers = { [urls[0]]: new Server(bytesOf(1500)), [urls[1]]: new Server(bytesOf(2500, 9)) };
+  const store = new MemoryStore();
+  const files = await open(servers, { store });
+  for (const file of [0, 1]) await new Reader(files, file).read();
+  const { id = "" } = await files.finish();
+  await files.close();
+  // As of two Blobs that were imported.
+  for (const file of store.model.record!.files) file.address = "the given Blob";
+  const again = await open(servers, { store, source: { stored: id } });
+  for (const [file, url] of urls.entries()) assert.deepEqual(await new Reader(again, file).read(), servers[url].bytes);
+  await again.close();
+});
+
+test("a blob: address is that of one page, and is not kept", async () => {
+  const store = new MemoryStore();
+  const files = await open({ "blob:http://server.test/1234": new Server(FILE) }, { store });
+  assert.deepEqual(await new Reader(files).read(), FILE);
+  assert.match((await files.finish()).reason ?? "", /models\.import/);
+  await files.close();
+  assert.equal(store.models.size, 0);
+});

@@ -257,6 +257,7 @@ export interface Setup {
   browser?: TabsHost;
   stallMs?: number;
   readsAll?: boolean;
+  keepsOnly?: boolean;
   signal?: AbortSignal;
   tooLittleRoom?: FilesHost["tooLittleRoom"];
 }
@@ -275,6 +276,7 @@ export async function open(servers: Server | Record<string, Pick<Server, "fetch"
     signal: setup.signal ?? new AbortController().signal,
     limits: { stallTimeoutMs: setup.stallMs ?? 30_000 },
     readsAll: setup.readsAll ?? true,
+    keepsOnly: setup.keepsOnly ?? false,
     openStore: async () => setup.store,
     tabs: setup.browser ?? new Browser(),
     chunkBytes: CHUNK,

@@ -1,7 +1,7 @@
 // Several tabs that load one model: one download for all of them, and nobody waits for a tab that is dead or hangs.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Browser, bytesOf, load, MemoryStore, open, Reader, Server } from "./stored-load.js";
+import { Browser, bytesOf, failure, load, MemoryStore, open, Reader, Server } from "./stored-load.js";
 
 const FILE = bytesOf(5300);
 
@@ -63,6 +63,18 @@ test("a tab that hangs is not waited for", async () => {
   assert.equal((await first.files.finish()).reason, undefined);
   await first.files.close();
   assert.deepEqual(store.indices(), [0, 1, 2, 3, 4, 5]);
+});
+
+test("a download that is only to be kept ends at once where a tab that hangs is in the way", async () => {
+  const [server, store, browser] = [new Server(FILE), new MemoryStore(), new Browser()];
+  const first = await tab(server, store, browser);
+  await first.reader.read(0, 2300);
+  server.sent.fill(0);
+  const error = await failure(load(server, { store, browser, stallMs: 60, keepsOnly: true }));
+  assert.equal(error.code, "storage");
+  assert.match(error.message, /another tab downloads it.*close that tab/);
+  assert.ok(server.sent.reduce((a, b) => a + b, 0) < 500);
+  await first.files.close();
 });
 
 test("a tab that never tells what it does is not waited for, and nothing stored is used", async () => {

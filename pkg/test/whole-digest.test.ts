@@ -176,3 +176,26 @@ test("files that the page gives are checked, too", async () => {
   assert.equal((await failure(open(server, { source, request: WRONG }))).code, "wrong-digest");
   assert.equal((await failure(open(server, { source, request: { sha256: [] } }))).code, "invalid-option");
 });
+
+test("another digest than that of the stored model deletes nothing where the other file cannot be had", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  await load(server, { store, request: RIGHT });
+  server.isGone = true;
+  const loading = load(server, { store, request: WRONG });
+  await assert.rejects(loading, /Failed to fetch/);
+  assert.deepEqual(store.indices(), [0, 1, 2, 3]);
+  assert.equal((await load(server, { store })).report.networkBytes, 0);
+});
+
+test("a wrong digest of an imported model deletes nothing, and one for each file is wanted", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  const { report } = await load(server, { store });
+  const source = { stored: report.id ?? "" };
+  const [wrong] = WRONG.sha256 as [string];
+  assert.equal((await failure(open(server, { store, source, request: { sha256: [wrong, wrong] } }))).code, "invalid-option");
+  store.model.record!.files[0]!.address = "m.gguf";
+  const error = await failure(load(server, { store, source, request: WRONG }));
+  assert.equal(error.code, "wrong-digest");
+  assert.match(error.message, /stays stored/);
+  assert.deepEqual(store.indices(), [0, 1, 2, 3]);
+});

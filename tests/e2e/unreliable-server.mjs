@@ -16,6 +16,8 @@ export async function unreliableServer(site) {
     const { host: _, connection: __, ...headers } = request.headers;
     const upstream = http.request(site + request.url, { method: request.method, headers }, (reply) => {
       const range = reply.headers["content-range"];
+      // It has the ETag of the file before, so the browser's own cache would mix the two.
+      if (changed) reply.headers["cache-control"] = "no-store";
       if (changed && range) reply.headers["content-range"] = range.replace(/\d+$/, (total) => String(Number(total) + 1));
       response.writeHead(reply.statusCode, reply.headers);
       if (!isModel || changed) {

@@ -99,7 +99,7 @@ fn a_rehearsal_takes_the_bytes_of_a_load_on_the_gpu() {
     });
 }
 
-/// By factors that only nonsense exceeds: other tests run beside this one. `tests/e2e/can-run.test.mjs` has the real ones.
+/// By factors that only nonsense exceeds: other tests run beside this one. `tests/e2e/alone/can-run.test.mjs` has the real ones.
 #[test]
 fn a_part_tells_the_time_of_the_whole() {
     pollster::block_on(async {

@@ -15,6 +15,8 @@ struct Step {
     name: &'static str,
     about: &'static str,
     run: fn() -> Result<()>,
+    /// The next step begins at once, and the one after that when both have ended: each leaves the processor idle at times.
+    beside_next: bool,
 }
 
 const STEPS: &[Step] = &[
@@ -31,14 +33,14 @@ const STEPS: &[Step] = &[
     step("native", "tests on the Vulkan adapter", native),
     step("fuzz", "broken and hostile input, some seconds for each part", fuzz::sample),
     step("shaders", "every shader variant, by the compilers on PATH", shaders::check),
-    step("browser", "wasm tests in headless Chromium and Firefox", browser),
+    Step { beside_next: true, ..step("browser", "wasm tests in headless Chromium and Firefox", browser) },
     step("site", "the site, as for the demo; the size of the wasm", site),
     step("package", "the npm package as it is packed: contents, entries, types", package),
     step("e2e", "the page, driven in Chromium, Firefox and WebKit", end_to_end),
 ];
 
 const fn step(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Step {
-    Step { name, about, run }
+    Step { name, about, run, beside_next: false }
 }
 
 /// How much of what is slow and seldom fails the tests run.
@@ -73,24 +75,51 @@ pub fn run_steps(only: &[String]) -> Result<()> {
     let steps: Vec<&Step> = STEPS.iter().filter(chosen).collect();
     let start = Instant::now();
     let mut times = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        println!("\n=== [{}/{}] {}: {}", index + 1, steps.len(), step.name, step.about);
-        let (begun, computed) = (Instant::now(), processor_time());
-        let outcome = (step.run)();
-        let took = Took {
-            wall: begun.elapsed(),
-            processor: processor_time().zip(computed).map(|(after, before)| after.saturating_sub(before)),
+    let mut begun = 0;
+    for group in steps.chunk_by(|step, _| step.beside_next) {
+        let computed = processor_time();
+        let announce = |index: usize, step: &Step| {
+            println!("\n=== [{}/{}] {}: {}", begun + index + 1, steps.len(), step.name, step.about);
         };
-        times.push((step.name, took));
-        if let Err(error) = outcome {
-            summary(&times, start.elapsed());
-            return Err(error.context(format!("step {:?} failed", step.name)));
+        let outcomes = side_by_side(group, announce);
+        begun += group.len();
+        let processor = processor_time().zip(computed).map(|(after, before)| after.saturating_sub(before));
+        for (index, (step, (wall, _))) in group.iter().zip(&outcomes).enumerate() {
+            let processor = processor.filter(|_| index + 1 == group.len());
+            times.push((step.name, Took { wall: *wall, processor }));
         }
-        println!("--- {}: ok in {}", step.name, seconds(took.wall));
+        for (step, (_, outcome)) in group.iter().zip(outcomes) {
+            if let Err(error) = outcome {
+                summary(&times, start.elapsed());
+                return Err(error.context(format!("step {:?} failed", step.name)));
+            }
+        }
     }
     summary(&times, start.elapsed());
     println!("All {} steps passed.", steps.len());
     Ok(())
+}
+
+/// Runs the steps of a group at the same time. How long each took, and how it ended.
+fn side_by_side(group: &[&Step], announce: impl Fn(usize, &Step) + Sync) -> Vec<(Duration, Result<()>)> {
+    let run = |index: usize, step: &Step| {
+        announce(index, step);
+        let begun = Instant::now();
+        let outcome = (step.run)();
+        let wall = begun.elapsed();
+        if outcome.is_ok() {
+            println!("--- {}: ok in {}", step.name, seconds(wall));
+        }
+        (wall, outcome)
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            group.iter().enumerate().map(|(index, step)| scope.spawn(move || run(index, step))).collect();
+        let ended = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|_| (Duration::ZERO, Err(anyhow::anyhow!("its thread panicked"))))
+        };
+        running.into_iter().map(ended).collect()
+    })
 }
 
 /// The command: lists the steps or runs them.
@@ -110,7 +139,7 @@ pub fn run_command(only: &[String], list: bool, extent: Extent) -> Result<()> {
 struct Took {
     wall: Duration,
     /// Of the programs that it started and waited for, where the system tells: on a machine that does other work, too,
-    /// this is the figure to compare.
+    /// this is the figure to compare. Of steps side by side the last has that of all.
     processor: Option<Duration>,
 }
 

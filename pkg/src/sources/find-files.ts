@@ -88,10 +88,7 @@ function allOf(refusals: Refusal[], model: HubModel): Refusal {
 /** The caller's digests beside those of the source. @throws `WireError` if they do not fit. */
 function withDigests(files: ModelFile[], digests: string[] | undefined): ModelFile[] {
   if (digests === undefined) return files;
-  if (digests.length !== files.length) {
-    const message = `option sha256 has ${digests.length} for a model of ${files.length} ${files.length === 1 ? "file" : "files"}: give one for each`;
-    throw { code: "invalid-option", message, detail: "sha256" } satisfies WireError;
-  }
+  checkCount(digests, files.length);
   return files.map((file, i) => {
     const sha256 = digests[i] as string;
     if (file.sha256 !== undefined && file.sha256 !== sha256) {
@@ -100,4 +97,11 @@ function withDigests(files: ModelFile[], digests: string[] | undefined): ModelFi
     }
     return { ...file, sha256 };
   });
+}
+
+/** @throws `WireError` where there is not one digest for each file. */
+export function checkCount(digests: string[] | undefined, files: number): void {
+  if (digests === undefined || digests.length === files) return;
+  const message = `option sha256 has ${digests.length} for a model of ${files} ${files === 1 ? "file" : "files"}: give one for each`;
+  throw { code: "invalid-option", message, detail: "sha256" } satisfies WireError;
 }

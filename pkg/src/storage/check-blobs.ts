@@ -1,12 +1,10 @@
 import type { WireError } from "../errors.js";
+import { checkCount } from "../sources/find-files.js";
 import { WholeDigest } from "./whole-digest.js";
 
 /** @throws `WireError` `wrong-digest`, `invalid-option`, `io`, `aborted`. */
 export async function checkBlobs({ blobs, names }: { blobs: Blob[]; names: string[] }, digests: string[], signal: AbortSignal): Promise<void> {
-  if (digests.length !== blobs.length) {
-    const message = `option sha256 has ${digests.length} for a model of ${blobs.length} files: give one for each`;
-    throw { code: "invalid-option", message, detail: "sha256" } satisfies WireError;
-  }
+  checkCount(digests, blobs.length);
   for (const [i, blob] of blobs.entries()) {
     const digest = await digestOf(blob, names[i] ?? "the file", signal);
     if (digest === digests[i]) continue;

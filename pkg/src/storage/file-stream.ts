@@ -279,7 +279,8 @@ export class FileStream {
         this.#load.countNetwork(bytes.length);
         this.#load.checkEnd(this.#number, offset + bytes.length);
         this.#took(offset, bytes);
-        if (head) this.#keep(offset, bytes);
+        // What a server sends beyond what it announced may be anything.
+        if (head) this.#keep(offset, bytes.subarray(0, Math.max(0, (head.end ?? Infinity) - offset)));
         await this.#load.kept?.room();
         await this.#load.checkKept();
       },

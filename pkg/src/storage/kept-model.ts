@@ -44,6 +44,8 @@ export class KeptModel {
   /** It is want of room. */
   isFull = false;
   readonly repaired: StorageReport["repaired"] = [];
+  /** The same: file and offset of each. */
+  readonly #isRepaired = new Set<string>();
   /** Called when a chunk has been written, and when there will be no more. */
   onStored: (chunk: ChunkName) => void = () => {};
   onStop: () => void = () => {};
@@ -95,8 +97,8 @@ export class KeptModel {
     for (const { file, from } of this.repaired) this.#lost(file, from / this.chunkBytes);
     this.files.forEach((file, number) => {
       // A file that was whole once has lost these.
-      const missing = file.record.verified ? Array.from({ length: countOf(file, this.chunkBytes) }, (_, index) => index) : [];
-      for (const index of missing) if (!file.chunks.has(index)) this.#lost(number, index);
+      const count = file.record.verified && file.record.bytes !== undefined ? countOf(file, this.chunkBytes) : 0;
+      for (let index = 0; index < count; index++) if (!file.chunks.has(index)) this.#lost(number, index);
     });
   }
 
@@ -115,7 +117,8 @@ export class KeptModel {
     const from = index * this.chunkBytes;
     // What comes in its place is checked as a part of the whole again.
     if (this.files[number]?.record.verified) this.change(number, { verified: false });
-    if (this.repaired.some((one) => one.file === number && one.from === from)) return;
+    if (this.#isRepaired.has(`${number} ${from}`)) return;
+    this.#isRepaired.add(`${number} ${from}`);
     this.repaired.push({ file: number, from, to: from + (this.lengthOf(number, index) ?? this.chunkBytes) });
   }
 

@@ -32,6 +32,11 @@ export function canonicalAddress(address: string): string {
   return url.href;
 }
 
+/** Whether the place of a file tells where to download it; that of an imported file is its name. */
+export function isDownloaded(place: string): boolean {
+  return /^https?:\/\//.test(place);
+}
+
 /** The id under which the files at these addresses are kept: one address for each file, in their order. */
 export function modelId(addresses: readonly string[]): Promise<string> {
   return idOf(addresses.map(canonicalAddress));

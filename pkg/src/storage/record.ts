@@ -5,6 +5,8 @@ import type { FileRecord, ModelRecord } from "./chunk-store.js";
 export const MOST_RECORD_BYTES = 4 * 2 ** 20;
 const MOST_FILES = 10_000;
 const MOST_TEXT = 16_384;
+/** Bytes of all files, as many as names of chunks can count for one. */
+const MOST_BYTES = 4 * 2 ** 40;
 const SHA256 = /^[0-9a-f]{64}$/;
 
 export function writeRecordText(record: ModelRecord): string {
@@ -23,8 +25,9 @@ export function readRecordText(text: string): ModelRecord | undefined {
   if (!isObject(value)) return undefined;
   const { source, files, lastUsed } = value;
   if (!isText(source) || !isCount(lastUsed) || !Array.isArray(files) || files.length === 0 || files.length > MOST_FILES) return undefined;
-  const checked = files.map(readFile);
-  return checked.includes(undefined) ? undefined : { source, files: checked as FileRecord[], lastUsed };
+  const checked = files.map(readFile).filter((file) => file !== undefined);
+  const bytes = checked.reduce((sum, file) => sum + (file.bytes ?? 0), 0);
+  return checked.length < files.length || bytes > MOST_BYTES ? undefined : { source, files: checked, lastUsed };
 }
 
 function readFile(value: unknown): FileRecord | undefined {
@@ -32,8 +35,8 @@ function readFile(value: unknown): FileRecord | undefined {
   const { address, bytes, etag, lastModified, sha256, verified } = value;
   if (!isText(address)) return undefined;
   if (bytes !== undefined && !isCount(bytes)) return undefined;
-  if (etag !== undefined && !isText(etag)) return undefined;
-  if (lastModified !== undefined && !isText(lastModified)) return undefined;
+  if (etag !== undefined && !isHeader(etag)) return undefined;
+  if (lastModified !== undefined && !isHeader(lastModified)) return undefined;
   if (sha256 !== undefined && !(isText(sha256) && SHA256.test(sha256))) return undefined;
   if (verified !== undefined && typeof verified !== "boolean") return undefined;
   return {
@@ -52,6 +55,11 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function isText(value: unknown): value is string {
   return typeof value === "string" && value.length <= MOST_TEXT;
+}
+
+/** What the value of a header can be. */
+function isHeader(value: unknown): value is string {
+  return isText(value) && /^[\t\x20-\x7e\x80-\xff]*$/.test(value);
 }
 
 /** Bytes, or milliseconds. */

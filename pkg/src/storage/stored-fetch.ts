@@ -8,7 +8,7 @@ import { FatalError } from "./fatal-error.js";
 import { type FileLoad, FileStream, type Wanted } from "./file-stream.js";
 import { type FileRecord } from "./chunk-store.js";
 import type { KeptModel } from "./kept-model.js";
-import { canonicalAddress, shownAddress } from "./model-id.js";
+import { canonicalAddress, isDownloaded, shownAddress } from "./model-id.js";
 import { storageFull } from "./room.js";
 import { listModels } from "./stored-models.js";
 import { type TabMessage, Tabs, type TabsHost } from "./tabs.js";
@@ -163,9 +163,20 @@ export class StoredFetch implements FileLoad {
       return undefined;
     }
     this.trusts = true;
+    const inUse = this.#isInUse ? kept.files.map(({ record }) => record) : undefined;
     await kept.reopen();
     const { files } = await this.#locate();
-    if (!kept.isKnown || this.#isListedOtherwise(files)) await this.#restart(files);
+    if (!kept.isKnown && inUse) {
+      kept.begin(inUse);
+      kept.stop("the stored model was deleted while it was loaded");
+    } else if (!kept.isKnown || this.#isListedOtherwise(files)) {
+      const isStored = kept.storedBytes() > 0;
+      kept.forget();
+      // What is stored is not used, and stays where the other file cannot be had.
+      const refused = isStored ? await stream.look(signal) : undefined;
+      if (refused instanceof Response) return refused;
+      await this.#restart(files);
+    }
     await kept.startWriting();
     const refused = kept.isWhole() ? undefined : await this.#compare(stream, wanted, signal);
     if (refused) return refused;
@@ -218,7 +229,9 @@ export class StoredFetch implements FileLoad {
       const isAsked = stream === asked;
       // A model that was whole is of one time, so the file with the gap speaks for all.
       if (!isAsked && (this.#wasWhole || (sha256 !== undefined && file.record.verified))) continue;
-      const found = await (isAsked ? stream.open(wanted, signal) : stream.look(signal));
+      let found = await (isAsked ? stream.open(wanted, signal) : stream.look(signal));
+      // The file ends before what is missing: it is shorter now, or its size was never told.
+      if (found instanceof Response && found.status === 416) found = await stream.look(signal);
       if (found instanceof Response) {
         if (isAsked) return found;
         throw new Error(`the server answered ${found.status} for ${shownAddress(this.#options.urls[number] ?? "")}`);
@@ -281,7 +294,8 @@ export class StoredFetch implements FileLoad {
 
   async checkKept(): Promise<void> {
     const { kept } = this;
-    const reason = this.#options.reason ?? kept?.reason;
+    const alone = this.#tabs?.role === "alone" ? "another tab downloads it, and does not go on: close that tab, or reload it" : undefined;
+    const reason = this.#options.reason ?? kept?.reason ?? alone;
     if (!this.#options.keepsOnly || reason === undefined) return;
     const models = await listModels(kept?.store);
     this.fault ??= kept?.isFull
@@ -298,12 +312,14 @@ export class StoredFetch implements FileLoad {
       return;
     }
     const url = shownAddress(this.#options.urls[number] ?? "");
-    // Of a whole model that is named by its id the caller's digest is wrong, not the file.
-    const stays = this.#options.byId && this.#wasWhole && this.#options.digests?.[number] === wanted;
-    const message =
-      `the file from ${url} is not the one that was meant: its SHA-256 is ${digest} instead of ${wanted}. ` +
-      (stays ? "It stays stored: models.delete deletes it" : "What was stored of it is deleted");
-    if (!stays && (this.#leads || this.#tabs?.role === "none")) {
+    // An imported file is the visitor's: nothing would bring it back. Of a whole model that is named by its id the caller's digest
+    // is wrong, not the file.
+    const isImported = kept !== undefined && !isDownloaded(kept.files[number]?.record.address ?? url);
+    const stays = isImported || (this.#options.byId && this.#wasWhole && this.#options.digests?.[number] === wanted);
+    const what = stays ? "It stays stored: models.delete deletes it" : "What was stored of it is deleted";
+    const message = `the file from ${url} is not the one that was meant: its SHA-256 is ${digest} instead of ${wanted}. ${what}`;
+    if (stays) kept?.stop("its SHA-256 is wrong");
+    else if (this.#leads || this.#tabs?.role === "none") {
       kept?.stop("its SHA-256 is wrong");
       this.#cleared = kept?.clear().catch(() => {}) ?? this.#cleared;
     }

@@ -4,6 +4,7 @@ import type { RawKeeping } from "../protocol.js";
 import type { StorageUsage, StoredModel, VerifyResult } from "../types.js";
 import { CHUNK_BYTES, type ChunkName, type ChunkStore, type FileRecord, type ModelFolder, type ModelRecord } from "./chunk-store.js";
 import { sha256 } from "./digest.js";
+import { isDownloaded } from "./model-id.js";
 import { estimateRoom } from "./room.js";
 
 type StoredChunk = ChunkName & { bytes: number };
@@ -28,7 +29,7 @@ export async function storedModel(folder: ModelFolder): Promise<StoredModel | un
   });
   const bytes = described.every((file) => file.bytes !== undefined) ? sum(described.map((file) => file.bytes ?? 0)) : undefined;
   const storedBytes = sum(described.map((file) => file.storedBytes));
-  const name = isAddress(source) || source.startsWith("hf:") ? (described[0]?.name ?? source) : source;
+  const name = isDownloaded(source) || source.startsWith("hf:") ? (described[0]?.name ?? source) : source;
   return { id: folder.id, name, source, files: described, bytes, storedBytes, complete: storedBytes === bytes, lastUsed };
 }
 
@@ -148,13 +149,9 @@ function unknownModel(id: string, chunks: readonly StoredChunk[]): ModelRecord {
   return { source: id, files: Array.from({ length: count }, (_, i) => ({ address: `file ${i + 1}` })), lastUsed: 0 };
 }
 
-function isAddress(text: string): boolean {
-  return /^https?:\/\//.test(text);
-}
-
 /** Without folders. */
 function fileName({ address }: FileRecord): string {
-  if (!isAddress(address) || !URL.canParse(address)) return address;
+  if (!isDownloaded(address) || !URL.canParse(address)) return address;
   const { pathname, host } = new URL(address);
   const last = pathname.split("/").at(-1) ?? "";
   return decoded(last) || host;

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { launch, PATIENCE, SITE } from "./harness.mjs";
-import { madeUpHeader, madeUpModel } from "./made-up-model.mjs";
-import { packageServer } from "./package-server.mjs";
+import { launch, PATIENCE, SITE } from "../harness.mjs";
+import { madeUpHeader, madeUpModel } from "../made-up-model.mjs";
+import { packageServer } from "../package-server.mjs";
 
 const MIB = 2 ** 20;
 /** What an estimate may differ by. */
@@ -13,7 +13,7 @@ const FACTOR = 1.5;
 const ROUNDS = 3;
 /** Bytes a second of the test's line: slow enough to be measured on a mebibyte. */
 const LINE = 32e6;
-const DEFAULT_MODEL = new URL("../../target/site/models/SmolLM2-135M-Instruct.Q4_1.gguf", import.meta.url);
+const DEFAULT_MODEL = new URL("../../../target/site/models/SmolLM2-135M-Instruct.Q4_1.gguf", import.meta.url);
 const HUGE = { width: 8192, ffn: 28672, layers: 80, heads: 64, kvHeads: 8, type: "Q4_0" };
 
 /** Of different shapes: many narrow layers with a large vocabulary; few wide ones, more than the probe takes; a small head. */
