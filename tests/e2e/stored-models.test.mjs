@@ -281,7 +281,7 @@ test("an address that a visitor types", { timeout: PATIENCE }, async () => {
   }
   await chat.screenshot("address");
   assert.equal(await chat.get("address-token").isVisible(), false, "a token has a use with the hub alone");
-  for (const page of ["https://huggingface.co/owner/repo", "huggingface.co/owner/repo/tree/main", "hf.co/owner/repo:Q4_K_M", "hf:owner/repo"]) {
+  for (const page of ["https://huggingface.co/owner/repo", "huggingface.co/owner/repo/tree/main", "hf.co/owner/repo:Q4_K_M", "hf://owner/repo"]) {
     await chat.get("address-field").fill("");
     await chat.get("address-token").waitFor({ state: "hidden" });
     await chat.get("address-field").fill(page);

@@ -8,16 +8,19 @@ const LONGEST = 2000;
 const HUB_ADDRESS = /^hf:((?!\.)[\w.-]+\/(?!\.)[\w.-]+(?:@[^/:\s]+)?)(\/\S.*|:[\w-]+)?$/i;
 
 /** The hub's page about a repository, as the browser's bar has it, or as other programs write it: without a scheme, with a quantization. */
-const HUB_PAGE =
-  /^(?:https?:\/\/)?(?:www\.)?(?:huggingface\.co|hf\.co)\/((?!(?:blog|collections|datasets|docs|papers|spaces)\/)[\w.-]+\/[\w.-]+)(?:(:[\w-]+)|\/tree\/([^/?#]+)[^?#]*)?\/?(?:[?#].*)?$/i;
+const HUB_PAGE = new RegExp(
+  String.raw`^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/((?!(?:blog|collections|datasets|docs|papers|spaces)/)[\w.-]+/[\w.-]+)` +
+    String.raw`(?:(:[\w-]+)|/tree/([^/?#]+)[^?#]*)?/?(?:[?#].*)?$`,
+  "i",
+);
 /** The name of a repository alone. */
 const NAME_ALONE = /^(?!.*\.(?:gguf|safetensors)$)[\w-][\w.-]*\/[\w.-]+(?::[\w-]+)?$/i;
 
-/** A text with the page of a hub's repository written as `hf:owner/repo`; other texts as they are. */
+/** A text with the page of a hub's repository, or `hf://owner/repo`, written as `hf:owner/repo`; other texts as they are. */
 export function withHubName(text: string): string {
   const asked = text.trim();
   const [page, repository, quantization = "", revision = "main"] = HUB_PAGE.exec(asked) ?? [];
-  if (page === undefined) return asked;
+  if (page === undefined) return asked.replace(/^hf:\/\//i, "hf:");
   return `hf:${repository}${revision === "main" ? "" : `@${revision}`}${quantization}`;
 }
 
