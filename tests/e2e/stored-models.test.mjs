@@ -204,7 +204,7 @@ test("room that ends in the middle: the model loads, and a quiet line says that 
   const devtools = await chat.page.context().newCDPSession(chat.page);
   await devtools.send("Storage.overrideQuotaForOrigin", { origin: tiny.site, quotaSize: 1 });
   await chat.load();
-  assert.match(await chat.get("kept").innerText(), /^(The model is not|Not all of the model is) kept on this device: /);
+  assert.match(await chat.get("kept").innerText(), /^(The model is not|Not all of the model is) kept on this device\. /);
   assert.equal(await chat.get("error").count(), 0);
   await chat.screenshot("not-kept");
   await chat.close();

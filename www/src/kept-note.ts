@@ -24,7 +24,7 @@ export class KeptNote {
     this.hide();
     if (typeof source === "object" && "shards" in source) void this.#offerToKeep(source.shards.filter((part) => part instanceof File));
     else if (reason !== undefined && storage !== "none") {
-      const what = kind === "none" ? "The model is not kept on this device: " : "Not all of the model is kept on this device: ";
+      const what = kind === "none" ? "The model is not kept on this device. " : "Not all of the model is kept on this device. ";
       this.#say(what, el("bdi", {}, visible(sentence(reason))));
     }
     else if (repaired.length > 0) this.#say(`${repaired.length === 1 ? "A damaged part" : `${repaired.length} damaged parts`} of the stored model came anew from the network.`);
