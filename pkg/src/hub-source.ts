@@ -37,6 +37,7 @@ export function hubModel(source: string, label: string, options: HubOptions): Hu
   const parts = /^hf:(?:\/\/)?([^/:@]*)\/([^/:@]*)(?:@([^/:]*))?(?:\/(.*)|:(.*))?$/is.exec(source);
   if (!parts) throw bad("it does not name an owner and a repository");
   const [, owner = "", repo = "", written, path, quantization] = parts;
+  if (PUBLIC_HOSTS.includes(owner.toLowerCase())) throw bad("leave the hub's own name out");
   for (const [what, name] of [["owner", owner], ["repository", repo]] as const) {
     if (!NAME.test(name) || name.length > MOST.name) throw bad(`${check.shown(name)} is no name of a${what === "owner" ? "n" : ""} ${what}`);
   }
@@ -65,6 +66,22 @@ export function refuseHubOptions(options: HubOptions): void {
     if (options[name] === undefined) continue;
     const message = `option ${name} counts for sources of a hub alone, such as hf:owner/repo: leave it out`;
     throw new EmberglassError("invalid-option", message, { detail: name });
+  }
+}
+
+/** @throws {@link EmberglassError} `invalid-option` for the hub's page about a repository, and for its address without `https://`. */
+export function refuseHubPage(address: string, label: string): void {
+  const [, scheme, host = "", path = ""] = /^(https?:\/\/)?([^/]+)\/([^?#]*)/i.exec(address) ?? [];
+  if (!PUBLIC_HOSTS.includes(host.toLowerCase())) return;
+  const parts = /^((?!(?:api|blog|collections|datasets|docs|papers|spaces)\/)[^/]+\/[^/:]+)(?:(:[^/]+)|\/tree\/([^/]+).*)?\/?$/.exec(path);
+  if (parts) {
+    const [, repository, quantization, revision = "main"] = parts;
+    const model = `hf:${repository}${revision === "main" ? "" : `@${revision}`}`;
+    const instead = quantization === undefined ? `${model}, or with a quantization ${model}:Q4_K_M` : `${model}${quantization}`;
+    throw check.invalid(label, address, `the page of a repository and no file: give ${instead}`);
+  }
+  if (scheme === undefined) {
+    throw check.invalid(label, address, "no address without https:// in front; a model of the hub may be named as hf:owner/repo:Q4_K_M");
   }
 }
 

@@ -39,6 +39,8 @@ export interface ModelFiles {
   readonly fault: WireError | undefined;
   /** Bytes of the files that are stored on this device. */
   storedBytes(): Promise<number>;
+  /** Bytes of all files; undefined where that is not known yet. */
+  allBytes(): number | undefined;
   /**
    * The engine has read all it needs: the rest is kept, too.
    *
@@ -57,6 +59,10 @@ export interface ModelFiles {
 /** @throws `WireError` */
 export async function openModelFiles(source: WireSource, request: FileRequest, host: FilesHost): Promise<ModelFiles> {
   if ("blobs" in source) return givenFiles(source, request, host);
+  if ("stored" in source && request.storage === "none") {
+    const message = 'option storage = "none" reads nothing that is stored: leave it out to load a stored model';
+    throw { code: "invalid-option", message, detail: "storage" } satisfies WireError;
+  }
   const place = await openPlace(source, request, host);
   if ("stored" in source) return storedFiles(source.stored, place, request, host);
   const key = keyOf(source);
@@ -118,7 +124,7 @@ async function givenFiles(source: { blobs: Blob[]; names: string[] }, request: F
   if (request.sha256) await checkBlobs(source, request.sha256, host.signal);
   const reason = "the page gave the file: models.import keeps one";
   const report: StorageReport = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [], reason };
-  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, finish: async () => report, discard: async () => {}, close: async () => {} };
+  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, allBytes: () => undefined, finish: async () => report, discard: async () => {}, close: async () => {} };
 }
 
 /** A model by its id. What is missing of it comes from where it came from. */
@@ -140,7 +146,7 @@ async function storedFiles(id: string, place: ChunkStore | string, request: File
     if (!canGoOn) throw notWhole;
     return findFiles({ addresses: addresses.map((address) => [address]) }, request, host);
   });
-  return joined(addresses, request.sha256, servers, kept, host);
+  return joined(addresses, request.sha256, servers, kept, host, { byId: true });
 }
 
 /** Where the files are, once that is asked for, and why they do not come. */
@@ -172,6 +178,7 @@ function joined(
   servers: Servers,
   opened: KeptModel | string,
   host: FilesHost,
+  { byId = false } = {},
 ): ModelFiles {
   const [kept, reason] = typeof opened === "string" ? [undefined, opened] : [opened, undefined];
   // The engine tells files apart by their addresses; imported files may have one name.
@@ -181,6 +188,7 @@ function joined(
     reason,
     urls,
     digests,
+    byId,
     locate: () => servers.locate(),
     tabs: host.tabs ?? tabsHere(),
     tooLittleRoom: host.tooLittleRoom ?? ((bytes) => tooLittleRoom(bytes, () => listModels(kept?.store))),
@@ -196,6 +204,7 @@ function joined(
       return fetch.fault ?? servers.fault;
     },
     storedBytes: async () => kept?.storedBytes() ?? 0,
+    allBytes: () => kept?.allBytes(),
     finish: () => fetch.finish(),
     discard: () => fetch.discard(),
     close: () => fetch.close(),

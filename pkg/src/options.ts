@@ -246,7 +246,10 @@ const ELSEWHERE: Readonly<Record<string, string | null>> = {
   mink: null,
   topa: null,
   topn: null,
-  cache: null,
+  cache: "storage",
+  usecache: "storage",
+  hftoken: "accesstoken",
+  token: "accesstoken",
   streamer: null,
 };
 

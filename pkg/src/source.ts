@@ -1,6 +1,6 @@
 // From what a caller may pass as a model, or as another file, to what can cross into the worker.
 import { EmberglassError } from "./errors.js";
-import { fileAddress, hubModel, type HubOptions, isHubSource, refuseHubOptions } from "./hub-source.js";
+import { fileAddress, hubModel, type HubOptions, isHubSource, refuseHubOptions, refuseHubPage } from "./hub-source.js";
 import * as check from "./options.js";
 import type { WireSource } from "./protocol.js";
 import { isModelId } from "./storage/names.js";
@@ -31,7 +31,10 @@ const OBJECT: check.Kinds<SourceObject> = {
     throw check.invalid(label, part, `no file that can be read: give an address or ${FILES}`);
   }),
   mirrors: check.listOf(check.address),
-  stored: check.text,
+  stored: (value, label) => {
+    if (typeof value === "string" && isModelId(value)) return value;
+    throw check.invalid(label, value, "not the id of a stored model: models.list() tells them");
+  },
 };
 
 /**
@@ -54,10 +57,7 @@ export async function toWireSource(source: unknown, options: HubOptions): Promis
     throw new EmberglassError("invalid-option", "source has to have one of shards, mirrors and stored");
   }
   if (mirrors !== undefined) return { addresses: [mirrorsOf(mirrors)] };
-  if (stored !== undefined) {
-    if (isModelId(stored)) return { stored };
-    throw check.invalid("source.stored", stored, "no id of a stored model: models.list() has them");
-  }
+  if (stored !== undefined) return { stored };
   return shardsOf(shards ?? []);
 }
 
@@ -153,7 +153,10 @@ async function openFile(handle: FileSystemFileHandle): Promise<{ blob: Blob; nam
 
 /** An address as the worker can use it, and of a file where it is that of the hub's page about one. */
 function absolute(address: string, label: string): string {
-  if (!isHubSource(address)) return fileAddress(check.absolute(address, label));
+  if (!isHubSource(address)) {
+    refuseHubPage(address, label);
+    return fileAddress(check.absolute(address, label));
+  }
   throw check.invalid(label, address, "a whole model of a hub: give it alone, as the source, or give addresses of files");
 }
 

@@ -203,6 +203,7 @@ interface LoadingFiles {
   /** Keeps what the engine did not read, too, and says where the bytes came from. Rejects where a SHA-256 cannot be checked. */
   finish: () => Promise<StorageReport>;
   storedBytes: () => Promise<number>;
+  allBytes: () => number | undefined;
 }
 
 /** The engine's codes for a file that is no model, or not the whole of one: a server in trouble sends such, and later the right one. */
@@ -230,7 +231,8 @@ async function withFiles<T>(
   const files = await openModelFiles(request.source, request.files, surroundings);
   const network = { ...request.network, onWait, explain, fetch: files.fetch };
   try {
-    return await load({ source: files.source, network, report, finish: () => files.finish(), storedBytes: () => files.storedBytes() });
+    const { source } = files;
+    return await load({ source, network, report, finish: () => files.finish(), storedBytes: () => files.storedBytes(), allBytes: () => files.allBytes() });
   } catch (thrown) {
     if (NO_MODEL.has(toWire(thrown).code)) await files.discard();
     throw isTrap(thrown) || signal.aborted ? thrown : (files.fault ?? thrown);
@@ -443,8 +445,10 @@ function keepingHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<H
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
       const { downloadFiles } = await start();
       throwIfAborted(signal);
-      return withFiles(host, { readsAll: true, keepsOnly: true, request, emit, signal }, async ({ source, network, report, finish }) => {
-        await downloadFiles(source, { network }, report, signal);
+      return withFiles(host, { readsAll: true, keepsOnly: true, request, emit, signal }, async ({ source, network, report, finish, allBytes }) => {
+        // A server of another origin may not say how long a file is, where the hub's listing does.
+        const reportAll = (progress: RawProgress) => report({ ...progress, totalBytes: progress.totalBytes || (allBytes() ?? 0) });
+        await downloadFiles(source, { network }, reportAll, signal);
         const { id, reason = "it was deleted meanwhile" } = await finish();
         const model = id === undefined ? undefined : await storedModel(store.folder(id));
         if (model?.complete) return model;

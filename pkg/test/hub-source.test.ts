@@ -44,6 +44,7 @@ test("what is no source of a hub is named, with the forms that there are", () =>
     ["hf:", /does not name an owner and a repository/],
     ["hf:o", /does not name an owner and a repository/],
     ["hf:o/", /"" is no name of a repository/],
+    ["hf:huggingface.co/o/r", /leave the hub's own name out/],
     ["hf:/r", /"" is no name of an owner/],
     ["hf:../r", /"\.\." is no name of an owner/],
     ["hf:o/..", /"\.\." is no name of a repository/],

@@ -149,6 +149,9 @@ test("an option that is not known is named, and the one that was meant", async (
     [chat.regenerate({ seeds: 1 } as never).result, /^regenerate has no option seeds: did you mean seed\?$/],
     [openTextModel("https://e.test/m", { nCtx: 5 } as never, () => assert.fail("a worker")), /^loadTextModel has no option nCtx: did you mean contextLength\?$/],
     [openTextModel("https://e.test/m", { progress_callback: () => {} } as never, () => assert.fail("a worker")), /did you mean onProgress\?$/],
+    [openTextModel("https://e.test/m", { useCache: false } as never, () => assert.fail("a worker")), /did you mean storage\?$/],
+    [openTextModel("https://e.test/m", { token: "hf_x" } as never, () => assert.fail("a worker")), /did you mean accessToken\?$/],
+    [model.generate("x", { cache: true } as never).result, /^generate has no option cache: there are maxTokens/],
     // Options of other libraries: those that exist here, and those that only have a similar name.
     [model.generate("x", { n_predict: 5 } as never).result, /did you mean maxTokens\?$/],
     [model.generate("x", { max_new_tokens: 5 } as never).result, /did you mean maxTokens\?$/],

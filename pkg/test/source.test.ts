@@ -59,6 +59,24 @@ test("the address of the hub's page about a file becomes that of the file", asyn
   }
 });
 
+test("the hub's page about a repository, and its address without a scheme, are told how to name the model", async () => {
+  const cases: [string, RegExp][] = [
+    ["https://huggingface.co/o/r", /is the page of a repository and no file: give hf:o\/r, or with a quantization hf:o\/r:Q4_K_M$/],
+    ["https://huggingface.co/o/r/?x=1", /give hf:o\/r, or/],
+    ["https://www.huggingface.co/o/r/tree/main/a", /give hf:o\/r, or/],
+    ["https://hf.co/o/r/tree/v1", /give hf:o\/r@v1, or with a quantization hf:o\/r@v1:Q4_K_M$/],
+    ["hf.co/o/r:Q8_0", /give hf:o\/r:Q8_0$/],
+    ["huggingface.co/o/r", /give hf:o\/r, or/],
+    ["huggingface.co/o/r/resolve/main/m.gguf", /is no address without https:\/\/ in front; a model of the hub may be named as hf:owner\/repo:Q4_K_M$/],
+  ];
+  for (const [address, words] of cases) {
+    for (const source of [address, { mirrors: [address] }]) assert.match((await rejects(toWireSource(source), "invalid-option")).message, words);
+  }
+  for (const other of ["https://huggingface.co/datasets/o", "https://huggingface.co.test/o/r", "https://a.test/huggingface.co/o/r", "https://huggingface.co/m.gguf"]) {
+    assert.deepEqual(await toWireSource(other), { addresses: [[other]] });
+  }
+});
+
 test("files come in every form that pages have", async () => {
   const all = [...bytes];
   assert.deepEqual(await one(new Blob([bytes])), [all, "the given Blob"]);
@@ -104,7 +122,7 @@ test("what is no source is named, with what is taken instead", async () => {
     [Promise.resolve("m"), /a Promise.*await it/],
     [["https://e.test/1"], /\{ shards: \[\.\.\.\] \}/],
     [{}, /^source has to have one of shards, mirrors and stored$/],
-    [{ shards: ["https://e.test/1"], stored: "id" }, /^source has to have one of shards, mirrors and stored$/],
+    [{ shards: ["https://e.test/1"], stored: "0af9".repeat(8) }, /^source has to have one of shards, mirrors and stored$/],
     [{ url: "m" }, /^source has no member url: there are shards, mirrors, stored$/],
     [{ mirrors: [] }, /^source.mirrors has 0 addresses: give 1 to 16/],
     [{ mirrors: new Array(17).fill("https://e.test/1") }, /^source.mirrors has 17 addresses/],
@@ -112,8 +130,8 @@ test("what is no source is named, with what is taken instead", async () => {
     [{ mirrors: [new Blob([bytes])] }, /^source.mirrors\[0\] = a Blob is not an address/],
     [{ mirrors: ["hf:owner/repo"] }, /^source.mirrors\[0\] = "hf:owner\/repo" is a whole model of a hub: give it alone/],
     [{ shards: ["hf:owner/repo/a.safetensors"] }, /^source.shards\[0\] = .* is a whole model of a hub/],
-    [{ stored: "" }, /^source.stored = "" is no id/],
-    [{ stored: "../x" }, /is no id/],
+    [{ stored: "" }, /^source.stored = "" is not the id/],
+    [{ stored: "../x" }, /is not the id/],
     [{ shards: "m" }, /^source.shards = "m" is not an array/],
     [{ shards: [] }, /source.shards is empty/],
     [{ shards: [null] }, /^source.shards\[0\] = null/],

@@ -109,6 +109,21 @@ test("a whole stored model is checked against a digest that is given later", asy
   assert.equal(store.models.size, 0);
 });
 
+test("a stored model that is loaded by its id stays where the caller's digest is another", async () => {
+  for (const request of [{}, RIGHT]) {
+    const [server, store] = [new Server(FILE), new MemoryStore()];
+    await load(server, { store, request });
+    const [id = ""] = store.models.keys();
+    const byId = { store, source: { stored: id } };
+    server.isGone = true;
+    const error = await failure(load(server, { ...byId, request: WRONG }));
+    assert.equal(error.code, "wrong-digest");
+    assert.match(error.message, /It stays stored: models\.delete deletes it$/);
+    assert.deepEqual((await load(server, { ...byId, request: RIGHT })).bytes, FILE);
+    assert.equal((await failure(load(server, { ...byId, request: { storage: "none" } }))).code, "invalid-option");
+  }
+});
+
 test("another digest than that of the stored model is another file", async () => {
   const [server, store] = [new Server(FILE), new MemoryStore()];
   await load(server, { store, request: RIGHT });

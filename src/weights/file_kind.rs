@@ -105,7 +105,7 @@ impl FileKind {
             }
             FileKind::WebPage => {
                 "a web page (HTML or XML): the address is that of a page, or the server answered with one; give the \
-                address that downloads the file (on Hugging Face /resolve/, not /blob/)"
+                address that downloads the file, or name a model on Hugging Face as hf:owner/repo"
             }
             FileKind::Json => "JSON text",
             FileKind::Text => "text: perhaps a server's error message; open the file to see",

@@ -131,6 +131,19 @@ test("the offer in its states, the models on this device, and a model by its add
   await other.close();
 });
 
+test("at 320 pixels a load under way and the models on this device have room", { timeout: PATIENCE }, async () => {
+  const visit = await openScripted(browser, { answers: { canRun: FITS, listModels: MODELS, storageUsage: USAGE } });
+  await visit.page.setViewportSize({ width: 320, height: 640 });
+  await visit.get("stored-models").click();
+  const { height } = await visit.get("stored-close").boundingBox();
+  assert.ok(height < 45, `the button has ${height} pixels, more than one line`);
+  await visit.page.keyboard.press("Escape");
+  await visit.get("load-button").click();
+  const [panel, around] = await Promise.all([visit.get("progress").boundingBox(), visit.page.locator("#welcome-loader").boundingBox()]);
+  assert.ok(panel.x >= around.x && panel.x + panel.width <= around.x + around.width, `${JSON.stringify(panel)} in ${JSON.stringify(around)}`);
+  await visit.close();
+});
+
 test("an error", { timeout: PATIENCE }, async () => {
   await page.goto(`${chat.site}/?device=none`);
   await chat.get("error").waitFor();

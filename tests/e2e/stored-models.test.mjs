@@ -255,6 +255,8 @@ test("a link to a hub's model is asked about, and its host hears nothing before"
   await chat.get("decline-model").click();
   await offered(chat, /Runs on/);
   chat.assertNoStrangers();
+  await chat.page.goto(`${tiny.site}/?model=https://huggingface.co/someone/some-model-GGUF/tree/v1`);
+  assert.equal(await chat.get("asked-file").innerText(), "someone/some-model-GGUF@v1");
   await chat.page.goto(`${tiny.site}/?model=hf:../../secret`);
   assert.match(await chat.get("error").innerText(), /is not like hf:owner\/repo/);
   await chat.close();
@@ -269,6 +271,7 @@ test("an address that a visitor types", { timeout: PATIENCE }, async () => {
     ["javascript:alert(1)", /begins with javascript: instead of https:/],
     ["https://me:secret@example.org/a.gguf", /holds a user name or a password/],
     ["hf:owner", /is not like hf:owner\/repo/],
+    ["owner/repo:Q4_K_M", /says where it is: a model of Hugging Face is hf:owner\/repo:Q4_K_M\.$/],
     ["x".repeat(3000), /is too long: 3,000 characters/],
   ]) {
     await chat.get("address-field").fill(typed);
@@ -278,7 +281,12 @@ test("an address that a visitor types", { timeout: PATIENCE }, async () => {
   }
   await chat.screenshot("address");
   assert.equal(await chat.get("address-token").isVisible(), false, "a token has a use with the hub alone");
-  await chat.get("address-field").fill("hf:owner/repo");
+  for (const page of ["https://huggingface.co/owner/repo", "huggingface.co/owner/repo/tree/main", "hf.co/owner/repo:Q4_K_M", "hf://owner/repo"]) {
+    await chat.get("address-field").fill("");
+    await chat.get("address-token").waitFor({ state: "hidden" });
+    await chat.get("address-field").fill(page);
+    await chat.get("address-token").waitFor();
+  }
   await chat.get("address-token").fill("hf_secret");
   await chat.page.keyboard.press("Escape");
   await chat.get("from-address").click();

@@ -132,7 +132,7 @@ test("a server's answer is told as what it is", { timeout: PATIENCE }, async () 
     [404, /no file at this address/],
     [429, /too much to do/],
     [500, /The server has a fault/],
-    [200, /It is a web page[^]*\/resolve\//],
+    [200, /It is a web page[^]*hf:owner\/repo/],
   ]) {
     await chat.page.goto(`${server.site}/?model=/answers/${status}/m.gguf`);
     await chat.get("load-button").click();

@@ -1,6 +1,6 @@
 // The dialog where a visitor types the address of a model.
 import { button, el, need } from "./dom.js";
-import { modelAddress } from "./model-address.js";
+import { modelAddress, withHubName } from "./model-address.js";
 import type { Offer } from "./model-choice.js";
 
 export class AddressDialog {
@@ -67,7 +67,7 @@ export class AddressDialog {
   /** A token has a use with the hub only. */
   #typed(): void {
     this.#say("");
-    this.#tokenRow.hidden = !/^\s*hf:/i.test(this.#address.value);
+    this.#tokenRow.hidden = !/^hf:/i.test(withHubName(this.#address.value));
   }
 
   #say(problem: string): void {

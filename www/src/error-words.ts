@@ -185,7 +185,7 @@ function ofNetwork(detail: string | undefined): Words {
     case "wrong-answer":
       return { title: "The server sends the file wrongly", todo: "Try again, or take the file from somewhere else." };
     default:
-      return { title: "The download broke off", todo: "Check the connection and the address, and try again." };
+      return { title: "The download failed", todo: "Check the connection and the address, and try again." };
   }
 }
 
@@ -235,7 +235,7 @@ function ofOtherFile(kind: string | undefined): Words {
     case "web-page":
       return {
         title,
-        todo: "It is a web page: the page about a model, or one that asks for a login. Use the address behind the download link. On Hugging Face it has /resolve/ in it, not /blob/.",
+        todo: "It is a web page: the page about a model, or one that asks for a login. Use the address behind the download link. A model of Hugging Face may be named as hf:owner/repo.",
       };
     case "json":
     case "text":

@@ -7,6 +7,23 @@ const LONGEST = 2000;
 /** `hf:owner/repo`, which a revision may follow, and then a file's path or a quantization. The package looks closer. */
 const HUB_ADDRESS = /^hf:((?!\.)[\w.-]+\/(?!\.)[\w.-]+(?:@[^/:\s]+)?)(\/\S.*|:[\w-]+)?$/i;
 
+/** The hub's page about a repository, as the browser's bar has it, or as other programs write it: without a scheme, with a quantization. */
+const HUB_PAGE = new RegExp(
+  String.raw`^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/((?!(?:blog|collections|datasets|docs|papers|spaces)/)[\w.-]+/[\w.-]+)` +
+    String.raw`(?:(:[\w-]+)|/tree/([^/?#]+)[^?#]*)?/?(?:[?#].*)?$`,
+  "i",
+);
+/** The name of a repository alone. */
+const NAME_ALONE = /^(?!.*\.(?:gguf|safetensors)$)[\w-][\w.-]*\/[\w.-]+(?::[\w-]+)?$/i;
+
+/** A text with the page of a hub's repository, or `hf://owner/repo`, written as `hf:owner/repo`; other texts as they are. */
+export function withHubName(text: string): string {
+  const asked = text.trim();
+  const [page, repository, quantization = "", revision = "main"] = HUB_PAGE.exec(asked) ?? [];
+  if (page === undefined) return asked.replace(/^hf:\/\//i, "hf:");
+  return `hf:${repository}${revision === "main" ? "" : `@${revision}`}${quantization}`;
+}
+
 export interface ModelAddress {
   /** As the package takes it; absolute. */
   source: string;
@@ -17,7 +34,7 @@ export interface ModelAddress {
 
 /** The address in a text, or why it is none: the rest of a sentence that begins with “The address of the model”. */
 export function modelAddress(text: string): ModelAddress | { refused: string } {
-  const asked = text.trim();
+  const asked = withHubName(text);
   if (asked.length > LONGEST) return { refused: `is too long: ${count(asked.length)} characters` };
   if (/^hf:/i.test(asked)) {
     const [, repository, part = ""] = HUB_ADDRESS.exec(asked) ?? [];
@@ -26,6 +43,7 @@ export function modelAddress(text: string): ModelAddress | { refused: string } {
     const name = `${repository}${part.startsWith(":") ? part.toUpperCase() : part}`;
     return { source: `hf:${name}`, name, host: HUB };
   }
+  if (NAME_ALONE.test(asked)) return { refused: `has nothing in front that says where it is: a model of Hugging Face is hf:${asked}` };
   let url: URL;
   try {
     url = new URL(asked, document.baseURI);

@@ -69,16 +69,16 @@ export function offerLine(offer: Offer | undefined, known: Known): { text: (stri
 function runs({ device, estimate: { tokensPerSecond, loadSeconds } }: CanRun): string {
   const where = device.kind === "webgpu" ? "on your graphics card" : "on your processor";
   const speed = tokensPerSecond === null ? "" : `, about ${rate(tokensPerSecond)} tokens a second`;
-  const wait = loadSeconds === null ? "" : `, ready in about ${seconds(loadSeconds)}`;
+  const wait = loadSeconds === null ? "" : `, ready in ${loadSeconds < 1 ? "" : "about "}${seconds(loadSeconds)}`;
   return `Runs ${where}${speed}${wait}.`;
 }
 
 /** Why it does not run, and what may help. */
 function refusal({ deviceBytes, device, reasons: [reason] }: CanRun): string {
-  const smaller = "A smaller model may, or a shorter context, which Settings have.";
+  const smaller = "A smaller model may fit, or a shorter context: see Settings.";
   switch (reason?.code) {
     case "device-limit":
-      return "It does not fit: a part of it is too large for the graphics card. Settings have the device: the CPU may run it.";
+      return "It does not fit: a part of it is too large for the graphics card. The CPU may run it: choose it in Settings.";
     case "address-space":
       return `It does not fit: it takes ${bytes(deviceBytes)} of memory, more than a web page can have. ${smaller}`;
     default: {

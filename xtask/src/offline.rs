@@ -37,6 +37,9 @@ const NOT_FOUND: (&str, &str) = (
     "<!doctype html>\n<html lang=\"en\">\n  <meta charset=\"utf-8\" />\n  <title>Not found</title>\n  <p>There is no such page.</p>\n</html>\n",
 );
 
+/// Without one, GitHub Pages runs Jekyll over a branch, which passes over names with an underscore and turns Markdown into pages.
+const NO_JEKYLL: (&str, &str) = (".nojekyll", "");
+
 const README: (&str, &str) = (
     "README.txt",
     "\
@@ -119,7 +122,7 @@ fn write_whole(pages: &Path, to: &Path, model: &Model, sizes: &str) -> Result<()
     demo::assemble(pages, to, model, |from, to| {
         fs::copy(from, to).map(drop).context("could not copy the model")
     })?;
-    for (name, text) in [HEADERS, NOT_FOUND, README, (demo::SIZES, sizes)] {
+    for (name, text) in [HEADERS, NOT_FOUND, NO_JEKYLL, README, (demo::SIZES, sizes)] {
         fs::write(to.join(name), text).with_context(|| format!("could not write {name}"))?;
     }
     Ok(())
@@ -175,7 +178,15 @@ mod tests {
         let out = folder.0.join("out");
         fs::create_dir(&out).unwrap();
         write(&folder.0.join("dist"), &out, &model, "{}").unwrap();
-        for name in ["index.html", "assets/a.js", "_headers", "404.html", "README.txt", "models/a b.gguf"] {
+        for name in [
+            "index.html",
+            "assets/a.js",
+            "_headers",
+            "404.html",
+            ".nojekyll",
+            "README.txt",
+            "models/a b.gguf",
+        ] {
             assert!(out.join(name).is_file(), "{name}");
         }
         let manifest: serde_json::Value =

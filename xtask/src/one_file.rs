@@ -86,6 +86,10 @@ fn check_out(out: &Path) -> Result<()> {
     if out.file_name().is_none() || out.is_dir() {
         bail!("{} is a folder: give the name of the file to write, such as chat.html", out.display());
     }
+    let ending = out.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    if ending != "html" && ending != "htm" {
+        bail!("{} does not end in .html, by which browsers open it with a double click", out.display());
+    }
     if !folder_of(out).is_dir() {
         bail!("there is no folder {}", folder_of(out).display());
     }
@@ -248,6 +252,7 @@ mod tests {
         assert!(refused(&folder.file("thesis.html", "<!doctype html>")).contains("choose another name"));
         assert!(refused(&folder.0).contains("is a folder"));
         assert!(refused(&folder.0.join("none/chat.html")).contains("there is no folder"));
+        assert!(refused(&folder.0.join("chat")).contains("does not end in .html"));
     }
 
     #[test]

@@ -108,12 +108,19 @@ class MirroredFile {
       const refusal = hubRefusal(response, address, "Authorization" in own);
       return { address, said: `answered ${response.status}`, outcome: { response }, kind: "status", refusal };
     }
-    if (alone) return response;
-    const difference = this.#difference(address, response, headers.get("Range"));
-    if (difference === undefined) return this.#watched(at, response);
+    const difference = alone ? this.#otherSize(response) : this.#difference(address, response, headers.get("Range"));
+    if (difference === undefined) return alone ? response : this.#watched(at, response);
     ours.abort();
+    if (alone) void response.body?.cancel();
     const thrown = Object.assign(new Error(`${shownAddress(address)} ${difference}`), { fatal: true });
     return { address, said: difference, outcome: { thrown }, kind: "other-file" };
+  }
+
+  /** Where the source gives the file's size. */
+  #otherSize(response: Response): string | undefined {
+    const { bytes, sure } = sizeOf(response, undefined);
+    const known = this.#file.bytes;
+    return sure && known !== undefined && bytes !== known ? `has another file, of ${bytes} bytes instead of ${known}` : undefined;
   }
 
   /** Why an answer cannot be taken; undefined where it may be the file, as far as its headers tell. */
@@ -207,10 +214,10 @@ function mayBeMended({ kind, outcome }: Failure): boolean {
 /** What all said; undefined where the engine's own error says as much. */
 function faultOf(failures: Failure[]): WireError | undefined {
   const [first, ...others] = failures as [Failure, ...Failure[]];
-  if (others.length === 0) return first.refusal;
+  if (others.length === 0 && first.kind !== "other-file") return first.refusal;
   const url = shownAddress(first.address);
   const each = failures.map(({ address, said, refusal }) => refusal?.message ?? `${shownAddress(address)} ${said}`);
-  const message = `no mirror gives the file: ${each.join("; ")}`;
+  const message = others.length === 0 ? `${each[0]}` : `no mirror gives the file: ${each.join("; ")}`;
   const kinds = failures.map(({ kind }) => kind);
   if (kinds.includes("unreached")) {
     return { code: "network", message, url, detail: globalThis.navigator?.onLine === false ? "offline" : "lost" };

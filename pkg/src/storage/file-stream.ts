@@ -42,6 +42,8 @@ export interface FileLoad {
   checkRoom(): Promise<void>;
   /** @throws where the model is downloaded only to be kept, and cannot be. */
   checkKept(): Promise<void>;
+  /** Bytes came by up to this one. @throws where the hub's listing says that the file ends before. */
+  checkEnd(file: number, end: number): void;
   /** The whole file came by, with this digest. @throws where it is another than the source's. */
   checkDigest(file: number, digest: string): void;
   /** The file cannot be kept. */
@@ -279,6 +281,7 @@ export class FileStream {
       holdsBack: wantsDigest && this.#version().bytes === undefined,
       take: async (offset, bytes) => {
         this.#load.countNetwork(bytes.length);
+        this.#load.checkEnd(this.#number, offset + bytes.length);
         this.#took(offset, bytes);
         // What a server sends beyond what it announced may be anything.
         if (head) this.#keep(offset, bytes.subarray(0, Math.max(0, (head.end ?? Infinity) - offset)));

@@ -292,6 +292,12 @@ export class KeptModel {
     return lengths.reduce((a, b) => a + b, 0);
   }
 
+  /** Undefined where the size of a file is not known. */
+  allBytes(): number | undefined {
+    const sizes = this.files.map(({ record: { bytes } }) => bytes);
+    return sizes.length === 0 || sizes.includes(undefined) ? undefined : sizes.reduce<number>((all, bytes) => all + (bytes ?? 0), 0);
+  }
+
   /** Bytes that are still to come, of the files whose size is known. */
   missingBytes(): number {
     const all = this.files.reduce((sum, { record, chunks }) => sum + (record.bytes ?? chunks.size * this.chunkBytes), 0);

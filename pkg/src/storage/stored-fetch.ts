@@ -37,6 +37,8 @@ export interface StoredFetchOptions {
   urls: string[];
   /** SHA-256 of each file, where the caller gives them. */
   digests: string[] | undefined;
+  /** The caller names what is stored, and not where it comes from. */
+  byId: boolean;
   /** What is known of the files, and a `fetch` for their first addresses. Asked only where the network is needed. */
   locate: () => Promise<Located>;
   tabs: TabsHost;
@@ -326,16 +328,26 @@ export class StoredFetch implements FileLoad {
       return;
     }
     const url = shownAddress(this.#options.urls[number] ?? "");
-    // An imported file is the visitor's: nothing would bring it back.
-    const stays = kept !== undefined && !isDownloaded(kept.files[number]?.record.address ?? url);
-    const what = stays ? "It stays stored" : "What was stored of it is deleted";
+    // An imported file is the visitor's: nothing would bring it back. Of a whole model that is named by its id the caller's digest
+    // is wrong, not the file.
+    const isImported = kept !== undefined && !isDownloaded(kept.files[number]?.record.address ?? url);
+    const stays = isImported || (this.#options.byId && this.#wasWhole && this.#options.digests?.[number] === wanted);
+    const what = stays ? "It stays stored: models.delete deletes it" : "What was stored of it is deleted";
     const message = `the file from ${url} is not the one that was meant: its SHA-256 is ${digest} instead of ${wanted}. ${what}`;
-    if (stays) kept.stop("its SHA-256 is wrong");
+    if (stays) kept?.stop("its SHA-256 is wrong");
     else if (this.#leads || this.#tabs?.role === "none") {
       kept?.stop("its SHA-256 is wrong");
       this.#cleared = kept?.clear().catch(() => {}) ?? this.#cleared;
     }
     this.fault ??= { code: "wrong-digest", message, url };
+    throw new FatalError(this.fault);
+  }
+
+  checkEnd(number: number, end: number): void {
+    const listed = this.#files[number]?.bytes;
+    if (listed === undefined || end <= listed) return;
+    const url = shownAddress(this.#options.urls[number] ?? "");
+    this.fault ??= { code: "network", detail: "wrong-answer", message: `${url} sends more than the ${listed} bytes that the hub lists`, url };
     throw new FatalError(this.fault);
   }
 
@@ -506,8 +518,8 @@ export class StoredFetch implements FileLoad {
   }
 }
 
-function toRecord({ addresses: [address], sha256 }: Pick<ModelFile, "addresses" | "sha256">): FileRecord {
-  return { address: canonicalAddress(address), ...(sha256 === undefined ? {} : { sha256 }) };
+function toRecord({ addresses: [address], bytes, sha256 }: Pick<ModelFile, "addresses" | "bytes" | "sha256">): FileRecord {
+  return { address: canonicalAddress(address), ...(bytes === undefined ? {} : { bytes }), ...(sha256 === undefined ? {} : { sha256 }) };
 }
 
 /** The engine asks for the bytes from some place on, and sometimes for a part of them; undefined for a request that is none of its. */
