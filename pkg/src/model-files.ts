@@ -48,6 +48,8 @@ export interface ModelFiles {
    * `keepsOnly` where the model is not kept: `storage-full`, `storage`. Nothing else.
    */
   finish(): Promise<StorageReport>;
+  /** The engine says that this is no model. What is stored of it is deleted where it can be downloaded again. Never rejects. */
+  discard(): Promise<void>;
   /**
    * Ends requests, and lets go of locks once what has arrived is written. Call it at the end, whatever the end was. Never rejects.
    */
@@ -122,7 +124,7 @@ async function givenFiles(source: { blobs: Blob[]; names: string[] }, request: F
   if (request.sha256) await checkBlobs(source, request.sha256, host.signal);
   const reason = "the page gave the file: models.import keeps one";
   const report: StorageReport = { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [], reason };
-  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, allBytes: () => undefined, finish: async () => report, close: async () => {} };
+  return { source, fetch: host.fetch, fault: undefined, storedBytes: async () => 0, allBytes: () => undefined, finish: async () => report, discard: async () => {}, close: async () => {} };
 }
 
 /** A model by its id. What is missing of it comes from where it came from. */
@@ -204,6 +206,7 @@ function joined(
     storedBytes: async () => kept?.storedBytes() ?? 0,
     allBytes: () => kept?.allBytes(),
     finish: () => fetch.finish(),
+    discard: () => fetch.discard(),
     close: () => fetch.close(),
   };
 }

@@ -206,6 +206,9 @@ interface LoadingFiles {
   allBytes: () => number | undefined;
 }
 
+/** The engine's codes for a file that is no model, or not the whole of one: a server in trouble sends such, and later the right one. */
+const NO_MODEL = new Set<string>(["not-gguf", "malformed", "truncated"]);
+
 /**
  * Finds the files of a load and lets `load` read them. While the network is waited for, the last progress is reported again with
  * the reason.
@@ -231,6 +234,7 @@ async function withFiles<T>(
     const { source } = files;
     return await load({ source, network, report, finish: () => files.finish(), storedBytes: () => files.storedBytes(), allBytes: () => files.allBytes() });
   } catch (thrown) {
+    if (NO_MODEL.has(toWire(thrown).code)) await files.discard();
     throw isTrap(thrown) || signal.aborted ? thrown : (files.fault ?? thrown);
   } finally {
     // A worker that is ended now would lose what has arrived last.

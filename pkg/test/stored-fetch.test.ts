@@ -627,3 +627,95 @@ test("a blob: address is that of one page, and is not kept", async () => {
   await files.close();
   assert.equal(store.models.size, 0);
 });
+
+test("a model of many files holds few connections, and gets every byte", async () => {
+  const urls = Array.from({ length: 9 }, (_, i) => `http://server.test/${i}`);
+  const contents = urls.map((_, i) => bytesOf(2500 + i, i));
+  const answers: { signal: AbortSignal; isWhole: () => boolean }[] = [];
+  let most = 0;
+  const servers = Object.fromEntries(
+    urls.map((url, i) => {
+      const server = new Server(contents[i] ?? bytesOf(0));
+      const fetch = async (_: string, init: RequestInit) => {
+        const answer = await server.fetch(url, init);
+        const end = Number(/-(\d+)\//.exec(answer.headers.get("Content-Range") ?? `-${server.bytes.length - 1}/`)?.[1]);
+        answers.push({ signal: init.signal as AbortSignal, isWhole: () => server.sent[end]! > 0 });
+        most = Math.max(most, answers.filter(({ signal, isWhole }) => !signal.aborted && !isWhole()).length);
+        return answer;
+      };
+      return [url, { fetch }];
+    }),
+  );
+  for (const store of [undefined, new MemoryStore()]) {
+    const files = await open(servers, { store });
+    const reading = [];
+    for (const [i, url] of urls.entries()) {
+      reading.push(readerOf(files, url, contents[i]?.length ?? 0));
+      await reading[i]?.head;
+    }
+    for (const [i, { head, rest }] of reading.entries()) assert.deepEqual([...(await head), ...(await rest())], [...(contents[i] ?? [])]);
+    await files.finish();
+    await files.close();
+  }
+  // The browser has six for a server.
+  assert.ok(most <= 5, `${most} at a time`);
+});
+
+/** Reads the head of a file, and the rest of the same answer when that is asked for. */
+function readerOf(files: Awaited<ReturnType<typeof open>>, url: string, length: number) {
+  const answer = files.fetch(url, { headers: new Headers(), signal: new AbortController().signal });
+  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  const next = async () => {
+    reader ??= (await answer).body!.getReader();
+    return (await reader.read()).value ?? new Uint8Array();
+  };
+  const rest = async () => {
+    const bytes: number[] = [];
+    const begun = (await head).length;
+    while (begun + bytes.length < length) bytes.push(...(await next()));
+    return bytes;
+  };
+  const head = next();
+  return { head, rest };
+}
+
+test("an empty file is handed over once", async () => {
+  for (const store of [undefined, new MemoryStore()]) {
+    const server = new Server(bytesOf(0));
+    const files = await open(server, { store });
+    const answer = await files.fetch(URL_1, { headers: new Headers() });
+    assert.deepEqual([answer.status, answer.headers.get("Content-Length"), server.log.length], [200, "0", 1]);
+    await files.close();
+  }
+});
+
+test("a web page in place of the rest deletes nothing", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  await load(server, { store });
+  store.drop(3);
+  for (const ignoresRanges of [true, false]) {
+    const page = new Server(bytesOf(ignoresRanges ? 4000 : 400), { ignoresRanges, headers: { "Content-Type": "text/html; charset=utf-8" } });
+    page.etag = undefined;
+    const error = await failure(load(page, { store }));
+    assert.deepEqual([error.code, error.detail], ["network", "wrong-answer"]);
+    assert.match(error.message, /a web page instead of the rest.*models\.delete\("[0-9a-f]{32}"\)/);
+  }
+  assert.deepEqual(store.indices(), [0, 1, 2]);
+  assert.equal((await load(server, { store })).report.storedBytes, 3000);
+});
+
+test("what the engine takes for no model does not stay, unless it was meant or imported", async () => {
+  const discarded = async (change: (store: MemoryStore) => void) => {
+    const [server, store] = [new Server(FILE), new MemoryStore()];
+    const { report } = await load(server, { store });
+    change(store);
+    const files = await open(server, { store, source: { stored: report.id ?? "" } });
+    await new Reader(files).read(0, 10);
+    await files.discard();
+    await files.close();
+    return store.models.size === 0;
+  };
+  assert.equal(await discarded(() => {}), true);
+  assert.equal(await discarded((store) => Object.assign(store.model.record!.files[0]!, { sha256: digestOf(FILE), verified: true })), false);
+  assert.equal(await discarded((store) => (store.model.record!.files[0]!.address = "m.gguf")), false);
+});

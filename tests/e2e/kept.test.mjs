@@ -5,7 +5,7 @@ import { createHash, randomBytes, randomInt } from "node:crypto";
 import { after, before, test } from "node:test";
 import { launch, openPage, PATIENCE, SITE } from "./harness.mjs";
 import { packageServer } from "./package-server.mjs";
-import { tinyModel } from "./tiny-model.mjs";
+import { splitTinyModel, tinyModel } from "./tiny-model.mjs";
 
 const CHUNK = 4 << 20;
 /** Seven chunks. */
@@ -306,6 +306,33 @@ test("a wrong digest is an error, and nothing of the file stays", { timeout: PAT
   );
   assert.equal(code, "wrong-digest");
   assert.deepEqual(await stored(page), []);
+  await close();
+});
+
+test("a page that a server in trouble sends is not kept as the model", { timeout: PATIENCE }, async () => {
+  const path = "/kept/trouble.gguf";
+  const { page, close } = await tab();
+  line.files.set(path, { bytes: Buffer.from("<!doctype html><title>Sorry</title>"), etag: '"page"' });
+  const refused = (loading) => loading.then(() => assert.fail("it loaded"), ({ message }) => message);
+  assert.match(await refused(load(page, {}, path)), /a web page/);
+  await page.evaluate((url) => emberglass.models.download(url), path);
+  line.files.set(path, { bytes: MODEL, etag: '"1"' });
+  // What was kept without a look at it is found to be none, and the next load asks again.
+  assert.match(await refused(load(page, {}, path)), /a web page/);
+  assert.equal((await load(page, {}, path)).text, expected.text);
+  await close();
+});
+
+test("a model of more files than the browser has connections", { timeout: PATIENCE }, async () => {
+  // Large enough that no answer fits into buffers.
+  const files = splitTinyModel({ files: 9 }).map((bytes) => Buffer.concat([bytes, Buffer.alloc(9_000_000, 7)]));
+  const shards = files.map((_, i) => `/kept/part-${i}`);
+  files.forEach((bytes, i) => line.files.set(shards[i], { bytes, etag: '"1"' }));
+  const { page, close } = await tab();
+  const first = await load(page, { stallTimeoutMs: 10_000 }, { shards });
+  assert.equal(first.storage.reason, undefined);
+  const again = await load(page, {}, { shards });
+  assert.deepEqual([again.text, again.storage.networkBytes], [first.text, 0]);
   await close();
 });
 

@@ -487,6 +487,8 @@ test("a download that fills the disk ends there, and goes on from there once the
   assert.equal(stored.length, 2);
   const part = stored.find((one) => one.id !== id);
   assert.ok(part.storedBytes >= CHUNK && !part.complete, JSON.stringify(part));
+  // Nothing is left of the chunk that did not fit.
+  assert.equal((await call("usage")).modelBytes, stored.reduce((sum, { storedBytes }) => sum + storedBytes, 0));
   await cdp.send("Storage.overrideQuotaForOrigin", { origin: server.site });
   const whole = await call("download", `${server.site}/large.gguf`);
   assert.deepEqual([whole.id, whole.complete], [part.id, true], JSON.stringify(whole));

@@ -14,7 +14,21 @@ const TEMPLATE = "{% for message in messages %}{{ message.content }}~{% endfor %
  * With a larger `ffn` the file is larger: 1536 bytes for each.
  */
 export function tinyModel({ contextLength = 256, chats = false, more = [], ffn = 128 } = {}) {
+  return file(shapes(ffn), metadata(contextLength, chats, ffn), more);
+}
+
+/** The same model in so many files, as llama.cpp splits one. */
+export function splitTinyModel({ files, contextLength = 256, ffn = 128 }) {
   const tensors = shapes(ffn);
+  const [whole, each] = [metadata(contextLength, false, ffn), Math.ceil(tensors.length / files)];
+  return Array.from({ length: files }, (_, no) => {
+    const more = [["split.no", no], ["split.count", files], ["split.tensors.count", tensors.length]];
+    return file(tensors.slice(no * each, (no + 1) * each), no === 0 ? whole : [], more, no * each);
+  });
+}
+
+/** `first` is the number of the first tensor among those of the model. */
+function file(tensors, metadata, more, first = 0) {
   const directory = [];
   let offset = 0;
   for (const [name, dims] of tensors) {
@@ -22,10 +36,10 @@ export function tinyModel({ contextLength = 256, chats = false, more = [], ffn =
     directory.push(text(name), u32(dims.length), ...dims.map(u64), u32(0), u64(offset));
     offset += bytes; // All are multiples of the alignment.
   }
-  const values = [...metadata(contextLength, chats, ffn), ...more.map(([key, value]) => Buffer.concat([text(key), ...typed(value)]))];
+  const values = [...metadata, ...more.map(([key, value]) => Buffer.concat([text(key), ...typed(value)]))];
   const head = Buffer.concat([Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(values.length), ...values, ...directory]);
   const gap = Buffer.alloc(-head.length & (ALIGNMENT - 1));
-  return Buffer.concat([head, gap, ...tensors.map(([name, dims], i) => weights(name, dims.reduce((a, b) => a * b), i))]);
+  return Buffer.concat([head, gap, ...tensors.map(([name, dims], i) => weights(name, dims.reduce((a, b) => a * b), first + i))]);
 }
 
 function shapes(ffn) {

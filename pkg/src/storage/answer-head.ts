@@ -12,6 +12,8 @@ export interface AnswerHead {
   /** Offset behind its last byte, where that is announced. */
   end: number | undefined;
   version: FileVersion;
+  /** It calls itself a web page. */
+  isPage: boolean;
 }
 
 /**
@@ -23,12 +25,13 @@ export function readHead({ status, headers, type }: Response, asked: number): An
   const isEncoded = encoding !== "" && encoding.toLowerCase() !== "identity";
   const length = wholeNumber(headers.get("Content-Length"));
   if (Number.isNaN(length)) return `its Content-Length is ${shown(headers.get("Content-Length"))}`;
+  const isPage = headers.get("Content-Type")?.trimStart().toLowerCase().startsWith("text/html") ?? false;
   const validators = { etag: isEncoded ? null : headers.get("ETag"), lastModified: headers.get("Last-Modified") };
   if (status === 200) {
     // Another origin may hide Content-Encoding; the length is then that of the encoded body.
     const isExact = !isEncoded && (type !== "cors" || encoding !== "");
     const total = isExact ? length : undefined;
-    return { start: 0, end: total, version: versionOf({ bytes: total, ...validators }) };
+    return { start: 0, end: total, version: versionOf({ bytes: total, ...validators }), isPage };
   }
   if (isEncoded) return `it is a part of a file in the encoding ${shown(encoding)}`;
   if (headers.get("Content-Type")?.trimStart().startsWith("multipart/")) return "it has several parts";
@@ -39,7 +42,7 @@ export function readHead({ status, headers, type }: Response, asked: number): An
   const { start, end, total } = range;
   if (start > asked) return `it begins at byte ${start} instead of ${asked}`;
   if (length !== undefined && length !== end - start) return `its Content-Length and its Content-Range (${shown(text)}) differ`;
-  return { start, end, version: versionOf({ bytes: total, ...validators }) };
+  return { start, end, version: versionOf({ bytes: total, ...validators }), isPage };
 }
 
 /** The size of the file that an answer of status 416 names. */

@@ -77,6 +77,9 @@ export class FileStream {
   readonly #partials = new Map<number, OpenChunk>();
   readonly #ahead = new Map<number, Promise<Uint8Array<ArrayBuffer> | undefined>>();
   #run: NetworkRun | undefined;
+  #paused: NetworkRun | undefined;
+  /** Where the answer that {@link #run} reads ends; undefined where it does not say that. */
+  #runEnd: number | undefined;
   #opened: Opened | undefined;
   #digest: WholeDigest | undefined;
   #isDigested = false;
@@ -235,7 +238,7 @@ export class FileStream {
         }
         // The engine says what is wrong with it, or takes it as it is.
         this.#start(response, from, undefined, controller, undefined);
-        return serversAnswer(response, this.#body(from));
+        return serversAnswer(response, this.#body(from, signal));
       }
       if (kept && (await this.#load.admit(this.#number, head))) {
         controller.abort();
@@ -248,14 +251,14 @@ export class FileStream {
       const isAsAsked = head.start === wanted.start;
       const to = isAsAsked && head.end !== undefined ? Math.min(head.end, wanted.to ?? Infinity) : undefined;
       this.#start(response, head.start, to === head.end ? undefined : to, controller, head);
-      if (to !== undefined && to <= from) {
+      if (to !== undefined && to <= from && to > wanted.start) {
         // Less than the part of the chunk in front of it.
         while (await this.#run?.next());
         continue;
       }
       const isTheServers = !isAsAsked || to === undefined || (response.status === 200 && from === 0);
-      if (isTheServers) return serversAnswer(response, this.#body(head.start));
-      return serversAnswer(response, this.#body(from), { from, to, total: head.version.bytes });
+      if (isTheServers) return serversAnswer(response, this.#body(head.start, signal));
+      return serversAnswer(response, this.#body(from, signal), { from, to, total: head.version.bytes });
     }
   }
 
@@ -271,6 +274,7 @@ export class FileStream {
 
   #start(response: Response, at: number, to: number | undefined, controller: AbortController, head: AnswerHead | undefined): void {
     this.#served = head?.version ?? {};
+    this.#runEnd = to ?? head?.end;
     const wantsDigest = this.#digest !== undefined && !this.#isDigested;
     this.#run = new NetworkRun(response, at, controller, {
       to,
@@ -293,12 +297,14 @@ export class FileStream {
     });
   }
 
-  /** What the run brings, from `from` on. */
-  #body(from: number): ReadableStream<Uint8Array> {
-    const run = this.#run;
+  /** What the run brings, from `from` on; after a pause the rest is asked for. */
+  #body(from: number, signal: AbortSignal): ReadableStream<Uint8Array> {
+    const [run, end] = [this.#run, this.#runEnd];
     let at = run?.at ?? 0;
+    let rest: ReadableStreamDefaultReader<Uint8Array> | undefined;
     return bodyOf(async () => {
-      const piece = await run?.next();
+      if (end !== undefined && run === this.#paused) rest ??= await this.#rest(at, end, signal);
+      const piece = rest ? (await rest.read()).value : await run?.next();
       if (piece === undefined) return undefined;
       const skip = Math.min(Math.max(from - at, 0), piece.length);
       at += piece.length;
@@ -512,6 +518,17 @@ export class FileStream {
       await this.#drain();
       if (this.#digest?.position === position) throw new Error("the server does not send what is left to check");
     }
+  }
+
+  /** Its answer holds a connection, and can be paused. */
+  get holdsConnection(): boolean {
+    return this.#runEnd !== undefined && this.#run?.canPauseBefore(this.#runEnd) === true;
+  }
+
+  /** Frees the connection of an answer that is not being read. Whoever reads on gets the rest all the same. */
+  async pause(): Promise<void> {
+    this.#paused = this.#run;
+    await this.#endRun();
   }
 
   async #endRun(): Promise<void> {

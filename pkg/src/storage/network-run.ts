@@ -83,6 +83,11 @@ export class NetworkRun {
     return piece;
   }
 
+  /** The bytes up to there have not been taken yet, so that a connection is held. With `holdsBack` it cannot be ended without loss. */
+  canPauseBefore(end: number): boolean {
+    return !this.#holdsBack && !this.hasEnded && this.at < Math.min(end, this.#to);
+  }
+
   /** Ends it, and waits until nothing of it is under way. */
   async end(): Promise<void> {
     this.#controller.abort();

@@ -250,7 +250,8 @@ async function writeInPlace(file: WorkerFile, bytes: Uint8Array<ArrayBuffer>): P
   const handle = await file.createSyncAccessHandle();
   try {
     handle.truncate(0);
-    if (handle.write(bytes, { at: 0 }) < bytes.length) throw new DOMException("a part of the bytes was written", "QuotaExceededError");
+    // Chromium returns a number beyond the length where the disk is full.
+    if (handle.write(bytes, { at: 0 }) !== bytes.length) throw new DOMException("a part of the bytes was written", "QuotaExceededError");
   } finally {
     handle.close();
   }

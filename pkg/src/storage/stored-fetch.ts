@@ -15,6 +15,11 @@ import { type TabMessage, Tabs, type TabsHost } from "./tabs.js";
 
 /** Progress is told to other tabs at most so often. */
 const TELL_MS = 500;
+/**
+ * Files whose answers may wait half read while another file is asked for. The engine reads the headers of all files first, and
+ * browsers have six connections to a server of HTTP/1.1.
+ */
+const MOST_HOLDING = 3;
 /** Another tab that was silent for this part of the engine's own limit is not waited for. */
 const PATIENCE = 1 / 3;
 
@@ -125,6 +130,8 @@ export class StoredFetch implements FileLoad {
     const { files, fetch } = await this.#locate();
     const [address] = files[file]?.addresses ?? [];
     if (address === undefined) throw new FatalError({ code: "internal", message: `the model has no file ${file + 1}` });
+    const holding = this.#streams.filter((stream, number) => number !== file && stream.holdsConnection);
+    if (holding.length >= MOST_HOLDING) await holding[0]?.pause();
     // Caches and service workers store an answer only if it is to a request for the whole.
     const headers = new Headers();
     if (start > 0 || to !== undefined) headers.set("Range", `bytes=${start}-${to === undefined ? "" : to - 1}`);
@@ -239,10 +246,19 @@ export class StoredFetch implements FileLoad {
       const why = typeof found === "string" ? found : this.#otherwise(file.record, this.#comparable(number, found.version));
       if (why === undefined) continue;
       if (this.#isInUse) throw await this.#changed(number, why);
+      if (typeof found !== "string" && found.isPage) throw this.#pageInstead(number);
       await this.#restart(this.#files);
       return undefined;
     }
     return undefined;
+  }
+
+  /** A server in trouble, or a network that wants a log-in, answers with a page. What is stored is not lost by that. */
+  #pageInstead(number: number): FatalError {
+    const url = shownAddress(this.#options.urls[number] ?? "");
+    const remedy = `What is stored stays: load it again later, or delete it with models.delete("${this.kept?.id}")`;
+    const message = `the download of ${url} failed: the server answers with a web page instead of the rest of the file. ${remedy}`;
+    return new FatalError({ code: "network", detail: "wrong-answer", message, url });
   }
 
   /** Why a stored file is not known to be the server's. */
@@ -467,6 +483,18 @@ export class StoredFetch implements FileLoad {
     }
     await this.checkKept();
     return this.#said();
+  }
+
+  /** The engine says that the file is no model: what is stored of it is deleted, so that the next load asks for it again. */
+  async discard(): Promise<void> {
+    const { kept } = this;
+    const role = this.#tabs?.role;
+    if (!kept || (role !== "leads" && role !== "none")) return;
+    // What was meant, or what nothing would bring back, stays.
+    if (!kept.files.every(({ record }) => isDownloaded(record.address) && record.verified !== true)) return;
+    kept.stop("it is no model");
+    this.#cleared = kept.clear().catch(() => {});
+    await this.#cleared;
   }
 
   #said(): StorageReport {
