@@ -113,6 +113,17 @@ test("the public hub is the default, and the address of its page about a file is
   await browser.close();
 });
 
+test("the size of a download is that of the hub's listing, where the server of the file hides it", { timeout: PATIENCE }, async () => {
+  const outcome = await page.evaluate(async (origin) => {
+    const totals = new Set();
+    const onProgress = ({ loadedBytes, totalBytes }) => loadedBytes > 0 && totals.add(totalBytes);
+    const { id, bytes } = await emberglass.models.download("hf:owner/tiny-GGUF", { hubs: [origin], onProgress });
+    await emberglass.models.delete(id);
+    return { totals: [...totals], bytes };
+  }, hub.origin);
+  assert.deepEqual(outcome, { totals: [tiny.length], bytes: tiny.length });
+});
+
 test("what is not there is told with what is", { timeout: PATIENCE }, async () => {
   await fails("hf:owner/tiny-GGUF:Q5_K_M", "invalid-option", /has no Q5_K_M: there are Q2_K, Q8_0$/);
   await fails("hf:owner/tiny-GGUF/x.gguf", "invalid-option", /has no file x\.gguf at main: there are mmproj-Q4_K_M\.gguf, old\/tiny-Q2_K\.gguf, tiny-Q8_0\.gguf|there are tiny-Q8_0\.gguf/);
