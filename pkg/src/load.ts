@@ -11,7 +11,7 @@ import type { ImageLoadOptions, Precision } from "./image-types.js";
 import type { HelperLike } from "./helper-team.js";
 import type { FileRequest, LoadRequest } from "./protocol.js";
 import { askToPersist } from "./storage/room.js";
-import type { CanRun, CanRunOptions, DeviceChoice, HeaderOptions, KvType, LoadOptions, ModelHeader, ModelSource, NetworkOptions, SourceOptions } from "./types.js";
+import type { CanRun, CanRunOptions, DeviceChoice, EngineAddresses, HeaderOptions, KvType, LoadOptions, ModelHeader, ModelSource, NetworkOptions, SourceOptions } from "./types.js";
 import { rememberedKernels, rememberKernels } from "./remembered-kernels.js";
 
 /** How long a cancelled worker may take to clean up before it is ended from outside. */
@@ -142,6 +142,17 @@ const LOAD: check.Kinds<LoadOptions> = {
   sampling: (value) => check.members(value, check.SAMPLING, { of: "sampling" }),
 };
 
+type LoadWishes = Omit<LoadOptions, "onProgress" | "signal" | keyof EngineAddresses>;
+
+/** What the worker is asked for a load, or for a check whether that would fit. */
+async function loadRequest(given: ModelSource, options: check.Given<LoadWishes>, signal: AbortSignal | undefined): Promise<LoadRequest> {
+  const { network, files, hub, wishes } = divided(options);
+  if (signal?.aborted) throw abortError(signal);
+  const remembered = rememberedKernels();
+  const source = await orAborted(toWireSource(given, hub), signal);
+  return { source, files, network, ...wishes, ...(remembered ? { rememberedKernels: remembered } : {}) };
+}
+
 /** {@link loadTextModel} over any workers. Not public: the seam for tests. */
 export async function openTextModel(
   source: ModelSource,
@@ -151,16 +162,7 @@ export async function openTextModel(
   findWasm?: FindWasm,
 ): Promise<TextModel> {
   const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("loadTextModel", LOAD, options);
-  const { network, files, hub, wishes } = divided(rest);
-  if (signal?.aborted) throw abortError(signal);
-  const remembered = rememberedKernels();
-  const request = {
-    source: await orAborted(toWireSource(source, hub), signal),
-    files,
-    network,
-    ...wishes,
-    ...(remembered ? { rememberedKernels: remembered } : {}),
-  };
+  const request = await loadRequest(source, rest, signal);
   if (mayKeep(request)) askToPersist();
   const client = new EngineClient(spawn, spawnHelper, findWasm);
   const loading = client.call(
@@ -170,7 +172,7 @@ export async function openTextModel(
   );
   try {
     const info = await orAborted(loading, signal);
-    if (wishes.kernels === undefined) rememberKernels(info.device);
+    if (rest.kernels === undefined) rememberKernels(info.device);
     return new TextModel(client, info);
   } catch (error) {
     // The caller need not wait for the clean-up, but the worker must not outlive it.
@@ -192,21 +194,12 @@ export async function openCanRun(
   findWasm?: FindWasm,
 ): Promise<CanRun> {
   const { onProgress, signal, workerUrl, wasmUrl, ...rest } = check.options("canRun", CAN_RUN, options);
-  const { network, files, hub, wishes } = divided(rest);
-  if (signal?.aborted) throw abortError(signal);
-  const remembered = rememberedKernels();
-  const request = {
-    source: await orAborted(toWireSource(source, hub), signal),
-    files,
-    network,
-    ...wishes,
-    ...(remembered ? { rememberedKernels: remembered } : {}),
-  };
+  const request = await loadRequest(source, rest, signal);
   const client = new EngineClient(spawn, spawnHelper, findWasm);
   try {
     const asking = client.call("canRun", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
     const answer = await orAborted(asking, signal);
-    if (wishes.kernels === undefined) rememberKernels(answer.device);
+    if (rest.kernels === undefined) rememberKernels(answer.device);
     return answer;
   } finally {
     client.close(new EmberglassError("disposed", "the question is answered"));

@@ -189,14 +189,7 @@ fn bundled_packages() -> Result<BTreeSet<Part>> {
         .map(|name| {
             let name = text(name)?;
             let path = format!("node_modules/{name}");
-            let entry = &lock["packages"][&path];
-            let context = || format!("pkg/package-lock.json: {path}");
-            Ok(Part {
-                name: name.to_owned(),
-                version: text(&entry["version"]).with_context(context)?.to_owned(),
-                licence: text(&entry["license"]).with_context(context)?.to_owned(),
-                folder: folder.join(path),
-            })
+            npm_part(&folder, name, &path, &lock["packages"][&path])
         })
         .collect()
 }
@@ -218,15 +211,20 @@ fn npm_packages() -> Result<BTreeSet<Part>> {
         })
         .map(|(path, entry)| {
             let name = path.rsplit("node_modules/").next().unwrap_or(path);
-            let context = || format!("www/package-lock.json: {path}");
-            Ok(Part {
-                name: name.to_owned(),
-                version: text(&entry["version"]).with_context(context)?.to_owned(),
-                licence: text(&entry["license"]).with_context(context)?.to_owned(),
-                folder: folder.join(path),
-            })
+            npm_part(&folder, name, path, entry)
         })
         .collect()
+}
+
+/// A package of npm, by its entry in the lock file of `folder`.
+fn npm_part(folder: &Path, name: &str, path: &str, entry: &Value) -> Result<Part> {
+    let context = || format!("package-lock.json of {}: {path}", folder.display());
+    Ok(Part {
+        name: name.to_owned(),
+        version: text(&entry["version"]).with_context(context)?.to_owned(),
+        licence: text(&entry["license"]).with_context(context)?.to_owned(),
+        folder: folder.join(path),
+    })
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
