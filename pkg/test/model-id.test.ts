@@ -11,13 +11,14 @@ test("what signs or authorises an address is no part of the model's name", () =>
     `${FILE}?Expires=1&Signature=2&Key-Pair-Id=3&Policy=4`,
     `${FILE}?sv=2024&se=tomorrow&sp=r&sig=abc`,
     `${FILE}?token=a&access_token=b`,
+    `${FILE}?api_key=1&API-Key=2&private_token=3&jwt=4&Authorization=5&x-auth=6&client_secret=7`,
   ]) {
     assert.equal(canonicalAddress(address), FILE, address);
   }
 });
 
 test("a query that says which file is meant stays", () => {
-  for (const query of ["?file=2", "?sp=1", "?expires=never&policy=x", "?a=b+c&d=%20e"]) {
+  for (const query of ["?file=2", "?sp=1", "?expires=never&policy=x", "?a=b+c&d=%20e", "?key=1&author=2&tokens=3"]) {
     assert.equal(canonicalAddress(FILE + query), FILE + query);
   }
   assert.equal(canonicalAddress(`${FILE}?file=2&token=x`), `${FILE}?file=2`);

@@ -331,18 +331,35 @@ test("too little room before the download is an error, but not for a header", as
   await files.close();
 });
 
-test("reading a header downloads no more, and stores whole chunks alone", async () => {
-  const [server, store] = [new Server(FILE), new MemoryStore()];
-  const files = await open(server, { store, readsAll: false });
-  await new Reader(files).read(0, 450);
-  await files.close();
+test("reading a header downloads no more, stores nothing, and is in nobody's way", async () => {
+  const [server, store, browser] = [new Server(FILE), new MemoryStore(), new Browser()];
+  const files = await open(server, { store, browser, readsAll: false });
+  await new Reader(files).read(0, 1450);
   assert.equal(store.models.size, 0);
-  assert.equal(server.sent.reduce((a, b) => a + b), 500);
-  const browser = new Browser();
-  const later = await open(server, { store, browser, readsAll: false });
-  await new Reader(later).read(0, 1450);
-  await later.close();
-  assert.deepEqual(store.indices(), [0]);
+  assert.equal(server.sent.reduce((a, b) => a + b), 1500);
+  // The reader computes while another load begins and ends.
+  const { report } = await load(server, { store, browser, stallMs: 60 });
+  assert.deepEqual([report.kind, report.reason], ["opfs", undefined]);
+  await files.close();
+});
+
+test("reading a header takes what is stored of the server's version, and deletes nothing of another", async () => {
+  const [server, store] = [new Server(FILE), new MemoryStore()];
+  await load(server, { store });
+  store.drop(2);
+  const head = async () => {
+    server.sent = new Uint8Array(4000);
+    const files = await open(server, { store, readsAll: false });
+    const bytes = await new Reader(files).read(0, 1450);
+    await files.close();
+    return { bytes, sent: server.sent.reduce((a, b) => a + b) };
+  };
+  const same = await head();
+  assert.deepEqual([same.bytes, same.sent <= 100], [FILE.slice(0, 1450), true]);
+  server.bytes = bytesOf(3700, 2);
+  server.etag = '"2"';
+  assert.deepEqual((await head()).bytes, server.bytes.slice(0, 1450));
+  assert.deepEqual(store.indices(), [0, 1, 3]);
 });
 
 test("what the engine does not read is fetched at the end", async () => {

@@ -57,18 +57,18 @@ export class MemoryStore implements ChunkStore {
       chunks: async () => [...(there()?.chunks.values() ?? [])].map(({ name, bytes }) => ({ ...name, bytes: bytes.length })),
       read: async (chunk) => {
         this.reads++;
-        return there()?.chunks.get(nameOfChunk(chunk))?.bytes.slice();
+        return there()?.chunks.get(nameOfChunk(id, chunk))?.bytes.slice();
       },
       blob: async () => undefined,
       write: async (name, bytes) => {
         await this.beforeWrite();
         if (this.room <= 0) throw new DOMException("full", "QuotaExceededError");
         this.room--;
-        made().chunks.set(nameOfChunk(name), { name, bytes: bytes.slice() });
+        made().chunks.set(nameOfChunk(id, name), { name, bytes: bytes.slice() });
       },
       remove: async (chunk, when) => {
-        const bytes = there()?.chunks.get(nameOfChunk(chunk))?.bytes;
-        if (bytes && (!when || (await when(bytes)))) there()?.chunks.delete(nameOfChunk(chunk));
+        const bytes = there()?.chunks.get(nameOfChunk(id, chunk))?.bytes;
+        if (bytes && (!when || (await when(bytes)))) there()?.chunks.delete(nameOfChunk(id, chunk));
       },
     };
   }
@@ -100,7 +100,7 @@ export class MemoryStore implements ChunkStore {
   }
 
   drop(index: number, file = 0): void {
-    this.model.chunks.delete(nameOfChunk(this.chunk(index, file).name));
+    for (const [key, { name }] of this.model.chunks) if (name.index === index && name.file === file) this.model.chunks.delete(key);
   }
 }
 

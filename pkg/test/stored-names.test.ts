@@ -5,19 +5,31 @@ import { MOST_RECORD_BYTES, readRecordText, writeRecordText } from "../src/stora
 
 const SHA256 = "0123456789abcdef".repeat(4);
 
+const ID = SHA256.slice(0, 32);
+
 test("the name of a chunk is read back", () => {
   for (const [file, index] of [[0, 0], [12, 345], [9999, 999_999]] as const) {
     const chunk = { file, index, sha256: SHA256 };
-    assert.deepEqual(chunkOfName(nameOfChunk(chunk)), chunk);
+    assert.deepEqual(chunkOfName(ID, nameOfChunk(ID, chunk)), chunk);
   }
 });
 
 test("no other name is one of a chunk", () => {
-  const right = `0-0-${SHA256}`;
-  assert.ok(chunkOfName(right));
-  for (const name of ["", "record.json", right.slice(1), `0${right}`, `-${right}`, `${right}0`, right.toUpperCase(), `10000-0-${SHA256}`, `0-1000000-${SHA256}`, `${right}\n`, `${right}.crswap`]) {
-    assert.equal(chunkOfName(name), undefined, JSON.stringify(name));
+  const right = nameOfChunk(ID, { file: 0, index: 0, sha256: SHA256 });
+  assert.ok(chunkOfName(ID, right));
+  const beyond = [{ file: 10_000, index: 0 }, { file: 0, index: 1_000_000 }].map((place) => nameOfChunk(ID, { ...place, sha256: SHA256 }));
+  const old = `0-0-${SHA256}`;
+  for (const name of ["", "record.json", old, right.slice(1), `0${right}`, `-${right}`, `${right}0`, right.toUpperCase(), ...beyond, `${right}\n`, `${right}.crswap`]) {
+    assert.equal(chunkOfName(ID, name), undefined, JSON.stringify(name));
   }
+});
+
+test("a chunk that was moved to another place, file or model has no name there", () => {
+  const right = nameOfChunk(ID, { file: 1, index: 2, sha256: SHA256 });
+  for (const moved of [right.replace("1-2-", "1-3-"), right.replace("1-2-", "0-2-"), right.replace("0123", "1023")]) {
+    assert.equal(chunkOfName(ID, moved), undefined, moved);
+  }
+  assert.equal(chunkOfName(ID.replace("0", "1"), right), undefined);
 });
 
 test("an id is 32 small hexadecimal digits", () => {

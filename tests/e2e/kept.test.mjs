@@ -108,7 +108,7 @@ function stored(page) {
     for await (const folder of top.values()) {
       if (folder.kind !== "directory") continue;
       for await (const file of folder.values()) {
-        const [, index] = /^0-(\d+)-[0-9a-f]{64}$/.exec(file.name) ?? [];
+        const [, index] = /^0-(\d+)-[0-9a-f]{64}-[0-9a-f]{8}$/.exec(file.name) ?? [];
         const start = Number(index) * chunk;
         // One that was being written when its tab ended is shorter.
         if (index !== undefined && (await file.getFile()).size === Math.min(chunk, bytes - start)) ranges.push([start, start + chunk]);

@@ -88,7 +88,7 @@ class CacheFolder implements ModelFolder {
     const paths = (await pathsOf(this.#cache)).filter((path) => path.startsWith(prefix));
     const sized = await Promise.all(
       paths.map(async (path) => {
-        const chunk = chunkOfName(path.slice(prefix.length));
+        const chunk = chunkOfName(this.id, path.slice(prefix.length));
         const answer = chunk && (await found(this.#cache.match(addressOf(path))));
         return answer && { ...chunk, bytes: lengthOf(answer) };
       }),
@@ -97,23 +97,23 @@ class CacheFolder implements ModelFolder {
   }
 
   read(chunk: ChunkName): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.#bytes(nameOfChunk(chunk), CHUNK_BYTES);
+    return this.#bytes(nameOfChunk(this.id, chunk), CHUNK_BYTES);
   }
 
   async blob(chunk: ChunkName): Promise<Blob | undefined> {
-    const answer = await this.#match(nameOfChunk(chunk), CHUNK_BYTES);
+    const answer = await this.#match(nameOfChunk(this.id, chunk), CHUNK_BYTES);
     return answer && found(answer.blob());
   }
 
   async write(chunk: ChunkName, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await this.#put(nameOfChunk(chunk), bytes);
+    await this.#put(nameOfChunk(this.id, chunk), bytes);
   }
 
   async remove(chunk: ChunkName, when?: (bytes: Uint8Array<ArrayBuffer>) => Promise<boolean>): Promise<void> {
     await whileFilesRest(this.id, async () => {
       const bytes = when && (await this.read(chunk));
       if (when && bytes && !(await when(bytes))) return;
-      await found(this.#cache.delete(this.#address(nameOfChunk(chunk))));
+      await found(this.#cache.delete(this.#address(nameOfChunk(this.id, chunk))));
     });
   }
 

@@ -139,6 +139,9 @@ export class KeptModel {
   async clear(): Promise<void> {
     await this.settled();
     await this.store.delete(this.id);
+    // All is downloaded anew, which repairs nothing.
+    this.repaired.length = 0;
+    this.#isRepaired.clear();
     // After a deletion nothing can be written through the old folder.
     this.#folder = this.store.folder(this.id);
     this.isKnown = false;

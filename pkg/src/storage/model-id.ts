@@ -2,18 +2,8 @@
 import { sha256 } from "./digest.js";
 
 /** Query parameters that sign or authorise an address. They change from one answer of a server to the next, for the same file. */
-const SECRET = new Set([
-  "access_token",
-  "auth_token",
-  "awsaccesskeyid",
-  "googleaccessid",
-  "key-pair-id",
-  "ossaccesskeyid",
-  "sig",
-  "signature",
-  "token",
-]);
-const SECRET_PREFIX = /^x-(amz|goog|ms|oss)-/;
+const SECRET =
+  /^(awsaccesskeyid|googleaccessid|ossaccesskeyid|key-pair-id|x-(amz|goog|ms|oss)-.*|(.*[-_])?(api[-_]?key|auth|authorization|credentials?|hmac|jwt|password|passwd|secret|session|sig|signature|token))$/;
 /** These belong to a signature where there is one. Elsewhere they may say which file is meant. */
 const SIGNED = new Set(["expires", "policy", "se", "sip", "ske", "skoid", "sks", "skt", "sktid", "skv", "sp", "spr", "sr", "st", "sv"]);
 
@@ -26,7 +16,7 @@ export function canonicalAddress(address: string): string {
   url.hash = "";
   const names = [...url.searchParams.keys()];
   const isSigned = names.some((name) => ["sig", "signature"].includes(name.toLowerCase()));
-  const isSecret = (name: string) => SECRET.has(name) || SECRET_PREFIX.test(name) || (isSigned && SIGNED.has(name));
+  const isSecret = (name: string) => SECRET.test(name) || (isSigned && SIGNED.has(name));
   // Deleting rewrites the whole query, so one without secrets is left as it is.
   for (const name of names) if (isSecret(name.toLowerCase())) url.searchParams.delete(name);
   return url.href;

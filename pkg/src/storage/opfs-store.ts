@@ -102,7 +102,7 @@ class OpfsFolder implements ModelFolder {
     const chunks = folder ? await entriesOf(folder) : [];
     const sized = await Promise.all(
       chunks.map(async (entry) => {
-        const chunk = chunkOfName(entry.name);
+        const chunk = chunkOfName(this.id, entry.name);
         if (!chunk || entry.kind !== "file") return undefined;
         const file = await found((entry as FileSystemFileHandle).getFile());
         return file && { ...chunk, bytes: file.size };
@@ -116,12 +116,12 @@ class OpfsFolder implements ModelFolder {
   }
 
   async blob(chunk: ChunkName): Promise<Blob | undefined> {
-    const file = await this.#file(nameOfChunk(chunk));
+    const file = await this.#file(nameOfChunk(this.id, chunk));
     return file && found(file.getFile());
   }
 
   async write(chunk: ChunkName, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    const write = () => this.#writing((folder) => writeChunk(folder, nameOfChunk(chunk), bytes));
+    const write = () => this.#writing((folder) => writeChunk(folder, nameOfChunk(this.id, chunk), bytes));
     try {
       await whileFilesStay(this.id, write);
     } catch (thrown) {
@@ -149,12 +149,12 @@ class OpfsFolder implements ModelFolder {
       if (!folder) return;
       const bytes = when && (await this.#read(chunk));
       if (when && bytes && !(await when(bytes))) return;
-      await gone(folder.removeEntry(nameOfChunk(chunk)));
+      await gone(folder.removeEntry(nameOfChunk(this.id, chunk)));
     });
   }
 
   async #read(chunk: ChunkName): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    const file = await this.#file(nameOfChunk(chunk));
+    const file = await this.#file(nameOfChunk(this.id, chunk));
     return file && ((await readInPlace(file, CHUNK_BYTES)) ?? readSnapshot(file, CHUNK_BYTES));
   }
 

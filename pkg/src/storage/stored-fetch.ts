@@ -163,6 +163,13 @@ export class StoredFetch implements FileLoad {
     const { kept } = this;
     const tabs = this.#tabs;
     if (!kept || !tabs) return undefined;
+    // A header is read beside a download, if there is one: whoever reads it may take long to go on.
+    if (!this.#options.readsAll) {
+      if (this.#isListedOtherwise((await this.#locate()).files)) kept.forget();
+      const refused = await this.#compare(stream, wanted, signal);
+      this.#prepared = refused === undefined;
+      return refused;
+    }
     await tabs.join();
     if (this.follows) await this.#meetOtherTab();
     if (!this.#leads) {
@@ -197,6 +204,8 @@ export class StoredFetch implements FileLoad {
     const { kept } = this;
     if (!kept) return;
     if (this.#isInUse) throw await this.#changed(0, "the source names another one now");
+    // Who reads the header alone deletes nothing.
+    if (!this.#options.readsAll) return kept.forget();
     for (const stream of this.#streams) stream.forget();
     try {
       await kept.clear();
