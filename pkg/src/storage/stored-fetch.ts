@@ -72,6 +72,8 @@ export class StoredFetch implements FileLoad {
   /** Bytes of this load are with the engine. */
   #isInUse = false;
   #told = 0;
+  /** The engine has bytes of what was stored and is deleted: the rest has to be of the same version. */
+  #goesOnFromStored = false;
   /** What was wrong is deleted. */
   #cleared: Promise<void> = Promise.resolve();
 
@@ -180,6 +182,7 @@ export class StoredFetch implements FileLoad {
     const { files } = await this.#locate();
     if (!kept.isKnown && inUse) {
       kept.begin(inUse);
+      this.#goesOnFromStored = true;
       kept.stop("the stored model was deleted while it was loaded");
     } else if (!kept.isKnown || this.#isListedOtherwise(files)) {
       const isStored = kept.storedBytes() > 0;
@@ -270,7 +273,10 @@ export class StoredFetch implements FileLoad {
 
   /** Why a stored file is not known to be the server's. */
   #otherwise(stored: FileRecord, served: FileVersion): string | undefined {
-    return areComparable(stored, served) ? difference(stored, served) : "nothing tells whether it is the same";
+    // Equal lengths say little where the server tells versions apart, and did not when the file was stored.
+    const tells = ({ etag, lastModified }: FileVersion) => etag !== undefined || lastModified !== undefined;
+    const canTell = areComparable(stored, served) && (tells(stored) || !tells(served));
+    return canTell ? difference(stored, served) : "nothing tells whether it is the same";
   }
 
   /** Mirrors of one file have its size in common, and not what their servers say besides. */
@@ -284,7 +290,7 @@ export class StoredFetch implements FileLoad {
     const record = kept?.files[number]?.record;
     if (!kept || !record) return false;
     const compared = this.#comparable(number, version);
-    const why = difference(record, compared);
+    const why = this.#goesOnFromStored ? this.#otherwise(record, compared) : difference(record, compared);
     if (why !== undefined) {
       if (this.#isInUse) throw await this.#changed(number, why);
       await this.#restart(this.#files);
@@ -348,7 +354,8 @@ export class StoredFetch implements FileLoad {
     throw new FatalError(this.fault);
   }
 
-  cannotKeep(reason: string): void {
+  async cannotKeep(number: number, reason: string): Promise<void> {
+    if (this.#goesOnFromStored) throw await this.#changed(number, reason);
     this.kept?.stop(reason);
   }
 
