@@ -72,6 +72,8 @@ export class StoredFetch implements FileLoad {
   /** Bytes of this load are with the engine. */
   #isInUse = false;
   #told = 0;
+  /** Files of which this load has had an answer of the version that is noted. */
+  readonly #admitted = new Set<number>();
   /** The engine has bytes of what was stored and is deleted: the rest has to be of the same version. */
   #goesOnFromStored = false;
   /** What was wrong is deleted. */
@@ -205,8 +207,8 @@ export class StoredFetch implements FileLoad {
     const { kept } = this;
     if (!kept) return;
     if (this.#isInUse) throw await this.#changed(0, "the source names another one now");
-    // Who reads the header alone deletes nothing.
-    if (!this.#options.readsAll) return kept.forget();
+    // Who reads the header alone, or beside a tab that stores, deletes nothing.
+    if (!this.#options.readsAll || this.#tabs?.role === "alone") return kept.forget();
     for (const stream of this.#streams) stream.forget();
     try {
       await kept.clear();
@@ -290,12 +292,15 @@ export class StoredFetch implements FileLoad {
     const record = kept?.files[number]?.record;
     if (!kept || !record) return false;
     const compared = this.#comparable(number, version);
-    const why = this.#goesOnFromStored ? this.#otherwise(record, compared) : difference(record, compared);
+    // The first answer has to prove that what is stored is of its version.
+    const isNew = Object.keys(versionOf(record)).length === 0;
+    const why = isNew || this.#admitted.has(number) ? difference(record, compared) : this.#otherwise(record, compared);
     if (why !== undefined) {
       if (this.#isInUse) throw await this.#changed(number, why);
       await this.#restart(this.#files);
       return true;
     }
+    this.#admitted.add(number);
     const before = JSON.stringify(record);
     kept.adopt(number, compared);
     if (JSON.stringify(record) !== before && this.writes) this.#tellState();
