@@ -736,3 +736,29 @@ test("what the engine takes for no model does not stay, unless it was meant or i
   assert.equal(await discarded((store) => Object.assign(store.model.record!.files[0]!, { sha256: digestOf(FILE), verified: true })), false);
   assert.equal(await discarded((store) => (store.model.record!.files[0]!.address = "m.gguf")), false);
 });
+
+test("a file of the same length is not taken for the stored one where only the server now tells versions apart", async () => {
+  const [server, store] = [new Server(FILE, { gzip: true }), new MemoryStore()];
+  await load(server, { store });
+  server.faults = {};
+  server.bytes = bytesOf(3700, 2);
+  server.etag = '"2"';
+  store.drop(1);
+  const { bytes, report } = await load(server, { store });
+  assert.deepEqual([bytes, report.storedBytes], [server.bytes, 0]);
+});
+
+test("a model that is deleted while it is loaded does not go on with what may be another version", async () => {
+  const [server, store] = [new Server(FILE, { gzip: true }), new MemoryStore()];
+  await load(server, { store });
+  server.faults = {};
+  const files = await open(server, { store });
+  const reader = new Reader(files);
+  await reader.read(0, 1000);
+  await store.delete([...store.models.keys()][0] as string);
+  server.bytes = bytesOf(3700, 2);
+  server.etag = '"2"';
+  await assert.rejects(reader.read(1000));
+  assert.equal(files.fault?.detail, "changed");
+  await files.close();
+});

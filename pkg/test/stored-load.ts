@@ -324,7 +324,7 @@ export class Reader {
         });
         this.answers++;
         // As the engine finds the end of a file whose size nobody tells.
-        if (answer.status === 416 && asked > 0) break;
+        if (answer.status === 416 && asked > 0) { if (this.#version.total !== undefined) throw new EngineError("network", "416 inside the file"); break; }
         if (answer.status !== 200 && answer.status !== 206) throw new EngineError("http-status", String(answer.status));
         const { start, end } = this.#head(answer, asked);
         let place = start;

@@ -152,3 +152,24 @@ test("a browser without locks stores all the same", async () => {
   assert.equal(report.reason, undefined);
   assert.equal(store.indices().length, 6);
 });
+
+test("a tab that follows does not use what it had read ahead of an older version", async () => {
+  const [server, store, browser] = [new Server(FILE), new MemoryStore(), new Browser()];
+  await load(server, { store });
+  // Each tab reads ahead before it finds the damage.
+  store.chunk(0).bytes[7]! ^= 1;
+  server.bytes = bytesOf(5300, 3);
+  server.etag = '"2"';
+  const loads = await Promise.all([1, 2, 3].map(() => load(server, { store, browser })));
+  for (const { bytes } of loads) assert.deepEqual(bytes, server.bytes);
+});
+
+test("a tab that goes on for another takes the rest of an answer that begins before it", async () => {
+  const [server, store, browser] = [new Server(FILE), new MemoryStore(), new Browser()];
+  const first = await tab(server, store, browser);
+  await first.reader.read(0, 2300);
+  server.faults = { startsAtZero: true };
+  const second = await tab(server, store, browser, 60);
+  assert.deepEqual(await second.reader.read(), FILE);
+  for (const { files } of [first, second]) await files.close();
+});

@@ -46,8 +46,8 @@ export interface FileLoad {
   checkEnd(file: number, end: number): void;
   /** The whole file came by, with this digest. @throws where it is another than the source's. */
   checkDigest(file: number, digest: string): void;
-  /** The file cannot be kept. */
-  cannotKeep(reason: string): void;
+  /** The file cannot be kept. @throws where bytes of what was stored are in use, and these may be of another version. */
+  cannotKeep(file: number, reason: string): Promise<void>;
   /** Waits for another tab; false where it was silent for too long. */
   otherTab(): Promise<boolean>;
   countStored(bytes: number): void;
@@ -75,7 +75,8 @@ export class FileStream {
   readonly #load: FileLoad;
   readonly #number: number;
   readonly #partials = new Map<number, OpenChunk>();
-  readonly #ahead = new Map<number, Promise<Uint8Array<ArrayBuffer> | undefined>>();
+  /** By index and digest: meanwhile another tab may have stored another version. */
+  readonly #ahead = new Map<string, Promise<Uint8Array<ArrayBuffer> | undefined>>();
   #run: NetworkRun | undefined;
   #paused: NetworkRun | undefined;
   /** Where the answer that {@link #run} reads ends; undefined where it does not say that. */
@@ -133,11 +134,18 @@ export class FileStream {
   async #stored(index: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const { kept } = this.#load;
     if (!kept) return undefined;
-    const reading = this.#ahead.get(index) ?? kept.read(this.#number, index);
-    for (const other of this.#ahead.keys()) if (other <= index || other > index + AHEAD) this.#ahead.delete(other);
+    const chunks = kept.files[this.#number]?.chunks;
+    const before = new Map(this.#ahead);
+    this.#ahead.clear();
+    const read = (at: number) => {
+      const key = `${at} ${chunks?.get(at)?.sha256}`;
+      return { key, bytes: before.get(key) ?? kept.read(this.#number, at) };
+    };
+    const reading = read(index).bytes;
     for (let next = index + 1; next <= index + AHEAD; next++) {
-      const isStored = kept.files[this.#number]?.chunks.has(next);
-      if (isStored && !this.#ahead.has(next)) this.#ahead.set(next, kept.read(this.#number, next));
+      if (!chunks?.has(next)) continue;
+      const { key, bytes } = read(next);
+      this.#ahead.set(key, bytes);
     }
     return reading;
   }
@@ -230,7 +238,7 @@ export class FileStream {
         const fits = wanted.start === from && wanted.to === undefined;
         if (kept && !this.#isPlain) {
           this.#isPlain = true;
-          this.#load.cannotKeep(`the server's answer does not prove which bytes of the file it has: ${head}`);
+          await this.#load.cannotKeep(this.#number, `the server's answer does not prove which bytes of the file it has: ${head}`);
           if (!fits) {
             controller.abort();
             continue;
@@ -301,10 +309,10 @@ export class FileStream {
   #body(from: number, signal: AbortSignal): ReadableStream<Uint8Array> {
     const [run, end] = [this.#run, this.#runEnd];
     let at = run?.at ?? 0;
-    let rest: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    let rest: (() => Promise<Uint8Array | undefined>) | undefined;
     return bodyOf(async () => {
       if (end !== undefined && run === this.#paused) rest ??= await this.#rest(at, end, signal);
-      const piece = rest ? (await rest.read()).value : await run?.next();
+      const piece = rest ? await rest() : await run?.next();
       if (piece === undefined) return undefined;
       const skip = Math.min(Math.max(from - at, 0), piece.length);
       at += piece.length;
@@ -328,7 +336,7 @@ export class FileStream {
     const index = Math.floor(from / kept.chunkBytes);
     const start = index * kept.chunkBytes;
     const end = Math.min(start + kept.chunkBytes, version.bytes ?? 0);
-    let rest: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    let rest: (() => Promise<Uint8Array | undefined>) | undefined;
     let at = from;
     const body = bodyOf(async () => {
       if (at >= end) return undefined;
@@ -348,8 +356,8 @@ export class FileStream {
       }
       // The other tab has ended, or is silent.
       rest ??= await this.#rest(at, end, signal);
-      const { done, value } = await rest.read();
-      if (done) return undefined;
+      const value = await rest();
+      if (value === undefined) return undefined;
       const piece = value.subarray(0, end - at);
       at += piece.length;
       return piece;
@@ -357,10 +365,20 @@ export class FileStream {
     return partOf(body, from, end, version);
   }
 
-  async #rest(from: number, until: number, signal: AbortSignal): Promise<ReadableStreamDefaultReader<Uint8Array>> {
+  /** Pieces of the file from `from` on. The server's answer may begin before. */
+  async #rest(from: number, until: number, signal: AbortSignal): Promise<() => Promise<Uint8Array | undefined>> {
     const response = this.#fromMemory(from) ?? (await this.#fromNetwork(from, until, signal));
-    if (response.status !== 206 || !response.body) throw new Error(`the server answered ${response.status} for the rest`);
-    return response.body.getReader();
+    const head = isSuccess(response) ? readHead(response, from) : `it has the status ${response.status}`;
+    if (typeof head === "string" || !response.body) throw new Error(`the server does not answer with the rest of the file: ${String(head)}`);
+    const reader = response.body.getReader();
+    let at = head.start;
+    return async () => {
+      const { value } = await reader.read();
+      if (value === undefined) return undefined;
+      const skip = Math.min(Math.max(from - at, 0), value.length);
+      at += value.length;
+      return value.subarray(skip);
+    };
   }
 
   #took(offset: number, bytes: Uint8Array): void {

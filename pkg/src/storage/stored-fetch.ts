@@ -74,6 +74,10 @@ export class StoredFetch implements FileLoad {
   /** Bytes of this load are with the engine. */
   #isInUse = false;
   #told = 0;
+  /** Files of which this load has had an answer of the version that is noted. */
+  readonly #admitted = new Set<number>();
+  /** The engine has bytes of what was stored and is deleted: the rest has to be of the same version. */
+  #goesOnFromStored = false;
   /** What was wrong is deleted. */
   #cleared: Promise<void> = Promise.resolve();
 
@@ -182,6 +186,7 @@ export class StoredFetch implements FileLoad {
     const { files } = await this.#locate();
     if (!kept.isKnown && inUse) {
       kept.begin(inUse);
+      this.#goesOnFromStored = true;
       kept.stop("the stored model was deleted while it was loaded");
     } else if (!kept.isKnown || this.#isListedOtherwise(files)) {
       const isStored = kept.storedBytes() > 0;
@@ -204,8 +209,8 @@ export class StoredFetch implements FileLoad {
     const { kept } = this;
     if (!kept) return;
     if (this.#isInUse) throw await this.#changed(0, "the source names another one now");
-    // Who reads the header alone deletes nothing.
-    if (!this.#options.readsAll) return kept.forget();
+    // Who reads the header alone, or beside a tab that stores, deletes nothing.
+    if (!this.#options.readsAll || this.#tabs?.role === "alone") return kept.forget();
     for (const stream of this.#streams) stream.forget();
     try {
       await kept.clear();
@@ -272,7 +277,10 @@ export class StoredFetch implements FileLoad {
 
   /** Why a stored file is not known to be the server's. */
   #otherwise(stored: FileRecord, served: FileVersion): string | undefined {
-    return areComparable(stored, served) ? difference(stored, served) : "nothing tells whether it is the same";
+    // Equal lengths say little where the server tells versions apart, and did not when the file was stored.
+    const tells = ({ etag, lastModified }: FileVersion) => etag !== undefined || lastModified !== undefined;
+    const canTell = areComparable(stored, served) && (tells(stored) || !tells(served));
+    return canTell ? difference(stored, served) : "nothing tells whether it is the same";
   }
 
   /** Mirrors of one file have its size in common, and not what their servers say besides. */
@@ -286,12 +294,15 @@ export class StoredFetch implements FileLoad {
     const record = kept?.files[number]?.record;
     if (!kept || !record) return false;
     const compared = this.#comparable(number, version);
-    const why = difference(record, compared);
+    // The first answer has to prove that what is stored is of its version.
+    const isNew = Object.keys(versionOf(record)).length === 0;
+    const why = isNew || this.#admitted.has(number) ? difference(record, compared) : this.#otherwise(record, compared);
     if (why !== undefined) {
       if (this.#isInUse) throw await this.#changed(number, why);
       await this.#restart(this.#files);
       return true;
     }
+    this.#admitted.add(number);
     const before = JSON.stringify(record);
     kept.adopt(number, compared);
     if (JSON.stringify(record) !== before && this.writes) this.#tellState();
@@ -352,6 +363,7 @@ export class StoredFetch implements FileLoad {
     throw new FatalError(this.fault);
   }
 
+<<<<<<< HEAD
   checkEnd(number: number, end: number): void {
     const listed = this.#files[number]?.bytes;
     if (listed === undefined || end <= listed) return;
@@ -361,6 +373,10 @@ export class StoredFetch implements FileLoad {
   }
 
   cannotKeep(reason: string): void {
+=======
+  async cannotKeep(number: number, reason: string): Promise<void> {
+    if (this.#goesOnFromStored) throw await this.#changed(number, reason);
+>>>>>>> h-break
     this.kept?.stop(reason);
   }
 
