@@ -43,7 +43,7 @@ test("a file of another size than the listed one is not taken", async () => {
   const cases: [boolean, number, RegExp][] = [
     [false, 3600, another],
     [false, 3800, another],
-    [true, 3600, /m\.gguf sends more than the 3600 bytes that the hub lists$/],
+    [true, 3600, /m\.gguf sends more bytes than the 3600 that the hub lists$/],
   ];
   for (const [hides, size, words] of cases) {
     const store = new MemoryStore();

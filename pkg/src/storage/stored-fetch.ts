@@ -291,14 +291,18 @@ export class StoredFetch implements FileLoad {
 
   async admit(number: number, { version }: AnswerHead): Promise<boolean> {
     const { kept } = this;
-    const record = kept?.files[number]?.record;
-    if (!kept || !record) return false;
+    const file = kept?.files[number];
+    if (!kept || !file) return false;
+    const { record } = file;
     const compared = this.#comparable(number, version);
-    // The first answer has to prove that what is stored is of its version.
-    const isNew = Object.keys(versionOf(record)).length === 0;
+    // The first answer has to prove that what is stored, or is in use, is of its version.
+    const isNew = (file.chunks.size === 0 && !this.#isInUse) || Object.keys(versionOf(record)).length === 0;
     const why = isNew || this.#admitted.has(number) ? difference(record, compared) : this.#otherwise(record, compared);
     if (why !== undefined) {
       if (this.#isInUse) throw await this.#changed(number, why);
+      const listed = this.#files[number]?.bytes;
+      // To begin anew would end here again.
+      if (listed !== undefined && compared.bytes !== undefined && compared.bytes !== listed) throw this.#notAsListed(number, `has ${compared.bytes} bytes rather`, listed);
       await this.#restart(this.#files);
       return true;
     }
@@ -363,20 +367,20 @@ export class StoredFetch implements FileLoad {
     throw new FatalError(this.fault);
   }
 
-<<<<<<< HEAD
   checkEnd(number: number, end: number): void {
     const listed = this.#files[number]?.bytes;
     if (listed === undefined || end <= listed) return;
-    const url = shownAddress(this.#options.urls[number] ?? "");
-    this.fault ??= { code: "network", detail: "wrong-answer", message: `${url} sends more than the ${listed} bytes that the hub lists`, url };
-    throw new FatalError(this.fault);
+    throw this.#notAsListed(number, "sends more bytes", listed);
   }
 
-  cannotKeep(reason: string): void {
-=======
+  #notAsListed(number: number, what: string, listed: number): FatalError {
+    const url = shownAddress(this.#options.urls[number] ?? "");
+    this.fault ??= { code: "network", detail: "wrong-answer", message: `the file at ${url} ${what} than the ${listed} that the hub lists`, url };
+    return new FatalError(this.fault);
+  }
+
   async cannotKeep(number: number, reason: string): Promise<void> {
     if (this.#goesOnFromStored) throw await this.#changed(number, reason);
->>>>>>> h-break
     this.kept?.stop(reason);
   }
 
