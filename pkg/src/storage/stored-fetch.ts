@@ -78,6 +78,8 @@ export class StoredFetch implements FileLoad {
   readonly #admitted = new Set<number>();
   /** The engine has bytes of what was stored and is deleted: the rest has to be of the same version. */
   #goesOnFromStored = false;
+  /** The engine has bytes, or the promise of bytes, that another tab has found to be of an old version. */
+  #isOutdated = false;
   /** What was wrong is deleted. */
   #cleared: Promise<void> = Promise.resolve();
 
@@ -244,7 +246,7 @@ export class StoredFetch implements FileLoad {
       const { sha256 } = this.#files[number] ?? {};
       if (sha256 !== undefined && file.record.sha256 === undefined) kept.change(number, { sha256 });
       if (file.chunks.size === 0) {
-        if (!this.#isInUse) file.record = toRecord(this.#files[number] ?? { addresses: [file.record.address] });
+        if (!this.#isInUse) file.record = this.#newRecord(number, file.record);
         continue;
       }
       const isAsked = stream === asked;
@@ -275,6 +277,11 @@ export class StoredFetch implements FileLoad {
     return new FatalError({ code: "network", detail: "wrong-answer", message, url });
   }
 
+  /** What is known of a file of which nothing is stored. */
+  #newRecord(number: number, { address }: FileRecord): FileRecord {
+    return toRecord(this.#files[number] ?? { addresses: [address] });
+  }
+
   /** Why a stored file is not known to be the server's. */
   #otherwise(stored: FileRecord, served: FileVersion): string | undefined {
     // Equal lengths say little where the server tells versions apart, and did not when the file was stored.
@@ -292,12 +299,21 @@ export class StoredFetch implements FileLoad {
   async admit(number: number, { version }: AnswerHead): Promise<boolean> {
     const { kept } = this;
     const file = kept?.files[number];
-    if (!kept || !file) return false;
+    if (!kept) return false;
+    if (!file) {
+      if (this.#isOutdated && !this.#admitted.has(number)) throw await this.#changed(number, "another tab has found that");
+      return false;
+    }
+    const before = JSON.stringify(file.record);
+    const isFirst = !this.#admitted.has(number);
+    // Nothing is left of the version that is noted.
+    const isNew = isFirst && file.chunks.size === 0 && !this.#isInUse;
+    if (isNew) file.record = this.#newRecord(number, file.record);
     const { record } = file;
     const compared = this.#comparable(number, version);
     // The first answer has to prove that what is stored, or is in use, is of its version.
-    const isNew = (file.chunks.size === 0 && !this.#isInUse) || Object.keys(versionOf(record)).length === 0;
-    const why = isNew || this.#admitted.has(number) ? difference(record, compared) : this.#otherwise(record, compared);
+    const isUnproven = isFirst && !isNew && Object.keys(versionOf(record)).length > 0;
+    const why = isUnproven ? this.#otherwise(record, compared) : difference(record, compared);
     if (why !== undefined) {
       if (this.#isInUse) throw await this.#changed(number, why);
       const listed = this.#files[number]?.bytes;
@@ -307,7 +323,6 @@ export class StoredFetch implements FileLoad {
       return true;
     }
     this.#admitted.add(number);
-    const before = JSON.stringify(record);
     kept.adopt(number, compared);
     if (JSON.stringify(record) !== before && this.writes) this.#tellState();
     return false;
@@ -427,6 +442,7 @@ export class StoredFetch implements FileLoad {
         tabs.goAlone();
         break;
       case "changed":
+        this.#isOutdated ||= this.#isInUse;
         this.trusts = false;
         kept.forget();
         tabs.goAlone();
