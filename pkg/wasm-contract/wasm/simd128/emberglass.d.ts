@@ -18,6 +18,7 @@ export class WasmTextModel {
   private constructor();
   static load(source: any, options: any, onProgress: Function, signal: AbortSignal): Promise<WasmTextModel>;
   static inspect(source: any, options: any, signal: AbortSignal): Promise<any>;
+  static canRun(source: any, options: any, signal: AbortSignal): Promise<any>;
   info(): any;
   generate(request: any, onPiece: Function, signal: AbortSignal): Promise<any>;
   tokenize(text: string, special: boolean, signal: AbortSignal): Promise<Uint32Array>;
@@ -26,3 +27,5 @@ export class WasmTextModel {
 }
 
 export function measureGpu(): Promise<any>;
+
+export function downloadFiles(source: any, options: any, onProgress: Function, signal: AbortSignal): Promise<void>;
