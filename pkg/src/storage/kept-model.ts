@@ -200,6 +200,15 @@ export class KeptModel {
     this.#isDirty = true;
   }
 
+  /** A file of another version, of which nothing is stored. */
+  renew(number: number, record: FileRecord): void {
+    const file = this.files[number];
+    if (!file) return;
+    file.record = record;
+    file.chunks.clear();
+    this.#isDirty = true;
+  }
+
   change(number: number, change: Partial<FileRecord>): void {
     const file = this.files[number];
     if (!file) return;

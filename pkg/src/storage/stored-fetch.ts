@@ -247,7 +247,7 @@ export class StoredFetch implements FileLoad {
       const { sha256 } = this.#files[number] ?? {};
       if (sha256 !== undefined && file.record.sha256 === undefined) kept.change(number, { sha256 });
       if (file.chunks.size === 0) {
-        if (!this.#isInUse) file.record = this.#newRecord(number, file.record);
+        if (!this.#isInUse) kept.renew(number, this.#newRecord(number, file.record));
         continue;
       }
       const isAsked = stream === asked;
@@ -311,7 +311,7 @@ export class StoredFetch implements FileLoad {
     const isNew = isFirst && file.chunks.size === 0 && !this.#isInUse;
     if (isNew) {
       if (Object.keys(versionOf(file.record)).length > 0) this.#tellChanged();
-      file.record = this.#newRecord(number, file.record);
+      kept.renew(number, this.#newRecord(number, file.record));
     }
     const { record } = file;
     const compared = this.#comparable(number, version);
@@ -462,7 +462,7 @@ export class StoredFetch implements FileLoad {
     if (!kept || files.length !== this.#streams.length) return;
     const isFirst = this.#otherTab === undefined;
     this.#otherTab = { files };
-    const adopt = () => files.forEach((version, number) => version && kept.adopt(number, version));
+    const adopt = () => files.forEach((version, number) => this.#follow(number, version));
     if (!isFirst) {
       void this.#reopened.then(adopt);
       return;
@@ -472,6 +472,19 @@ export class StoredFetch implements FileLoad {
       adopt();
       this.trusts = true;
     }, () => {});
+  }
+
+  /** From now on the file is what the downloading tab says; null where that knows nothing of it yet. */
+  #follow(number: number, version: FileVersion | null): void {
+    const file = this.kept?.files[number];
+    if (!file) return;
+    const isBlank = Object.keys(versionOf(file.record)).length === 0;
+    const isSame = version !== null && this.#otherwise(file.record, version) === undefined;
+    if (!isBlank && !isSame) {
+      this.kept?.renew(number, this.#newRecord(number, file.record));
+      this.#isOutdated ||= this.#isInUse;
+    }
+    if (version) this.kept?.adopt(number, version);
   }
 
   /** Tabs that were told of a version have to let go of it. */
