@@ -5,7 +5,8 @@ import { test } from "node:test";
 import { Browser, bytesOf, CHUNK, digestOf, type Faults, MemoryStore, open, Reader, Server } from "./stored-load.js";
 
 const SIZES = [1, 999, 1000, 1001, 2000, 3700, 5000, 5300];
-const RUNS = 250;
+/** The last ones have found faults that the others have not. */
+const SEEDS = [...Array.from({ length: 250 }, (_, i) => i + 1), 711, 826, 1881];
 
 /** The same numbers for the same seed. */
 function randomly(seed: number): (below: number) => number {
@@ -88,7 +89,7 @@ async function run(seed: number): Promise<void> {
 }
 
 test("loads at random", { timeout: 60_000 }, async () => {
-  for (let seed = 1; seed <= RUNS; seed++) {
+  for (const seed of SEEDS) {
     await run(seed).catch((thrown: Error) => {
       throw new Error(`seed ${seed}: ${thrown.message}`, { cause: thrown });
     });

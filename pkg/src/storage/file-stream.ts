@@ -50,7 +50,7 @@ export interface FileLoad {
   cannotKeep(file: number, reason: string): Promise<void>;
   /** Waits for another tab; false where it was silent for too long. */
   otherTab(): Promise<boolean>;
-  countStored(bytes: number): void;
+  countStored(file: number, bytes: number): void;
   countNetwork(bytes: number): void;
   /** What another tab knows of the file; null where that is nothing yet. */
   versionInOtherTab(file: number): FileVersion | null;
@@ -154,7 +154,7 @@ export class FileStream {
     const start = index * (this.#load.kept?.chunkBytes ?? 0);
     this.#took(start, bytes);
     const part = bytes.subarray(from - start);
-    this.#load.countStored(part.length);
+    this.#load.countStored(this.#number, part.length);
     return partOf(bodyFrom(part), from, from + part.length, this.#version());
   }
 
@@ -345,7 +345,7 @@ export class FileStream {
         if (bytes) {
           this.#took(start, bytes);
           at = end;
-          load.countStored(bytes.length - (from - start));
+          load.countStored(this.#number, bytes.length - (from - start));
           return bytes.subarray(from - start);
         }
         load.goAlone();

@@ -76,6 +76,8 @@ export class StoredFetch implements FileLoad {
   #told = 0;
   /** Files of which this load has had an answer of the version that is noted. */
   readonly #admitted = new Set<number>();
+  /** Files of which the engine has stored bytes. */
+  readonly #usesStored = new Set<number>();
   /** The engine has bytes of what was stored and is deleted: the rest has to be of the same version. */
   #goesOnFromStored = false;
   /** The engine has bytes, or the promise of bytes, that another tab has found to be of an old version. */
@@ -399,11 +401,13 @@ export class StoredFetch implements FileLoad {
   }
 
   async cannotKeep(number: number, reason: string): Promise<void> {
-    if (this.#goesOnFromStored) throw await this.#changed(number, reason);
+    const isUnproven = this.#usesStored.has(number) && !this.#admitted.has(number);
+    if (this.#goesOnFromStored || isUnproven) throw await this.#changed(number, reason);
     this.kept?.stop(reason);
   }
 
-  countStored(bytes: number): void {
+  countStored(number: number, bytes: number): void {
+    this.#usesStored.add(number);
     this.#report.storedBytes += bytes;
   }
 
