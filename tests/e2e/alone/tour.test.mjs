@@ -2,8 +2,8 @@
 // people. The other files ask Chromium the same and everything else, so it takes the tour with --exhaustive only.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { canvasBytes, launch, openPage, PATIENCE, SITE, WEBGPU } from "./harness.mjs";
-import { launchWebKit } from "./webkit.mjs";
+import { canvasBytes, launch, openPage, PATIENCE, SITE, WEBGPU } from "../harness.mjs";
+import { launchWebKit } from "../webkit.mjs";
 
 const FRANCE = "What is the capital of France?";
 
