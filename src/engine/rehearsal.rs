@@ -4,6 +4,7 @@ use crate::cpu::{self, Room};
 use crate::error::Result;
 use crate::graph::{Backend, HeadShape, KvType};
 use crate::model::{self, PROBE_DEPTH, Part, Rehearsal};
+use crate::sampling::Sampling;
 use crate::weights::Directory;
 
 use super::text::{FIRST_BATCH, LoadOptions, MAX_DRAFTS, next_batch, sizes};
@@ -64,7 +65,8 @@ pub async fn rehearse<B: Backend + 'static>(
 ) -> Result<Estimate> {
     let load = LoadOptions { draft_tokens: load.draft_tokens.min(MAX_DRAFTS).min(B::MAX_DRAFTS), ..load };
     let part = if whole { None } else { Some(CPU_PART) };
-    let timed = model::rehearse(backend, directory, sizes(load), part).await?;
+    let set_sampling = |backend: &mut B| backend.set_sampling(&Sampling::default().params(0), &[], &[]);
+    let timed = model::rehearse(backend, directory, sizes(load), part, set_sampling).await?;
     let Rehearsal { allocated_bytes, token_ms, fill_ms, compile_ms, .. } = timed;
     let first_token_ms = first_token_ms(&timed, load.context_length);
     Ok(Estimate { allocated_bytes, token_ms, first_token_ms, fill_ms, compile_ms })

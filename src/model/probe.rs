@@ -3,7 +3,6 @@
 use crate::clock::now_ms;
 use crate::error::Result;
 use crate::graph::{Backend, Batch, Ids, MatrixNeed, Op, Step};
-use crate::sampling::Sampling;
 use crate::weights::Directory;
 
 use super::allocated::{Allocated, HeadRows, needs};
@@ -92,7 +91,7 @@ pub struct Rehearsal {
     pub fill_ms: f64,
 }
 
-/// Allocates a model, or a part of it, and times what a user will wait for.
+/// Allocates a model, or a part of it, and times what a user will wait for. `set_sampling` says how tokens are drawn.
 ///
 /// # Errors
 /// What is wrong with the file's header or the device; memory or limits of it that do not suffice.
@@ -101,6 +100,7 @@ pub async fn rehearse<B: Backend + 'static>(
     directory: &Directory,
     sizes: Sizes,
     part: Option<Part>,
+    set_sampling: impl FnOnce(&mut B) -> Result<()>,
 ) -> Result<Rehearsal> {
     let depth = PROBE_DEPTH.min(sizes.context_length - 1);
     let prompt = depth.max(1);
@@ -150,7 +150,7 @@ pub async fn rehearse<B: Backend + 'static>(
     let compile_ms = now_ms() - begun;
     let allocated_bytes = backend.allocated_bytes();
 
-    backend.set_sampling(&Sampling::default().params(0), &[], &[])?;
+    set_sampling(backend)?;
     backend.set_tokens(&vec![0; prompt as usize])?;
     let batch = |count| Step { pos: 0, count, row: 0, counter: 0 };
     let token = Step { pos: depth, count: 1, row: 0, counter: 0 };
