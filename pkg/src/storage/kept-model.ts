@@ -53,6 +53,8 @@ export class KeptModel {
   #folder: ModelFolder;
   /** Of two chunks for one place nobody knows which is right, so neither is used. */
   #doubtful: ChunkName[] = [];
+  /** Damaged chunks that are being deleted. */
+  readonly #removals = new Set<Promise<void>>();
   #isDirty = false;
   #recordWritten: Promise<void> = Promise.resolve();
 
@@ -232,7 +234,10 @@ export class KeptModel {
     if (this.files[number] !== file || file.chunks.get(index) !== chunk) return undefined;
     file.chunks.delete(index);
     this.#lost(number, index);
-    await this.#folder.remove(chunk, async (now) => !(await isRight(now))).catch(() => {});
+    const removal = this.#folder.remove(chunk, async (now) => !(await isRight(now))).catch(() => {});
+    this.#removals.add(removal);
+    await removal;
+    this.#removals.delete(removal);
     return undefined;
   }
 
@@ -285,9 +290,9 @@ export class KeptModel {
     }
   }
 
-  /** Waits until all chunks that were to be kept are written. */
+  /** Waits until all chunks that were to be kept are written, and damaged ones are deleted. */
   async settled(): Promise<void> {
-    await Promise.all(this.files.flatMap((file) => [...file.settling.values()]));
+    await Promise.all([...this.#removals, ...this.files.flatMap((file) => [...file.settling.values()])]);
   }
 
   /** What is there stays; no more is written. */
