@@ -191,7 +191,7 @@ export class FileStream {
     const index = kept?.firstMissing(this.#number, Math.floor(from / kept.chunkBytes));
     const start = kept && index !== undefined ? index * kept.chunkBytes : Infinity;
     if (start >= (until ?? Infinity)) return this.look(signal);
-    await this.#dropOpened();
+    this.#dropOpened();
     const wanted = this.#wanted(start, until);
     const { response, controller } = await this.#ask(wanted, signal);
     if (!isSuccess(response)) return response;
@@ -276,7 +276,7 @@ export class FileStream {
       this.#opened = undefined;
       return opened;
     }
-    await this.#dropOpened();
+    this.#dropOpened();
     return this.#ask(wanted, signal);
   }
 
@@ -414,8 +414,8 @@ export class FileStream {
           partial.bytes.set(bytes.subarray(partial.end - offset, stop - offset), partial.end - start);
           partial.end = stop;
         }
-        if (partial && partial.end - start === kept.lengthOf(this.#number, index)) this.#endChunk(index, partial);
-        else if (partial && partial.end - start === kept.chunkBytes) this.#endChunk(index, partial);
+        const length = kept.lengthOf(this.#number, index) ?? kept.chunkBytes;
+        if (partial && partial.end - start === length) this.#endChunk(index, partial);
       }
       at = stop;
     }
@@ -467,12 +467,11 @@ export class FileStream {
         await this.#endRun();
         const response = await within(stallMs, this.#fromNetwork(from, undefined, signal), "the server sent nothing");
         if (response.status !== 416 && !isSuccess(response)) throw new Error(`the server answered ${response.status}`);
-        const before = from;
         await this.#drain();
         this.#settleSize();
         await kept.settled();
-        const now = this.#partials.get(index)?.end ?? (kept.has(this.#number, index) ? Infinity : before);
-        if (now <= before && response.status !== 416) throw new Error("the server does not send it");
+        const now = this.#partials.get(index)?.end ?? (kept.has(this.#number, index) ? Infinity : from);
+        if (now <= from && response.status !== 416) throw new Error("the server does not send it");
         if (response.status === 416 && kept.firstMissing(this.#number, index) === index) throw new Error("the server does not send it");
       }
     }
@@ -555,7 +554,7 @@ export class FileStream {
     await run?.end();
   }
 
-  async #dropOpened(): Promise<void> {
+  #dropOpened(): void {
     this.#opened?.controller.abort();
     this.#opened = undefined;
   }
@@ -565,8 +564,7 @@ export class FileStream {
     this.#partials.clear();
     this.#ahead.clear();
     this.#endSeen = undefined;
-    this.#opened?.controller.abort();
-    this.#opened = undefined;
+    this.#dropOpened();
   }
 
   close(): void {
