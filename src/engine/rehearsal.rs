@@ -66,7 +66,7 @@ pub async fn rehearse<B: Backend + 'static>(
     let load = LoadOptions { draft_tokens: load.draft_tokens.min(MAX_DRAFTS).min(B::MAX_DRAFTS), ..load };
     let part = if whole { None } else { Some(CPU_PART) };
     let set_sampling = |backend: &mut B| backend.set_sampling(&Sampling::default().params(0), &[], &[]);
-    let timed = model::rehearse(backend, directory, sizes(load), part, set_sampling).await?;
+    let timed = model::rehearse(backend, directory, sizes(load), part, FIRST_BATCH, set_sampling).await?;
     let Rehearsal { allocated_bytes, token_ms, fill_ms, compile_ms, .. } = timed;
     let first_token_ms = first_token_ms(&timed, load.context_length);
     Ok(Estimate { allocated_bytes, token_ms, first_token_ms, fill_ms, compile_ms })

@@ -23,8 +23,6 @@ const REHEARSE_MS: f64 = 200.0;
 const TOGETHER: usize = 8;
 /// Tokens before the one whose time [`rehearse`] measures, and of the prompt whose time it measures.
 pub const PROBE_DEPTH: u32 = 128;
-/// Tokens of the first batch of a prompt.
-const FIRST_BATCH: u32 = 32;
 /// A batch that takes longer is not followed by a larger one.
 const PATIENCE_MS: f64 = 100.0;
 /// Packing is timed for so long at least, unless all is packed before.
@@ -91,7 +89,8 @@ pub struct Rehearsal {
     pub fill_ms: f64,
 }
 
-/// Allocates a model, or a part of it, and times what a user will wait for. `set_sampling` says how tokens are drawn.
+/// Allocates a model, or a part of it, and times what a user will wait for. `first_batch` is how many tokens a prompt's
+/// first batch has; `set_sampling` says how tokens are drawn.
 ///
 /// # Errors
 /// What is wrong with the file's header or the device; memory or limits of it that do not suffice.
@@ -100,6 +99,7 @@ pub async fn rehearse<B: Backend + 'static>(
     directory: &Directory,
     sizes: Sizes,
     part: Option<Part>,
+    first_batch: u32,
     set_sampling: impl FnOnce(&mut B) -> Result<()>,
 ) -> Result<Rehearsal> {
     let depth = PROBE_DEPTH.min(sizes.context_length - 1);
@@ -154,7 +154,7 @@ pub async fn rehearse<B: Backend + 'static>(
     backend.set_tokens(&vec![0; prompt as usize])?;
     let batch = |count| Step { pos: 0, count, row: 0, counter: 0 };
     let token = Step { pos: depth, count: 1, row: 0, counter: 0 };
-    let few = FIRST_BATCH.min(prompt);
+    let few = first_batch.min(prompt);
     // Of a part, layers and head are scaled apart.
     let next: (&[&B::Plan], _) = match part {
         Some(_) => (&[&decode], false),
