@@ -92,7 +92,7 @@ const IMPORT: check.Kinds<ImportOptions> = { ...VERIFY, name: modelName };
 /** Where the worker of a call comes from. */
 interface Home {
   spawn: () => WorkerLike;
-  findWasm?: FindWasm;
+  findWasm?: FindWasm | undefined;
 }
 
 /** {@link models} over any worker. Not public: the seam for tests. */
