@@ -87,6 +87,8 @@ export async function hubServer({ repositories, tokens = {}, pageSize = 1000 }) 
   function serveStored(request, response) {
     response.setHeader("access-control-allow-origin", "*");
     response.setHeader("access-control-expose-headers", "*");
+    // A browser asks again by itself where a connection breaks that had served a request before.
+    response.setHeader("connection", "close");
     // Firefox asks, though it sends no token on.
     if (request.method === "OPTIONS") {
       response.writeHead(204, { "access-control-allow-methods": "GET, HEAD", "access-control-allow-headers": "Range" }).end();
