@@ -6,7 +6,7 @@ use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
 use crate::clock::now_ms;
-use crate::cpu::{CpuBackend, CpuOptions, Level, Room, Team};
+use crate::cpu::{CpuBackend, CpuOptions, Level, Team};
 use crate::engine::device::{self as choice, TuneOptions};
 use crate::engine::{self, Estimate, LoadOptions};
 use crate::error::{Error, Result};
@@ -97,15 +97,9 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
 
     let rooms = engine::rooms(&directory, load, threads)?;
     let own = heap_bytes() + STAGING;
-    let memories: Vec<u64> = rooms
-        .cpu
-        .iter()
-        .map(Room::bytes)
-        .enumerate()
-        .map(|(i, room)| if i == 0 { room + own } else { room })
-        .collect();
+    let memories = [rooms.cpu.bytes().saturating_add(own)];
     let cpu_fits = memories.iter().all(|&bytes| bytes <= MOST_PAGES * PAGE);
-    let held = rooms.cpu.iter().map(|room| room.held).sum();
+    let held = rooms.cpu.held;
     let report = |device, device_bytes, outcome: std::result::Result<Times, Refusal>| {
         let (times, refusal) = match outcome {
             Ok(times) => (Some(times), None),

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use js_sys::{Function, Promise, Reflect, SharedArrayBuffer, Uint32Array};
+use js_sys::{Function, Promise, Reflect, Uint32Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -214,7 +214,6 @@ struct Info {
     header: HeaderReport,
     device: DeviceReport,
     gpu_bytes: u64,
-    helper_heap_bytes: u64,
     dispatches_per_token: u64,
     draft_tokens: u32,
     sampling: SamplingReport,
@@ -359,16 +358,6 @@ pub struct WasmTextModel {
     engine: RefCell<Engine>,
     device: DeviceReport,
     sampling: SamplingDefaults,
-}
-
-/// The life of a helper worker of the CPU path (`pkg/src/helper.ts`): computes its share of the rows
-/// until the engine tells it to leave. Blocks.
-///
-/// # Errors
-/// `{code, message}`.
-#[wasm_bindgen]
-pub fn run_cpu_helper(shared: &SharedArrayBuffer, index: usize) -> std::result::Result<(), JsValue> {
-    cpu::run_helper(shared, index).map_err(|e| js_error(&e))
 }
 
 #[wasm_bindgen]
@@ -570,9 +559,8 @@ pub(super) fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Optio
 /// the remark says so.
 pub(super) async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (Team, Option<String>) {
     let (Some(spawn), true) = (spawn, threads > 1) else { return (Team::solo(), None) };
-    let count = threads - 1;
-    match spawned(spawn, count).await {
-        Ok(shared) => (Team::helpers(&shared, count), None),
+    match helped(threads - 1, spawn).await {
+        Ok(team) => (team, None),
         Err(cause) => {
             let said = Reflect::get(&cause, &"message".into()).ok().and_then(|m| m.as_string());
             let said = said.unwrap_or_else(|| "no reason given".to_owned());
@@ -581,27 +569,36 @@ pub(super) async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (
     }
 }
 
-async fn spawned(spawn: &Function, count: usize) -> std::result::Result<SharedArrayBuffer, JsValue> {
-    #[allow(clippy::cast_possible_truncation)] // at most 33
-    let count = count as u32;
-    let promise = spawn.call2(&JsValue::NULL, &count.into(), &cpu::SHARED_BYTES.into())?;
-    JsFuture::from(promise.dyn_into::<Promise>()?).await?.dyn_into()
+/// Calls `spawn` with what each helper needs, and waits until they are there.
+async fn helped(count: usize, spawn: &Function) -> std::result::Result<Team, JsValue> {
+    let team = Team::workers(count).map_err(|e| js_error(&e))?;
+    let places = js_sys::Array::new();
+    for cpu::Place { control, stack_top, bell, dead } in team.places() {
+        let place = js_sys::Object::new();
+        for (name, address) in [("control", control), ("stackTop", stack_top), ("bell", bell), ("dead", dead)]
+        {
+            Reflect::set(&place, &name.into(), &(address as f64).into())?;
+        }
+        places.push(&place);
+    }
+    let promise = spawn.call1(&JsValue::NULL, &places)?;
+    JsFuture::from(promise.dyn_into::<Promise>()?).await?;
+    Ok(team)
 }
 
 impl WasmTextModel {
     fn try_info(&self) -> Result<JsValue> {
         let engine = self.engine.try_borrow().map_err(|_| Error::Busy)?;
         let facts = either!(&*engine, e => e.facts().clone());
-        let (gpu_bytes, helper_heap_bytes, dispatches_per_token) = match &*engine {
-            Engine::Gpu(e) => (e.backend().allocated_bytes(), 0, e.dispatches_per_token()),
-            Engine::Cpu(e) => (0, e.backend().helper_heap_bytes(), 0),
+        let (gpu_bytes, dispatches_per_token) = match &*engine {
+            Engine::Gpu(e) => (e.backend().allocated_bytes(), e.dispatches_per_token()),
+            Engine::Cpu(_) => (0, 0),
         };
         to_js(&Info {
             header: Header { facts, has_chat_template: either!(&*engine, e => e.template().is_present()) }
                 .into(),
             device: self.device.clone(),
             gpu_bytes,
-            helper_heap_bytes,
             dispatches_per_token,
             draft_tokens: either!(&*engine, e => e.draft_tokens()),
             sampling: SamplingReport::from(&self.sampling),
