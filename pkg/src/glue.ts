@@ -1,5 +1,4 @@
 // The only file that imports `wasm/`: it joins the generated module to the protocol.
-import type { RunHelper } from "./helper-host.js";
 import { newMemory } from "./memory.js";
 import { networkFaults } from "./network-fault.js";
 import { copySharedViews, type ViewScope } from "./shared-views.js";
@@ -19,7 +18,6 @@ interface Glue {
   WasmImageModel: WasmImageModelClass;
   measureGpu: Engine["measureGpu"];
   downloadFiles: Engine["downloadFiles"];
-  run_cpu_helper: RunHelper;
 }
 
 const glue: Glue = generated;
@@ -43,12 +41,6 @@ export function serveEngine(scope: WorkerScope): void {
     fetch: (url, init) => fetch(url, init),
     openStore: openChunkStore,
   });
-}
-
-/** Starts the compiled engine in a helper thread. */
-export async function startHelper(module: WebAssembly.Module): Promise<RunHelper> {
-  await glue.default({ module_or_path: module, memory: newMemory().memory });
-  return glue.run_cpu_helper;
 }
 
 /** Compiles the build from the first place that the page names and where it is. */
