@@ -4,6 +4,8 @@
 //! off by at most half a step. M is 32766, or 127 for [`Bits::Eight`], as llama.cpp's Q8_0 and Q8_1.
 //! What eight bits cost a small model is measured in docs/NUMERICS.md.
 
+use std::ops::Range;
+
 use super::panel::BLOCK;
 use super::simd::{Kernel, Level, Simd};
 
@@ -50,6 +52,49 @@ pub struct Activations {
     words: Vec<Block<16>>,
 }
 
+/// What a product reads: plain slices, so that any thread can take a copy along.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    rows: usize,
+    cols: usize,
+    floats: &'a [f32],
+    bytes: &'a [Block<8>],
+    words: &'a [Block<16>],
+}
+
+impl<'a> View<'a> {
+    /// Rows held.
+    #[inline(always)]
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+
+    #[inline(always)]
+    fn blocks(self, t: usize) -> Range<usize> {
+        let blocks = self.cols.div_ceil(BLOCK);
+        t * blocks..(t + 1) * blocks
+    }
+
+    /// Row `t`, without its padding.
+    #[inline(always)]
+    pub fn row(self, t: usize) -> &'a [f32] {
+        let stride = self.cols.next_multiple_of(BLOCK);
+        &self.floats[t * stride..t * stride + self.cols]
+    }
+
+    /// Row `t` for byte dot products.
+    #[inline(always)]
+    pub fn bytes(self, t: usize) -> &'a [Block<8>] {
+        &self.bytes[self.blocks(t)]
+    }
+
+    /// Row `t` for dot products of i16.
+    #[inline(always)]
+    pub fn words(self, t: usize) -> &'a [Block<16>] {
+        &self.words[self.blocks(t)]
+    }
+}
+
 impl Activations {
     /// Makes room for (rows, cols), padded with zeros to whole blocks, and gives it to `fill`, row by
     /// row (with the row's index).
@@ -70,27 +115,15 @@ impl Activations {
         self.rows
     }
 
-    /// A row, without its padding.
-    pub fn row(&self, t: usize) -> &[f32] {
-        let stride = self.cols.next_multiple_of(BLOCK);
-        &self.floats[t * stride..t * stride + self.cols]
-    }
-
     /// Blocks of a row.
     fn blocks(&self) -> usize {
         self.cols.div_ceil(BLOCK)
     }
 
-    /// Row `t` for byte dot products; [`Activations::quantize`] must have run.
-    #[inline(always)]
-    pub fn bytes(&self, t: usize) -> &[Block<8>] {
-        &self.bytes[t * self.blocks()..(t + 1) * self.blocks()]
-    }
-
-    /// Row `t` for dot products of i16; [`Activations::quantize`] must have run.
-    #[inline(always)]
-    pub fn words(&self, t: usize) -> &[Block<16>] {
-        &self.words[t * self.blocks()..(t + 1) * self.blocks()]
+    /// As products read them; [`Activations::quantize`] must have run.
+    pub fn view(&self) -> View<'_> {
+        let Activations { rows, cols, floats, bytes, words } = self;
+        View { rows: *rows, cols: *cols, floats, bytes, words }
     }
 
     /// Quantizes to bytes or words, if that has not been done.
@@ -205,8 +238,8 @@ mod tests {
             x.quantize(level, true);
             x.quantize(level, false);
             for (b, values) in values.chunks_exact(BLOCK).enumerate() {
-                check(&x.bytes(0)[b], values, 127);
-                check(&x.words(0)[b], values, 32766);
+                check(&x.view().bytes(0)[b], values, 127);
+                check(&x.view().words(0)[b], values, 32766);
             }
         }
     }
@@ -221,8 +254,8 @@ mod tests {
                     x.set(1, 32, |_, row| row[32 - count..].fill(bad));
                     x.quantize(level, true);
                     x.quantize(level, false);
-                    assert!(!x.bytes(0)[0].scale.is_finite(), "{count} × {bad}");
-                    assert!(!x.words(0)[0].scale.is_finite(), "{count} × {bad}");
+                    assert!(!x.view().bytes(0)[0].scale.is_finite(), "{count} × {bad}");
+                    assert!(!x.view().words(0)[0].scale.is_finite(), "{count} × {bad}");
                 }
             }
         }

@@ -15,14 +15,14 @@ use crate::graph::{
 use crate::sampling::{SampleParams, draw};
 
 use super::activations::{Activations, Bits};
-use super::attention::{Cache, Head, Query};
+use super::attention::{Cache, Head, Query, attend};
 use super::matrix::TOKENS;
 use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
 use super::simd::Level;
-use super::team::{How, Team};
+use super::team::{Spread, Team};
 use super::vector;
-use super::weight::CpuWeight;
+use super::weight::{CpuWeight, How};
 
 /// Options of the CPU backend.
 pub struct CpuOptions {
@@ -118,7 +118,6 @@ pub struct CpuBackend {
     bits: Bits,
     team: Team,
     account: Account,
-    weights: usize,
     tokens: Vec<u32>,
     sampling: Option<Sampling>,
     /// What a cache holds that could not hold a K or V, until that has been reported.
@@ -137,7 +136,6 @@ impl CpuBackend {
             bits: options.bits,
             team: options.team,
             account: Rc::new(Cell::new(0)),
-            weights: 0,
             tokens: Vec::new(),
             sampling: None,
             overflow: None,
@@ -163,13 +161,6 @@ impl CpuBackend {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.team.size()
-    }
-
-    /// Wasm memory of the helpers together, in bytes.
-    #[cfg(target_arch = "wasm32")]
-    #[must_use]
-    pub fn helper_heap_bytes(&self) -> u64 {
-        self.team.helper_heap_bytes()
     }
 
     /// All floats of a tensor, padding included. For tests.
@@ -231,7 +222,7 @@ impl CpuBackend {
                         scratch.input.set(count, x.cols, copy);
                     }
                 }
-                self.project(weight, scratch)?;
+                self.project(weight, scratch);
                 add_bias(self.level, bias.as_ref(), &mut scratch.output);
                 if *scale != 1.0 {
                     vector::scale(self.level, *scale, &mut scratch.output);
@@ -346,11 +337,11 @@ impl CpuBackend {
     }
 
     /// scratch.output (T, rows) = W · scratch.input.
-    fn project(&mut self, weight: &CpuWeight, scratch: &mut Scratch) -> Result<()> {
+    fn project(&mut self, weight: &CpuWeight, scratch: &mut Scratch) {
         scratch.output.resize(scratch.input.rows() * weight.rows(), 0.0);
         self.traffic.weight_bytes += weight.bytes();
         let how = How { level: self.level, bits: self.bits };
-        self.team.project(how, weight, &mut scratch.input, &mut scratch.output)
+        weight.project(&mut self.team, how, &mut scratch.input, &mut scratch.output);
     }
 
     fn run_embed(&mut self, table: &CpuWeight, scale: f32, x: &CpuTensor, count: usize) -> Result<()> {
@@ -358,7 +349,7 @@ impl CpuBackend {
         let mut data = x.data.write();
         for (t, &token) in self.tokens.iter().take(count).enumerate() {
             let row = &mut data[x.row_at(t)];
-            self.team.row(table, token as usize, row)?;
+            table.row(token as usize, row)?;
             if scale != 1.0 {
                 vector::scale(self.level, scale, row);
             }
@@ -372,7 +363,7 @@ impl CpuBackend {
         let mut data = x.data.write();
         let mut row = vec![0.0; x.cols];
         for t in 0..count {
-            self.team.row(table, pos + t, &mut row)?;
+            table.row(pos + t, &mut row)?;
             vector::add(self.level, &mut data[x.row_at(t)], &row);
         }
         Ok(())
@@ -392,6 +383,7 @@ impl CpuBackend {
         }
         let mut out = to.data.write();
         cache.with_heads(|heads| {
+            let count_of_heads = heads.len();
             let mut work: Vec<(Head<'_>, Vec<Query<'_>>)> =
                 heads.into_iter().map(|head| (head, Vec::new())).collect();
             for (t, out) in out.chunks_exact_mut(to.stride).take(count).enumerate() {
@@ -402,7 +394,13 @@ impl CpuBackend {
                     work[h / group].1.push(Query::new(q, seen.clone(), out));
                 }
             }
-            self.team.attend(self.level, work);
+            let (level, work, count) = (self.level, Spread::new(&mut work), count_of_heads);
+            self.team.each(count, move |head, _| {
+                // SAFETY: chunks are of different heads.
+                if let [(head, queries)] = unsafe { work.part(head..head + 1) } {
+                    attend(level, *head, queries);
+                }
+            });
         });
     }
 
@@ -436,6 +434,7 @@ impl CpuBackend {
         let ops = plans.iter().flat_map(|plan| plan.ops.iter().map(|op| (op, plan.batch)));
         let result = ops.into_iter().try_for_each(|(op, batch)| self.execute(op, batch, step, &mut scratch));
         self.scratch = scratch;
+        self.team.check()?;
         result
     }
 }
@@ -553,12 +552,11 @@ impl Backend for CpuBackend {
     }
 
     fn weight(&mut self, label: &str, cols: u64, segments: &[Segment]) -> Result<CpuWeight> {
-        self.weights += 1;
-        CpuWeight::new(&self.account, &mut self.team, self.weights - 1, label, cols, segments)
+        CpuWeight::new(&self.account, label, cols, segments)
     }
 
     fn upload_rows(&mut self, weight: &CpuWeight, row: u64, bytes: &[u8]) -> Result<()> {
-        weight.fill(&mut self.team, row as usize, bytes)
+        weight.fill(row as usize, bytes)
     }
 
     fn vector(&mut self, label: &str, len: u32) -> Result<CpuVector> {

@@ -9,9 +9,10 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::formats::{DType, Sub};
 
-use super::activations::{Activations, Bits, Block};
+use super::activations::{Activations, Bits, Block, View};
 use super::panel::{self, BlockLayout, ROWS, Scaling};
 use super::simd::{Kernel, Level, Simd};
+use super::team::Spread;
 
 /// Tokens of a micro-tile: their sums still fit into sixteen registers of 128 bits.
 pub const TOKENS: usize = 4;
@@ -45,17 +46,6 @@ impl Matrix {
         self.panels.len()
     }
 
-    /// Columns.
-    #[cfg(target_arch = "wasm32")]
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// Rows, without the padding.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Panels.
     pub fn panels(&self) -> usize {
         self.rows.div_ceil(ROWS)
@@ -66,7 +56,8 @@ impl Matrix {
         panel::row_bytes(self.dtype, self.cols)
     }
 
-    fn panel_bytes(&self) -> usize {
+    /// Bytes of a panel.
+    pub fn panel_bytes(&self) -> usize {
         panel::panel_bytes(self.dtype, self.cols)
     }
 
@@ -102,34 +93,47 @@ impl Matrix {
         bits == Bits::Eight && level.has_byte_dots() && is_small
     }
 
-    /// Puts the activations into the form that [`Matrix::project`] reads.
+    /// Puts the activations into the form that [`Matrix::product`] reads.
     pub fn prepare(&self, level: Level, bits: Bits, x: &mut Activations) {
         if !self.dtype.is_float() {
             x.quantize(level, self.takes_bytes(level, bits));
         }
     }
 
-    /// For [prepared](Matrix::prepare) x: for each token `t` and each row of the panels: out\[t · stride + row − first row\] = W x.
-    pub fn project(
-        &self,
-        level: Level,
-        bits: Bits,
-        x: &Activations,
-        panels: Range<usize>,
-        out: &mut [f32],
-        stride: usize,
-    ) {
-        let bytes = self.takes_bytes(level, bits);
-        level.run(Project { matrix: self, bytes, x, panels, out, stride });
+    /// The product with [prepared](Matrix::prepare) x.
+    pub fn product<'a>(&'a self, level: Level, bits: Bits, x: &'a Activations) -> Product<'a> {
+        let Matrix { dtype, rows, cols, ref panels } = *self;
+        Product { level, dtype, bytes: self.takes_bytes(level, bits), rows, cols, panels, x: x.view() }
+    }
+}
+
+/// A product of a matrix: plain slices, so that any thread can take a copy along and compute some panels.
+#[derive(Clone, Copy)]
+pub struct Product<'a> {
+    level: Level,
+    dtype: DType,
+    bytes: bool,
+    rows: usize,
+    cols: usize,
+    panels: &'a [u8],
+    x: View<'a>,
+}
+
+impl Product<'_> {
+    /// For each token `t` and each row of the panels: out\[t · stride + row − first row\] = W x.
+    ///
+    /// # Safety
+    /// Nobody else has these places of `out`.
+    #[inline(always)]
+    pub unsafe fn run(self, panels: Range<usize>, out: Spread<'_, f32>, stride: usize) {
+        self.level.run(Project { product: self, panels, out, stride });
     }
 }
 
 struct Project<'a> {
-    matrix: &'a Matrix,
-    bytes: bool,
-    x: &'a Activations,
+    product: Product<'a>,
     panels: Range<usize>,
-    out: &'a mut [f32],
+    out: Spread<'a, f32>,
     stride: usize,
 }
 
@@ -139,7 +143,7 @@ impl Kernel for Project<'_> {
     fn run<S: Simd>(self, s: S) {
         macro_rules! packed {
             ($($dtype:ident)*) => {
-                match (self.matrix.dtype, S::BYTE_DOTS && self.bytes) {
+                match (self.product.dtype, S::BYTE_DOTS && self.product.bytes) {
                     $((DType::$dtype, true) => self.tiles::<S, Bytes<{ DType::$dtype as usize }>>(s),
                     (DType::$dtype, false) => self.tiles::<S, Words<{ DType::$dtype as usize }>>(s),)*
                     (DType::Q8_0, _) => self.tiles::<S, Eight>(s),
@@ -157,11 +161,16 @@ impl Kernel for Project<'_> {
 impl Project<'_> {
     #[inline(always)]
     fn tiles<S: Simd, F: Format>(self, s: S) {
-        let Project { matrix, x, panels, out, stride, .. } = self;
-        let bytes = matrix.panel_bytes();
+        let Project {
+            product: Product { dtype, rows: all, cols, panels: weights, x, .. },
+            panels,
+            out,
+            stride,
+        } = self;
+        let bytes = panel::panel_bytes(dtype, cols);
         for (i, at) in panels.clone().enumerate() {
-            let panel = &matrix.panels[at * bytes..(at + 1) * bytes];
-            let rows = ROWS.min(matrix.rows - at * ROWS);
+            let panel = &weights[at * bytes..(at + 1) * bytes];
+            let rows = ROWS.min(all - at * ROWS);
             let mut t = 0;
             while t + 1 < x.rows() {
                 // A remainder of two or three tokens is computed as a full tile; the spare slots repeat the last token.
@@ -172,13 +181,13 @@ impl Project<'_> {
                 }
                 let sums = F::tile::<S, TOKENS>(s, panel, tokens);
                 for n in 0..count {
-                    put(s, sums[n], &mut out[(t + n) * stride + i * ROWS..][..rows]);
+                    put(s, sums[n], out, (t + n) * stride + i * ROWS, rows);
                 }
                 t += count;
             }
             if t < x.rows() {
                 let [sums] = F::tile::<S, 1>(s, panel, [F::row(x, t)]);
-                put(s, sums, &mut out[t * stride + i * ROWS..][..rows]);
+                put(s, sums, out, t * stride + i * ROWS, rows);
             }
         }
     }
@@ -188,13 +197,18 @@ impl Project<'_> {
     /// Of file blocks: row by row.
     #[inline(always)]
     fn rows<S: Simd>(self, s: S) {
-        let Project { matrix, x, panels, out, stride, .. } = self;
-        let bytes = matrix.panel_bytes();
+        let Project {
+            product: Product { dtype, rows: all, cols, panels: weights, x, .. },
+            panels,
+            out,
+            stride,
+        } = self;
+        let bytes = panel::panel_bytes(dtype, cols);
         let mut subs = Vec::new();
         for (i, at) in panels.enumerate() {
-            let panel = &matrix.panels[at * bytes..(at + 1) * bytes];
-            for r in 0..ROWS.min(matrix.rows - at * ROWS) {
-                panel::expand(matrix.dtype, panel, r, &mut subs);
+            let panel = &weights[at * bytes..(at + 1) * bytes];
+            for r in 0..ROWS.min(all - at * ROWS) {
+                panel::expand(dtype, panel, r, &mut subs);
                 let mut t = 0;
                 while t < x.rows() {
                     let count = TOKENS.min(x.rows() - t);
@@ -209,7 +223,9 @@ impl Project<'_> {
                         sums = row(s, &subs, tokens);
                     }
                     for n in 0..count {
-                        out[(t + n) * stride + i * ROWS + r] = sums[n];
+                        let at = (t + n) * stride + i * ROWS + r;
+                        // SAFETY: the places are this call's own, see `Product::run`.
+                        unsafe { out.part(at..at + 1) }.copy_from_slice(&sums[n..n + 1]);
                     }
                     t += count;
                 }
@@ -220,9 +236,11 @@ impl Project<'_> {
 
 /// The lanes that are rows.
 #[inline(always)]
-fn put<S: Simd>(s: S, sums: S::F, to: &mut [f32]) {
+fn put<S: Simd>(s: S, sums: S::F, out: Spread<'_, f32>, at: usize, rows: usize) {
     let mut lanes = [0.0; ROWS];
     s.store(sums, &mut lanes);
+    // SAFETY: the places are this call's own, see `Product::run`.
+    let to = unsafe { out.part(at..at + rows) };
     to.copy_from_slice(&lanes[..to.len()]);
 }
 
@@ -231,7 +249,7 @@ trait Format {
     /// Activations of one column or block.
     type X;
     /// A token's row of them.
-    fn row(x: &Activations, t: usize) -> &[Self::X];
+    fn row(x: View<'_>, t: usize) -> &[Self::X];
     /// (eight rows) · N tokens.
     fn tile<S: Simd, const N: usize>(s: S, panel: &[u8], x: [&[Self::X]; N]) -> [S::F; N];
 }
@@ -516,7 +534,7 @@ macro_rules! block_format {
             type X = <Self as Blocks>::X;
 
             #[inline(always)]
-            fn row(x: &Activations, t: usize) -> &[Self::X] {
+            fn row(x: View<'_>, t: usize) -> &[Self::X] {
                 x.$row(t)
             }
 
@@ -547,7 +565,7 @@ macro_rules! float_format {
             type X = f32;
 
             #[inline(always)]
-            fn row(x: &Activations, t: usize) -> &[f32] {
+            fn row(x: View<'_>, t: usize) -> &[f32] {
                 x.row(t)
             }
 
@@ -592,7 +610,9 @@ mod tests {
                     x.set(5, cols, |_, row| row[..count].fill(bad));
                     matrix.prepare(level, bits, &mut x);
                     let mut out = [0.0; 15];
-                    matrix.project(level, bits, &x, 0..matrix.panels(), &mut out, 3);
+                    let product = matrix.product(level, bits, &x);
+                    // SAFETY: nobody else has `out`.
+                    unsafe { product.run(0..matrix.panels(), Spread::new(&mut out), 3) };
                     assert!(
                         out.iter().all(|y| !y.is_finite()),
                         "{} {bits:?} {count} × {bad}: {out:?}",

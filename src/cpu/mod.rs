@@ -12,9 +12,9 @@
 //! | `conv.rs`, `winograd.rs` | convolutions; those 3 × 3 of stride 1, with fewer products |
 //! | `images.rs` | the op set of image networks |
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
-//! | `team/` | who computes: one thread, several, or helper workers with rows of their own |
-//! | `weight.rs`, `memory.rs` | who holds which rows; buffers and their bytes |
-//! | `room.rs` | what a model takes of each thread's memory |
+//! | `team/` | who computes: threads that take chunks of the work |
+//! | `weight.rs`, `memory.rs` | matrices of several parts, and their products; buffers and their bytes |
+//! | `room.rs` | what a model takes of memory |
 //! | `backend.rs` | the op set: what each operation works on, and how plans run |
 
 // Kernels count tokens and rows by index: `sums[n]` beside `x[n]` is how the formulas read.
@@ -40,6 +40,6 @@ pub use backend::{CpuBackend, CpuCache, CpuOptions, CpuTensor};
 pub use images::{CpuImage, CpuImagePlan, CpuImages};
 pub use room::{Room, room};
 pub use simd::Level;
-pub use team::Team;
 #[cfg(target_arch = "wasm32")]
-pub use team::{SHARED_BYTES, run_helper};
+pub use team::Place;
+pub use team::Team;

@@ -1,104 +1,122 @@
-//! A weight matrix of the backend: parts of one dtype each, and who holds which rows.
+//! A weight matrix of the backend: parts of one dtype each, and products with it on all threads.
 
 use crate::error::{Error, Result};
 use crate::graph::Segment;
 
-use super::matrix::Matrix;
+use super::activations::{Activations, Bits};
+use super::matrix::{Matrix, TOKENS};
 use super::memory::{Account, Shared};
-use super::panel;
-use super::team::Team;
+use super::panel::{self, ROWS};
+use super::simd::Level;
+use super::team::{Spread, Team};
+
+/// How a product is computed.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Which vectors.
+    pub level: Level,
+    /// Of the activations.
+    pub bits: Bits,
+}
 
 /// Rows of one dtype.
 #[derive(Clone)]
 pub struct Part {
-    /// The rows held here: those below `borders[1]`.
-    pub matrix: Shared<Matrix>,
+    matrix: Shared<Matrix>,
     /// First row in the whole matrix.
-    pub row_base: usize,
-    /// Who holds which rows of the part: holder `i` those from `borders[i]` to `borders[i + 1]`;
-    /// 0 is here.
-    pub borders: Vec<usize>,
-}
-
-impl Part {
-    /// Who holds a row of the part.
-    pub fn holder(&self, row: usize) -> usize {
-        self.borders[1..].iter().take_while(|&&border| border <= row).count()
-    }
-
-    fn rows(&self) -> usize {
-        self.borders.last().copied().unwrap_or(0)
-    }
+    row_base: usize,
+    rows: usize,
 }
 
 /// A matrix (rows, cols) in its quantized form.
 #[derive(Clone)]
 pub struct CpuWeight {
-    pub(super) label: String,
-    /// Its number among the team's.
-    pub(super) id: usize,
-    pub(super) parts: Vec<Part>,
+    label: String,
+    parts: Vec<Part>,
     rows: usize,
     cols: usize,
     bytes: u64,
 }
 
 impl CpuWeight {
-    pub(super) fn new(
-        account: &Account,
-        team: &mut Team,
-        id: usize,
-        label: &str,
-        cols: u64,
-        segments: &[Segment],
-    ) -> Result<Self> {
+    pub(super) fn new(account: &Account, label: &str, cols: u64, segments: &[Segment]) -> Result<Self> {
         let too_big = || Error::OutOfMemory { what: label.to_owned(), bytes: u64::MAX };
         let cols = usize::try_from(cols).map_err(|_| too_big())?;
-        let mut weight =
-            CpuWeight { label: label.to_owned(), id, parts: Vec::new(), rows: 0, cols, bytes: 0 };
+        let mut weight = CpuWeight { label: label.to_owned(), parts: Vec::new(), rows: 0, cols, bytes: 0 };
         for same in segments.chunk_by(|a, b| a.dtype == b.dtype) {
             let dtype = same[0].dtype;
             let rows: u64 = same.iter().map(|s| s.rows).sum();
             let rows = usize::try_from(rows).map_err(|_| too_big())?;
-            let borders = team.borders(rows);
-            let matrix = Matrix::new(label, dtype, borders[1], cols)?;
-            team.create(id, dtype, &borders, cols)?;
+            let matrix = Matrix::new(label, dtype, rows, cols)?;
             let held = matrix.bytes() as u64;
             weight.bytes += (panel::row_bytes(dtype, cols) * rows) as u64;
             let matrix = Shared::new(account, held, matrix);
-            weight.parts.push(Part { matrix, row_base: weight.rows, borders });
+            weight.parts.push(Part { matrix, row_base: weight.rows, rows });
             weight.rows += rows;
         }
         Ok(weight)
     }
 
     /// Fills whole rows from `row` on with file bytes.
-    pub(super) fn fill(&self, team: &mut Team, row: usize, file: &[u8]) -> Result<()> {
+    pub(super) fn fill(&self, row: usize, file: &[u8]) -> Result<()> {
         let (mut row, mut file) = (row, file);
         while !file.is_empty() {
-            let Some((index, part, at)) = self.find(row) else {
-                return Err(Error::Internal { what: format!("{}: no row {row}", self.label) });
-            };
-            let holder = part.holder(at);
-            let row_bytes = part.matrix.read().row_bytes();
-            let room = (part.borders[holder + 1] - at) * row_bytes;
-            let (now, later) = file.split_at(file.len().min(room));
-            if holder == 0 {
-                part.matrix.write().fill(at, now)?;
-            } else {
-                team.fill(self.id, index, holder, at - part.borders[holder], now)?;
-            }
+            let (part, at) = self.find(row)?;
+            let mut matrix = part.matrix.write();
+            let row_bytes = matrix.row_bytes();
+            let (now, later) = file.split_at(file.len().min((part.rows - at) * row_bytes));
+            matrix.fill(at, now)?;
             row += now.len() / row_bytes.max(1);
             file = later;
         }
         Ok(())
     }
 
-    /// Index and part of a row, and the row within it.
-    pub(super) fn find(&self, row: usize) -> Option<(usize, &Part, usize)> {
-        let (index, part) = self.parts.iter().enumerate().rfind(|(_, p)| p.row_base <= row)?;
-        let at = row - part.row_base;
-        (at < part.rows()).then_some((index, part, at))
+    /// The values of one row.
+    pub(super) fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        let (part, at) = self.find(row)?;
+        part.matrix.read().row(at, out);
+        Ok(())
+    }
+
+    /// out (T, rows) = x Wᵀ, on all threads.
+    pub(super) fn project(&self, team: &mut Team, how: How, x: &mut Activations, out: &mut [f32]) {
+        for part in &self.parts {
+            let matrix = part.matrix.read();
+            matrix.prepare(how.level, how.bits, x);
+            let product = matrix.product(how.level, how.bits, x);
+            let (tokens, panels, rows) = (x.rows(), matrix.panels(), part.rows);
+            // A micro-tile takes one token or several about as long.
+            let each = Team::units_of_chunk(panels, matrix.panel_bytes() * tokens.div_ceil(TOKENS));
+            if tokens == 1 {
+                let out = &mut out[part.row_base..part.row_base + rows];
+                // SAFETY: a product is made of plain slices, whose bytes are neither indices nor lengths.
+                unsafe {
+                    team.pieces(out, each * ROWS, move |chunk, piece, _| {
+                        let first = chunk * each;
+                        // SAFETY: the piece is the closure's own.
+                        product.run(first..panels.min(first + each), Spread::new(piece), 0);
+                    });
+                }
+                continue;
+            }
+            let (out, stride, row_base) = (Spread::new(out), self.rows, part.row_base);
+            team.each(panels.div_ceil(each), move |chunk, _| {
+                let first = chunk * each;
+                // SAFETY: chunks are of different rows.
+                unsafe {
+                    let out = out.from(row_base + first * ROWS);
+                    product.run(first..panels.min(first + each), out, stride);
+                }
+            });
+        }
+    }
+
+    /// The part of a row, and the row within it.
+    fn find(&self, row: usize) -> Result<(&Part, usize)> {
+        let part = self.parts.iter().rfind(|part| part.row_base <= row && row < part.row_base + part.rows);
+        let part = part.ok_or_else(|| Error::Internal { what: format!("{}: no row {row}", self.label) })?;
+        Ok((part, row - part.row_base))
     }
 
     /// Rows.
@@ -111,7 +129,7 @@ impl CpuWeight {
         self.cols
     }
 
-    /// Bytes that a product with all rows reads, whoever holds them.
+    /// Bytes that a product with all rows reads, as in the file.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -15,8 +15,8 @@ const CPU_PART: Part = Part { layer_bytes: 64 << 20, head_bytes: 32 << 20 };
 /// What a load takes of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rooms {
-    /// On the CPU, for each thread, the engine's own first.
-    pub cpu: Vec<Room>,
+    /// On the CPU.
+    pub cpu: Room,
     /// Bytes of KV for each token of the context. A layer whose window is shorter than the context has none.
     pub context_bytes_per_token: u64,
     /// Bytes of KV in the smallest type.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use js_sys::{Function, Promise, Reflect, SharedArrayBuffer, Uint32Array};
+use js_sys::{Array, Function, Object, Promise, Reflect, Uint32Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -40,6 +40,8 @@ pub(super) struct LoadOptions {
     draft_tokens: Option<f64>,
     pub(super) kernels: Option<String>,
     pub(super) remembered_kernels: HashMap<String, String>,
+    /// To which this module's memory can grow, in bytes.
+    pub(super) most_memory_bytes: f64,
     sampling: Overrides,
 }
 
@@ -214,7 +216,6 @@ struct Info {
     header: HeaderReport,
     device: DeviceReport,
     gpu_bytes: u64,
-    helper_heap_bytes: u64,
     dispatches_per_token: u64,
     draft_tokens: u32,
     sampling: SamplingReport,
@@ -359,16 +360,6 @@ pub struct WasmTextModel {
     engine: RefCell<Engine>,
     device: DeviceReport,
     sampling: SamplingDefaults,
-}
-
-/// The life of a helper worker of the CPU path (`pkg/src/helper.ts`): computes its share of the rows
-/// until the engine tells it to leave. Blocks.
-///
-/// # Errors
-/// `{code, message}`.
-#[wasm_bindgen]
-pub fn run_cpu_helper(shared: &SharedArrayBuffer, index: usize) -> std::result::Result<(), JsValue> {
-    cpu::run_helper(shared, index).map_err(|e| js_error(&e))
 }
 
 #[wasm_bindgen]
@@ -566,42 +557,62 @@ pub(super) fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Optio
     }
 }
 
-/// Helpers for all threads but this one. Where they cannot be had the model runs on one thread, and
-/// the remark says so.
+/// Helpers for all threads but this one. Where some cannot be had, the model runs on fewer threads, and the remark says
+/// why.
 pub(super) async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (Team, Option<String>) {
     let (Some(spawn), true) = (spawn, threads > 1) else { return (Team::solo(), None) };
     let count = threads - 1;
-    match spawned(spawn, count).await {
-        Ok(shared) => (Team::helpers(&shared, count), None),
+    let alone = |why: &str| {
+        (Team::solo(), Some(format!("One thread only: the helper workers could not start ({why}).")))
+    };
+    match helped(count, spawn).await {
+        Ok((team, failed)) => match failed.first() {
+            None => (team, None),
+            Some(why) if failed.len() >= count => alone(why),
+            Some(why) => {
+                let remark = format!("{} of {count} helper workers could not start ({why}).", failed.len());
+                (team, Some(remark))
+            }
+        },
         Err(cause) => {
             let said = Reflect::get(&cause, &"message".into()).ok().and_then(|m| m.as_string());
-            let said = said.unwrap_or_else(|| "no reason given".to_owned());
-            (Team::solo(), Some(format!("One thread only: the helper workers could not start ({said}).")))
+            alone(said.as_deref().unwrap_or("no reason given"))
         }
     }
 }
 
-async fn spawned(spawn: &Function, count: usize) -> std::result::Result<SharedArrayBuffer, JsValue> {
-    #[allow(clippy::cast_possible_truncation)] // at most 33
-    let count = count as u32;
-    let promise = spawn.call2(&JsValue::NULL, &count.into(), &cpu::SHARED_BYTES.into())?;
-    JsFuture::from(promise.dyn_into::<Promise>()?).await?.dyn_into()
+/// Calls `spawn` with what each helper needs, and waits until they are there. Beside the team it gives a reason for each
+/// that could not be started; the page has marked these as dead.
+async fn helped(count: usize, spawn: &Function) -> std::result::Result<(Team, Vec<String>), JsValue> {
+    let team = Team::workers(count).map_err(|e| js_error(&e))?;
+    let places = Array::new();
+    for cpu::Place { control, stack_top, bell, dead } in team.places() {
+        let place = Object::new();
+        for (name, address) in [("control", control), ("stackTop", stack_top), ("bell", bell), ("dead", dead)]
+        {
+            Reflect::set(&place, &name.into(), &(address as f64).into())?;
+        }
+        places.push(&place);
+    }
+    let promise = spawn.call1(&JsValue::NULL, &places)?;
+    let failed = JsFuture::from(promise.dyn_into::<Promise>()?).await?;
+    let failed = Array::from(&failed).iter().map(|why| why.as_string().unwrap_or_default()).collect();
+    Ok((team, failed))
 }
 
 impl WasmTextModel {
     fn try_info(&self) -> Result<JsValue> {
         let engine = self.engine.try_borrow().map_err(|_| Error::Busy)?;
         let facts = either!(&*engine, e => e.facts().clone());
-        let (gpu_bytes, helper_heap_bytes, dispatches_per_token) = match &*engine {
-            Engine::Gpu(e) => (e.backend().allocated_bytes(), 0, e.dispatches_per_token()),
-            Engine::Cpu(e) => (0, e.backend().helper_heap_bytes(), 0),
+        let (gpu_bytes, dispatches_per_token) = match &*engine {
+            Engine::Gpu(e) => (e.backend().allocated_bytes(), e.dispatches_per_token()),
+            Engine::Cpu(_) => (0, 0),
         };
         to_js(&Info {
             header: Header { facts, has_chat_template: either!(&*engine, e => e.template().is_present()) }
                 .into(),
             device: self.device.clone(),
             gpu_bytes,
-            helper_heap_bytes,
             dispatches_per_token,
             draft_tokens: either!(&*engine, e => e.draft_tokens()),
             sampling: SamplingReport::from(&self.sampling),

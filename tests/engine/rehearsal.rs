@@ -45,8 +45,7 @@ fn the_header_tells_the_bytes_of_a_load_on_the_cpu() {
                 let options = LoadOptions { context_length, kv, draft_tokens };
                 let told = rooms(&directory, options, 1).unwrap();
                 let taken = loaded(model::cpu(Default::default()), &path, options).await;
-                assert_eq!(told.cpu.len(), 1);
-                assert_eq!(told.cpu[0].held, taken, "{} {kv:?}", path.display());
+                assert_eq!(told.cpu.held, taken, "{} {kv:?}", path.display());
                 let facts = engine::inspect(&directory, context_length, kv).unwrap().facts;
                 assert!(told.smallest_kv_bytes <= facts.kv_bytes);
                 assert!(told.context_bytes_per_token * u64::from(context_length) <= facts.kv_bytes);
@@ -55,19 +54,17 @@ fn the_header_tells_the_bytes_of_a_load_on_the_cpu() {
     });
 }
 
-/// Threads with memories of their own hold the same weights together, but for a panel each.
+/// Threads share one memory, and each needs little of its own.
 #[test]
 fn threads_share_the_weights() {
     pollster::block_on(async {
         let (directory, _) = model::open().await;
         let options = LoadOptions { context_length: 2048, kv: KvType::F16, draft_tokens: 0 };
-        let alone = rooms(&directory, options, 1).unwrap().cpu[0].held;
-        let four = rooms(&directory, options, 4).unwrap().cpu;
-        let together: u64 = four.iter().map(|room| room.held).sum();
-        assert_eq!(together, alone, "rows are whole panels here");
-        assert!(four[0].held > four[1].held, "the cache is the first thread's");
+        let alone = rooms(&directory, options, 1).unwrap().cpu.held;
+        let four = rooms(&directory, options, 4).unwrap().cpu.held;
+        assert!(four > alone && four - alone < 12 << 20, "{alone} {four}");
         let longer = rooms(&directory, LoadOptions { context_length: 4096, ..options }, 1).unwrap();
-        let more = longer.cpu[0].held - alone;
+        let more = longer.cpu.held - alone;
         // Besides the cache there is a table of angles.
         assert!(
             more >= 2048 * longer.context_bytes_per_token

@@ -1,51 +1,61 @@
-//! Who computes a product: one thread, a pool of threads that share memory (natively), or helper
-//! workers that hold their own rows (in a browser).
+//! Who computes: one thread, or an engine and helpers that take chunks of its work as they become free.
+//!
+//! A thread that is slow or busy takes fewer chunks, so nobody waits for its share. Results are the same bits whoever
+//! computes what: chunks are independent, and their borders do not depend on who is there.
+//!
+//! | file | job |
+//! |---|---|
+//! | `control.rs` | what all share: the job, who has which chunk, who sleeps |
+//! | `threads.rs` | helpers of a native program: threads |
+//! | `workers.rs` | helpers in a browser: workers with an instance of this module on the same memory |
+//! | `spread.rs` | an output that several write |
 
-#[cfg(target_arch = "wasm32")]
-mod helpers;
+mod control;
+mod spread;
 #[cfg(not(target_arch = "wasm32"))]
-mod pool;
+mod threads;
 #[cfg(target_arch = "wasm32")]
-mod shared;
+mod workers;
 
-use crate::error::{Error, Result};
+use std::mem::MaybeUninit;
 
-use super::activations::{Activations, Bits};
-use super::attention::{self, Head, Query};
-use super::panel::ROWS;
-use super::simd::Level;
-use super::weight::CpuWeight;
+use crate::error::Result;
 
+use control::{Bytes, JOB_BYTES, Job, MAX_CHUNKS, MAX_PIECES, Piece, SCRATCH, STRIP};
+#[cfg(not(target_arch = "wasm32"))]
+use threads::Helpers;
 #[cfg(target_arch = "wasm32")]
-pub use helpers::run_helper;
-#[cfg(target_arch = "wasm32")]
-pub use shared::SHARED_BYTES;
+use workers::Helpers;
 
-/// How a product is computed.
-#[derive(Debug, Clone, Copy)]
-pub struct How {
-    /// Which vectors.
-    pub level: Level,
-    /// Of the activations.
-    pub bits: Bits,
-}
+pub use spread::Spread;
+#[cfg(target_arch = "wasm32")]
+pub use workers::Place;
+
+/// Most chunks that work is cut into: many, so that a slow thread takes fewer.
+const MOST: usize = 32;
+const _: () = assert!(MOST <= MAX_PIECES);
+/// Bytes of weights that are not worth a chunk of their own: they take two or three microseconds.
+const LEAST: usize = 32 << 10;
+/// Milliseconds that a chunk may be late, beside the time that the engine needs for one, before it is taken back.
+#[cfg(target_arch = "wasm32")]
+const PATIENCE: f64 = 0.03;
 
 /// One or more that compute together.
-pub struct Team(Kind);
-
-enum Kind {
-    Solo,
-    #[cfg(not(target_arch = "wasm32"))]
-    Pool(pool::Pool),
-    #[cfg(target_arch = "wasm32")]
-    Helpers(helpers::Helpers),
+pub struct Team {
+    helpers: Option<Helpers>,
+    /// Number of the last job.
+    epoch: u64,
+    /// Working memory of this thread's chunks.
+    scratch: Vec<f32>,
+    /// Whether chunks that are late are taken back, after so many milliseconds beside the time of one.
+    patience: Option<f64>,
 }
 
 impl Team {
     /// This thread alone.
     #[must_use]
     pub fn solo() -> Self {
-        Team(Kind::Solo)
+        Team { helpers: None, epoch: 0, scratch: Vec::new(), patience: None }
     }
 
     /// `count` threads; one is this thread alone.
@@ -54,144 +64,221 @@ impl Team {
     /// The system gives no threads.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn threads(count: usize) -> Result<Self> {
-        if count <= 1 { Ok(Self::solo()) } else { pool::Pool::new(count).map(|pool| Team(Kind::Pool(pool))) }
+        let helpers = if count > 1 { Some(Helpers::new(count - 1)?) } else { None };
+        // To take a chunk back, its helper must be allowed to read on in memory that is no longer borrowed.
+        Ok(Team { helpers, ..Self::solo() })
     }
 
-    /// This worker and `count` helpers, which wait in [`run_helper`] on the same shared memory of
-    /// [`SHARED_BYTES`].
+    /// This worker and `count` others, which are to come to their [`Team::places`].
+    ///
+    /// # Errors
+    /// The memory is not shared, or too small.
+    #[cfg(target_arch = "wasm32")]
+    pub fn workers(count: usize) -> Result<Self> {
+        let helpers = if count > 0 { Some(Helpers::new(count)?) } else { None };
+        Ok(Team { helpers, patience: Some(PATIENCE), ..Self::solo() })
+    }
+
+    /// Where the helpers find what they need.
     #[cfg(target_arch = "wasm32")]
     #[must_use]
-    pub fn helpers(shared: &js_sys::SharedArrayBuffer, count: usize) -> Self {
-        Team(Kind::Helpers(helpers::Helpers::new(shared, count)))
+    pub fn places(&self) -> Vec<Place> {
+        self.helpers.as_ref().map(Helpers::places).unwrap_or_default()
     }
 
     /// Threads that compute.
-    pub(super) fn size(&self) -> usize {
-        match &self.0 {
-            Kind::Solo => 1,
-            #[cfg(not(target_arch = "wasm32"))]
-            Kind::Pool(pool) => pool.size(),
-            #[cfg(target_arch = "wasm32")]
-            Kind::Helpers(helpers) => helpers.size(),
-        }
+    #[must_use]
+    pub fn size(&self) -> usize {
+        1 + self.helpers.as_ref().map_or(0, |helpers| helpers.control.alive())
     }
 
-    /// Wasm memory of the others, in bytes.
-    #[cfg(target_arch = "wasm32")]
-    pub(super) fn helper_heap_bytes(&self) -> u64 {
-        match &self.0 {
-            Kind::Solo => 0,
-            Kind::Helpers(helpers) => helpers.heap_bytes(),
+    /// Whether helpers kept within their memory.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub(super) fn check(&self) -> Result<()> {
+        #[cfg(target_arch = "wasm32")]
+        if self.helpers.as_ref().is_some_and(Helpers::is_stack_broken) {
+            return Err(crate::error::Error::Internal { what: "a thread's stack is too small".to_owned() });
         }
+        Ok(())
     }
 
-    /// Row borders of those who each hold a part of a matrix in memory of their own, this one first.
-    pub(super) fn borders(&self, rows: usize) -> Vec<usize> {
-        match &self.0 {
-            #[cfg(target_arch = "wasm32")]
-            Kind::Helpers(helpers) => borders(rows, helpers.size()),
-            _ => vec![0, rows],
-        }
+    /// Bytes that so many threads need of their own.
+    pub(super) fn bytes(threads: usize) -> u64 {
+        (threads.saturating_sub(1) * Helpers::BYTES_OF_ONE) as u64
     }
 
-    /// Tells the others to hold their rows of a new part of weight `id`.
-    #[allow(unused_variables)]
-    pub(super) fn create(
-        &mut self,
-        id: usize,
-        dtype: crate::formats::DType,
-        borders: &[usize],
-        cols: usize,
-    ) -> Result<()> {
-        match &mut self.0 {
-            #[cfg(target_arch = "wasm32")]
-            Kind::Helpers(helpers) => helpers.create(id, dtype, borders, cols),
-            _ => Ok(()),
-        }
+    /// How many of `units` make a chunk, if a unit takes a thread about as long as `bytes` bytes of weights of one token.
+    pub(super) fn units_of_chunk(units: usize, bytes: usize) -> usize {
+        LEAST.div_ceil(bytes.max(1)).max(units.div_ceil(MOST)).clamp(1, units.max(1))
     }
 
-    /// Sends file bytes of whole rows to the holder (1 is the first helper).
-    #[allow(unused_variables)]
-    pub(super) fn fill(
-        &mut self,
-        id: usize,
-        part: usize,
-        holder: usize,
-        row: usize,
-        file: &[u8],
-    ) -> Result<()> {
-        match &mut self.0 {
-            #[cfg(target_arch = "wasm32")]
-            Kind::Helpers(helpers) => helpers.fill(id, part, holder, row, file),
-            _ => Err(Error::Internal { what: "a row of somebody who is not there".to_owned() }),
-        }
-    }
-
-    /// The values of one row.
-    pub(super) fn row(&mut self, weight: &CpuWeight, row: usize, out: &mut [f32]) -> Result<()> {
-        let Some((index, part, row)) = weight.find(row) else {
-            return Err(Error::Internal { what: format!("{}: no row {row}", weight.label) });
+    /// Runs `job(chunk, scratch)` for all chunks below `chunks`, on all threads. The scratch holds anything. Writes go through
+    /// [`Spread`]; no chunk reads what any chunk writes, since some run twice where a helper dies.
+    pub(super) fn each<F: Fn(usize, &mut [f32]) + Copy + Send>(&mut self, chunks: usize, job: F) {
+        let Team { helpers, epoch, scratch, .. } = self;
+        scratch.resize(SCRATCH, 0.0);
+        let Some(helpers) = helpers.as_ref().filter(|_| chunks > 1) else {
+            (0..chunks).for_each(|chunk| job(chunk, scratch));
+            return;
         };
-        let holder = part.holder(row);
-        if holder == 0 {
-            part.matrix.read().row(row, out);
-            return Ok(());
-        }
-        match &mut self.0 {
-            #[cfg(target_arch = "wasm32")]
-            Kind::Helpers(helpers) => helpers.row(weight.id, index, holder, row - part.borders[holder], out),
-            _ => Err(Error::Internal { what: format!("part {index} is held by nobody") }),
+        for first in (0..chunks).step_by(MAX_CHUNKS) {
+            let count = MAX_CHUNKS.min(chunks - first);
+            *epoch += 1;
+            helpers
+                .control
+                .offer(*epoch, count, InPlace { job, first }.job(), |at, post| helpers.ring(at, post));
+            while let Some(chunk) = helpers.control.take() {
+                job(first + chunk, scratch);
+            }
+            let mut looks = 0;
+            while helpers.control.is_somebody_busy() {
+                helpers.wait(looks);
+                looks += 1;
+            }
+            if helpers.control.has_lost_one() {
+                (first..first + count).for_each(|chunk| job(chunk, scratch));
+            }
         }
     }
 
-    /// out (T, rows) = x Wᵀ.
-    pub(super) fn project(
-        &mut self,
-        how: How,
-        weight: &CpuWeight,
-        x: &mut Activations,
-        out: &mut [f32],
-    ) -> Result<()> {
-        match &mut self.0 {
-            Kind::Solo => {
-                own_rows(how, weight, x, out);
-                Ok(())
+    /// Runs `job(chunk, piece of out, scratch)` for all pieces of `piece` floats (the last may be shorter), on all threads.
+    /// Piece and scratch hold anything before.
+    ///
+    /// # Safety
+    /// In WebAssembly a helper that has lost its core may run the job when this has long returned, on memory that has
+    /// changed or been freed since; its result is dropped. So the job must read through plain slices that it brings
+    /// along, write nothing but piece and scratch, and not use what it reads as an index or a length.
+    pub(super) unsafe fn pieces<F>(&mut self, out: &mut [f32], piece: usize, job: F)
+    where
+        F: Fn(usize, &mut [f32], &mut [f32]) + Copy + Send,
+    {
+        let Team { helpers, epoch, scratch, patience } = self;
+        scratch.resize(SCRATCH, 0.0);
+        let (len, piece) = (out.len(), piece.max(1));
+        let count = len.div_ceil(piece);
+        let is_shared = count > 1 && count <= MAX_PIECES && len <= STRIP;
+        let Some(helpers) = helpers.as_ref().filter(|_| is_shared) else {
+            for (chunk, out) in out.chunks_mut(piece).enumerate() {
+                job(chunk, out, scratch);
             }
-            #[cfg(not(target_arch = "wasm32"))]
-            Kind::Pool(pool) => {
-                pool.project(how, weight, x, out);
-                Ok(())
-            }
-            #[cfg(target_arch = "wasm32")]
-            Kind::Helpers(helpers) => helpers.project(how, weight, x, out),
+            return;
+        };
+        let control = &helpers.control;
+        let began = patience.map(|_| helpers.now());
+        *epoch += 1;
+        control.offer(*epoch, count, InPieces { job, piece, len }.job(), |at, post| helpers.ring(at, post));
+        let place = |chunk: usize| chunk * piece..len.min((chunk + 1) * piece);
+        let mut open = u64::MAX >> (64 - count);
+        while let Some(chunk) = control.take() {
+            job(chunk, &mut out[place(chunk)], scratch);
+            open &= !(1 << chunk);
         }
-    }
-
-    /// Attention of all KV heads with their queries.
-    pub(super) fn attend(&self, level: Level, work: Vec<(Head<'_>, Vec<Query<'_>>)>) {
-        match &self.0 {
-            #[cfg(not(target_arch = "wasm32"))]
-            Kind::Pool(pool) => pool.attend(level, work),
-            _ => {
-                for (head, mut queries) in work {
-                    attention::attend(level, head, &mut queries);
+        let mut limit = None;
+        let mut looks = 0;
+        while open != 0 {
+            let before = open;
+            for chunk in (0..count).filter(|chunk| before >> chunk & 1 == 1) {
+                if let Piece::In(strip) = control.piece(*epoch, chunk) {
+                    let place = place(chunk);
+                    // SAFETY: the helper has written this part of its strip and published it, see `Control::piece`; strips
+                    // have STRIP floats, at least `len`.
+                    let piece = unsafe { std::slice::from_raw_parts(strip.add(place.start), place.len()) };
+                    out[place].copy_from_slice(piece);
+                    open &= !(1 << chunk);
                 }
             }
+            if open != before {
+                continue;
+            }
+            // Late is who takes twice as long as this thread needs for a chunk, and some time more.
+            let is_late = match (*patience, began) {
+                (Some(patience), Some(began)) => {
+                    let now = helpers.now();
+                    let own = (count - open.count_ones() as usize).max(1) as f64;
+                    now > *limit.get_or_insert(now + patience + (now - began) / own)
+                }
+                _ => false,
+            };
+            if is_late || !control.is_somebody_busy() {
+                let chunk = open.trailing_zeros() as usize;
+                if control.take_back(*epoch, chunk) {
+                    job(chunk, &mut out[place(chunk)], scratch);
+                    open &= !(1 << chunk);
+                }
+            } else {
+                helpers.wait(looks);
+                looks += 1;
+            }
         }
     }
 }
 
-/// The rows held here, of all tokens.
-fn own_rows(how: How, weight: &CpuWeight, x: &mut Activations, out: &mut [f32]) {
-    for part in &weight.parts {
-        let matrix = part.matrix.read();
-        matrix.prepare(how.level, how.bits, x);
-        matrix.project(how.level, how.bits, x, 0..matrix.panels(), &mut out[part.row_base..], weight.rows());
+/// A job's code, as helpers call it.
+trait Chunks: Copy {
+    /// Whether it has pieces.
+    const PIECES: bool;
+
+    /// Runs a chunk.
+    ///
+    /// # Safety
+    /// The strip has [`STRIP`] floats and is the caller's own.
+    unsafe fn run(self, chunk: usize, strip: *mut f32, scratch: &mut [f32]);
+
+    /// As it is put into the control block.
+    fn job(self) -> Job {
+        /// # Safety
+        /// The bytes are a `C`; strip and scratch are the caller's own and have their sizes.
+        unsafe fn run<C: Chunks>(bytes: *const u8, chunk: usize, strip: *mut f32, scratch: *mut f32) {
+            // SAFETY: as promised.
+            unsafe {
+                let chunks = bytes.cast::<C>().read();
+                chunks.run(chunk, strip, std::slice::from_raw_parts_mut(scratch, SCRATCH));
+            }
+        }
+        const { assert!(size_of::<Self>() <= JOB_BYTES && align_of::<Self>() <= align_of::<Bytes>()) }
+        let mut bytes = Bytes(MaybeUninit::uninit());
+        // SAFETY: it fits, as was just checked.
+        unsafe { bytes.0.as_mut_ptr().cast::<Self>().write(self) };
+        Job { run: run::<Self>, bytes, pieces: Self::PIECES }
     }
 }
 
-/// 0, …, rows in `count` shares of whole panels.
-pub(super) fn borders(rows: usize, count: usize) -> Vec<usize> {
-    let panels = rows.div_ceil(ROWS);
-    (0..=count).map(|i| (panels * i / count * ROWS).min(rows)).collect()
+/// See [`Team::each`]; chunks are counted from `first` on.
+#[derive(Clone, Copy)]
+struct InPlace<F> {
+    job: F,
+    first: usize,
 }
+
+impl<F: Fn(usize, &mut [f32]) + Copy> Chunks for InPlace<F> {
+    const PIECES: bool = false;
+
+    unsafe fn run(self, chunk: usize, _: *mut f32, scratch: &mut [f32]) {
+        (self.job)(self.first + chunk, scratch);
+    }
+}
+
+/// See [`Team::pieces`]; `len` floats in all.
+#[derive(Clone, Copy)]
+struct InPieces<F> {
+    job: F,
+    piece: usize,
+    len: usize,
+}
+
+impl<F: Fn(usize, &mut [f32], &mut [f32]) + Copy> Chunks for InPieces<F> {
+    const PIECES: bool = true;
+
+    unsafe fn run(self, chunk: usize, strip: *mut f32, scratch: &mut [f32]) {
+        let first = chunk * self.piece;
+        // SAFETY: within `len`, which is at most STRIP.
+        let piece =
+            unsafe { std::slice::from_raw_parts_mut(strip.add(first), self.piece.min(self.len - first)) };
+        (self.job)(chunk, piece, scratch);
+    }
+}
+
+#[cfg(test)]
+mod tests;
