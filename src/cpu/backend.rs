@@ -15,7 +15,7 @@ use crate::graph::{
 use crate::sampling::{SampleParams, draw};
 
 use super::activations::{Activations, Bits};
-use super::attention::{Cache, Head, Query};
+use super::attention::{Attend, AttendScratch, Cache};
 use super::matrix::TOKENS;
 use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
@@ -124,6 +124,7 @@ pub struct CpuBackend {
     /// What a cache holds that could not hold a K or V, until that has been reported.
     overflow: Option<KvType>,
     scratch: Scratch,
+    attention: AttendScratch,
     traffic: Traffic,
     breath: crate::yield_now::Breather,
 }
@@ -142,6 +143,7 @@ impl CpuBackend {
             sampling: None,
             overflow: None,
             scratch: Scratch::default(),
+            attention: AttendScratch::default(),
             traffic: Traffic::default(),
             breath: crate::yield_now::Breather::default(),
         }
@@ -380,9 +382,7 @@ impl CpuBackend {
 
     fn run_attention(&mut self, qkv: &CpuTensor, cache: &Cache, pos: usize, count: usize, to: &CpuTensor) {
         let shape = cache.shape;
-        let dim = shape.head_dim as usize;
         let [q_cols, kv_cols] = shape.heads().rows().map(|rows| rows as usize);
-        let group = (shape.heads / shape.kv_heads) as usize;
         let data = qkv.data.read();
         for t in 0..count {
             let (k, v) = data[qkv.row_at(t)][q_cols..].split_at(kv_cols);
@@ -390,20 +390,18 @@ impl CpuBackend {
                 self.overflow = Some(shape.kv);
             }
         }
-        let mut out = to.data.write();
-        cache.with_heads(|heads| {
-            let mut work: Vec<(Head<'_>, Vec<Query<'_>>)> =
-                heads.into_iter().map(|head| (head, Vec::new())).collect();
-            for (t, out) in out.chunks_exact_mut(to.stride).take(count).enumerate() {
-                let position = (pos + t) as u32;
-                let seen = shape.first_seen(position) as usize..pos + t + 1;
-                let rows = data[qkv.row_at(t)][..q_cols].chunks_exact(dim).zip(out.chunks_exact_mut(dim));
-                for (h, (q, out)) in rows.enumerate() {
-                    work[h / group].1.push(Query::new(q, seen.clone(), out));
-                }
-            }
-            self.team.attend(self.level, work);
-        });
+        let reading = cache.reading();
+        let job = Attend {
+            level: self.level,
+            shape,
+            kept: reading.kept(),
+            q: &data,
+            stride: qkv.stride,
+            pos,
+            count,
+            all: false,
+        };
+        self.team.attend(&job, &mut self.attention, &mut to.data.write(), to.stride);
     }
 
     fn run_sample(&mut self, logits: &CpuTensor, row: usize, adjust: bool, counter: u32) -> Result<()> {

@@ -11,7 +11,7 @@ mod shared;
 use crate::error::{Error, Result};
 
 use super::activations::{Activations, Bits};
-use super::attention::{self, Head, Query};
+use super::attention::{Attend, AttendScratch};
 use super::panel::ROWS;
 use super::simd::Level;
 use super::weight::CpuWeight;
@@ -167,16 +167,12 @@ impl Team {
         }
     }
 
-    /// Attention of all KV heads with their queries.
-    pub(super) fn attend(&self, level: Level, work: Vec<(Head<'_>, Vec<Query<'_>>)>) {
+    /// Attention of a batch; its rows lie `stride` floats apart in `to`.
+    pub(super) fn attend(&self, job: &Attend<'_>, room: &mut AttendScratch, to: &mut [f32], stride: usize) {
         match &self.0 {
             #[cfg(not(target_arch = "wasm32"))]
-            Kind::Pool(pool) => pool.attend(level, work),
-            _ => {
-                for (head, mut queries) in work {
-                    attention::attend(level, head, &mut queries);
-                }
-            }
+            Kind::Pool(pool) => pool.attend(job, room, to, stride),
+            _ => job.alone(room, to, stride),
         }
     }
 }

@@ -5,10 +5,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::error::{Error, Result};
 
 use super::super::activations::Activations;
-use super::super::attention::{self, Head, Query};
+use super::super::attention::{Attend, AttendScratch};
 use super::super::matrix::Matrix;
 use super::super::panel::ROWS;
-use super::super::simd::Level;
 use super::super::weight::CpuWeight;
 use super::{How, borders};
 
@@ -75,11 +74,14 @@ impl Pool {
         }
     }
 
-    pub fn attend(&self, level: Level, work: Vec<(Head<'_>, Vec<Query<'_>>)>) {
+    pub fn attend(&self, job: &Attend<'_>, room: &mut AttendScratch, to: &mut [f32], stride: usize) {
+        let (chunks, floats) = (job.chunks(), job.chunk_floats());
+        let results = room.results(job);
         self.threads.in_place_scope(|scope| {
-            for (head, mut queries) in work {
-                scope.spawn(move |_| attention::attend(level, head, &mut queries));
+            for (chunk, out) in results.chunks_exact_mut(floats).take(chunks).enumerate() {
+                scope.spawn(move |_| job.run(chunk, &mut vec![0.0; job.scratch_floats()], out));
             }
         });
+        job.finish(results, to, stride);
     }
 }
