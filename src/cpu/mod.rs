@@ -5,7 +5,7 @@
 //! | file | job |
 //! |---|---|
 //! | `simd/` | eight-lane vectors, one file a machine; kernels are generic over them |
-//! | `panel.rs` | how weights lie in memory |
+//! | `panel.rs`, `pack.rs` | how weights lie in memory; how rows of a file come to lie so |
 //! | `activations.rs` | rows of activations, rounded to integers |
 //! | `matrix.rs` | matrix products: matvec and matmul are one micro-tile |
 //! | `attention.rs` | fused attention and the KV cache's layout |
@@ -27,6 +27,7 @@ mod conv;
 mod images;
 mod matrix;
 mod memory;
+mod pack;
 mod panel;
 mod room;
 mod simd;
