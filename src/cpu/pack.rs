@@ -3,7 +3,7 @@
 //! The rows of a panel are packed together, block by block, so that what is written lies together. Quants move as words of
 //! eight bytes, one for an octet of columns.
 
-use crate::formats::{DType, q4_k};
+use crate::formats::DType;
 
 use super::panel::{BLOCK, BlockLayout, ROWS, Scaling};
 
@@ -111,13 +111,14 @@ fn fifths<const SIZE: usize>(q: [u64; OCTETS], block: &[u8; SIZE], at: usize) ->
     })
 }
 
-/// Eight quants of `bits` bits, each in a byte of its own, as four bytes of a panel: columns 0 2, 4 6, 1 3 and 5 7.
+/// Eight columns, a byte each, as four bytes of a panel: columns 0, 4, 1 and 5, and `shift` bits above them columns 2, 6, 3
+/// and 7, which have room there.
 #[inline(always)]
-fn paired(q: u64, bits: u32) -> u32 {
+fn paired(q: u64, shift: u32) -> u32 {
     // Byte `i` has columns `i` and `i + 2`.
-    let pairs = q | q >> (16 - bits);
-    let [low, high] = [pairs as u32, (pairs >> 32) as u32];
-    low & 0xff | (high & 0xff) << 8 | (low & 0xff00) << 8 | (high & 0xff00) << 16
+    let pairs = (q | q >> (16 - shift)) & 0x0000_ffff_0000_ffff;
+    let spread = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+    (spread | spread >> 24) as u32
 }
 
 #[inline(always)]
@@ -136,42 +137,60 @@ fn packed<const SIZE: usize>(
     let Some(layout) = BlockLayout::of(dtype) else { return };
     for (index, to) in panel.chunks_exact_mut(layout.super_bytes()).enumerate() {
         for (r, file) in rows.blocks::<SIZE>(index) {
-            let (header, blocks) = to.split_at_mut(layout.header);
-            for (sub, block) in blocks.chunks_exact_mut(layout.bytes).enumerate() {
-                put_scales(layout.scaling, file, sub, r, header, block);
-                put_quants(&layout, octets(file, sub), r, block);
+            put_scales(&layout, file, r, to);
+            let blocks = to[layout.header..].chunks_exact_mut(layout.bytes);
+            for (sub, block) in blocks.enumerate() {
+                put_quants(&layout, octets(file, sub % layout.blocks), r, block);
             }
         }
     }
 }
 
+/// Puts what row `r` has of scales into a super-block, or into a block.
 #[inline(always)]
-fn put_scales<const SIZE: usize>(
-    scaling: Scaling,
-    file: &[u8; SIZE],
-    sub: usize,
-    r: usize,
-    header: &mut [u8],
-    block: &mut [u8],
-) {
+fn put_scales<const SIZE: usize>(layout: &BlockLayout, file: &[u8; SIZE], r: usize, to: &mut [u8]) {
     let half = |at: usize| [file[at], file[at + 1]];
-    match scaling {
-        Scaling::Half => put(block, 2 * r, half(0)),
+    let mut put_bytes = |first: [u8; 8], second: [u8; 8]| {
+        for (sub, bytes) in first.into_iter().zip(second).enumerate() {
+            let block = layout.header + sub * layout.bytes;
+            (to[block + r], to[block + 8 + r]) = bytes;
+        }
+    };
+    match layout.scaling {
+        Scaling::Half => put(to, 2 * r, half(0)),
         Scaling::Affine => {
-            put(block, 2 * r, half(0));
-            put(block, 16 + 2 * r, half(2));
+            put(to, 2 * r, half(0));
+            put(to, 16 + 2 * r, half(2));
         }
         Scaling::SuperAffine => {
-            put(header, 2 * r, half(0));
-            put(header, 16 + 2 * r, half(2));
-            (block[r], block[8 + r]) = q4_k::six_bits(file, sub);
+            let (scales, minima) = six_bits(file);
+            put_bytes(scales, minima);
+            put(to, 2 * r, half(0));
+            put(to, 16 + 2 * r, half(2));
         }
         // As in Q6_K, the only one.
         Scaling::SuperHalves => {
-            put(header, 2 * r, half(208));
-            (block[r], block[8 + r]) = (file[192 + 2 * sub], file[193 + 2 * sub]);
+            put_bytes(
+                std::array::from_fn(|sub| file[192 + 2 * sub]),
+                std::array::from_fn(|sub| file[193 + 2 * sub]),
+            );
+            put(to, 2 * r, half(208));
         }
     }
+}
+
+/// Scales and minima of a super-block, as [`crate::formats::q4_k::six_bits`] has each: four to a word.
+#[inline(always)]
+fn six_bits<const SIZE: usize>(file: &[u8; SIZE]) -> ([u8; 8], [u8; 8]) {
+    const FOUR: u32 = 0x0f0f_0f0f;
+    let word = |at: usize| u32::from_le_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]]);
+    let (first, second, last) = (word(4), word(8), word(12));
+    let upper = |word: u32| (word >> 6 & 0x0303_0303) << 4;
+    let eight = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32).to_le_bytes();
+    (
+        eight(first & 0x3f3f_3f3f, last & FOUR | upper(first)),
+        eight(second & 0x3f3f_3f3f, last >> 4 & FOUR | upper(second)),
+    )
 }
 
 /// Puts the 32 quants of row `r` into a block.
@@ -186,17 +205,22 @@ fn put_quants(layout: &BlockLayout, octets: [u64; OCTETS], r: usize, block: &mut
         }
         return;
     }
-    let mut high = [0; 2];
     for (octet, q) in octets.into_iter().enumerate() {
         put(block, layout.quants + 32 * octet + 4 * r, paired(q & each(15), 4).to_le_bytes());
-        match layout.bits {
-            5 => high[0] |= paired(q >> 4 & each(1), 1) << (2 * octet),
-            6 => high[octet / 2] |= paired(q >> 4 & each(3), 2) << (4 * (octet % 2)),
-            _ => {}
-        }
     }
-    for word in 0..(layout.bits as usize).saturating_sub(4) {
-        put(block, layout.high + 32 * word + 4 * r, high[word].to_le_bytes());
+    let [a, b, c, d] = octets.map(|q| q >> 4);
+    match layout.bits {
+        5 => {
+            let high = a & each(1) | (b & each(1)) << 2 | (c & each(1)) << 4 | (d & each(1)) << 6;
+            put(block, layout.high + 4 * r, paired(high, 1).to_le_bytes());
+        }
+        6 => {
+            for (word, (a, b)) in [(a, b), (c, d)].into_iter().enumerate() {
+                let high = a & each(3) | (b & each(3)) << 4;
+                put(block, layout.high + 32 * word + 4 * r, paired(high, 2).to_le_bytes());
+            }
+        }
+        _ => {}
     }
 }
 
@@ -221,7 +245,7 @@ fn any_whole(size: usize, rows: Rows<'_>, panel: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use crate::formats::{Elements, Format};
+    use crate::formats::{Elements, Format, q4_k};
 
     use super::super::panel::{panel_bytes, row_bytes};
     use super::*;
