@@ -37,6 +37,8 @@ export interface WasmLoadOptions {
   kernels?: string;
   sampling?: Pick<SamplingOptions, SamplingDefault>;
   rememberedKernels?: Record<string, string>;
+  /** To which the engine's memory can grow. */
+  mostMemoryBytes: number;
   /** How many may compute on the CPU, the engine's own worker included. */
   threads: number;
   /**
@@ -132,6 +134,8 @@ export interface WasmImageModelClass {
 /** A started engine. */
 export interface Engine {
   memory: { readonly buffer: { readonly byteLength: number } };
+  /** To which the memory can grow. */
+  mostMemoryBytes: number;
   /** Compiled; helpers start from the same. */
   module: WebAssembly.Module;
   TextModel: WasmTextModelClass;

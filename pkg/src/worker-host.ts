@@ -254,10 +254,10 @@ function textModelHandlers(
     throw { code: "internal", message: "no model is loaded in this worker" } satisfies WireError;
   };
 
-  const spawnHelpers =
-    ({ module }: Engine): WasmLoadOptions["spawnHelpers"] =>
-    (count, sharedBytes) =>
-      helpers.start(count, sharedBytes, { level: host.simdLevel() ?? "simd128", module });
+  const ofEngine = ({ module, mostMemoryBytes }: Engine): Pick<WasmLoadOptions, "mostMemoryBytes" | "spawnHelpers"> => ({
+    mostMemoryBytes,
+    spawnHelpers: (count, sharedBytes) => helpers.start(count, sharedBytes, { level: host.simdLevel() ?? "simd128", module }),
+  });
 
   return {
     async load(request, emit, signal) {
@@ -266,7 +266,7 @@ function textModelHandlers(
       throwIfAborted(signal);
       const count = threadCount(request.threads, host.cores());
       return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
-        const options = loadOptions(request, { network, threads: count.threads, spawnHelpers: spawnHelpers(engine) });
+        const options = loadOptions(request, { network, threads: count.threads, ...ofEngine(engine) });
         model = await engine.TextModel.load(source, options, report, signal);
         try {
           return withNote(model, engine, count, await finish());
@@ -306,7 +306,7 @@ function textModelHandlers(
         const options = loadOptions(request, {
           network: { ...network, fetch: boundedFetch(network.fetch) },
           threads: count.threads,
-          spawnHelpers: spawnHelpers(engine),
+          ...ofEngine(engine),
         });
         const found = await engine.TextModel.canRun(source, options, signal);
         const isLocal = "blobs" in request.source;
@@ -472,7 +472,7 @@ const NO_SIMD: WireError = {
 /** What the engine is told of a request. */
 function loadOptions(
   { contextLength, kvCache, device, activationBits, draftTokens, kernels, sampling, rememberedKernels }: Partial<LoadRequest>,
-  surroundings: Pick<WasmLoadOptions, "network" | "threads" | "spawnHelpers">,
+  surroundings: Pick<WasmLoadOptions, "network" | "threads" | "mostMemoryBytes" | "spawnHelpers">,
 ): WasmLoadOptions {
   return {
     ...surroundings,

@@ -96,6 +96,7 @@ export class FakeWorker implements WorkerLike {
         await script.start?.(level);
         return {
           memory: { buffer: { byteLength: 1 << 20 } },
+          mostMemoryBytes: 2 ** 32,
           module: MODULE,
           measureGpu: () => Promise.reject(new Error("not scripted")),
           downloadFiles: () => Promise.reject(new Error("not scripted")),

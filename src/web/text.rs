@@ -40,6 +40,8 @@ pub(super) struct LoadOptions {
     draft_tokens: Option<f64>,
     pub(super) kernels: Option<String>,
     pub(super) remembered_kernels: HashMap<String, String>,
+    /// To which this module's memory can grow, in bytes.
+    pub(super) most_memory_bytes: f64,
     sampling: Overrides,
 }
 
