@@ -9,16 +9,18 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::graph::{
-    Backend, Batch, Bind, Each, HeadNorm, HeadShape, Heads, KvType, Norm, NormKind, Of, Op, Operands, Rope,
-    Rows, Segment, Step, Then, Traffic,
+    Backend, Batch, Bind, Each, Fit, HeadNorm, HeadShape, Heads, KvType, Needs, Norm, NormKind, Of, Op,
+    Operands, Rope, Rows, Segment, Step, Then, Traffic,
 };
 use crate::sampling::{SampleParams, draw};
 
 use super::activations::{Activations, Bits};
 use super::attention::{Cache, Head, Query};
+use super::limit::{beside_bytes, most_bytes};
 use super::matrix::TOKENS;
 use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
+use super::room::{Room, room};
 use super::simd::Level;
 use super::team::{How, Team};
 use super::vector;
@@ -577,6 +579,11 @@ impl Backend for CpuBackend {
     async fn settle(&mut self, _: &str) -> Result<()> {
         self.breath.take().await;
         Ok(())
+    }
+
+    fn fit(&self, needs: &Needs) -> Option<Fit> {
+        let largest = room(needs, self.team.size()).iter().map(Room::bytes).max().unwrap_or(0);
+        most_bytes().map(|most| Fit { needed: largest.saturating_add(beside_bytes()), most })
     }
 
     fn allocated_bytes(&self) -> u64 {

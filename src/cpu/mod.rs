@@ -14,7 +14,7 @@
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
 //! | `team/` | who computes: one thread, several, or helper workers with rows of their own |
 //! | `weight.rs`, `memory.rs` | who holds which rows; buffers and their bytes |
-//! | `room.rs` | what a model takes of each thread's memory |
+//! | `room.rs`, `limit.rs` | what a model takes of each thread's memory; how much there can be |
 //! | `backend.rs` | the op set: what each operation works on, and how plans run |
 
 // Kernels count tokens and rows by index: `sums[n]` beside `x[n]` is how the formulas read.
@@ -25,6 +25,7 @@ mod attention;
 mod backend;
 mod conv;
 mod images;
+mod limit;
 mod matrix;
 mod memory;
 mod pack;
@@ -39,6 +40,9 @@ mod winograd;
 pub use activations::Bits;
 pub use backend::{CpuBackend, CpuCache, CpuOptions, CpuTensor};
 pub use images::{CpuImage, CpuImagePlan, CpuImages};
+#[cfg(target_arch = "wasm32")]
+pub use limit::set_most_bytes;
+pub use limit::{beside_bytes, most_bytes};
 pub use room::{Room, room};
 pub use simd::Level;
 pub use team::Team;

@@ -6,19 +6,17 @@ use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
 use crate::clock::now_ms;
-use crate::cpu::{CpuBackend, CpuOptions, Level, Room, Team};
+use crate::cpu::{self, CpuBackend, CpuOptions, Level, Room, Team};
 use crate::engine::device::{self as choice, TuneOptions};
 use crate::engine::{self, Estimate, LoadOptions};
 use crate::error::{Error, Result};
 use crate::weights::{ByteSource, Directory, read_directory};
 
 use super::text::{HeaderReport, LoadOptions as Options, assemble_team, cpu_report, gpu_backend, spawn_hook};
-use super::{DeviceReport, MAX_SAFE, from_js, open_sources, to_js, whole};
+use super::{DeviceReport, from_js, open_sources, to_js};
 
 /// Of WebAssembly memory, in bytes.
 const PAGE: u64 = 65_536;
-/// What a load holds of the file at once, and some more for a prompt's text.
-const STAGING: u64 = 4 << 20;
 
 /// `pkg/src/can-run.ts` makes sentences of it.
 #[derive(Serialize)]
@@ -87,7 +85,8 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
     let options: Options = from_js("options", options)?;
     let (wish, threads, bits) = (options.wish()?, options.threads()?, options.activation_bits()?);
     let (kv, draft_tokens) = (options.kv()?, options.draft_tokens()?);
-    let most = whole("mostMemoryBytes", options.most_memory_bytes, MAX_SAFE)?;
+    options.tell_most_memory()?;
+    let most = cpu::most_bytes().unwrap_or(u64::MAX);
     let directory = read_directory(&mut sources).await?;
     let context_length = engine::context_length(&directory, options.context_length)?;
     let load = LoadOptions { context_length, kv, draft_tokens };
@@ -96,7 +95,7 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
     drop(sources);
 
     let rooms = engine::rooms(&directory, load, threads)?;
-    let own = heap_bytes() + STAGING;
+    let own = cpu::beside_bytes();
     let memories: Vec<u64> = rooms
         .cpu
         .iter()
@@ -148,7 +147,7 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
         Some(&needed) if !cpu_fits => {
             Some(Refusal { code: "address-space", what: None, needed, allowed: Some(most) })
         }
-        _ if !reserve(&memories, most) => {
+        _ if !reserve(&memories) => {
             Some(Refusal { code: "out-of-memory", what: None, needed: memories.iter().sum(), allowed: None })
         }
         _ => None,
@@ -182,17 +181,12 @@ async fn file_bytes(directory: &Directory, sources: &mut [Box<dyn ByteSource>]) 
     Ok(total)
 }
 
-/// The engine's own memory as it is.
-fn heap_bytes() -> u64 {
-    std::arch::wasm32::memory_size(0) as u64 * PAGE
-}
-
-/// Whether the browser gives memories of these sizes, all at once, that grow to `most` bytes. They are reserved and not
-/// touched.
-fn reserve(memories: &[u64], most: u64) -> bool {
+/// Whether the browser gives memories of these sizes, all at once. They are reserved and not touched.
+fn reserve(memories: &[u64]) -> bool {
     let reserved = |&bytes: &u64| {
         let descriptor = Object::new();
-        for (key, bytes) in [("initial", bytes), ("maximum", most)] {
+        // No more than is needed: some browsers reserve all that a memory may grow to.
+        for key in ["initial", "maximum"] {
             Reflect::set(&descriptor, &key.into(), &(bytes.div_ceil(PAGE) as f64).into())?;
         }
         Reflect::set(&descriptor, &"shared".into(), &true.into())?;
