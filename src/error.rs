@@ -47,6 +47,28 @@ pub enum Error {
         /// Its size in bytes.
         bytes: u64,
     },
+    /// A model is larger than the memory that there can be, as its header shows: nothing was allocated.
+    #[error(
+        "the model takes {} of memory, of which there is at most {}. {}What helps: {}",
+        in_words(*needed),
+        in_words(*most),
+        share_of_cache(*cache_bytes, *context_length, kv),
+        helps.join(", or ")
+    )]
+    DoesNotFit {
+        /// Bytes that it takes, with what is in memory beside it.
+        needed: u64,
+        /// Bytes that there can be.
+        most: u64,
+        /// Of what is needed, bytes of the KV cache.
+        cache_bytes: u64,
+        /// Tokens that the cache holds.
+        context_length: u32,
+        /// What it holds of them.
+        kv: &'static str,
+        /// What the caller can do, the mildest first.
+        helps: Vec<String>,
+    },
     /// A helper worker of the CPU path is gone.
     #[error("a worker stopped answering ({what}): load the model again to go on")]
     WorkerFailed {
@@ -320,7 +342,7 @@ impl Error {
             Error::NoAdapter { .. } => "no-adapter",
             Error::DeviceRequest { .. } => "device-request",
             Error::DeviceLost { .. } => "device-lost",
-            Error::OutOfMemory { .. } => "out-of-memory",
+            Error::OutOfMemory { .. } | Error::DoesNotFit { .. } => "out-of-memory",
             Error::WorkerFailed { .. } => "worker-failed",
             Error::DeviceLimit { .. } => "device-limit",
             Error::Gpu { .. } => "gpu",
@@ -371,6 +393,27 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Bytes in decimal units, as file sizes are, with three digits.
+fn in_words(bytes: u64) -> String {
+    let (unit, name) = if bytes >= 1_000_000_000 { (1e9, "GB") } else { (1e6, "MB") };
+    let value = bytes as f64 / unit;
+    let decimals = if value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.decimals$} {name}")
+}
+
+fn share_of_cache(bytes: u64, context_length: u32, kv: &str) -> String {
+    if bytes == 0 {
+        return String::new();
+    }
+    format!("Of it the cache for a context of {context_length} tokens takes {} ({kv}). ", in_words(bytes))
 }
 
 /// Why a download failed.

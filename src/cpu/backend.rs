@@ -9,16 +9,18 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::graph::{
-    Backend, Batch, Bind, Each, HeadNorm, HeadShape, Heads, KvType, Norm, NormKind, Of, Op, Operands, Rope,
-    Rows, Segment, Step, Then, Traffic,
+    Backend, Batch, Bind, Each, Fit, HeadNorm, HeadShape, Heads, KvType, Needs, Norm, NormKind, Of, Op,
+    Operands, Rope, Rows, Segment, Step, Then, Traffic,
 };
 use crate::sampling::{SampleParams, draw};
 
 use super::activations::{Activations, Bits};
 use super::attention::{Attend, AttendScratch, Cache};
+use super::limit::{beside_bytes, most_bytes};
 use super::matrix::TOKENS;
 use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
+use super::room::room;
 use super::simd::Level;
 use super::team::Team;
 use super::vector;
@@ -571,6 +573,11 @@ impl Backend for CpuBackend {
     async fn settle(&mut self, _: &str) -> Result<()> {
         self.breath.take().await;
         Ok(())
+    }
+
+    fn fit(&self, needs: &Needs) -> Option<Fit> {
+        let needed = room(needs, self.team.size()).bytes().saturating_add(beside_bytes());
+        most_bytes().map(|most| Fit { needed, most })
     }
 
     fn allocated_bytes(&self) -> u64 {

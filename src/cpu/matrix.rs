@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::formats::{DType, Sub};
 
 use super::activations::{Activations, Bits, Block, View};
+use super::pack;
 use super::panel::{self, BlockLayout, ROWS, Scaling};
 use super::simd::{Kernel, Level, Simd};
 use super::team::Spread;
@@ -72,11 +73,7 @@ impl Matrix {
             return Err(Error::Internal { what: format!("{} bytes are no rows from {row} on", file.len()) });
         }
         let panel_bytes = self.panel_bytes();
-        for (i, bytes) in file.chunks_exact(row_bytes).enumerate() {
-            let (at, r) = ((row + i) / ROWS, (row + i) % ROWS);
-            let panel = &mut self.panels[at * panel_bytes..(at + 1) * panel_bytes];
-            panel::pack_row(self.dtype, bytes, r, panel);
-        }
+        pack::pack_rows(self.dtype, row_bytes.max(1), row, file, &mut self.panels, panel_bytes);
         Ok(())
     }
 

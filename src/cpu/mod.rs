@@ -5,7 +5,7 @@
 //! | file | job |
 //! |---|---|
 //! | `simd/` | eight-lane vectors, one file a machine; kernels are generic over them |
-//! | `panel.rs` | how weights lie in memory |
+//! | `panel.rs`, `pack.rs` | how weights lie in memory; how rows of a file come to lie so |
 //! | `activations.rs` | rows of activations, rounded to integers |
 //! | `matrix.rs` | matrix products: matvec and matmul are one micro-tile |
 //! | `attention/` | fused attention in chunks; the KV cache |
@@ -14,7 +14,7 @@
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
 //! | `team/` | who computes: threads that take chunks of the work |
 //! | `weight.rs`, `memory.rs` | matrices of several parts, and their products; buffers and their bytes |
-//! | `room.rs` | what a model takes of memory |
+//! | `room.rs`, `limit.rs` | what a model takes of memory; how much there can be |
 //! | `backend.rs` | the op set: what each operation works on, and how plans run |
 
 // Kernels count tokens and rows by index: `sums[n]` beside `x[n]` is how the formulas read.
@@ -25,8 +25,10 @@ mod attention;
 mod backend;
 mod conv;
 mod images;
+mod limit;
 mod matrix;
 mod memory;
+mod pack;
 mod panel;
 mod room;
 mod simd;
@@ -38,6 +40,9 @@ mod winograd;
 pub use activations::Bits;
 pub use backend::{CpuBackend, CpuCache, CpuOptions, CpuTensor};
 pub use images::{CpuImage, CpuImagePlan, CpuImages};
+#[cfg(target_arch = "wasm32")]
+pub use limit::set_most_bytes;
+pub use limit::{beside_bytes, most_bytes};
 pub use room::{Room, room};
 pub use simd::Level;
 #[cfg(target_arch = "wasm32")]

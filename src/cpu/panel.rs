@@ -1,4 +1,4 @@
-//! Panels: how weights lie in memory for the CPU kernels, and the repacking of file rows.
+//! Panels: how weights lie in memory for the CPU kernels. [`super::pack`] makes them.
 //!
 //! A panel is eight rows. A vector's lane is a row of the panel, so that a kernel needs no sum over
 //! lanes, and one activation is used for eight rows. There are three kinds of panels:
@@ -19,7 +19,7 @@
 //!
 //! Floats and file blocks take exactly their bytes in the file, packed blocks at most 3 % more.
 
-use crate::formats::{self, DType, Elements, Format, Sub, q4_k};
+use crate::formats::{self, DType, Elements, Format, Sub};
 
 /// Rows of a panel.
 pub const ROWS: usize = 8;
@@ -139,66 +139,6 @@ pub fn panel_bytes(dtype: DType, cols: usize) -> usize {
 const fn nibble(column: usize) -> (usize, usize) {
     let (j, p) = (column / 2, column % 2);
     (2 * p + j / 2, 4 * (j % 2))
-}
-
-/// Puts the file bytes of one row into row `r` of a panel that was zero there.
-pub fn pack_row(dtype: DType, file: &[u8], r: usize, panel: &mut [u8]) {
-    let Format { block_bytes: size, elements, .. } = *dtype.format();
-    let (Some(layout), Elements::Blocks(unpack)) = (BlockLayout::of(dtype), elements) else {
-        for (value, column) in file.chunks_exact(size).zip(panel.chunks_exact_mut(size * ROWS)) {
-            column[r * size..(r + 1) * size].copy_from_slice(value);
-        }
-        return;
-    };
-    for (file, to) in file.chunks_exact(size).zip(panel.chunks_exact_mut(layout.super_bytes())) {
-        let (header, blocks) = to.split_at_mut(layout.header);
-        for (i, block) in blocks.chunks_exact_mut(layout.bytes).enumerate() {
-            match layout.scaling {
-                Scaling::Half => block[2 * r..2 * r + 2].copy_from_slice(&file[..2]),
-                Scaling::Affine => {
-                    block[2 * r..2 * r + 2].copy_from_slice(&file[..2]);
-                    block[16 + 2 * r..18 + 2 * r].copy_from_slice(&file[2..4]);
-                }
-                Scaling::SuperAffine => {
-                    header[2 * r..2 * r + 2].copy_from_slice(&file[..2]);
-                    header[16 + 2 * r..18 + 2 * r].copy_from_slice(&file[2..4]);
-                    (block[r], block[8 + r]) = q4_k::six_bits(file, i);
-                }
-                // As in Q6_K, the only one.
-                Scaling::SuperHalves => {
-                    header[2 * r..2 * r + 2].copy_from_slice(&file[208..]);
-                    (block[r], block[8 + r]) = (file[192 + 2 * i], file[193 + 2 * i]);
-                }
-            }
-            let above = if layout.scaling == Scaling::SuperHalves { layout.zero as i8 } else { 0 };
-            put_quants(&layout, &unpack(file, i).q.map(|q| q.wrapping_add(above) as u8), r, block);
-        }
-    }
-}
-
-/// Puts the 32 quants of row `r` into a block that was zero there.
-fn put_quants(layout: &BlockLayout, q: &[u8; BLOCK], r: usize, block: &mut [u8]) {
-    if layout.bits == 8 {
-        for (pair, to) in q.as_chunks::<2>().0.iter().zip(block[layout.quants..].chunks_exact_mut(16)) {
-            to[2 * r..2 * r + 2].copy_from_slice(pair);
-        }
-        return;
-    }
-    let (high, quants) = block[layout.high..].split_at_mut(layout.quants - layout.high);
-    for (octet, q) in q.as_chunks::<8>().0.iter().enumerate() {
-        // As `nibble` has it.
-        let pairs = [(q[0], q[2]), (q[4], q[6]), (q[1], q[3]), (q[5], q[7])];
-        let at = 32 * octet + 4 * r;
-        quants[at..at + 4].copy_from_slice(&pairs.map(|(low, high)| low & 15 | high << 4));
-        let (at, shift, bits) = match layout.bits {
-            5 => (4 * r, 2 * octet, 1),
-            6 => (32 * (octet / 2) + 4 * r, 4 * (octet % 2), 2),
-            _ => continue,
-        };
-        for (to, (low, high)) in high[at..at + 4].iter_mut().zip(pairs) {
-            *to |= (low >> 4 | high >> 4 << bits) << shift;
-        }
-    }
 }
 
 fn f16(at: &[u8]) -> f32 {

@@ -14,6 +14,7 @@ use crate::yield_now::{Pause, at_once};
 
 use super::in_flight::{InFlight, Last, Limits, Work};
 use super::meter::Meter;
+use super::rehearsal::check_fit;
 use super::session::Session;
 use super::transcript::Transcript;
 
@@ -217,7 +218,9 @@ impl<B: Backend + 'static> TextEngine<B> {
         let draft_tokens = draft_tokens.min(B::MAX_DRAFTS);
         // Before the weights: a file whose text cannot be handled should not be downloaded first.
         let (tokenizer, template) = text_of(&directory)?;
-        let sizes = sizes(LoadOptions { context_length, kv, draft_tokens });
+        let load = LoadOptions { context_length, kv, draft_tokens };
+        check_fit(&backend, &directory, load)?;
+        let sizes = sizes(load);
         let model = model::load(&mut backend, &directory, sources, sizes, progress).await?;
         let session = Session::new(model.memories.clone());
         let mut engine = TextEngine {

@@ -8,6 +8,7 @@ use crate::formats::DType;
 use crate::sampling::SampleParams;
 
 use super::memory::HeadShape;
+use super::needs::{Fit, Needs};
 use super::op::{Of, Op};
 
 /// Counts of what was recorded or run.
@@ -116,6 +117,11 @@ pub trait Backend: Sized {
     async fn settle(&mut self, doing: &str) -> Result<()>;
     /// Bytes held.
     fn allocated_bytes(&self) -> u64;
+    /// Whether what is needed would fit, by arithmetic alone. `None` where only trying tells.
+    fn fit(&self, needs: &Needs) -> Option<Fit> {
+        let _ = needs;
+        None
+    }
 
     // --- plans ---
 

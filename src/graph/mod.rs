@@ -28,7 +28,7 @@ pub(crate) use image::{
     check_attention, check_conv, check_copy, check_norm, check_pixels, check_rect, check_weights, not_finite,
 };
 pub use memory::{HeadShape, KvType};
-pub use needs::{MatrixNeed, Needs};
+pub use needs::{Fit, MatrixNeed, Needs};
 pub use op::{
     Act, Bind, Each, HeadNorm, Heads, Ids, Norm, NormKind, Of, Op, Operands, Rope, RopePairs, Rows, Then,
 };

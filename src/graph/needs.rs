@@ -35,3 +35,20 @@ impl Needs {
         self.weights.iter().flatten()
     }
 }
+
+/// What a model would take of a device's memory, and how much there can be, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fit {
+    /// With what is there beside it.
+    pub needed: u64,
+    /// All that there can be.
+    pub most: u64,
+}
+
+impl Fit {
+    /// Whether it is enough.
+    #[must_use]
+    pub fn fits(self) -> bool {
+        self.needed <= self.most
+    }
+}

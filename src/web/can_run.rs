@@ -6,19 +6,17 @@ use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
 use crate::clock::now_ms;
-use crate::cpu::{CpuBackend, CpuOptions, Level, Team};
+use crate::cpu::{self, CpuBackend, CpuOptions, Level, Team};
 use crate::engine::device::{self as choice, TuneOptions};
 use crate::engine::{self, Estimate, LoadOptions};
 use crate::error::{Error, Result};
 use crate::weights::{ByteSource, Directory, read_directory};
 
 use super::text::{HeaderReport, LoadOptions as Options, assemble_team, cpu_report, gpu_backend, spawn_hook};
-use super::{DeviceReport, MAX_SAFE, from_js, open_sources, to_js, whole};
+use super::{DeviceReport, from_js, open_sources, to_js};
 
 /// Of WebAssembly memory, in bytes.
 const PAGE: u64 = 65_536;
-/// What a load holds of the file at once, and some more for a prompt's text.
-const STAGING: u64 = 4 << 20;
 
 /// `pkg/src/can-run.ts` makes sentences of it.
 #[derive(Serialize)]
@@ -87,7 +85,8 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
     let options: Options = from_js("options", options)?;
     let (wish, threads, bits) = (options.wish()?, options.threads()?, options.activation_bits()?);
     let (kv, draft_tokens) = (options.kv()?, options.draft_tokens()?);
-    let most = whole("mostMemoryBytes", options.most_memory_bytes, MAX_SAFE)?;
+    options.tell_most_memory()?;
+    let most = cpu::most_bytes().unwrap_or(u64::MAX);
     let directory = read_directory(&mut sources).await?;
     let context_length = engine::context_length(&directory, options.context_length)?;
     let load = LoadOptions { context_length, kv, draft_tokens };
@@ -96,7 +95,7 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
     drop(sources);
 
     let rooms = engine::rooms(&directory, load, threads)?;
-    let needed = rooms.cpu.bytes().saturating_add(heap_bytes() + STAGING);
+    let needed = rooms.cpu.bytes().saturating_add(cpu::beside_bytes());
     let cpu_fits = needed <= most;
     let held = rooms.cpu.held;
     let report = |device, device_bytes, outcome: std::result::Result<Times, Refusal>| {
@@ -139,7 +138,7 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
 
     let refusal = if !cpu_fits {
         Some(Refusal { code: "address-space", what: None, needed, allowed: Some(most) })
-    } else if !reserve(needed, most) {
+    } else if !reserve(needed) {
         Some(Refusal { code: "out-of-memory", what: None, needed, allowed: None })
     } else {
         None
@@ -173,16 +172,12 @@ async fn file_bytes(directory: &Directory, sources: &mut [Box<dyn ByteSource>]) 
     Ok(total)
 }
 
-/// The engine's own memory as it is.
-fn heap_bytes() -> u64 {
-    std::arch::wasm32::memory_size(0) as u64 * PAGE
-}
-
-/// Whether the browser gives a memory of that size that grows to `most` bytes. It is reserved and not touched.
-fn reserve(bytes: u64, most: u64) -> bool {
+/// Whether the browser gives a memory of that size. It is reserved and not touched.
+fn reserve(bytes: u64) -> bool {
     let reserved = || {
         let descriptor = Object::new();
-        for (key, bytes) in [("initial", bytes), ("maximum", most)] {
+        // No more than is needed: some browsers reserve all that a memory may grow to.
+        for key in ["initial", "maximum"] {
             Reflect::set(&descriptor, &key.into(), &(bytes.div_ceil(PAGE) as f64).into())?;
         }
         Reflect::set(&descriptor, &"shared".into(), &true.into())?;

@@ -40,8 +40,8 @@ pub(super) struct LoadOptions {
     draft_tokens: Option<f64>,
     pub(super) kernels: Option<String>,
     pub(super) remembered_kernels: HashMap<String, String>,
-    /// To which this module's memory can grow, in bytes.
-    pub(super) most_memory_bytes: f64,
+    /// To which this module's memory can grow.
+    most_memory_bytes: Option<f64>,
     sampling: Overrides,
 }
 
@@ -82,6 +82,14 @@ impl LoadOptions {
 
     pub(super) fn draft_tokens(&self) -> Result<u32> {
         whole_u32("draftTokens", self.draft_tokens.unwrap_or(0.0), MAX_DRAFTS)
+    }
+
+    /// Passes on to how many bytes this module's memory can grow.
+    pub(super) fn tell_most_memory(&self) -> Result<()> {
+        let most =
+            self.most_memory_bytes.map(|bytes| whole("mostMemoryBytes", bytes, MAX_SAFE)).transpose()?;
+        most.into_iter().for_each(cpu::set_most_bytes);
+        Ok(())
     }
 
     pub(super) fn activation_bits(&self) -> Result<Bits> {
@@ -471,6 +479,7 @@ async fn load(
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
     let (wish, threads, bits) = (options.wish()?, options.threads()?, options.activation_bits()?);
+    options.tell_most_memory()?;
     let kv = options.kv()?;
     let draft_tokens = options.draft_tokens()?;
     let given = options.sampling.checked()?;

@@ -2,6 +2,8 @@
 //!
 //! Uses the global object only, so it works in a window and in a worker.
 
+use std::collections::VecDeque;
+
 use js_sys::{Date, Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -313,19 +315,37 @@ fn js_message(value: &JsValue) -> String {
         .unwrap_or_else(|| format!("{value:?}"))
 }
 
-/// A `Blob` or `File` that the page was given. Nothing is held between reads.
+/// Bytes of a `Blob` that are asked for at once.
+const PIECE: u64 = 2 << 20;
+/// Pieces that are on their way while one is packed.
+const AHEAD: usize = 2;
+
+/// A `Blob` or `File` that the page was given. While it is read from start to end, the browser reads ahead.
 #[derive(Debug)]
 pub struct BlobSource {
     name: String,
     blob: Blob,
     signal: Option<AbortSignal>,
+    /// What came last: its first byte's place in the file, and its bytes.
+    piece: (u64, Uint8Array),
+    /// What was asked for, one piece after the other.
+    ahead: VecDeque<Asked>,
+}
+
+/// A piece of a `Blob` on its way.
+#[derive(Debug)]
+struct Asked {
+    start: u64,
+    end: u64,
+    bytes: JsFuture<JsValue>,
 }
 
 impl BlobSource {
     /// A source over `blob`, called `name` in messages. `signal` gives [`Error::Aborted`].
     #[must_use]
     pub fn new(name: impl Into<String>, blob: Blob, signal: Option<AbortSignal>) -> Self {
-        BlobSource { name: name.into(), blob, signal }
+        let piece = (0, Uint8Array::new_with_length(0));
+        BlobSource { name: name.into(), blob, signal, piece, ahead: VecDeque::new() }
     }
 
     #[allow(clippy::cast_possible_truncation)] // a whole number of bytes
@@ -333,25 +353,71 @@ impl BlobSource {
         self.blob.size() as u64
     }
 
-    async fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+    fn io(&self, offset: u64, reason: &JsValue) -> Error {
+        Error::Io { name: self.name.clone(), offset, reason: js_message(reason) }
+    }
+
+    /// Where the piece that is here ends.
+    fn end(&self) -> u64 {
+        self.piece.0 + u64::from(self.piece.1.length())
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // an address has 32 bits here
+    async fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let end = offset.saturating_add(buf.len() as u64);
         if end > self.length() {
             return Err(Error::Truncated { name: self.name.clone(), needed: end, actual: self.length() });
         }
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            if !(self.piece.0..self.end()).contains(&at) {
+                self.take(at).await?;
+            }
+            let from = (at - self.piece.0) as u32;
+            let count = (buf.len() - done).min((self.end() - at) as usize);
+            self.piece.1.subarray(from, from + count as u32).copy_to(&mut buf[done..done + count]);
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Makes the piece with the byte at `at`, which is inside the file, the one that is here.
+    async fn take(&mut self, at: u64) -> Result<()> {
+        let is_next = at == self.end() && at > 0;
+        while self.ahead.front().is_some_and(|asked| asked.end <= at) {
+            self.ahead.pop_front();
+        }
+        if self.ahead.front().is_some_and(|asked| asked.start > at) {
+            self.ahead.clear();
+        }
+        // Behind a jump nothing is read that nobody may want.
+        let count = if is_next || !self.ahead.is_empty() { 1 + AHEAD } else { 1 };
+        while self.ahead.len() < count {
+            let start = self.ahead.back().map_or(at, |asked| asked.end);
+            let end = self.length().min(start + PIECE);
+            if start == end {
+                break;
+            }
+            let part = self.blob.slice_with_f64_and_f64(start as f64, end as f64);
+            let part = part.map_err(|reason| self.io(start, &reason))?;
+            self.ahead.push_back(Asked { start, end, bytes: JsFuture::from(part.array_buffer()) });
+        }
+        let Some(Asked { start, end, bytes }) = self.ahead.pop_front() else {
+            return Err(self.io(at, &"nothing was asked for".into()));
+        };
         if aborted(self.signal.as_ref()) {
             return Err(Error::Aborted);
         }
-        let io = |reason: JsValue| Error::Io { name: self.name.clone(), offset, reason: js_message(&reason) };
-        let part = self.blob.slice_with_f64_and_f64(offset as f64, end as f64).map_err(io)?;
-        let bytes = JsFuture::from(part.array_buffer()).await.map_err(io)?;
-        let bytes = Uint8Array::new(&bytes);
+        let bytes = bytes.await;
         if aborted(self.signal.as_ref()) {
             return Err(Error::Aborted);
         }
-        if bytes.length() as usize != buf.len() {
-            return Err(io("the browser returned fewer bytes than asked for".into()));
+        let bytes = Uint8Array::new(&bytes.map_err(|reason| self.io(start, &reason))?);
+        if u64::from(bytes.length()) != end - start {
+            return Err(self.io(start, &"the browser returned fewer bytes than asked for".into()));
         }
-        bytes.copy_to(buf);
+        self.piece = (start, bytes);
         Ok(())
     }
 }

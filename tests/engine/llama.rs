@@ -380,7 +380,7 @@ fn numbers_that_make_no_sense_are_malformed() {
     refused(&word, "missing-metadata", "llama.rope.freq_base");
 }
 
-/// A context so long that a table of it has no 32-bit size: refused before anything is allocated.
+/// A context beyond all memory: refused before anything is allocated, by arithmetic where the machine's memory is known.
 #[test]
 fn a_context_beyond_all_memory_is_refused() {
     let file = plain().with("llama.context_length", Set::U32(u32::MAX)).write();
@@ -389,8 +389,20 @@ fn a_context_beyond_all_memory_is_refused() {
         let directory = read_directory(&mut sources).await.unwrap();
         let context_length = engine::context_length(&directory, Some(f64::from(u32::MAX))).unwrap();
         let options = LoadOptions { context_length, kv: KvType::F32, draft_tokens: 0 };
-        let loading = TextEngine::load(cpu(), directory, &mut sources, options, &mut |_| Ok(())).await;
-        assert_eq!(loading.err().unwrap().code(), "out-of-memory");
+        let begun = std::cell::Cell::new(false);
+        let mut progress = |_| {
+            begun.set(true);
+            Ok(())
+        };
+        let loading = TextEngine::load(cpu(), directory, &mut sources, options, &mut progress).await;
+        let error = loading.err().unwrap();
+        assert_eq!(error.code(), "out-of-memory");
+        assert!(!begun.get(), "weights were read");
+        if emberglass::cpu::most_bytes().is_some() {
+            let said = error.to_string();
+            let told = ["Of it the cache for a context of 4294967295 tokens takes ", "(f32)", "What helps: ", "a context of at most "];
+            assert!(told.iter().all(|part| said.contains(part)), "{said}");
+        }
     });
 }
 

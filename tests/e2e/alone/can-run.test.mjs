@@ -197,6 +197,31 @@ test("a model of 40 GB is refused by its header, at once, and nothing is filled"
   assert.ok(told.askedMs < 5000, `${told.askedMs} ms`);
 });
 
+test("a load of it is refused as well, at once, and what is loaded goes on", { timeout: PATIENCE }, async () => {
+  sent = [];
+  const seen = await page.evaluate(
+    async ([small, huge]) => {
+      const options = { storage: "none", device: "cpu", threads: 1 };
+      const model = await window.emberglass.loadTextModel(small, options);
+      const begun = performance.now();
+      const refused = await window.emberglass.loadTextModel(huge, options).then(
+        () => ({}),
+        ({ code, message }) => ({ code, message }),
+      );
+      const refusedMs = performance.now() - begun;
+      const { generatedTokens } = await model.generate("a b c", { maxTokens: 4, seed: 1 }).result;
+      await model.dispose();
+      return { ...refused, refusedMs, generatedTokens };
+    },
+    [`${server.site}/ranges/deep.gguf`, `${server.site}/ranges/huge.gguf`],
+  );
+  assert.equal(seen.code, "out-of-memory", seen.message);
+  assert.match(seen.message, /takes 3\d\.\d GB of memory, of which there is at most 4\.29 GB\. Of it the cache for a context of 2048 tokens takes 1\.34 GB \(f32\)\. What helps: a file of the model with fewer bits/);
+  assert.ok(seen.refusedMs < 5000, `${seen.refusedMs} ms`);
+  assert.ok(sent.at(-1).bytes < 32 * MIB, `${sent.at(-1).bytes} bytes of a file that cannot be loaded`);
+  assert.ok(seen.generatedTokens > 0);
+});
+
 test("a context that is too long is refused with what it takes, and with a context that fits", { timeout: PATIENCE }, async () => {
   const f32 = { contextLength: 131072, kvCache: "f32", device: "cpu" };
   const told = await ask("ranges/deep.gguf", f32);
