@@ -29,9 +29,9 @@ export function serveBuild(checkout, more) {
   return serve(mounts, ISOLATION);
 }
 
-/** Keeps one core busy until it is told to stop. */
+/** Keeps one core busy until it is told to stop, or this program has ended. */
 export function takeCore() {
-  const other = spawn(process.execPath, ["-e", "for (;;);"]);
+  const other = spawn(process.execPath, ["-e", "const { ppid } = process; while (process.ppid === ppid);"]);
   return () => other.kill();
 }
 

@@ -3,7 +3,7 @@
 //
 //   node tests/e2e/figures.mjs [CASE...] [--rounds N] [--tokens N] [--quick] [--build CHECKOUT]... [--models DIR] [--ort DIR --onnx DIR]
 //
-// Prints Markdown, medians of the rounds. Without a CASE it runs all for which the files are there:
+// Prints Markdown, medians of the rounds; fails where a result differs. Without a CASE it runs all, with --threads 1, 2 and the default:
 //
 //   idle      the chat page on idle cores: an answer of so many tokens
 //   busy      the same while another process keeps a core
@@ -11,7 +11,7 @@
 //   many      the same with more threads than cores
 //   long      prefill of 512 and 1024 tokens, decoding behind 2048
 //   pictures  TAEF2 to 256² and 512² pixels; with --ort (onnxruntime-web's dist) and --onnx (see tools/bench-image) beside ONNX Runtime Web
-//   wllama    beside wllama, for each format of the default model that is in --models
+//   wllama    beside wllama, for those of --formats of the default model that are in --models
 //   memory    wasm memory, and the page's process above it
 //   cycles    twenty models loaded and disposed: workers and memory that are left
 //
@@ -39,6 +39,7 @@ const { values: options, positionals } = parseArgs({
     threads: { type: "string", default: "1,2,default" },
     share: { type: "string", default: "0.3" },
     period: { type: "string", default: "100" },
+    formats: { type: "string", default: "Q4_1,Q8_0,Q4_K_M,Q4_0" },
   },
 });
 const rounds = Number(options.rounds ?? (options.quick ? 1 : 3));
@@ -233,7 +234,7 @@ async function long() {
 }
 
 async function beside() {
-  const formats = ["Q4_1", "Q8_0", "Q4_K_M", "Q4_0"].filter((format) => existsSync(join(options.models, model(format))));
+  const formats = options.formats.split(",").filter((format) => existsSync(join(options.models, model(format))));
   const [length, tokens] = options.quick ? [32, 8] : [128, 32];
   for (const format of formats) {
     const address = `/gguf/${model(format)}`;
@@ -357,7 +358,8 @@ function acrossBuilds(rows) {
 }
 
 function median(figures) {
-  return [...figures].sort((a, b) => a - b)[figures.length >> 1];
+  const sorted = [...figures].sort((a, b) => a - b);
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 }
 
 function number(value) {

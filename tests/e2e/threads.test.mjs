@@ -1,5 +1,5 @@
 // What may befall threads: a helper that dies in the middle of an answer, shared memory that is refused. The answer goes on, with
-// the same text, or ends with a code; what was said stays, and the next load works.
+// the same text, or ends with a code; what was said stays, and the next load works. Memory that ends too soon is an error with a code.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, PATIENCE, SITE } from "./harness.mjs";
@@ -148,6 +148,46 @@ test("a page without SharedArrayBuffer has one thread, and says why", { timeout:
   assert.equal(threads, 1);
   assert.match(reason, /2 threads were asked for, but the page has no shared memory/);
   const { text } = await page.evaluate(() => window.outcome);
+  assert.equal(text, expected);
+  await page.context().close();
+});
+
+/** Runs in a worker: the browser reserves less than the engine asks for first. */
+function refuseLargeMemory() {
+  const { Memory } = WebAssembly;
+  WebAssembly.Memory = function (descriptor) {
+    if (descriptor.maximum > 16_384) throw new RangeError("made to refuse so much");
+    return new Memory(descriptor);
+  };
+}
+
+/** Runs in a worker: memory ends soon after what it starts with, whatever was asked for. */
+function endMemorySoon() {
+  const { Memory } = WebAssembly;
+  WebAssembly.Memory = function (descriptor) {
+    return new Memory({ ...descriptor, maximum: descriptor.initial + 64 });
+  };
+}
+
+test("a browser that reserves less memory than is asked for gives threads all the same", { timeout: PATIENCE }, async () => {
+  const page = await open({ worker: refuseLargeMemory });
+  await page.evaluate(() => begin({ threads: 2 }));
+  assert.equal(await page.evaluate(() => model.info.device.threads), 2);
+  assert.equal(await outcome(page), undefined, "the whole answer");
+  await page.context().close();
+});
+
+test("memory that cannot grow is an error of its own, and the next load works", { timeout: PATIENCE }, async () => {
+  const page = await open({ worker: endMemorySoon });
+  const code = await page.evaluate(() => load({ threads: 2 }).then(() => "loaded", ({ code }) => code));
+  assert.equal(code, "out-of-memory");
+  await page.unroute(WORKER);
+  const text = await page.evaluate(async () => {
+    const model = await load({ threads: 2 });
+    const { text } = await model.generate("a", GREEDY).result;
+    await model.dispose();
+    return text;
+  });
   assert.equal(text, expected);
   await page.context().close();
 });
