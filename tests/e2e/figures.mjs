@@ -67,6 +67,8 @@ Object.assign(process.env, { EMBERGLASS_URL: builds[0].origin, EMBERGLASS_PLAIN_
 const { openPage, PATIENCE } = await import("./harness.mjs");
 
 let wrong = 0;
+/** Situation, goal, what was measured, whether that is enough: issue 21's table. */
+const goals = [];
 const chosen = positionals.length > 0 ? positionals : Object.keys(CASES);
 const browser = await launch();
 const version = browser.version();
@@ -74,6 +76,10 @@ await browser.close();
 say(`${new Date().toISOString().slice(0, 16)}, headless Chromium ${version}, ${availableParallelism()} cores of ${cpus()[0].model.trim()}, ${rounds} rounds in turns, medians.\n`);
 try {
   for (const name of chosen) await CASES[name]();
+  if (goals.length > 0) {
+    say("### Goals\n");
+    table(["situation", "goal", "measured", ""], goals);
+  }
 } finally {
   for (const { close } of builds) await close();
 }
@@ -82,13 +88,15 @@ process.exit(wrong > 0 ? 1 : 0);
 // ---- the chat page
 
 async function idle() {
-  await chats("Two idle cores, chat page", variants());
+  const rows = await chats("Two idle cores, chat page", variants());
+  several(rows, (row, one) => goal(`two idle cores, chat page, ${row.name}`, "× one thread", 1.5, row.speed / one.speed));
 }
 
 async function busy() {
   const end = takeCore();
   try {
-    await chats("One core taken by another process, chat page", variants());
+    const rows = await chats("One core taken by another process, chat page", variants());
+    several(rows, (row, one) => goal(`one core taken by another process, ${row.name}`, "× one thread then", 0.95, row.speed / one.speed));
   } finally {
     end();
   }
@@ -96,7 +104,11 @@ async function busy() {
 
 async function many() {
   const cores = availableParallelism();
-  await chats(`More threads than cores, chat page`, [...variants(), { threads: 2 * cores, name: `${2 * cores} threads` }]);
+  const rows = await chats("More threads than cores, chat page", [...variants(), { threads: 2 * cores, name: `${2 * cores} threads` }]);
+  for (const row of rows.filter(({ threads }) => threads === 2 * cores)) {
+    const best = Math.max(...rows.filter(({ build }) => build === row.build).map(({ speed }) => speed));
+    goal(`more threads than cores, ${row.name}`, "× the best", 0.9, row.speed / best);
+  }
 }
 
 /** What each core gives alone is measured with one thread, once free and once held. */
@@ -109,7 +121,7 @@ async function uneven() {
   ]);
   for (let i = 0; i < rows.length; i += 3) {
     const [free, slow, both] = rows.slice(i, i + 3).map(({ speed }) => speed);
-    say(`${rows[i].name}: the sum of what the cores give alone is ${number(free + slow)}; two threads reach ${ratio(both, free + slow)} of it.\n`);
+    goal(`uneven cores, ${rows[i + 2].name}`, `× the sum of what the cores give alone, ${number(free)} + ${number(slow)}`, 0.9, both / (free + slow));
   }
 }
 
@@ -227,7 +239,10 @@ async function long() {
     // The prompt is read once; later its keys and values are in the cache.
     for (const row of rows) await row.run({ prompt: text, tokens: 2 });
     measured.push({ title: `decode behind ${behind}`, of: "decode", seen: await turns(rows, { prompt: text, tokens: 48, fresh: false }, { warm: false }) });
-    speeds(`Long prompts, ${FORMAT}`, rows, measured, (a, b) => a === b);
+    const values = speeds(`Long prompts, ${FORMAT}`, rows, measured, (a, b) => a === b);
+    several(rows, (row, one) => {
+      for (const { title } of measured) goal(`${title}, ${row.name}`, "× one thread", 1.7, values(row, title) / values(one, title));
+    });
   } finally {
     await browser.close();
   }
@@ -246,8 +261,14 @@ async function beside() {
       const prompt = await rows[0].page.evaluate(([address, tokens]) => window.prompt(address, tokens), [address, length]);
       const seen = await turns(rows, { prompt, tokens }, { warm: false });
       const same = (a, b, row) => (row.kind === "wllama" ? a.slice(0, SAME_CHARACTERS) === b.slice(0, SAME_CHARACTERS) : a === b);
-      const rival = (row) => others.length > 0 && row.kind === "text" && rows.findIndex(({ kind, threads }) => kind === "wllama" && threads === row.threads);
-      speeds(`Beside wllama, ${format}`, rows, [{ title: `prefill ${length}`, of: "prefill", seen }, { title: "decode", of: "decode", seen }], same, { rival, what: "× wllama" });
+      const rival = (row) => (row.kind === "text" ? rows.findIndex(({ kind, threads }) => kind === "wllama" && threads === row.threads) : -1);
+      const measured = [{ title: `prefill ${length}`, of: "prefill", seen }, { title: "decode", of: "decode", seen }];
+      const values = speeds(`Beside wllama, ${format}`, rows, measured, same, { rival, what: "× wllama" });
+      for (const row of rows.filter(({ kind }) => kind === "text")) {
+        for (const [{ title, of }, least] of [[measured[1], 4], [measured[0], 6]]) {
+          goal(`${format}, ${of}, ${row.name}`, "× wllama with the same threads", least, values(row, title) / values(rows[rival(row)], title));
+        }
+      }
     } finally {
       await browser.close();
     }
@@ -261,42 +282,55 @@ async function pictures() {
   const others = options.ort ? counts.map((row) => ({ ...row, build: builds[0], kind: "ort", name: `ONNX Runtime Web, ${row.name}` })) : [];
   const { rows, browser } = await contest([...own, ...others].map((row) => ({ ...row, options: { threads: row.threads } })));
   try {
-    for (const row of rows) if (row.kind === "picture" && row.facts.threads === undefined) row.name += " (not an option of pictures: one computes)";
+    for (const row of rows) if (row.threads > 1 && row.kind === "picture" && row.facts.threads === undefined) row.name += " (the package takes no such option: one)";
     const measured = [];
     for (const side of options.quick ? [32] : [32, 64]) {
       measured.push({ title: `${8 * side}², ms`, of: "ms", seen: await turns(rows, { side }) });
     }
     const apart = (a, b) => a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
     const same = (a, b, row) => a.length === b.length && apart(a, b) <= (row.kind === "ort" ? MOST_APART : 0);
-    const rival = (row) => row.kind === "picture" && rows.findIndex(({ kind, threads }) => kind === "ort" && threads === row.threads);
-    speeds("TAEF2's decoder", rows, measured, same, { rival, what: "× ONNX Runtime Web" });
+    const rival = (row) => (row.kind === "picture" ? rows.findIndex(({ kind, threads }) => kind === "ort" && threads === row.threads) : -1);
+    const values = speeds("TAEF2's decoder", rows, measured, same, { rival, what: "× ONNX Runtime Web" });
+    for (const { title } of measured) {
+      several(rows.filter(({ kind }) => kind === "picture"), (row, one) => goal(`TAEF2, ${title}, ${row.name}`, "× one thread", 1.7, values(one, title) / values(row, title)));
+      for (const row of rows.filter((row) => rival(row) >= 0)) {
+        goal(`TAEF2, ${title}, ${row.name}`, "× ONNX Runtime Web with the same threads", 2, values(rows[rival(row)], title) / values(row, title));
+      }
+    }
   } finally {
     await browser.close();
   }
 }
 
-/** One table: every figure, how often the first row's, and how often a rival's. Times are better when smaller. */
-function speeds(title, rows, measured, same, { rival = () => false, what } = {}) {
+/**
+ * One table: every figure, how often the first row's, and how often a rival's. Times are better when smaller. Returns the median of a
+ * row's figure by title.
+ */
+function speeds(title, rows, measured, same, { rival = () => -1, what } = {}) {
   say(`### ${title} (load ${loadavg()[0].toFixed(1)})\n`);
-  const value = (measure, i) => median(measure.seen[i].map((figures) => figures[measure.of]));
-  const better = (measure, a, b) => (measure.of === "ms" ? ratio(b, a) : ratio(a, b));
-  const rated = what !== undefined && rows.some((row) => rival(row) !== false && rival(row) >= 0);
+  const value = ({ of, seen }, i) => median(seen[i].map((figures) => figures[of]));
+  const better = (measure, i, other) => {
+    const [own, others] = [value(measure, i), value(measure, other)];
+    return measure.of === "ms" ? ratio(others, own) : ratio(own, others);
+  };
+  const rated = rows.some((row) => rival(row) >= 0);
   table(
     ["", ...measured.flatMap(({ title }) => [title, `× ${rows[0].name}`, ...(rated ? [what] : [])]), "result"],
     rows.map((row, i) => {
       const cells = measured.flatMap((measure) => {
-        const other = rival(row);
-        const own = value(measure, i);
-        return [number(own), better(measure, own, value(measure, 0)), ...(rated ? [other === false || other < 0 ? "" : better(measure, own, value(measure, other))] : [])];
+        const beside = rival(row) >= 0 ? better(measure, i, rival(row)) : "";
+        return [number(value(measure, i)), better(measure, i, 0), ...(rated ? [beside] : [])];
       });
       const right = measured.every(({ seen }) => seen[i].every(({ result }) => same(result, seen[0][0].result, row)));
       return [row.name, ...cells, verdict(right)];
     }),
   );
+  return (row, title) => value(measured.find((measure) => measure.title === title), rows.indexOf(row));
 }
 
 async function takes() {
   const rows = acrossBuilds(variants()).map((row) => ({ ...row, seen: [] }));
+  const wasm = ({ seen }) => median(seen.map(({ wasmBytes }) => wasmBytes));
   const address = `/gguf/${model(FORMAT)}`;
   let expected;
   for (let round = 0; round < rounds; round++) {
@@ -320,6 +354,8 @@ async function takes() {
       return [name, String(seen[0].threads), megabytes(seen[0].weightBytes), ...[(s) => s.wasmBytes, (s) => s.peak, (s) => s.peak - s.wasmBytes, (s) => s.now].map((figure) => megabytes(of(figure))), verdict(seen.every(({ right }) => right))];
     }),
   );
+  // A stack and scratch for each helper, but no weights.
+  several(rows, (row, one) => goal(`wasm memory, ${row.name}`, "one copy of the weights: one thread's ×", 0.9, wasm(one) / wasm(row)));
 }
 
 async function cycles() {
@@ -352,6 +388,18 @@ async function cycles() {
 }
 
 // ---- words and numbers
+
+/** Every row of more than one thread, or as many as are taken by default, with its build's row of one thread. */
+function several(rows, see) {
+  for (const row of rows) {
+    const one = rows.find(({ build, threads }) => build === row.build && threads === 1);
+    if (one && one !== row) see(row, one);
+  }
+}
+
+function goal(situation, what, least, measured) {
+  goals.push([situation, `≥ ${least} ${what}`, measured.toFixed(2), measured >= least ? "met" : "**missed**"]);
+}
 
 function acrossBuilds(rows) {
   return builds.flatMap((build) => rows.map((row) => ({ ...row, build, name: builds.length > 1 ? `${build.name}: ${row.name}` : row.name })));
