@@ -10,7 +10,7 @@
 //   uneven    the same while one helper has a share of its core (--share, --period in ms)
 //   many      the same with more threads than cores
 //   long      prefill of 512 and 1024 tokens, decoding behind 2048
-//   pictures  TAEF2 to 256² and 512² pixels; with --ort (onnxruntime-web's dist) and --onnx (see tools/bench-image) beside ONNX Runtime Web
+//   pictures  TAEF2 to 256² and 512² pixels (--sides of latents 32,64); with --ort (onnxruntime-web's dist) and --onnx (see tools/bench-image) beside ONNX Runtime Web
 //   wllama    beside wllama, for those of --formats of the default model that are in --models
 //   memory    wasm memory, and the page's process above it
 //   cycles    twenty models loaded and disposed: workers and memory that are left
@@ -39,6 +39,7 @@ const { values: options, positionals } = parseArgs({
     threads: { type: "string", default: "1,2,default" },
     share: { type: "string", default: "0.3" },
     period: { type: "string", default: "100" },
+    sides: { type: "string" },
     formats: { type: "string", default: "Q4_1,Q8_0,Q4_K_M,Q4_0" },
   },
 });
@@ -284,7 +285,7 @@ async function pictures() {
   try {
     for (const row of rows) if (row.threads > 1 && row.kind === "picture" && row.facts.threads === undefined) row.name += " (the package takes no such option: one)";
     const measured = [];
-    for (const side of options.quick ? [32] : [32, 64]) {
+    for (const side of (options.sides ?? (options.quick ? "32" : "32,64")).split(",").map(Number)) {
       measured.push({ title: `${8 * side}², ms`, of: "ms", seen: await turns(rows, { side }) });
     }
     const apart = (a, b) => a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
