@@ -126,6 +126,37 @@ test("a helper that vanishes without a word in the middle of an answer", { timeo
   await page.context().close();
 });
 
+test("a helper that vanishes while a long prompt is read", { timeout: PATIENCE }, async () => {
+  const page = await open({ page: keepWorkers });
+  const read = (threads, vanishes) =>
+    page.evaluate(
+      async ([threads, vanishes]) => {
+        workers.length = 0;
+        window.model = await load({ threads });
+        const reading = model.generate("abcdefgh".repeat(240), { ...GREEDY, maxTokens: 4 }).result;
+        // In the midst of its work, more likely than not.
+        if (vanishes) setTimeout(() => workers[1].terminate(), 30);
+        try {
+          const { text, promptTokens } = await reading;
+          return { text, promptTokens };
+        } catch ({ name, code, message }) {
+          return { name, code, message };
+        } finally {
+          await model.dispose();
+        }
+      },
+      [threads, vanishes],
+    );
+  const alone = await read(1, false);
+  assert.ok(alone.promptTokens > 1900, `${alone.promptTokens} tokens`);
+  const { text, code, message } = await read(2, true);
+  if (code === undefined) assert.equal(text, alone.text);
+  else assert.equal(code, "worker-failed", message);
+  console.log(`ends with ${code ?? "the whole answer"}`);
+  assert.equal((await read(2, false)).text, alone.text, "and the next load works");
+  await page.context().close();
+});
+
 test("a helper that stops on a fault in the middle of an answer", { timeout: PATIENCE }, async () => {
   const page = await open({ page: keepWorkers, worker: dieWhenTold });
   await page.evaluate(async () => {
