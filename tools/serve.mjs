@@ -1,6 +1,6 @@
 // A static file server for the tools' pages: localhost only, byte ranges, no caching.
 //
-// `mounts` maps a URL prefix to a folder or a file; the longest prefix wins. No COOP/COEP headers are sent, so
+// `mounts` maps a URL prefix to a folder or a file; the longest prefix wins. Without COOP/COEP among the `more` headers
 // SharedArrayBuffer is absent and a wasm runtime in the page has one thread.
 
 import { createReadStream } from "node:fs";
@@ -19,7 +19,7 @@ const TYPES = {
 };
 
 /** Starts the server and resolves to `{ origin, close }`. */
-export async function serve(mounts) {
+export async function serve(mounts, more = {}) {
   const prefixes = Object.keys(mounts).sort((a, b) => b.length - a.length);
 
   function resolve(pathname) {
@@ -36,10 +36,11 @@ export async function serve(mounts) {
       const path = resolve(pathname)?.replace(/[/\\]\.?$/, "");
       const info = path && (await stat(path).catch(() => undefined));
       if (!info?.isFile()) {
-        response.writeHead(404).end();
+        response.writeHead(404, more).end();
         return;
       }
       const headers = {
+        ...more,
         "content-type": TYPES[extname(path)] ?? "application/octet-stream",
         "accept-ranges": "bytes",
         "cache-control": "no-store",
