@@ -172,7 +172,7 @@ enum Memory {
 }
 
 /// [`Planes`].
-struct Owned<C> {
+pub struct Owned<C> {
     cells: Vec<C>,
     scales: Vec<f32>,
 }

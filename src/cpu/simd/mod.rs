@@ -216,7 +216,8 @@ impl Level {
         self.run(Ask)
     }
 
-    /// Runs a kernel with this level's vectors.
+    /// Runs a kernel with this level's vectors. Not inlined: engines keep the registers of a small function better.
+    #[inline(never)]
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Out {
         match self.0 {
             #[cfg(all(target_arch = "wasm32", not(feature = "relaxed-simd")))]
