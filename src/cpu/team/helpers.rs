@@ -90,8 +90,7 @@ impl Helpers {
             for t in 0..count {
                 self.shared.put_input(t * weight.cols(), x.row(first + t));
             }
-            let coarse = usize::from(how.bits == Bits::Eight);
-            self.shared.start(Command::Project, &[weight.id, count, weight.cols(), coarse])?;
+            self.shared.start(Command::Project, &[weight.id, count, weight.cols(), how.bits as usize])?;
             if !own_done {
                 own_rows(how, weight, x, out);
                 own_done = true;
@@ -182,7 +181,7 @@ impl Helper {
                 self.shared.put_output(self.index, 0, &out);
                 Ok(())
             }
-            Command::Project => self.project(a, b, c, if d == 1 { Bits::Eight } else { Bits::Sixteen }),
+            Command::Project => self.project(a, b, c, Bits::ALL[d % Bits::ALL.len()]),
             Command::Fill | Command::Row | Command::Quit => Ok(()),
         }
     }
@@ -219,7 +218,7 @@ impl Helper {
         for matrix in matrices {
             matrix.prepare(self.level, bits, &mut self.x);
             self.out.resize(matrix.rows() * tokens, 0.0);
-            matrix.project(self.level, bits, &self.x, 0..matrix.panels(), &mut self.out, matrix.rows());
+            matrix.project(self.level, &self.x, 0..matrix.panels(), &mut self.out, matrix.rows());
             self.shared.put_output(self.index, at, &self.out);
             at += self.out.len();
         }

@@ -186,7 +186,7 @@ fn own_rows(how: How, weight: &CpuWeight, x: &mut Activations, out: &mut [f32]) 
     for part in &weight.parts {
         let matrix = part.matrix.read();
         matrix.prepare(how.level, how.bits, x);
-        matrix.project(how.level, how.bits, x, 0..matrix.panels(), &mut out[part.row_base..], weight.rows());
+        matrix.project(how.level, x, 0..matrix.panels(), &mut out[part.row_base..], weight.rows());
     }
 }
 

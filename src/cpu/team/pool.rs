@@ -55,14 +55,7 @@ impl Pool {
                 if rows > 0 {
                     scope.spawn(move |_| {
                         strip.resize(rows * x.rows(), 0.0);
-                        matrix.project(
-                            how.level,
-                            how.bits,
-                            x,
-                            first..first + rows.div_ceil(ROWS),
-                            strip,
-                            rows,
-                        );
+                        matrix.project(how.level, x, first..first + rows.div_ceil(ROWS), strip, rows);
                     });
                 }
             }

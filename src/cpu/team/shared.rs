@@ -46,7 +46,7 @@ pub enum Command {
     Create = 1,
     /// Take file bytes: helper, weight, part, row, bytes.
     Fill = 2,
-    /// Multiply: weight, tokens, columns, whether eight bits will do.
+    /// Multiply: weight, tokens, columns, which of `Bits::ALL`.
     Project = 3,
     /// Give a row: helper, weight, part, row.
     Row = 4,
