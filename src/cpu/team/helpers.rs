@@ -181,7 +181,11 @@ impl Helper {
                 self.shared.put_output(self.index, 0, &out);
                 Ok(())
             }
-            Command::Project => self.project(a, b, c, Bits::ALL[d % Bits::ALL.len()]),
+            Command::Project => {
+                let bits = Bits::ALL.get(d).copied();
+                let bits = bits.ok_or_else(|| Error::Internal { what: format!("bits number {d}") })?;
+                self.project(a, b, c, bits)
+            }
             Command::Fill | Command::Row | Command::Quit => Ok(()),
         }
     }
