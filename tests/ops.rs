@@ -51,12 +51,12 @@ macro_rules! once {
     };
 }
 
-// The CPU's as shipped, by dot products of bytes, with the vectors that are everywhere, and shared by
-// threads.
+// The CPU's with activations of sixteen bits, eight, and both, with the vectors that are everywhere, and shared by threads.
 kernels! {
     gpu: GpuBackend, true, take("lanes8+pairs1/memory");
     cpu: CpuBackend, false, choose(DEFAULT);
     cpu_bytes: CpuBackend, false, choose(Wish { bits: Bits::Eight, ..DEFAULT });
+    cpu_mixed: CpuBackend, false, choose(Wish { bits: Bits::Mixed, ..DEFAULT });
     cpu_portable: CpuBackend, false, choose(Wish { level: usize::MAX, ..DEFAULT });
     cpu_threads: CpuBackend, false, choose(Wish { threads: 3, ..DEFAULT });
 }

@@ -6,7 +6,7 @@
 
 mod attention;
 
-use emberglass::cpu::{CpuBackend, CpuOptions};
+use emberglass::cpu::{Bits, CpuBackend, CpuOptions};
 use emberglass::engine::device::made_up;
 use emberglass::gpu::{GpuBackend, KernelMap, KernelPair, MatmulKernel, MatvecKernel};
 use emberglass::graph::{Backend, Batch, Of, Op, Rows, Segment, Step, Then};
@@ -181,7 +181,8 @@ fn add<'a, B: Backend>(x: &'a B::Tensor, weight: &'a B::Weight, to: &'a B::Tenso
 }
 
 async fn on_the_cpu(dtype: DType, shape: (u32, u32), batch: Batch) -> [Vec<f32>; 2] {
-    let mut case = Case::new(CpuBackend::new(CpuOptions::default()), dtype, shape, 1).await;
+    let options = CpuOptions { bits: Bits::Sixteen, ..CpuOptions::default() };
+    let mut case = Case::new(CpuBackend::new(options), dtype, shape, 1).await;
     let (embed, plans) = case.record(batch).await;
     case.product(&embed, &plans[0], batch).await
 }

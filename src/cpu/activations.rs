@@ -1,8 +1,9 @@
 //! Activations on their way into a matrix product: as floats, and quantized to integers.
 //!
 //! A block of 32 columns is `scale · q`, scale = max|x| / M, q integers in −M…M, so that each value is
-//! off by at most half a step. M is 32766, or 127 for [`Bits::Eight`], as llama.cpp's Q8_0 and Q8_1.
-//! What eight bits cost a small model is measured in docs/NUMERICS.md.
+//! off by at most half a step. Where there are dot products of i16 only, M is 32766. Where there are those of bytes, M is
+//! 127, as in llama.cpp's Q8_0 and Q8_1, and a second byte for each value makes it 256 · 127 in the blocks that need
+//! it. What either costs a model is measured in docs/NUMERICS.md.
 
 use std::ops::Range;
 
@@ -12,26 +13,68 @@ use super::simd::{Kernel, Level, Simd};
 /// How finely activations are rounded before they meet a quantized weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Bits {
-    /// Eight, where dot products of bytes are faster (four- and five-bit weights, on machines that
+    /// Eight, where dot products of bytes are faster (four- to six-bit weights, on machines that
     /// have them); else as [`Bits::Sixteen`].
     Eight,
-    /// Sixteen: as good as f32.
+    /// As [`Bits::Eight`], but sixteen in the blocks whose largest value is far above the row's usual one: those
+    /// make nearly all of the error.
     #[default]
+    Mixed,
+    /// Sixteen: as good as f32.
     Sixteen,
 }
 
-/// M of bytes.
+impl Bits {
+    /// In order of their numbers.
+    pub const ALL: [Bits; 3] = [Bits::Eight, Bits::Mixed, Bits::Sixteen];
+
+    /// For people, where it is not [`Bits::Sixteen`]; levels without dot products of bytes know nothing else.
+    #[must_use]
+    pub fn label(self, level: Level) -> Option<&'static str> {
+        match self {
+            Bits::Eight if level.has_byte_dots() => Some("8-bit activations"),
+            Bits::Mixed if level.has_byte_dots() => Some("8- and 16-bit activations"),
+            _ => None,
+        }
+    }
+}
+
+/// M of bytes; a fine block has 256 times the steps.
 const BYTE: f32 = 127.0;
+/// The most of a block that bytes take, in root mean squares of its row.
+const MOST_OF_BYTES: f32 = 3.0;
 /// M of words: 258 · 127, so that words hold exactly what bytes do.
 const WORD: f32 = 32_766.0;
 
-/// One block of a row. `N` words: eight of four bytes each, in the order of the nibbles of a panel
-/// (columns 0 4 1 5 and 2 6 3 7 of each octet), or sixteen of two i16, in order.
+/// One block of a row for dot products of i16.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-pub struct Block<const N: usize> {
-    /// The quantized values.
-    pub q: [i32; N],
+pub struct Words {
+    /// The quantized values, two i16 each, in order.
+    pub q: [i32; 16],
+    /// What 1 is worth, and sums.
+    pub sums: Sums,
+}
+
+/// One block of a row for dot products of bytes: 256 · high + low. Eight times four bytes each, in the order of the nibbles
+/// of a panel (columns 0 4 1 5 and 2 6 3 7 of each octet).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes {
+    /// The upper bytes.
+    pub high: [i32; 8],
+    /// The lower bytes, signed; all zero if not `fine`.
+    pub low: [i32; 8],
+    /// What 1 is worth, and sums.
+    pub sums: Sums,
+    /// Whether `low` counts.
+    pub fine: bool,
+}
+
+/// What a product needs to know of a block beside its integers.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Sums {
     /// What 1 is worth. NaN if a value is, so that the damage shows.
     pub scale: f32,
     /// scale · Σ q.
@@ -48,8 +91,8 @@ pub struct Activations {
     rows: usize,
     cols: usize,
     floats: Vec<f32>,
-    bytes: Vec<Block<8>>,
-    words: Vec<Block<16>>,
+    bytes: Vec<Bytes>,
+    words: Vec<Words>,
 }
 
 /// What a product reads: plain slices, so that any thread can take a copy along.
@@ -58,8 +101,8 @@ pub struct View<'a> {
     rows: usize,
     cols: usize,
     floats: &'a [f32],
-    bytes: &'a [Block<8>],
-    words: &'a [Block<16>],
+    bytes: &'a [Bytes],
+    words: &'a [Words],
 }
 
 impl<'a> View<'a> {
@@ -84,13 +127,13 @@ impl<'a> View<'a> {
 
     /// Row `t` for byte dot products.
     #[inline(always)]
-    pub fn bytes(self, t: usize) -> &'a [Block<8>] {
+    pub fn bytes(self, t: usize) -> &'a [Bytes] {
         &self.bytes[self.blocks(t)]
     }
 
     /// Row `t` for dot products of i16.
     #[inline(always)]
-    pub fn words(self, t: usize) -> &'a [Block<16>] {
+    pub fn words(self, t: usize) -> &'a [Words] {
         &self.words[self.blocks(t)]
     }
 }
@@ -126,120 +169,209 @@ impl Activations {
         View { rows: *rows, cols: *cols, floats, bytes, words }
     }
 
-    /// Quantizes to bytes or words, if that has not been done.
-    pub fn quantize(&mut self, level: Level, to_bytes: bool) {
+    /// Quantizes to bytes if bits are given, else to words, if that has not been done.
+    pub fn quantize(&mut self, level: Level, bytes: Option<Bits>) {
         let (floats, blocks) = (&self.floats, self.rows * self.blocks());
-        if to_bytes && self.bytes.len() != blocks {
-            level.run(Quantize { floats, to: &mut self.bytes, largest: BYTE, arrange: bytes });
-        }
-        if !to_bytes && self.words.len() != blocks {
-            level.run(Quantize { floats, to: &mut self.words, largest: WORD, arrange: words });
+        let stride = self.cols.next_multiple_of(BLOCK);
+        match bytes {
+            Some(bits) if self.bytes.len() != blocks => {
+                level.run(ToBytes { floats, stride, bits, to: &mut self.bytes });
+            }
+            None if self.words.len() != blocks => level.run(ToWords { floats, to: &mut self.words }),
+            _ => {}
         }
     }
 }
 
+/// Four bytes each, in the order of a panel's nibbles.
 #[inline(always)]
-fn bytes(q: &[i32; BLOCK]) -> [i32; 8] {
-    std::array::from_fn(|i| {
+fn nibbles(q: &[i32; BLOCK]) -> [i32; 8] {
+    let mut words = [0; 8];
+    for (i, word) in words.iter_mut().enumerate() {
         let octet = 8 * (i / 2);
         let columns = if i % 2 == 0 { [0, 4, 1, 5] } else { [2, 6, 3, 7] };
-        i32::from_le_bytes(columns.map(|c| q[octet + c] as u8))
-    })
+        for (byte, c) in columns.into_iter().enumerate() {
+            *word |= (q[octet + c] & 0xff) << (8 * byte);
+        }
+    }
+    words
 }
 
+/// The largest magnitude of a block, and 0, or NaN if a value is not finite: 0 · ∞.
 #[inline(always)]
-fn words(q: &[i32; BLOCK]) -> [i32; 16] {
-    std::array::from_fn(|i| q[2 * i] & 0xffff | q[2 * i + 1] << 16)
+fn most<S: Simd>(s: S, block: &[f32; BLOCK]) -> (f32, f32) {
+    let (mut most, mut sum) = (s.splat(0.0), s.splat(0.0));
+    for x in block.as_chunks::<8>().0 {
+        let x = s.load(x);
+        most = s.max(most, s.max(x, s.sub(s.splat(0.0), x)));
+        sum = s.add(sum, x);
+    }
+    (s.max_lane(most), 0.0 * s.sum(sum))
 }
 
-struct Quantize<'a, const N: usize, A> {
+/// The integers nearest to block · factor.
+#[inline(always)]
+fn round<S: Simd>(s: S, block: &[f32; BLOCK], factor: f32) -> [i32; BLOCK] {
+    // Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
+    const MAGIC: f32 = 12_582_912.0;
+    let mut q = [0; BLOCK];
+    for (x, q) in block.as_chunks::<8>().0.iter().zip(q.as_chunks_mut::<8>().0) {
+        let mut rounded = [0.0; 8];
+        s.store(s.add(s.mul(s.load(x), s.splat(factor)), s.splat(MAGIC)), &mut rounded);
+        for (q, rounded) in q.iter_mut().zip(rounded) {
+            // Integers of values that are not finite may be any: then the scale is not finite either.
+            *q = (rounded.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
+        }
+    }
+    q
+}
+
+impl Sums {
+    #[inline(always)]
+    fn of(q: &[i32; BLOCK], unit: i32, scale: f32) -> Self {
+        let (mut count, mut first) = (0i32, 0);
+        for (i, q) in q.iter().enumerate() {
+            if i == BLOCK / 2 {
+                first = count;
+            }
+            count = count.wrapping_add(*q);
+        }
+        let (count, first) = (count.wrapping_mul(unit), first.wrapping_mul(unit));
+        Sums { scale, sum: scale * count as f32, count, first }
+    }
+}
+
+struct ToWords<'a> {
     floats: &'a [f32],
-    to: &'a mut Vec<Block<N>>,
-    /// M.
-    largest: f32,
-    arrange: A,
+    to: &'a mut Vec<Words>,
 }
 
-impl<const N: usize, A: Fn(&[i32; BLOCK]) -> [i32; N]> Kernel for Quantize<'_, N, A> {
+impl Kernel for ToWords<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
-        const MAGIC: f32 = 12_582_912.0;
         self.to.clear();
         for block in self.floats.as_chunks::<BLOCK>().0 {
-            let x = block.as_chunks::<8>().0;
-            let (mut most, mut sum) = (s.splat(0.0), s.splat(0.0));
-            for x in x {
-                let x = s.load(x);
-                most = s.max(most, s.max(x, s.sub(s.splat(0.0), x)));
-                sum = s.add(sum, x);
+            let (most, zero) = most(s, block);
+            let q = round(s, block, if most > 0.0 { WORD / most } else { 0.0 });
+            let sums = Sums::of(&q, 1, most / WORD + zero);
+            let mut words = [0; 16];
+            for (word, q) in words.iter_mut().zip(q.as_chunks::<2>().0) {
+                *word = q[0] & 0xffff | q[1] << 16;
             }
-            let most = s.max_lane(most);
-            // Not a number if any value is not finite: 0 · ∞.
-            let scale = most / self.largest + 0.0 * s.sum(sum);
-            let inverse = if most > 0.0 { self.largest / most } else { 0.0 };
-            let mut q = [0; BLOCK];
-            let (mut count, mut first) = (0i32, 0);
-            for (i, (x, q)) in x.iter().zip(q.as_chunks_mut::<8>().0).enumerate() {
-                let mut rounded = [0.0; 8];
-                s.store(s.add(s.mul(s.load(x), s.splat(inverse)), s.splat(MAGIC)), &mut rounded);
-                for (q, rounded) in q.iter_mut().zip(rounded) {
-                    // Integers of values that are not finite may be any: then the scale is not finite either.
-                    *q = (rounded.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
-                    count = count.wrapping_add(*q);
-                }
-                if i == 1 {
-                    first = count;
-                }
-            }
-            self.to.push(Block { q: (self.arrange)(&q), scale, sum: scale * count as f32, count, first });
+            self.to.push(Words { q: words, sums });
         }
     }
+}
+
+struct ToBytes<'a> {
+    floats: &'a [f32],
+    /// Floats of a row.
+    stride: usize,
+    bits: Bits,
+    to: &'a mut Vec<Bytes>,
+}
+
+impl Kernel for ToBytes<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.to.clear();
+        for row in self.floats.chunks_exact(self.stride.max(1)) {
+            let limit = match self.bits {
+                Bits::Eight => f32::INFINITY,
+                Bits::Mixed => MOST_OF_BYTES * usual(s, row),
+                Bits::Sixteen => 0.0,
+            };
+            for block in row.as_chunks::<BLOCK>().0 {
+                let (most, zero) = most(s, block);
+                let fine = most > limit;
+                let scale = most / (256.0 * BYTE) + zero;
+                let steps = if fine { 256.0 * BYTE } else { BYTE };
+                let q = round(s, block, if most > 0.0 { steps / most } else { 0.0 });
+                let sums = Sums::of(&q, if fine { 1 } else { 256 }, scale);
+                let (high, low) = if fine {
+                    let mut high = q;
+                    for high in &mut high {
+                        *high = high.wrapping_add(128) >> 8;
+                    }
+                    (nibbles(&high), nibbles(&q))
+                } else {
+                    (nibbles(&q), [0; 8])
+                };
+                self.to.push(Bytes { high, low, sums, fine });
+            }
+        }
+    }
+}
+
+/// The root of a row's mean square.
+#[inline(always)]
+fn usual<S: Simd>(s: S, row: &[f32]) -> f32 {
+    let mut sum = s.splat(0.0);
+    for x in row.as_chunks::<8>().0 {
+        let x = s.load(x);
+        sum = s.mul_add(x, x, sum);
+    }
+    (s.sum(sum) / row.len() as f32).sqrt()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The integers of a block, in order of columns.
-    fn integers<const N: usize>(block: &Block<N>) -> Vec<i32> {
+    /// The integers of a block of words, in order of columns.
+    fn of_words(block: &Words) -> Vec<i32> {
+        (0..BLOCK).map(|c| i32::from((block.q[c / 2] >> (16 * (c % 2))) as i16)).collect()
+    }
+
+    /// The same of bytes.
+    fn of_bytes(block: &Bytes) -> Vec<i32> {
         (0..BLOCK)
             .map(|c| {
-                if N == 16 {
-                    return i32::from((block.q[c / 2] >> (16 * (c % 2))) as i16);
-                }
                 let place = [0, 2, 0, 2, 1, 3, 1, 3][c % 8];
                 let group = 2 * (c / 8) + usize::from([2, 3, 6, 7].contains(&(c % 8)));
-                i32::from(block.q[group].to_le_bytes()[place] as i8)
+                let byte = |q: &[i32; 8]| i32::from(q[group].to_le_bytes()[place] as i8);
+                256 * byte(&block.high) + byte(&block.low)
             })
             .collect()
     }
 
-    fn check<const N: usize>(block: &Block<N>, values: &[f32], largest: i32) {
-        let q = integers(block);
+    fn check(q: &[i32], sums: &Sums, values: &[f32], step: i32, largest: i32) {
         for (q, value) in q.iter().zip(values) {
-            let error = (block.scale * *q as f32 - value).abs();
-            assert!(error <= block.scale * 0.507, "{value} is {error} off");
+            let error = (sums.scale * *q as f32 - value).abs();
+            assert!(error <= sums.scale * step as f32 * 0.507, "{value} is {error} off");
             assert!(q.abs() <= largest);
+            assert_eq!(q % step, 0);
         }
         assert!(q.iter().any(|q| q.abs() == largest), "the scale wastes range");
-        assert_eq!(block.count, q.iter().sum::<i32>());
-        assert_eq!(block.first, q[..16].iter().sum::<i32>());
-        assert_eq!(block.sum, block.scale * block.count as f32);
+        assert_eq!(sums.count, q.iter().sum::<i32>());
+        assert_eq!(sums.first, q[..16].iter().sum::<i32>());
+        assert_eq!(sums.sum, sums.scale * sums.count as f32);
     }
 
     #[test]
     fn values_come_back_within_half_a_step() {
+        // The third block's largest value is far above the others'.
+        let mut values: Vec<f32> = (0..320).map(|i| ((i * 37 % 64) as f32 - 30.3) * 0.37).collect();
+        values[70] = -90.0;
         for level in Level::available() {
-            let values: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32 - 30.3) * 0.37).collect();
             let mut x = Activations::default();
-            x.set(1, 64, |_, row| row.copy_from_slice(&values));
-            x.quantize(level, true);
-            x.quantize(level, false);
-            for (b, values) in values.chunks_exact(BLOCK).enumerate() {
-                check(&x.view().bytes(0)[b], values, 127);
-                check(&x.view().words(0)[b], values, 32766);
+            x.set(1, 320, |_, row| row.copy_from_slice(&values));
+            x.quantize(level, None);
+            for (block, values) in x.view().words(0).iter().zip(values.chunks_exact(BLOCK)) {
+                check(&of_words(block), &block.sums, values, 1, 32766);
+            }
+            for bits in [Bits::Eight, Bits::Mixed, Bits::Sixteen] {
+                x.set(1, 320, |_, row| row.copy_from_slice(&values));
+                x.quantize(level, Some(bits));
+                for (b, (block, values)) in
+                    x.view().bytes(0).iter().zip(values.chunks_exact(BLOCK)).enumerate()
+                {
+                    let fine = bits == Bits::Sixteen || bits == Bits::Mixed && b == 2;
+                    assert_eq!(block.fine, fine, "{bits:?} {b}");
+                    check(&of_bytes(block), &block.sums, values, if fine { 1 } else { 256 }, 32512);
+                }
             }
         }
     }
@@ -250,12 +382,16 @@ mod tests {
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 // One alone, and so many that sums of their integers do not fit.
                 for count in [1, 20, 32] {
-                    let mut x = Activations::default();
-                    x.set(1, 32, |_, row| row[32 - count..].fill(bad));
-                    x.quantize(level, true);
-                    x.quantize(level, false);
-                    assert!(!x.view().bytes(0)[0].scale.is_finite(), "{count} × {bad}");
-                    assert!(!x.view().words(0)[0].scale.is_finite(), "{count} × {bad}");
+                    for bits in [None, Some(Bits::Eight), Some(Bits::Mixed), Some(Bits::Sixteen)] {
+                        let mut x = Activations::default();
+                        x.set(1, 32, |_, row| row[32 - count..].fill(bad));
+                        x.quantize(level, bits);
+                        let scale = match bits {
+                            Some(_) => x.view().bytes(0)[0].sums.scale,
+                            None => x.view().words(0)[0].sums.scale,
+                        };
+                        assert!(!scale.is_finite(), "{count} × {bad}");
+                    }
                 }
             }
         }

@@ -84,7 +84,7 @@ impl CpuWeight {
         for part in &self.parts {
             let matrix = part.matrix.read();
             matrix.prepare(how.level, how.bits, x);
-            let product = matrix.product(how.level, how.bits, x);
+            let product = matrix.product(how.level, x);
             let (tokens, panels, rows) = (x.rows(), matrix.panels(), part.rows);
             // A micro-tile takes one token or several about as long.
             let each = Team::units_of_chunk(panels, matrix.panel_bytes() * tokens.div_ceil(TOKENS));

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::clock::now_ms;
-use crate::cpu::{CpuBackend, CpuOptions};
+use crate::cpu::{Bits, CpuBackend, CpuOptions};
 use crate::engine::MAX_BATCH;
 use crate::error::{Error, Result};
 use crate::formats::DType;
@@ -421,7 +421,8 @@ impl<B: Backend> Product<B> {
 
     /// Whether the CPU computes the same.
     async fn computes_the_same(self, matrix: Matrix, batch: Batch) -> Result<bool> {
-        let want = Product::record(CpuBackend::new(CpuOptions::default()), matrix, batch)?.run().await?;
+        let exact = CpuOptions { bits: Bits::Sixteen, ..CpuOptions::default() };
+        let want = Product::record(CpuBackend::new(exact), matrix, batch)?.run().await?;
         match self.run().await {
             Ok(got) => Ok(agree(&got, &want)),
             Err(Error::Gpu { .. }) => Ok(false),

@@ -555,10 +555,11 @@ pub(super) fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Optio
         kind: "cpu",
         adapter: String::new(),
         is_fallback_adapter: false,
-        features: match backend.bits() {
-            Bits::Sixteen => vec![backend.level().name().to_owned()],
-            Bits::Eight => vec![backend.level().name().to_owned(), "8-bit activations".to_owned()],
-        },
+        features: [Some(backend.level().name()), backend.bits().label(backend.level())]
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect(),
         threads: backend.threads(),
         choice: why.code(),
         reason,

@@ -17,7 +17,7 @@ pub struct Wish {
     pub threads: usize,
 }
 
-/// As shipped.
+/// The best vectors, activations as exact as they get.
 pub const DEFAULT: Wish = Wish { level: 0, bits: Bits::Sixteen, threads: 1 };
 
 thread_local! {
@@ -85,7 +85,7 @@ impl Rig for CpuBackend {
     fn activation_error(dtype: DType) -> f64 {
         match WISH.get().bits {
             _ if dtype.is_float() => 0.0,
-            Bits::Eight => INT8_HALF_STEP,
+            Bits::Eight | Bits::Mixed => INT8_HALF_STEP,
             Bits::Sixteen => INT16_HALF_STEP,
         }
     }

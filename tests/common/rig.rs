@@ -9,8 +9,9 @@ use emberglass::graph::Backend;
 /// 127 · 4 · 2^-24 of a step; hence the fifth digit.
 pub const INT8_HALF_STEP: f64 = 0.50005 / 127.0;
 
-/// The same for int16, steps of 1/32766; the quotient's rounding is up to 32766 · 4 · 2^-24 of a step.
-pub const INT16_HALF_STEP: f64 = 0.508 / 32_766.0;
+/// The same for int16, steps of 1/32512 or, without dot products of bytes, 1/32766; the quotient's rounding is up to
+/// 32512 · 4 · 2^-24 of a step.
+pub const INT16_HALF_STEP: f64 = 0.508 / 32_512.0;
 
 /// The same for the GPU's whole numbers of 16 bits, steps of 1/32512; its quotient may be off by 2.5 units in the last
 /// place (WGSL's division) and one more multiplication: up to 32512 · 4 · 2^-23 of a step.

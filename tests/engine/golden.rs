@@ -84,6 +84,24 @@ fn the_real_model_on_the_cpu() {
     pollster::block_on(the_real_model(model::cpu(Bits::Sixteen), &bar));
 }
 
+/// As shipped.
+#[test]
+fn mixed_activations_on_the_cpu() {
+    let bar = Bar {
+        mean_kl: 5e-4,
+        top1: 0.985,
+        alone: 200,
+        text: REFERENCE_TEXT,
+        noise: 0.0,
+        tie: 0.5,
+        dispatches: None,
+    };
+    pollster::block_on(async {
+        let mut model = model::load(model::cpu(Bits::Mixed)).await;
+        logits_agree(&mut model, &bar).await;
+    });
+}
+
 /// What the option costs. Enough that greedy text parts within a few tokens, so only logits are compared.
 #[test]
 fn eight_bit_activations_on_the_cpu() {

@@ -142,3 +142,45 @@ fn cache_types_cpu() {
 fn cache_types_gpu() {
     pollster::block_on(cache_loss("GPU", model::gpu, 256));
 }
+
+/// What activations of fewer bits cost beside those of sixteen, over the first tokens of the text in one context. Of another
+/// file with `EMBERGLASS_MODEL`.
+#[test]
+#[ignore = "takes a minute"]
+fn activation_bits_cpu() {
+    pollster::block_on(async {
+        let (directory, _) = model::open().await;
+        let tokenizer = Tokenizer::from_metadata(&directory.metadata).unwrap();
+        let mut tokens = tokenizer.encode_segments(&[]).unwrap();
+        tokens.extend(tokenizer.encode(&read("alice.txt"), Special::AsText).unwrap());
+        let tokens = &tokens[..=COUNT];
+        let (inputs, targets) = (&tokens[..COUNT], &tokens[1..]);
+        let options = LoadOptions { context_length: 1024, kv: KvType::F32, draft_tokens: 0 };
+        let mut exact: Vec<Vec<f32>> = Vec::new();
+        for bits in Bits::ALL.into_iter().rev() {
+            let mut model = model::load_with(model::cpu(bits), options).await;
+            let logits = model.logits(inputs, 128, false).await.unwrap();
+            let mean =
+                logits.iter().zip(targets).map(|(row, &token)| nll(row, token)).sum::<f64>() / COUNT as f64;
+            if exact.is_empty() {
+                exact.clone_from(&logits);
+            }
+            let apart: Vec<_> =
+                exact.iter().zip(&logits).map(|(a, b)| divergence::divergence(a, b)).collect();
+            let kl = apart.iter().map(|(kl, _)| kl).sum::<f64>() / COUNT as f64;
+            let most = apart.iter().map(|(kl, _)| *kl).fold(0.0, f64::max);
+            let top1 = apart.iter().filter(|(_, same)| *same).count() as f64 / COUNT as f64;
+            println!(
+                "{bits:?}: mean KL {kl:.2e}, largest {most:.2e}, top-1 {:.2} %, perplexity {:.4}",
+                100.0 * top1,
+                mean.exp(),
+            );
+            if bits == Bits::Mixed {
+                assert!(kl < 1e-3, "{kl}");
+            }
+        }
+    });
+}
+
+/// Tokens of [`activation_bits_cpu`].
+const COUNT: usize = 512;

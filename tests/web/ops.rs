@@ -92,6 +92,7 @@ kernels! {
     gpu: GpuBackend, true, take("lanes8+pairs1/memory");
     cpu: CpuBackend, false, choose(DEFAULT);
     cpu_bytes: CpuBackend, false, choose(Wish { bits: Bits::Eight, ..DEFAULT });
+    cpu_mixed: CpuBackend, false, choose(Wish { bits: Bits::Mixed, ..DEFAULT });
 }
 
 /// Other kernels for the projections.

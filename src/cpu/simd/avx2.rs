@@ -65,10 +65,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x)) }
     }
     #[inline(always)]
-    fn add_pairs(self, a: __m256i) -> __m256i {
-        unsafe { _mm256_madd_epi16(a, _mm256_set1_epi16(1)) }
-    }
-    #[inline(always)]
     fn dot_words(self, w: __m256i, x: __m256i, sum: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(w, x)) }
     }

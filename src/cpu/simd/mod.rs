@@ -42,8 +42,6 @@ pub trait Simd: Copy {
     /// i16×16 `sum` + products of neighbouring bytes added in pairs: `w` u8 of at most 31, `x` i8.
     /// The caller keeps sums below 2^15.
     fn dot_bytes(self, w: Self::I, x: Self::I, sum: Self::I) -> Self::I;
-    /// i16×16 → i32×8, neighbours added.
-    fn add_pairs(self, a: Self::I) -> Self::I;
     /// i32×8 `sum` + products of neighbouring i16 added in pairs.
     fn dot_words(self, w: Self::I, x: Self::I, sum: Self::I) -> Self::I;
     /// i32×8 that fit, as words in order.

@@ -70,10 +70,6 @@ impl Simd for Portable {
         sum // never called: BYTE_DOTS is false
     }
     #[inline(always)]
-    fn add_pairs(self, a: [u32; 8]) -> [u32; 8] {
-        a.map(|a| words(a).iter().sum::<i32>() as u32)
-    }
-    #[inline(always)]
     fn dot_words(self, w: [u32; 8], x: [u32; 8], sum: [u32; 8]) -> [u32; 8] {
         let products = map(w, x, |w, x| {
             let ([a, b], [c, d]) = (words(w), words(x));

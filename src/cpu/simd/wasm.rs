@@ -75,10 +75,6 @@ macro_rules! common {
             each!(i32x4_add, a, b)
         }
         #[inline(always)]
-        fn add_pairs(self, a: Pair) -> Pair {
-            Pair(i32x4_dot_i16x8(a.0, i16x8_splat(1)), i32x4_dot_i16x8(a.1, i16x8_splat(1)))
-        }
-        #[inline(always)]
         fn dot_words(self, w: Pair, x: Pair, sum: Pair) -> Pair {
             each!(i32x4_add, sum, each!(i32x4_dot_i16x8, w, x))
         }
