@@ -15,12 +15,12 @@ use crate::graph::{
 use crate::sampling::{SampleParams, draw};
 
 use super::activations::{Activations, Bits};
-use super::attention::{Cache, Head, Query, attend};
+use super::attention::{Attend, AttendScratch, Cache};
 use super::matrix::TOKENS;
 use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
 use super::simd::Level;
-use super::team::{Spread, Team};
+use super::team::Team;
 use super::vector;
 use super::weight::{CpuWeight, How};
 
@@ -123,6 +123,7 @@ pub struct CpuBackend {
     /// What a cache holds that could not hold a K or V, until that has been reported.
     overflow: Option<KvType>,
     scratch: Scratch,
+    attention: AttendScratch,
     traffic: Traffic,
     breath: crate::yield_now::Breather,
 }
@@ -140,6 +141,7 @@ impl CpuBackend {
             sampling: None,
             overflow: None,
             scratch: Scratch::default(),
+            attention: AttendScratch::default(),
             traffic: Traffic::default(),
             breath: crate::yield_now::Breather::default(),
         }
@@ -371,9 +373,7 @@ impl CpuBackend {
 
     fn run_attention(&mut self, qkv: &CpuTensor, cache: &Cache, pos: usize, count: usize, to: &CpuTensor) {
         let shape = cache.shape;
-        let dim = shape.head_dim as usize;
         let [q_cols, kv_cols] = shape.heads().rows().map(|rows| rows as usize);
-        let group = (shape.heads / shape.kv_heads) as usize;
         let data = qkv.data.read();
         for t in 0..count {
             let (k, v) = data[qkv.row_at(t)][q_cols..].split_at(kv_cols);
@@ -381,27 +381,23 @@ impl CpuBackend {
                 self.overflow = Some(shape.kv);
             }
         }
-        let mut out = to.data.write();
-        cache.with_heads(|heads| {
-            let count_of_heads = heads.len();
-            let mut work: Vec<(Head<'_>, Vec<Query<'_>>)> =
-                heads.into_iter().map(|head| (head, Vec::new())).collect();
-            for (t, out) in out.chunks_exact_mut(to.stride).take(count).enumerate() {
-                let position = (pos + t) as u32;
-                let seen = shape.first_seen(position) as usize..pos + t + 1;
-                let rows = data[qkv.row_at(t)][..q_cols].chunks_exact(dim).zip(out.chunks_exact_mut(dim));
-                for (h, (q, out)) in rows.enumerate() {
-                    work[h / group].1.push(Query::new(q, seen.clone(), out));
-                }
-            }
-            let (level, work, count) = (self.level, Spread::new(&mut work), count_of_heads);
-            self.team.each(count, move |head, _| {
-                // SAFETY: chunks are of different heads.
-                if let [(head, queries)] = unsafe { work.part(head..head + 1) } {
-                    attend(level, *head, queries);
-                }
-            });
-        });
+        let reading = cache.reading();
+        let job = Attend {
+            level: self.level,
+            shape,
+            kept: reading.kept(),
+            q: &data,
+            stride: qkv.stride,
+            pos,
+            count,
+            all: false,
+        };
+        let (results, floats) = (self.attention.results(&job), job.chunk_floats());
+        // SAFETY: the job is made of plain slices, of which it uses nothing as an index or a length.
+        unsafe {
+            self.team.pieces(results, floats, move |chunk, out, scratch| job.run(chunk, scratch, out));
+        }
+        job.finish(results, &mut to.data.write(), to.stride);
     }
 
     fn run_sample(&mut self, logits: &CpuTensor, row: usize, adjust: bool, counter: u32) -> Result<()> {

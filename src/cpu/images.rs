@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::graph::{
-    Activation, Conv, ConvShape, GroupNorm, ImageBackend, ImageShape, Precision, Rect, Window,
-    check_attention, check_conv, check_copy, check_norm, check_pixels, check_rect, check_weights, not_finite,
+    Activation, Conv, ConvShape, GroupNorm, HeadShape, ImageBackend, ImageShape, KvType, Precision, Rect,
+    Window, check_attention, check_conv, check_copy, check_norm, check_pixels, check_rect, check_weights,
+    not_finite,
 };
 
-use super::attention::{Cells, Head, Planes, Query, attend, head_floats, k_index, v_index};
+use super::attention::{Attend, AttendScratch, Kept, Planes, head_floats, k_index, v_index};
 use super::conv::{self, Before, Convolve, Packed, View, padded};
 use super::memory::{Account, Shared, floats};
 use super::simd::Level;
@@ -349,12 +350,21 @@ impl CpuImages {
                 values[v_index(dim, pos, c)] = v;
             }
         }
-        let rows = q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).take(positions);
-        let mut queries: Vec<Query<'_>> = rows.map(|(q, out)| Query::new(q, 0..positions, out)).collect();
-        let (k, v) = (keys.as_chunks().0, values.as_chunks().0);
-        let cells = Cells::F32(Planes { k, v, k_scales: &[], v_scales: &[] });
-        let scale = 1.0 / (dim as f32).sqrt();
-        attend(self.level, Head { cells, dim, scale, cap: 0.0 }, &mut queries);
+        let shape = HeadShape {
+            heads: 1,
+            kv_heads: 1,
+            head_dim: shape.channels,
+            scale: 1.0 / (dim as f32).sqrt(),
+            cap: 0.0,
+            window: 0,
+            max_batch: 0,
+            capacity: positions as u32,
+            kv: KvType::F32,
+        };
+        let kept = Kept::F32(Planes { cells: ready[..2 * floats].as_chunks().0, scales: &[] });
+        let level = self.level;
+        let job = Attend { level, shape, kept, q, stride: dim, pos: 0, count: positions, all: true };
+        job.alone(&mut AttendScratch::default(), out, dim);
     }
 }
 

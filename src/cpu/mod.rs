@@ -8,7 +8,7 @@
 //! | `panel.rs` | how weights lie in memory |
 //! | `activations.rs` | rows of activations, rounded to integers |
 //! | `matrix.rs` | matrix products: matvec and matmul are one micro-tile |
-//! | `attention.rs` | fused attention and the KV cache's layout |
+//! | `attention/` | fused attention in chunks; the KV cache |
 //! | `conv.rs`, `winograd.rs` | convolutions; those 3 × 3 of stride 1, with fewer products |
 //! | `images.rs` | the op set of image networks |
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |

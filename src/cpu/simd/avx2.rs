@@ -73,6 +73,13 @@ impl Simd for Avx2 {
         unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(w, x)) }
     }
     #[inline(always)]
+    fn store_words(self, a: __m256i, to: &mut [i32; 4]) {
+        unsafe {
+            let words = _mm256_permute4x64_epi64::<0b1000>(_mm256_packs_epi32(a, a));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_castsi256_si128(words));
+        }
+    }
+    #[inline(always)]
     fn to_floats(self, a: __m256i) -> __m256 {
         unsafe { _mm256_cvtepi32_ps(a) }
     }
@@ -91,6 +98,14 @@ impl Simd for Avx2 {
             let halves = _mm256_cvtepi16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
             let bits = _mm256_and_si256(_mm256_slli_epi32::<13>(halves), _mm256_set1_epi32(!0x7000_1fff));
             _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(f32::from_bits(0x7780_0000)))
+        }
+    }
+    #[inline(always)]
+    fn load_small_f16(self, from: &[u16; 8]) -> __m256 {
+        unsafe {
+            let halves = _mm256_cvtepi16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            let bits = _mm256_and_si256(_mm256_slli_epi32::<13>(halves), _mm256_set1_epi32(!0x7000_1fff));
+            _mm256_castsi256_ps(bits)
         }
     }
     #[inline(always)]

@@ -46,6 +46,8 @@ pub trait Simd: Copy {
     fn add_pairs(self, a: Self::I) -> Self::I;
     /// i32×8 `sum` + products of neighbouring i16 added in pairs.
     fn dot_words(self, w: Self::I, x: Self::I, sum: Self::I) -> Self::I;
+    /// i32×8 that fit, as words in order.
+    fn store_words(self, a: Self::I, to: &mut [i32; 4]);
     /// i32×8 → f32×8.
     fn to_floats(self, a: Self::I) -> Self::F;
     /// The same bits.
@@ -54,6 +56,8 @@ pub trait Simd: Copy {
     fn as_ints(self, a: Self::F) -> Self::I;
     /// Eight finite f16.
     fn load_f16(self, from: &[u8; 16]) -> Self::F;
+    /// 2^-112 of eight f16 that are finite and not subnormal.
+    fn load_small_f16(self, from: &[u16; 8]) -> Self::F;
     /// Eight signed bytes.
     fn load_i8(self, from: &[u8; 8]) -> Self::F;
     /// Eight bf16.
@@ -73,7 +77,7 @@ pub trait Simd: Copy {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// a / b.
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The greater; which of two NaN is not said.
+    /// The greater; `b` if one of them is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// a · b + c, rounded once or twice.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;

@@ -83,6 +83,10 @@ impl Simd for Portable {
         map(sum, products, u32::wrapping_add)
     }
     #[inline(always)]
+    fn store_words(self, a: [u32; 8], to: &mut [i32; 4]) {
+        *to = std::array::from_fn(|i| (a[2 * i] & 0xffff | a[2 * i + 1] << 16) as i32);
+    }
+    #[inline(always)]
     fn to_floats(self, a: [u32; 8]) -> [f32; 8] {
         a.map(|a| a as i32 as f32)
     }
@@ -97,6 +101,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn load_f16(self, from: &[u8; 16]) -> [f32; 8] {
         std::array::from_fn(|i| half::f16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
+    }
+    #[inline(always)]
+    fn load_small_f16(self, from: &[u16; 8]) -> [f32; 8] {
+        from.map(|half| f32::from_bits((i32::from(half as i16) << 13) as u32 & !0x7000_1fff))
     }
     #[inline(always)]
     fn load_i8(self, from: &[u8; 8]) -> [f32; 8] {

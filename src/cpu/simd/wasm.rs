@@ -18,11 +18,15 @@ macro_rules! each {
     };
 }
 
-/// Eight finite f16: exponent and fraction to their places in f32, then 2^112 for the other bias.
+/// Exponent and fraction of finite f16 to their places in f32, which has another bias: 2^-112 of what they are.
+#[inline(always)]
+fn bits_of_halves(a: v128) -> v128 {
+    v128_and(i32x4_shl(a, 13), i32x4_splat(!0x7000_1fff))
+}
+
 #[inline(always)]
 fn halves(a: v128) -> v128 {
-    let bits = v128_and(i32x4_shl(a, 13), i32x4_splat(!0x7000_1fff));
-    f32x4_mul(bits, f32x4_splat(f32::from_bits(0x7780_0000)))
+    f32x4_mul(bits_of_halves(a), f32x4_splat(f32::from_bits(0x7780_0000)))
 }
 
 macro_rules! common {
@@ -79,6 +83,11 @@ macro_rules! common {
             each!(i32x4_add, sum, each!(i32x4_dot_i16x8, w, x))
         }
         #[inline(always)]
+        fn store_words(self, a: Pair, to: &mut [i32; 4]) {
+            // SAFETY: see above.
+            unsafe { v128_store(to.as_mut_ptr().cast(), i16x8_narrow_i32x4(a.0, a.1)) }
+        }
+        #[inline(always)]
         fn to_floats(self, a: Pair) -> Pair {
             each!(f32x4_convert_i32x4, a)
         }
@@ -95,6 +104,12 @@ macro_rules! common {
             let at = from.as_ptr().cast::<i16>();
             let (low, high) = unsafe { (i32x4_load_extend_i16x4(at), i32x4_load_extend_i16x4(at.add(4))) };
             Pair(halves(low), halves(high))
+        }
+        #[inline(always)]
+        fn load_small_f16(self, from: &[u16; 8]) -> Pair {
+            let at = from.as_ptr().cast::<i16>();
+            let (low, high) = unsafe { (i32x4_load_extend_i16x4(at), i32x4_load_extend_i16x4(at.add(4))) };
+            Pair(bits_of_halves(low), bits_of_halves(high))
         }
         #[inline(always)]
         fn load_i8(self, from: &[u8; 8]) -> Pair {

@@ -155,12 +155,18 @@ impl Team {
     where
         F: Fn(usize, &mut [f32], &mut [f32]) + Copy + Send,
     {
-        let Team { helpers, epoch, scratch, patience } = self;
-        scratch.resize(SCRATCH, 0.0);
         let (len, piece) = (out.len(), piece.max(1));
         let count = len.div_ceil(piece);
-        let is_shared = count > 1 && count <= MAX_PIECES && len <= STRIP;
-        let Some(helpers) = helpers.as_ref().filter(|_| is_shared) else {
+        let place = |chunk: usize| chunk * piece..len.min((chunk + 1) * piece);
+        if count > MAX_PIECES || len > STRIP {
+            let out = Spread::new(out);
+            // SAFETY: each piece is a chunk's own.
+            self.each(count, move |chunk, scratch| job(chunk, unsafe { out.part(place(chunk)) }, scratch));
+            return;
+        }
+        let Team { helpers, epoch, scratch, patience } = self;
+        scratch.resize(SCRATCH, 0.0);
+        let Some(helpers) = helpers.as_ref().filter(|_| count > 1) else {
             for (chunk, out) in out.chunks_mut(piece).enumerate() {
                 job(chunk, out, scratch);
             }
@@ -170,7 +176,6 @@ impl Team {
         let began = patience.map(|_| helpers.now());
         *epoch += 1;
         control.offer(*epoch, count, InPieces { job, piece, len }.job(), |at, post| helpers.ring(at, post));
-        let place = |chunk: usize| chunk * piece..len.min((chunk + 1) * piece);
         let mut open = u64::MAX >> (64 - count);
         while let Some(chunk) = control.take() {
             job(chunk, &mut out[place(chunk)], scratch);

@@ -6,7 +6,17 @@ use std::time::Duration;
 use super::*;
 
 /// Sizes that leave a last piece of another size.
-const SIZES: [(usize, usize); 7] = [(0, 3), (1, 3), (3, 3), (10, 3), (64, 1), (1000, 17), (1 << 16, 1 << 11)];
+const SIZES: [(usize, usize); 9] = [
+    (1000, 3),
+    (STRIP + 5, 1 << 14),
+    (0, 3),
+    (1, 3),
+    (3, 3),
+    (10, 3),
+    (64, 1),
+    (1000, 17),
+    (1 << 16, 1 << 11),
+];
 
 fn value(round: usize, i: usize) -> f32 {
     ((round * 7919 + i * 31) % 1009) as f32
