@@ -28,6 +28,8 @@ pub mod sampling;
 pub mod text;
 pub mod weights;
 
+#[cfg(target_arch = "wasm32")]
+mod allocator;
 mod clock;
 #[cfg(target_arch = "wasm32")]
 mod web;

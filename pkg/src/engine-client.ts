@@ -1,7 +1,7 @@
 // The page's half of the protocol: numbers the requests, matches the answers, and makes sure that
 // no caller waits for a worker that has died.
 import { abortError, EmberglassError, fromWire, toWire } from "./errors.js";
-import { type HelperLike, HelperTeam, startFault } from "./helper-team.js";
+import { type HelperLike, HelperTeam } from "./helper-team.js";
 import type { FromWorker, ToWorker, Verb, Verbs, WasmPlace } from "./protocol.js";
 import type { SimdLevel } from "./simd.js";
 
@@ -49,7 +49,7 @@ export class EngineClient {
     } catch (cause) {
       throw new EmberglassError("worker-failed", `the worker could not be started: ${String(cause)}`, { cause });
     }
-    this.#helpers = new HelperTeam(spawnHelper, (error) => this.close(error));
+    this.#helpers = new HelperTeam(spawnHelper);
     this.#starting = setTimeout(() => {
       const message = `the worker did not start within ${START_LIMIT_MS / 1000} seconds: its script did not arrive`;
       this.close(new EmberglassError("worker-failed", message));
@@ -100,14 +100,9 @@ export class EngineClient {
     this.#pending.clear();
   }
 
-  async #startHelpers({ count, engine, shared }: FromWorker & { kind: "helpers" }): Promise<void> {
-    let answer: ToWorker = { verb: "helpers" };
-    try {
-      await this.#helpers.start(count, engine, shared);
-    } catch (thrown) {
-      answer = { verb: "helpers", error: startFault(thrown) };
-    }
-    if (!this.#failure) this.#worker.postMessage(answer);
+  async #startHelpers({ engine, places }: FromWorker & { kind: "helpers" }): Promise<void> {
+    const failed = await this.#helpers.start(engine, places);
+    if (!this.#failure) this.#worker.postMessage({ verb: "helpers", failed });
   }
 
   async #sendWasm({ level, failed }: FromWorker & { kind: "wasm" }): Promise<void> {

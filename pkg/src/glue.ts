@@ -1,6 +1,7 @@
 // The only file that imports `wasm/`: it joins the generated module to the protocol.
-import type { RunHelper } from "./helper-host.js";
+import { newMemory } from "./memory.js";
 import { networkFaults } from "./network-fault.js";
+import { copySharedViews, type ViewScope } from "./shared-views.js";
 import { openChunkStore } from "./storage/open.js";
 import { simdLevel } from "./simd.js";
 import { askForSubgroups } from "./subgroups.js";
@@ -12,12 +13,11 @@ import * as generated from "../wasm/simd128/emberglass.js";
 
 /** Assigning the generated module to this checks that it fits. */
 interface Glue {
-  default: (input: { module_or_path: WebAssembly.Module }) => Promise<{ memory: WebAssembly.Memory }>;
+  default: (input: { module_or_path: WebAssembly.Module; memory: WebAssembly.Memory }) => Promise<unknown>;
   WasmTextModel: WasmTextModelClass;
   WasmImageModel: WasmImageModelClass;
   measureGpu: Engine["measureGpu"];
   downloadFiles: Engine["downloadFiles"];
-  run_cpu_helper: RunHelper;
 }
 
 const glue: Glue = generated;
@@ -26,25 +26,21 @@ const glue: Glue = generated;
 export function serveEngine(scope: WorkerScope): void {
   const explain = networkFaults(globalThis as unknown as Parameters<typeof networkFaults>[0]);
   askForSubgroups(globalThis as unknown as Parameters<typeof askForSubgroups>[0]);
+  copySharedViews(globalThis as unknown as ViewScope);
   serve(scope, {
     simdLevel,
     cores: coresHere,
     async start(_level, ask) {
       const module = await compile(ask, explain);
-      const { memory } = await glue.default({ module_or_path: module });
+      const { memory, mostBytes } = newMemory();
+      await glue.default({ module_or_path: module, memory });
       const { WasmTextModel: TextModel, WasmImageModel: ImageModel, measureGpu, downloadFiles } = glue;
-      return { memory, module, TextModel, ImageModel, measureGpu, downloadFiles };
+      return { memory, mostMemoryBytes: mostBytes, module, TextModel, ImageModel, measureGpu, downloadFiles };
     },
     explain,
     fetch: (url, init) => fetch(url, init),
     openStore: openChunkStore,
   });
-}
-
-/** Starts the compiled engine in a helper thread. */
-export async function startHelper(module: WebAssembly.Module): Promise<RunHelper> {
-  await glue.default({ module_or_path: module });
-  return glue.run_cpu_helper;
 }
 
 /** Compiles the build from the first place that the page names and where it is. */

@@ -1,7 +1,7 @@
-// A helper's life: start the engine's module, say so, then compute until told to leave.
+// A helper's life: start an instance of the engine's module, say so, then compute until told to leave.
 import { toWire, type WireError } from "./errors.js";
+import type { startInstance } from "./helper-instance.js";
 import type { FromHelper, ToHelper } from "./helper-team.js";
-import type { SimdLevel } from "./simd.js";
 
 /** The part of `DedicatedWorkerGlobalScope` that is used. */
 export interface HelperScope {
@@ -11,34 +11,24 @@ export interface HelperScope {
   close(): void;
 }
 
-/** Blocks this worker until the engine tells it to leave. */
-export type RunHelper = (shared: SharedArrayBuffer, index: number) => void;
-
 /** Waits for the one message that makes this worker a helper. In the engine's worker it never comes. */
-export function serveHelper(
-  scope: HelperScope,
-  start: (level: SimdLevel, module: WebAssembly.Module) => Promise<RunHelper>,
-): void {
+export function serveHelper(scope: HelperScope, start: typeof startInstance): void {
   const fail = (error: WireError) => scope.postMessage({ kind: "failed", error });
-  scope.addEventListener("messageerror", () => fail({ code: "worker-failed", message: "the shared memory did not arrive" }));
+  scope.addEventListener("messageerror", () => fail({ code: "worker-failed", message: "the engine's memory did not arrive" }));
   scope.addEventListener("message", async ({ data }) => {
     if (!isForHelper(data)) return;
-    const { level, module, shared, index } = data;
-    let run: RunHelper;
+    const { module, memory, place, index } = data;
     try {
-      run = await start(level, module);
-    } catch (thrown) {
-      fail(toWire(thrown));
-      return;
-    }
-    scope.postMessage({ kind: "ready" });
-    try {
-      run(shared, index);
-      // Only a helper that was told to leave gets here.
-      scope.close();
+      const run = await start(module, memory, place, index);
+      scope.postMessage({ kind: "ready" });
+      // Blocks this worker until the engine tells it to leave.
+      run();
     } catch (thrown) {
       fail({ code: "worker-failed", message: thrown instanceof Error ? thrown.message : toWire(thrown).message });
+      return;
     }
+    scope.postMessage({ kind: "left" });
+    scope.close();
   });
 }
 

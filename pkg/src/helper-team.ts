@@ -1,29 +1,31 @@
-// The page's side of the helper threads: workers that compute their share of the rows over memory that they share
-// with the engine's worker. The page starts them, hears when one dies, and ends them.
-import { EmberglassError, toWire, type WireError } from "./errors.js";
-import type { SimdLevel } from "./simd.js";
+// The page's side of the helper threads: workers that compute on the memory of the engine's worker. The page starts them,
+// hears when one dies, tells the engine so, and ends them.
+import { toWire, type WireError } from "./errors.js";
+import type { HelperPlace } from "./helper-instance.js";
 import { within } from "./within.js";
 
 /** How long a helper may take until it waits for work. */
 const START_LIMIT_MS = 30_000;
 
-/** The engine that runs; helpers start from the same compiled module. */
+/** The engine that runs; helpers are further instances of its module on its memory. */
 export interface HelperEngine {
-  level: SimdLevel;
   module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
 }
 
 /** To a helper, once. */
 export interface ToHelper extends HelperEngine {
   verb: "help";
-  /** Where work is handed out, and results are handed in. */
-  shared: SharedArrayBuffer;
+  place: HelperPlace;
   /** Which helper this is, from 0. */
   index: number;
 }
 
-/** From a helper: that its script runs; that it waits for work; later, or instead, that it has stopped on a fault. */
-export type FromHelper = { kind: "started" } | { kind: "ready" } | { kind: "failed"; error: WireError };
+/**
+ * From a helper: that its script runs; that it waits for work; that it has left, as it was told to; or, instead of one of the
+ * last two, that it has stopped on a fault.
+ */
+export type FromHelper = { kind: "started" } | { kind: "ready" } | { kind: "left" } | { kind: "failed"; error: WireError };
 
 /** The part of `Worker` that is used. */
 export interface HelperLike {
@@ -32,31 +34,27 @@ export interface HelperLike {
   addEventListener(type: "message" | "error" | "messageerror", listener: (event: any) => void): void;
 }
 
-/** The helpers of one model. */
+/** The helpers of the models of one worker. */
 export class HelperTeam {
   readonly #spawn: () => HelperLike;
-  readonly #onFault: (error: EmberglassError) => void;
   /** Each with what makes its start fail. */
   readonly #helpers = new Map<HelperLike, (error: WireError) => void>();
 
-  /** @param onFault Called when a helper dies that was ready before. */
-  constructor(spawn: () => HelperLike, onFault: (error: EmberglassError) => void) {
+  constructor(spawn: () => HelperLike) {
     this.#spawn = spawn;
-    this.#onFault = onFault;
   }
 
-  /** Starts `count` helpers and resolves once all wait for work. If one cannot start, it rejects and none is left. */
-  async start(count: number, engine: HelperEngine, shared: SharedArrayBuffer): Promise<void> {
-    const helpers = Array.from({ length: count }, (_, index) => this.#startOne({ verb: "help", ...engine, shared, index }));
-    try {
-      await within(START_LIMIT_MS, Promise.all(helpers), "a helper did not start");
-    } catch (thrown) {
-      this.end();
-      throw thrown;
-    }
+  /**
+   * Starts a helper for each place. Resolves once all that can be started wait for work, with a reason for each that cannot:
+   * the engine knows by its place and goes on without it.
+   */
+  async start(engine: HelperEngine, places: readonly HelperPlace[]): Promise<string[]> {
+    const starts = places.map((place, index) => this.#startOne({ verb: "help", ...engine, place, index }));
+    const outcomes = await Promise.allSettled(starts);
+    return outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [toWire(outcome.reason).message] : []));
   }
 
-  /** Ends them, whatever they do. A start under way rejects. */
+  /** Ends them, whatever they do. A start under way is over. */
   end(): void {
     for (const [helper, fail] of this.#helpers) {
       this.#helpers.delete(helper);
@@ -66,17 +64,31 @@ export class HelperTeam {
   }
 
   async #startOne(order: ToHelper): Promise<void> {
-    const helper = this.#spawn();
-    let ready = false;
-    await new Promise<void>((resolve, reject) => {
+    let helper: HelperLike | undefined;
+    try {
+      helper = this.#spawn();
+      await within(START_LIMIT_MS, this.#ready(helper, order), "a helper did not start");
+    } catch (thrown) {
+      this.#lose(helper, order);
+      throw thrown;
+    }
+  }
+
+  /** Resolves once it waits for work. Later it watches over it. */
+  #ready(helper: HelperLike, order: ToHelper): Promise<void> {
+    return new Promise((resolve, reject) => {
       this.#helpers.set(helper, reject);
+      let ready = false;
       const fail = (error: WireError) => {
-        if (!ready) reject(error);
-        else if (this.#helpers.has(helper)) this.#onFault(stopped(error.message));
+        if (!ready) return reject(error);
+        if (!this.#helpers.has(helper)) return;
+        this.#lose(helper, order);
+        console.warn(`emberglass: a helper thread stopped (${error.message}); the other threads do its work from now on`);
       };
       helper.addEventListener("message", ({ data }: { data: FromHelper }) => {
-        if (data.kind === "failed") return fail(data.error);
-        if (data.kind === "started") return;
+        if (data.kind === "failed") fail(data.error);
+        if (data.kind === "left") this.#helpers.delete(helper);
+        if (data.kind !== "ready") return;
         ready = true;
         resolve();
       });
@@ -89,13 +101,13 @@ export class HelperTeam {
       helper.postMessage(order);
     });
   }
-}
 
-function stopped(message: string): EmberglassError {
-  return new EmberglassError("worker-failed", `a helper thread stopped (${message}): load the model again to go on`);
-}
-
-/** What {@link HelperTeam.start} rejected with, for the engine's worker. */
-export function startFault(thrown: unknown): WireError {
-  return { code: "worker-failed", message: toWire(thrown).message };
+  /** Makes sure that it is gone, and tells the engine, which may be waiting for it. */
+  #lose(helper: HelperLike | undefined, { memory, place: { dead } }: ToHelper): void {
+    if (helper) {
+      this.#helpers.delete(helper);
+      helper.terminate();
+    }
+    Atomics.store(new Int32Array(memory.buffer), dead / 4, 1);
+  }
 }

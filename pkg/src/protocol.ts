@@ -2,6 +2,7 @@
 // Both sides are typed from the one table below, so neither can drift from the other.
 import type { WireError } from "./errors.js";
 import type { DecodeStats, ImageDecoderInfo, Latents, Precision } from "./image-types.js";
+import type { HelperPlace } from "./helper-instance.js";
 import type { HelperEngine, ToHelper } from "./helper-team.js";
 import type { SimdLevel } from "./simd.js";
 import type { GpuRates } from "./measure.js";
@@ -186,8 +187,8 @@ export type ToWorker =
   | { [V in Verb]: { verb: V; id: number; args: Verbs[V]["args"] } }[Verb]
   /** Has no reply of its own: the request it names settles. */
   | { verb: "abort"; id: number }
-  /** The helpers that were asked for wait for work, or could not be started. */
-  | { verb: "helpers"; error?: WireError }
+  /** The helpers that were asked for wait for work, except for those that could not be started, for these reasons. */
+  | { verb: "helpers"; failed: string[] }
   /** Where the engine's wasm is. */
   | { verb: "wasm"; place: WasmPlace }
   | { verb: "wasm"; error: WireError }
@@ -201,8 +202,8 @@ export type FromWorker =
   | { kind: "event"; id: number; value: Verbs[Verb]["event"] }
   /** The worker's script runs. */
   | { kind: "started" }
-  /** Asks the page for helper threads. */
-  | { kind: "helpers"; count: number; engine: HelperEngine; shared: SharedArrayBuffer }
+  /** Asks the page for helper threads, one for each place. */
+  | { kind: "helpers"; engine: HelperEngine; places: HelperPlace[] }
   /** Asks the page where the engine's wasm is. `failed` says why the last answer was of no use. */
   | { kind: "wasm"; level: SimdLevel; failed?: string | undefined }
   | { kind: "fatal"; error: WireError };

@@ -2,7 +2,7 @@
 
 /** More workers than this wait for memory, not for one another. One core is left to the page, which draws the answer. */
 const MOST_BY_DEFAULT = 8;
-/** What may be asked for: the shared memory has room for so many. */
+/** What may be asked for: the engine has no more places (src/cpu/team/control.rs). */
 export const MOST_THREADS = 32;
 
 /** What the browser lets this page have. */

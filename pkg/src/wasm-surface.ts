@@ -1,5 +1,6 @@
 // What the worker needs of the wasm-bindgen module. `worker.ts` assigns the generated module to
 // this type, so a change on the Rust side that does not fit fails the TypeScript build.
+import type { HelperPlace } from "./helper-instance.js";
 import type { GpuRates } from "./measure.js";
 import type { ImageDecoderInfo, Latents, Precision } from "./image-types.js";
 import type { DecodeEvent, DecodeReply, GenerateRequest, RawProgress, TileEvent } from "./protocol.js";
@@ -7,10 +8,7 @@ import type { NetworkFault } from "./network-fault.js";
 import type { DeviceChoice, DeviceInfo, GenerateResult, KvType, ModelHeader, ModelInfo, NetworkOptions, SamplingDefault, SamplingOptions } from "./types.js";
 
 /** What the engine says of itself; the size of its memory is seen from outside. */
-export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes" | "storage"> & {
-  /** Wasm memory of the helpers, which have instances of their own. */
-  helperHeapBytes?: number;
-};
+export type WasmInfo = Omit<ModelInfo, "wasmHeapBytes" | "storage">;
 
 /** How the engine waits for the network, and whom it tells and asks. */
 export interface WasmNetworkOptions extends NetworkOptions {
@@ -37,14 +35,16 @@ export interface WasmLoadOptions {
   kernels?: string;
   sampling?: Pick<SamplingOptions, SamplingDefault>;
   rememberedKernels?: Record<string, string>;
+  /** To which the engine's memory can grow. */
+  mostMemoryBytes: number;
   /** How many may compute on the CPU, the engine's own worker included. */
   threads: number;
   /**
-   * Called at most once, when the CPU was chosen and there is to be more than one thread. Resolves with
-   * memory that `count` helpers, in `run_cpu_helper` by then, share with the engine. After a rejection
-   * the engine goes on alone and says why in `device.reason`.
+   * Called at most once, when the CPU was chosen and there is to be more than one thread. Resolves once helpers wait for work
+   * at their places, with a reason for each that could not be started and is marked as dead. After a rejection the engine
+   * goes on alone. It says why in `device.reason`.
    */
-  spawnHelpers: (count: number, sharedBytes: number) => Promise<SharedArrayBuffer>;
+  spawnHelpers: (places: HelperPlace[]) => Promise<string[]>;
 }
 
 export interface WasmTextModel {
@@ -131,7 +131,9 @@ export interface WasmImageModelClass {
 
 /** A started engine. */
 export interface Engine {
-  memory: { readonly buffer: { readonly byteLength: number } };
+  memory: WebAssembly.Memory;
+  /** To which the memory can grow. */
+  mostMemoryBytes: number;
   /** Compiled; helpers start from the same. */
   module: WebAssembly.Module;
   TextModel: WasmTextModelClass;

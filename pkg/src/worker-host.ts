@@ -6,6 +6,7 @@ import { openModelFiles } from "./model-files.js";
 import { boundedFetch } from "./sources/bounded-fetch.js";
 import type { NetworkFault } from "./network-fault.js";
 import type { DecodeReply, FileRequest, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs, WasmPlace, WireSource } from "./protocol.js";
+import type { HelperPlace } from "./helper-instance.js";
 import type { HelperEngine } from "./helper-team.js";
 import type { SimdLevel } from "./simd.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
@@ -83,7 +84,7 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
       return;
     }
     if (data.verb === "helpers") {
-      helpers.settle(data.error);
+      helpers.settle(data.failed);
       return;
     }
     if (data.verb === "wasm") {
@@ -117,27 +118,24 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
  */
 class HelpersOfThePage {
   readonly #scope: WorkerScope;
-  #asked: { resolve(): void; reject(error: Error): void } | undefined;
+  #asked: ((failed: string[]) => void) | undefined;
 
   constructor(scope: WorkerScope) {
     this.#scope = scope;
   }
 
-  /** Resolves once `count` helpers wait for work in new shared memory. If one cannot start, it rejects and none is left. */
-  async start(count: number, sharedBytes: number, engine: HelperEngine): Promise<SharedArrayBuffer> {
-    const shared = new SharedArrayBuffer(sharedBytes);
-    const answered = new Promise<void>((resolve, reject) => {
-      this.#asked = { resolve, reject };
-      this.#scope.postMessage({ kind: "helpers", count, engine, shared });
+  /** Resolves once helpers wait for work at these places, with a reason for each that could not be started. */
+  async start(engine: HelperEngine, places: HelperPlace[]): Promise<string[]> {
+    const answered = new Promise<string[]>((resolve) => {
+      this.#asked = resolve;
+      this.#scope.postMessage({ kind: "helpers", engine, places });
     });
-    await within(HELPERS_LIMIT_MS, answered, "the page did not start them");
-    return shared;
+    return within(HELPERS_LIMIT_MS, answered, "the page did not start them");
   }
 
   /** The page's answer. */
-  settle(error: WireError | undefined): void {
-    if (error) this.#asked?.reject(new Error(error.message));
-    else this.#asked?.resolve();
+  settle(failed: string[]): void {
+    this.#asked?.(failed);
     this.#asked = undefined;
   }
 }
@@ -254,10 +252,10 @@ function textModelHandlers(
     throw { code: "internal", message: "no model is loaded in this worker" } satisfies WireError;
   };
 
-  const spawnHelpers =
-    ({ module }: Engine): WasmLoadOptions["spawnHelpers"] =>
-    (count, sharedBytes) =>
-      helpers.start(count, sharedBytes, { level: host.simdLevel() ?? "simd128", module });
+  const ofEngine = ({ module, memory, mostMemoryBytes }: Engine): Pick<WasmLoadOptions, "mostMemoryBytes" | "spawnHelpers"> => ({
+    mostMemoryBytes,
+    spawnHelpers: (places) => helpers.start({ module, memory }, places),
+  });
 
   return {
     async load(request, emit, signal) {
@@ -266,7 +264,7 @@ function textModelHandlers(
       throwIfAborted(signal);
       const count = threadCount(request.threads, host.cores());
       return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
-        const options = loadOptions(request, { network, threads: count.threads, spawnHelpers: spawnHelpers(engine) });
+        const options = loadOptions(request, { network, threads: count.threads, ...ofEngine(engine) });
         model = await engine.TextModel.load(source, options, report, signal);
         try {
           return withNote(model, engine, count, await finish());
@@ -306,7 +304,7 @@ function textModelHandlers(
         const options = loadOptions(request, {
           network: { ...network, fetch: boundedFetch(network.fetch) },
           threads: count.threads,
-          spawnHelpers: spawnHelpers(engine),
+          ...ofEngine(engine),
         });
         const found = await engine.TextModel.canRun(source, options, signal);
         const isLocal = "blobs" in request.source;
@@ -472,7 +470,7 @@ const NO_SIMD: WireError = {
 /** What the engine is told of a request. */
 function loadOptions(
   { contextLength, kvCache, device, activationBits, draftTokens, kernels, sampling, rememberedKernels }: Partial<LoadRequest>,
-  surroundings: Pick<WasmLoadOptions, "network" | "threads" | "spawnHelpers">,
+  surroundings: Pick<WasmLoadOptions, "network" | "threads" | "mostMemoryBytes" | "spawnHelpers">,
 ): WasmLoadOptions {
   return {
     ...surroundings,
@@ -494,12 +492,12 @@ function withNote(
   count: ReturnType<typeof threadCount>,
   storage: StorageReport,
 ): ModelInfo {
-  const { helperHeapBytes = 0, ...info } = model.info();
+  const info = model.info();
   return {
     ...info,
     device: withThreadNote(info.device, count),
     storage,
-    wasmHeapBytes: memory.buffer.byteLength + helperHeapBytes,
+    wasmHeapBytes: memory.buffer.byteLength,
   };
 }
 

@@ -74,7 +74,7 @@ test("a GPU's refusal names its adapter, the part that is too large, and the CPU
 test("the question is asked in a worker that ends afterwards, with the load's options", async () => {
   const asked: object[] = [];
   const worker = new FakeWorker({
-    canRun: async (source, { network: _, spawnHelpers: __, ...options }) => {
+    canRun: async (source, { network: _, spawnHelpers: __, mostMemoryBytes: ___, ...options }) => {
       asked.push(source, options);
       return REPORT;
     },

@@ -17,11 +17,12 @@ async function reached(options: LoadOptions, cores = { cores: 4, canShare: true 
 
 test("device, threads, drafts, context length and the cache's type reach the engine; left out, they are not there at all", async () => {
   const options = { device: "cpu", threads: 3, draftTokens: 7, contextLength: 512, kvCache: "q8_0" } as const;
-  const { spawnHelpers, network: _network, ...given } = await reached(options);
+  const { spawnHelpers, mostMemoryBytes, network: _network, ...given } = await reached(options);
   assert.equal(typeof spawnHelpers, "function");
+  assert.equal(mostMemoryBytes, 2 ** 32);
   assert.deepEqual(given, options);
   assert.equal((await reached({ draftTokens: 0 })).draftTokens, 0);
-  const { spawnHelpers: _, network: __, ...rest } = await reached({ device: undefined as never });
+  const { spawnHelpers: _, network: __, mostMemoryBytes: ___, ...rest } = await reached({ device: undefined as never });
   assert.deepEqual(rest, { threads: 3 });
 });
 

@@ -65,6 +65,8 @@ export const IMAGE_INFO: Omit<ImageDecoderInfo, "storage"> = {
 };
 const HEADER = { architecture: "llama", name: "fake", hasChatTemplate: true } as ModelHeader;
 const INFO = { ...HEADER, device: DEVICE } as WasmInfo;
+/** A memory of a MiB. */
+export const MEMORY = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
 /** The smallest module there is. */
 export const MODULE = new WebAssembly.Module(Uint8Array.of(0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00));
 
@@ -95,7 +97,8 @@ export class FakeWorker implements WorkerLike {
       start: async (level) => {
         await script.start?.(level);
         return {
-          memory: { buffer: { byteLength: 1 << 20 } },
+          memory: MEMORY,
+          mostMemoryBytes: 2 ** 32,
           module: MODULE,
           measureGpu: () => Promise.reject(new Error("not scripted")),
           downloadFiles: () => Promise.reject(new Error("not scripted")),

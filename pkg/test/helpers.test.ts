@@ -1,12 +1,22 @@
+// Helper threads: who starts them, what they are told, and what happens when one fails.
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { type HelperScope, type RunHelper, serveHelper } from "../src/helper-host.js";
+import { type TestContext, test } from "node:test";
+import { type HelperScope, serveHelper } from "../src/helper-host.js";
+import type { HelperPlace } from "../src/helper-instance.js";
 import type { HelperLike, ToHelper } from "../src/helper-team.js";
 import { openTextModel } from "../src/load.js";
-import { DEVICE, FakeWorker, type Generate, type Script } from "./fake-engine.js";
+import { DEVICE, FakeWorker, type Generate, MEMORY, type Script } from "./fake-engine.js";
 import { load, rejects, settle } from "./harness.js";
 
-/** A helper thread without a thread, over the real helper-host. The SharedArrayBuffer stays shared, as between threads. */
+type Run = () => void;
+
+/** A helper that is told to leave at once. */
+const leaves: Run = () => {};
+/** One that goes on. A real one blocks; this one only says nothing more. */
+const works: Run = () => {};
+const neverStarts = () => new Promise<void>(() => {});
+
+/** A helper thread without a thread, over the real helper-host. The memory stays shared, as between threads. */
 class FakeHelper implements HelperLike {
   terminated = false;
   closed = false;
@@ -14,17 +24,18 @@ class FakeHelper implements HelperLike {
   readonly #page = new Map<string, (event: any) => void>();
   readonly #own = new Map<string, (event: any) => void>();
 
-  constructor(run: RunHelper, start: () => Promise<void> = async () => {}) {
+  constructor(run: Run, start: () => Promise<void> = async () => {}) {
     const scope: HelperScope = {
-      postMessage: (message) => this.#deliver(this.#page, "message", { data: structuredClone(message) }),
+      postMessage: (message) => {
+        if (message.kind !== "left" || run !== works) this.#deliver(this.#page, "message", { data: structuredClone(message) });
+      },
       addEventListener: (type: string, listener: any) => void this.#own.set(type, listener),
       close: () => {
         this.closed = true;
       },
     };
-    serveHelper(scope, async (level, module) => {
-      assert.equal(level, "relaxed");
-      assert.ok(module instanceof WebAssembly.Module);
+    serveHelper(scope, async (module, memory, place, index) => {
+      assert.deepEqual({ verb: "help", module, memory, place, index }, this.order);
       await start();
       return run;
     });
@@ -56,13 +67,23 @@ class FakeHelper implements HelperLike {
   }
 }
 
+const place = (index: number): HelperPlace => ({ control: 64, stackTop: 4096 * (index + 1), bell: 128 + 8 * index, dead: 132 + 8 * index });
+
+/** Places of which the page has said that their helpers are gone, by the words in the engine's memory. */
+function dead(count: number): boolean[] {
+  const words = new Int32Array(MEMORY.buffer);
+  return Array.from({ length: count }, (_, index) => words[place(index).dead / 4] === 1);
+}
+
 /** An engine on the CPU that takes as many threads as it may: three, so two helpers. */
 const THREADED: Script = {
   cores: { cores: 4, canShare: true },
   load: async (_source, _progress, _signal, { threads, spawnHelpers }) => {
+    new Int32Array(MEMORY.buffer).fill(0);
     try {
-      await spawnHelpers(threads - 1, 4096);
-      return { device: { ...DEVICE, threads }, helperHeapBytes: 1 << 21 };
+      const failed = await spawnHelpers(Array.from({ length: threads - 1 }, (_, index) => place(index)));
+      const reason = [DEVICE.reason, ...failed].join(" ");
+      return { device: { ...DEVICE, threads: threads - failed.length, reason } };
     } catch (thrown) {
       return { device: { ...DEVICE, reason: `One thread: ${(thrown as Error).message}.` } };
     }
@@ -80,36 +101,30 @@ async function loadWith(make: (index: number) => FakeHelper, script: Script = {}
   return { helpers, loading: load({ ...THREADED, ...script }, {}, spawnHelper) };
 }
 
-/** A helper that is told to leave at once. */
-const leaves: RunHelper = () => {};
+/** What the console is warned of. */
+function warnings(t: TestContext): string[] {
+  const told: string[] = [];
+  t.mock.method(console, "warn", (text: string) => void told.push(text));
+  return told;
+}
 
-test("helpers get level, module, index and the same memory, and are ready before the engine goes on", async () => {
-  let shared: SharedArrayBuffer | undefined;
-  const { helpers, loading } = await loadWith(() => new FakeHelper(leaves), {
-    load: async (_source, _progress, _signal, { spawnHelpers }) => {
-      shared = await spawnHelpers(2, 4096);
-    },
-  });
+test("helpers get the engine's module and memory, each its place, and wait for work before the engine goes on", async () => {
+  const ran: number[] = [];
+  const { helpers, loading } = await loadWith((index) => new FakeHelper(() => void ran.push(index)));
   const { model } = await loading;
-  assert.equal(shared?.byteLength, 4096);
-  assert.deepEqual(helpers.map(({ order }) => [order?.level, order?.index]), [["relaxed", 0], ["relaxed", 1]]);
-  assert.ok(helpers.every(({ order }) => order?.module instanceof WebAssembly.Module));
-  new Int32Array(shared!)[7] = 42;
-  for (const { order } of helpers) assert.equal(new Int32Array(order!.shared)[7], 42);
-  await model.dispose();
-});
-
-test("each helper runs with its index; the memory of all counts", async () => {
-  const ran: [number, number][] = [];
-  const { helpers, loading } = await loadWith(() => new FakeHelper((memory, index) => void ran.push([memory.byteLength, index])));
-  const { model } = await loading;
-  await settle();
-  assert.deepEqual(ran, [[4096, 0], [4096, 1]]);
+  assert.deepEqual(helpers.map(({ order }) => [order?.place, order?.index]), [[place(0), 0], [place(1), 1]]);
+  new Int32Array(MEMORY.buffer)[7] = 42;
+  for (const { order } of helpers) {
+    assert.ok(order?.module instanceof WebAssembly.Module);
+    assert.equal(new Int32Array(order.memory.buffer)[7], 42);
+  }
+  assert.deepEqual(ran, [0, 1]);
   assert.equal(model.info.device.threads, 3);
   assert.equal(model.info.device.reason, "It was asked for. Threads by default: 3, one less than the 4 cores and at most 8.");
-  assert.equal(model.info.wasmHeapBytes, (1 << 20) + (1 << 21));
-  // Told to leave, a helper closes itself.
-  assert.ok(helpers.every(({ closed }) => closed));
+  assert.equal(model.info.wasmHeapBytes, 1 << 20);
+  await settle();
+  assert.ok(helpers.every(({ closed }) => closed), "told to leave, a helper closes itself");
+  assert.deepEqual(dead(2), [false, false]);
   await model.dispose();
 });
 
@@ -117,20 +132,19 @@ test("each helper runs with its index; the memory of all counts", async () => {
  * Chromium leaks workers when a worker is ended while a worker of its own is ending. So the page itself starts the
  * helpers: the engine's worker has none, and all are ended from the page.
  */
-test("the page ends the helpers and the engine's worker, after the engine has told the helpers to leave", async () => {
-  const { helpers, loading } = await loadWith(() => new FakeHelper(leaves));
+test("the page ends the helpers that have not left, and the engine's worker", async () => {
+  const { helpers, loading } = await loadWith(() => new FakeHelper(works));
   const { model, worker } = await loading;
-  assert.equal(helpers.length, 2);
   await model.dispose();
   assert.ok(helpers.every(({ terminated }) => terminated));
   assert.equal(worker.freed, true);
   assert.equal(worker.terminated, true);
 });
 
-test("a load that fails after the helpers have started ends them", async () => {
-  const { helpers, loading } = await loadWith(() => new FakeHelper(leaves), {
+test("a load that fails while the helpers start ends them", async () => {
+  const { helpers, loading } = await loadWith(() => new FakeHelper(leaves, neverStarts), {
     load: async (_source, _progress, _signal, { spawnHelpers }) => {
-      await spawnHelpers(2, 64);
+      spawnHelpers([place(0), place(1)]).catch(() => {});
       throw { code: "network", message: "x" };
     },
   });
@@ -145,7 +159,7 @@ test("an abort amid the helpers' start ends them", async (t) => {
   const helpers: FakeHelper[] = [];
   const controller = new AbortController();
   const spawnHelper = () => {
-    const helper = new FakeHelper(leaves, () => new Promise(() => {}));
+    const helper = new FakeHelper(leaves, neverStarts);
     helpers.push(helper);
     return helper;
   };
@@ -158,25 +172,28 @@ test("an abort amid the helpers' start ends them", async (t) => {
   assert.ok(helpers.every(({ terminated }) => terminated));
 });
 
-test("a helper whose engine does not start: none is left, one thread runs, and the reason says why", async () => {
+test("a helper that does not start: the engine knows and goes on with the others", async () => {
   const fails = () => Promise.reject(new Error("out of memory"));
   const { helpers, loading } = await loadWith((index) => new FakeHelper(leaves, index === 1 ? fails : undefined));
   const { model } = await loading;
-  assert.equal(model.info.device.threads, 1);
-  assert.match(model.info.device.reason, /^One thread: out of memory\.$/);
-  assert.ok(helpers.every(({ terminated }) => terminated));
+  assert.equal(model.info.device.threads, 2);
+  assert.equal(model.info.device.reason, "It was asked for. out of memory");
+  assert.deepEqual(helpers.map(({ terminated }) => terminated), [false, true]);
+  assert.deepEqual(dead(2), [false, true]);
   assert.equal((await model.generate("hi").result).text, "<hi>");
   await model.dispose();
 });
 
-test("a helper that never reports: one thread runs after a while", async (t) => {
+test("helpers that never report: one thread runs after a while", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const { helpers, loading } = await loadWith(() => new FakeHelper(leaves, () => new Promise(() => {})));
+  const { helpers, loading } = await loadWith(() => new FakeHelper(leaves, neverStarts));
   await settle();
   t.mock.timers.tick(30_000);
   const { model } = await loading;
-  assert.match(model.info.device.reason, /^One thread: a helper did not start within 30 seconds\.$/);
+  assert.equal(model.info.device.threads, 1);
+  assert.match(model.info.device.reason, /^It was asked for\.( a helper did not start within 30 seconds){2}$/);
   assert.ok(helpers.every(({ terminated }) => terminated));
+  assert.deepEqual(dead(2), [true, true]);
   await model.dispose();
 });
 
@@ -196,12 +213,13 @@ test("a page that never answers the request for helpers: one thread runs after a
 
 test("a helper's missing script is no error of the page", async () => {
   const { loading } = await loadWith(() => {
-    const helper = new FakeHelper(leaves, () => new Promise(() => {}));
+    const helper = new FakeHelper(leaves, neverStarts);
     setImmediate(() => assert.equal(helper.crash(), true));
     return helper;
   });
   const { model } = await loading;
   assert.match(model.info.device.reason, /script could not be loaded/);
+  assert.equal(model.info.device.threads, 1);
   await model.dispose();
 });
 
@@ -212,22 +230,41 @@ test("where no helper can be made, one thread runs", async () => {
   const { model } = await loading;
   assert.match(model.info.device.reason, /Worker is not defined/);
   assert.equal(model.info.device.threads, 1);
+  assert.deepEqual(dead(2), [true, true]);
+  await model.dispose();
 });
 
-test("a helper that dies fails the request under way, though the engine's worker cannot say so", async (t) => {
-  // A real worker's limits end with it.
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  const traps: RunHelper = () => {
+test("a helper that dies amid an answer is marked in the engine's memory, and the answer goes on", async (t) => {
+  const told = warnings(t);
+  const traps: Run = () => {
     throw new WebAssembly.RuntimeError("unreachable");
   };
-  // The engine, which waits for its helper, says nothing of its own.
-  const generate: Generate = () => new Promise(() => {});
+  // The engine waits for its helper until the word in the memory says that it is gone.
+  const generate: Generate = async () => {
+    while (!dead(2)[1]) await new Promise((resolve) => setImmediate(resolve));
+    return { text: "alone" };
+  };
   for (const crash of [false, true]) {
-    const { helpers, loading } = await loadWith((index) => new FakeHelper(index === 0 || crash ? leaves : traps), { generate });
-    const failed = rejects(loading.then(({ model }) => model.generate("hi").result), "worker-failed");
-    await settle();
+    told.length = 0;
+    const { helpers, loading } = await loadWith((index) => new FakeHelper(index === 0 || crash ? works : traps), { generate });
+    const { model } = await loading;
+    const { result } = model.generate("hi");
     if (crash) helpers[1]!.crash("unreachable");
-    assert.match((await failed).message, /^a helper thread stopped \(unreachable\): load the model again/);
-    assert.ok(helpers.every(({ terminated }) => terminated));
+    assert.equal((await result).text, "alone");
+    assert.deepEqual(helpers.map(({ terminated }) => terminated), [false, true]);
+    assert.deepEqual(dead(2), [false, true]);
+    assert.deepEqual(told, ["emberglass: a helper thread stopped (unreachable); the other threads do its work from now on"]);
+    await model.dispose();
   }
+});
+
+test("a helper that has left as it was told to is not missed", async (t) => {
+  const told = warnings(t);
+  const { helpers, loading } = await loadWith(() => new FakeHelper(leaves));
+  const { model } = await loading;
+  await settle();
+  helpers[0]!.crash("closed");
+  assert.deepEqual(told, []);
+  assert.deepEqual(dead(2), [false, false]);
+  await model.dispose();
 });

@@ -13,10 +13,9 @@ use crate::error::{Error, Result};
 use crate::weights::{ByteSource, Directory, read_directory};
 
 use super::text::{HeaderReport, LoadOptions as Options, assemble_team, cpu_report, gpu_backend, spawn_hook};
-use super::{DeviceReport, from_js, open_sources, to_js};
+use super::{DeviceReport, MAX_SAFE, from_js, open_sources, to_js, whole};
 
-/// Pages of 64 KiB that 32-bit addresses reach.
-const MOST_PAGES: u64 = 65_536;
+/// Of WebAssembly memory, in bytes.
 const PAGE: u64 = 65_536;
 /// What a load holds of the file at once, and some more for a prompt's text.
 const STAGING: u64 = 4 << 20;
@@ -88,6 +87,7 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
     let options: Options = from_js("options", options)?;
     let (wish, threads, bits) = (options.wish()?, options.threads()?, options.activation_bits()?);
     let (kv, draft_tokens) = (options.kv()?, options.draft_tokens()?);
+    let most = whole("mostMemoryBytes", options.most_memory_bytes, MAX_SAFE)?;
     let directory = read_directory(&mut sources).await?;
     let context_length = engine::context_length(&directory, options.context_length)?;
     let load = LoadOptions { context_length, kv, draft_tokens };
@@ -96,9 +96,8 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
     drop(sources);
 
     let rooms = engine::rooms(&directory, load, threads)?;
-    let own = heap_bytes() + STAGING;
-    let memories = [rooms.cpu.bytes().saturating_add(own)];
-    let cpu_fits = memories.iter().all(|&bytes| bytes <= MOST_PAGES * PAGE);
+    let needed = rooms.cpu.bytes().saturating_add(heap_bytes() + STAGING);
+    let cpu_fits = needed <= most;
     let held = rooms.cpu.held;
     let report = |device, device_bytes, outcome: std::result::Result<Times, Refusal>| {
         let (times, refusal) = match outcome {
@@ -138,14 +137,12 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
         };
     }
 
-    let refusal = match memories.iter().max() {
-        Some(&needed) if !cpu_fits => {
-            Some(Refusal { code: "address-space", what: None, needed, allowed: Some(MOST_PAGES * PAGE) })
-        }
-        _ if !reserve(&memories) => {
-            Some(Refusal { code: "out-of-memory", what: None, needed: memories.iter().sum(), allowed: None })
-        }
-        _ => None,
+    let refusal = if !cpu_fits {
+        Some(Refusal { code: "address-space", what: None, needed, allowed: Some(most) })
+    } else if !reserve(needed, most) {
+        Some(Refusal { code: "out-of-memory", what: None, needed, allowed: None })
+    } else {
+        None
     };
     let team = if refusal.is_some() {
         (Team::solo(), None)
@@ -181,14 +178,15 @@ fn heap_bytes() -> u64 {
     std::arch::wasm32::memory_size(0) as u64 * PAGE
 }
 
-/// Whether the browser gives memories of these sizes, all at once. They are reserved and not touched.
-fn reserve(memories: &[u64]) -> bool {
-    let reserved = |&bytes: &u64| {
+/// Whether the browser gives a memory of that size that grows to `most` bytes. It is reserved and not touched.
+fn reserve(bytes: u64, most: u64) -> bool {
+    let reserved = || {
         let descriptor = Object::new();
-        for (key, pages) in [("initial", bytes.div_ceil(PAGE)), ("maximum", MOST_PAGES)] {
-            Reflect::set(&descriptor, &key.into(), &(pages as f64).into())?;
+        for (key, bytes) in [("initial", bytes), ("maximum", most)] {
+            Reflect::set(&descriptor, &key.into(), &(bytes.div_ceil(PAGE) as f64).into())?;
         }
+        Reflect::set(&descriptor, &"shared".into(), &true.into())?;
         WebAssembly::Memory::new(&descriptor)
     };
-    memories.iter().map(reserved).collect::<std::result::Result<Vec<_>, _>>().is_ok()
+    reserved().is_ok()
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use js_sys::{Function, Promise, Reflect, Uint32Array};
+use js_sys::{Array, Function, Object, Promise, Reflect, Uint32Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -40,6 +40,8 @@ pub(super) struct LoadOptions {
     draft_tokens: Option<f64>,
     pub(super) kernels: Option<String>,
     pub(super) remembered_kernels: HashMap<String, String>,
+    /// To which this module's memory can grow, in bytes.
+    pub(super) most_memory_bytes: f64,
     sampling: Overrides,
 }
 
@@ -555,26 +557,37 @@ pub(super) fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Optio
     }
 }
 
-/// Helpers for all threads but this one. Where they cannot be had the model runs on one thread, and
-/// the remark says so.
+/// Helpers for all threads but this one. Where some cannot be had, the model runs on fewer threads, and the remark says
+/// why.
 pub(super) async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (Team, Option<String>) {
     let (Some(spawn), true) = (spawn, threads > 1) else { return (Team::solo(), None) };
-    match helped(threads - 1, spawn).await {
-        Ok(team) => (team, None),
+    let count = threads - 1;
+    let alone = |why: &str| {
+        (Team::solo(), Some(format!("One thread only: the helper workers could not start ({why}).")))
+    };
+    match helped(count, spawn).await {
+        Ok((team, failed)) => match failed.first() {
+            None => (team, None),
+            Some(why) if failed.len() >= count => alone(why),
+            Some(why) => {
+                let remark = format!("{} of {count} helper workers could not start ({why}).", failed.len());
+                (team, Some(remark))
+            }
+        },
         Err(cause) => {
             let said = Reflect::get(&cause, &"message".into()).ok().and_then(|m| m.as_string());
-            let said = said.unwrap_or_else(|| "no reason given".to_owned());
-            (Team::solo(), Some(format!("One thread only: the helper workers could not start ({said}).")))
+            alone(said.as_deref().unwrap_or("no reason given"))
         }
     }
 }
 
-/// Calls `spawn` with what each helper needs, and waits until they are there.
-async fn helped(count: usize, spawn: &Function) -> std::result::Result<Team, JsValue> {
+/// Calls `spawn` with what each helper needs, and waits until they are there. Beside the team it gives a reason for each
+/// that could not be started; the page has marked these as dead.
+async fn helped(count: usize, spawn: &Function) -> std::result::Result<(Team, Vec<String>), JsValue> {
     let team = Team::workers(count).map_err(|e| js_error(&e))?;
-    let places = js_sys::Array::new();
+    let places = Array::new();
     for cpu::Place { control, stack_top, bell, dead } in team.places() {
-        let place = js_sys::Object::new();
+        let place = Object::new();
         for (name, address) in [("control", control), ("stackTop", stack_top), ("bell", bell), ("dead", dead)]
         {
             Reflect::set(&place, &name.into(), &(address as f64).into())?;
@@ -582,8 +595,9 @@ async fn helped(count: usize, spawn: &Function) -> std::result::Result<Team, JsV
         places.push(&place);
     }
     let promise = spawn.call1(&JsValue::NULL, &places)?;
-    JsFuture::from(promise.dyn_into::<Promise>()?).await?;
-    Ok(team)
+    let failed = JsFuture::from(promise.dyn_into::<Promise>()?).await?;
+    let failed = Array::from(&failed).iter().map(|why| why.as_string().unwrap_or_default()).collect();
+    Ok((team, failed))
 }
 
 impl WasmTextModel {

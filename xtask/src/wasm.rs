@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use wasmparser::{Parser, Payload, TypeRef};
 
 use crate::shell::{cargo, headline, program, run};
 use crate::{paths, setup, web};
@@ -17,7 +18,7 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// What rustc may emit for this target by default, and SIMD (.cargo/config.toml). Every browser that
 /// is kept current has them.
-const WASM_FEATURES: [&str; 8] = [
+const WASM_FEATURES: [&str; 9] = [
     "--enable-bulk-memory",
     "--enable-bulk-memory-opt",
     "--enable-multivalue",
@@ -26,7 +27,13 @@ const WASM_FEATURES: [&str; 8] = [
     "--enable-reference-types",
     "--enable-sign-ext",
     "--enable-simd",
+    "--enable-threads",
 ];
+
+/// Bytes of memory that the module starts with: data, stack, and some to spare. `pkg/src/memory.ts` makes it.
+const INITIAL_MEMORY: u64 = 4 << 20;
+/// Bytes that 32-bit addresses reach.
+const MOST_MEMORY: u64 = 4 << 30;
 
 /// The most bytes of a module after `gzip -9`. Every visitor downloads one before anything runs.
 /// docs/SIZE.md has what is in it.
@@ -91,6 +98,67 @@ pub fn check_size() -> Result<()> {
     Ok(())
 }
 
+/// Arguments of rustc for a memory that other instances of the module can share. They reach this crate alone: the
+/// standard library and the other crates are compiled as ever, without atomics.
+fn shared_memory() -> Vec<String> {
+    let linker = [
+        "--shared-memory",
+        "--import-memory",
+        &format!("--initial-memory={INITIAL_MEMORY}"),
+        &format!("--max-memory={MOST_MEMORY}"),
+        "--no-check-features",
+        // A helper sets it to a stack of its own.
+        "--export=__stack_pointer",
+        // wasm-bindgen looks for these.
+        "--export=__wasm_init_tls",
+        "--export=__tls_size",
+        "--export=__tls_align",
+        "--export=__tls_base",
+    ];
+    let features = "target-feature=+atomics,+bulk-memory,+mutable-globals".to_owned();
+    let arguments = linker.iter().map(|argument| format!("link-arg={argument}"));
+    std::iter::once(features).chain(arguments).flat_map(|argument| ["-C".to_owned(), argument]).collect()
+}
+
+/// Sets `__tls_align` to 1. The linker sets it to 0 where there are no thread-locals, and the start that wasm-bindgen
+/// makes allocates room for them with that alignment, which traps.
+fn align_thread_locals(module: &mut [u8]) -> Result<()> {
+    let mut imported = 0;
+    let mut values = Vec::new();
+    let mut index = None;
+    for payload in Parser::new(0).parse_all(module) {
+        match payload? {
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    imported += usize::from(matches!(import?.ty, TypeRef::Global(_)));
+                }
+            }
+            Payload::GlobalSection(globals) => {
+                for global in globals {
+                    values.push(global?.init_expr.get_binary_reader().original_position());
+                }
+            }
+            Payload::ExportSection(exports) => {
+                for export in exports {
+                    let export = export?;
+                    if export.name == "__tls_align" {
+                        index = Some(export.index as usize);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let position = index.and_then(|index| values.get(index.checked_sub(imported)?));
+    // i32.const, the number as LEB128, end
+    let value = position.and_then(|&at| module.get_mut(at..at + 3));
+    match value {
+        Some([0x41, align, 0x0b]) => *align = (*align).max(1),
+        _ => bail!("the linked module has no global __tls_align of one byte"),
+    }
+    Ok(())
+}
+
 /// Next to where it goes: a level's folder appears whole or not at all.
 fn fresh(level: &Level) -> PathBuf {
     paths::target().join("wasm-bindgen").join(level.name)
@@ -104,16 +172,23 @@ fn named(level: &Level) -> PathBuf {
 fn compile(level: &Level, bindgen: &Path) -> Result<()> {
     headline(&format!("Building the wasm: {}", level.name));
     run(cargo()
-        .args(["build", "--profile", "wasm", "--lib", "--target", TARGET])
+        .args(["rustc", "--profile", "wasm", "--lib", "--crate-type", "cdylib", "--target", TARGET])
         .args(level.cargo)
+        .arg("--")
+        .args(shared_memory())
         // The two builds of the crate differ only in a feature. Told to, cargo gives them files of
         // their own; else each would throw away the other and nothing would ever be up to date.
         .env("__CARGO_DEFAULT_LIB_METADATA", "emberglass-wasm"))?;
     let built = paths::target().join(TARGET).join("wasm/emberglass.wasm");
+    let mut module = fs::read(&built).with_context(|| format!("could not read {}", built.display()))?;
+    align_thread_locals(&mut module)?;
     let fresh = fresh(level);
     if fresh.exists() {
         fs::remove_dir_all(&fresh)?;
     }
+    fs::create_dir_all(&fresh)?;
+    let built = fresh.with_extension("linked.wasm");
+    fs::write(&built, &module).with_context(|| format!("could not write {}", built.display()))?;
     run(program(bindgen)
         // The package says where the module is. The default would be an address that bundlers follow in vain.
         .args(["--target", "web", "--omit-default-module-path", "--out-name", "emberglass", "--out-dir"])

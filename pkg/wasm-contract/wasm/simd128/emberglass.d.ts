@@ -1,7 +1,5 @@
 // Stands in for the generated file of the same name; see ../../README.md.
-export default function init(input?: { module_or_path: WebAssembly.Module }): Promise<{ memory: WebAssembly.Memory }>;
-
-export function run_cpu_helper(shared: SharedArrayBuffer, index: number): void;
+export default function init(input?: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<unknown>;
 
 export class WasmImageModel {
   private constructor();
