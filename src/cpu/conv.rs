@@ -2,16 +2,22 @@
 //!
 //! A lane is an output channel, as in `matrix.rs` a row: weights lie in panels of eight output channels,
 //! (kernel row, kernel column, input channel, 8), and one activation meets eight of them. A micro-tile is
-//! a panel times six neighbouring pixels of a row; a pixel outside of the picture is a row of zeros.
+//! a panel times some neighbouring pixels of a row; a pixel outside of the picture is a row of zeros. Threads share
+//! the rows of the output.
+
+use std::ops::Range;
 
 use crate::graph::Activation;
 
 use super::simd::{Kernel, Level, Simd};
+use super::team::{Spread, Team};
 
 /// Output channels of a panel.
 pub const LANES: usize = 8;
-/// Pixels of a micro-tile: twelve sums of 128 bits, two weights and an activation in sixteen registers.
-pub const PIXELS: usize = 6;
+/// Pixels of a micro-tile: two sums of 128 bits for each, two weights and an activation; V8 has fifteen registers for
+/// them, and without fused multiply-add a product takes one.
+pub const PIXELS: usize =
+    if cfg!(all(target_arch = "wasm32", not(feature = "relaxed-simd"))) { 5 } else { 6 };
 
 /// Channels as they lie in memory: whole vectors, the rest zeros.
 pub fn padded(channels: usize) -> usize {
@@ -50,6 +56,11 @@ impl Packed {
         &self.panels
     }
 
+    /// Input channels, padded.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
     /// Output channels, padded.
     pub fn outputs(&self) -> usize {
         self.bias.len()
@@ -81,44 +92,59 @@ pub struct View<'a> {
 pub struct Convolve<'a> {
     pub weights: &'a Packed,
     pub input: View<'a>,
+    /// A pixel outside: [`Packed::inputs`] of them.
+    pub zeros: &'a [f32],
     pub upsample: bool,
     pub stride: usize,
     pub padding: usize,
     pub residual: Option<&'a [f32]>,
     pub after: Activation,
-    pub out: &'a mut [f32],
+    pub out: Spread<'a, f32>,
     pub out_height: usize,
     pub out_width: usize,
 }
 
 /// Computes it.
-pub fn convolve(level: Level, convolve: Convolve<'_>) {
-    level.run(convolve);
+pub fn convolve(level: Level, team: &mut Team, convolve: &Convolve<'_>) {
+    let height = convolve.out_height;
+    let of_row = convolve.out_width.saturating_mul(convolve.weights.panels.len());
+    let count = Team::units_of_chunk(height, of_row);
+    team.each(height.div_ceil(count), move |chunk, _| {
+        let first = chunk * count;
+        level.run(Rows { convolve, rows: first..height.min(first + count) });
+    });
 }
 
-impl Kernel for Convolve<'_> {
+/// Some rows of the output. No others may be computing them.
+struct Rows<'a> {
+    convolve: &'a Convolve<'a>,
+    rows: Range<usize>,
+}
+
+impl Kernel for Rows<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let zeros = vec![0.0; self.weights.inputs];
-        let out_stride = self.weights.outputs();
-        let panel = self.weights.kernel * self.weights.kernel * self.weights.inputs * LANES;
+    fn run<S: Simd>(self, s: S) {
+        let convolve = self.convolve;
+        let packed = convolve.weights;
+        let width = convolve.out_width;
+        let panel = packed.kernel * packed.kernel * packed.inputs * LANES;
         // Rows outside: three rows of the input and one of the output stay in the second-level cache while all
         // panels pass, and a panel in the first while a row does.
-        for y in 0..self.out_height {
-            for at in 0..out_stride / LANES {
-                let weights = &self.weights.panels[at * panel..(at + 1) * panel];
+        for y in self.rows {
+            for at in 0..packed.outputs() / LANES {
+                let weights = &packed.panels[at * panel..(at + 1) * panel];
                 let mut x = 0;
-                while x + PIXELS <= self.out_width {
-                    self.tile::<S, PIXELS>(s, weights, at, y, x, &zeros);
+                while x + PIXELS <= width {
+                    convolve.tile::<S, PIXELS>(s, weights, at, y, x);
                     x += PIXELS;
                 }
-                if x < self.out_width && self.out_width >= PIXELS {
+                if x < width && width >= PIXELS {
                     // The last tile of a row covers some pixels again.
-                    self.tile::<S, PIXELS>(s, weights, at, y, self.out_width - PIXELS, &zeros);
+                    convolve.tile::<S, PIXELS>(s, weights, at, y, width - PIXELS);
                 } else {
-                    while x < self.out_width {
-                        self.tile::<S, 1>(s, weights, at, y, x, &zeros);
+                    while x < width {
+                        convolve.tile::<S, 1>(s, weights, at, y, x);
                         x += 1;
                     }
                 }
@@ -130,40 +156,32 @@ impl Kernel for Convolve<'_> {
 impl Convolve<'_> {
     /// The input pixel under a tap, zeros outside.
     #[inline(always)]
-    pub fn pixel<'a>(&'a self, y: usize, x: usize, ky: usize, kx: usize, zeros: &'a [f32]) -> &'a [f32] {
+    pub fn pixel(&self, y: usize, x: usize, ky: usize, kx: usize) -> &[f32] {
         let (height, width) = (self.input.height, self.input.width);
         // A shift: for every pixel of every tap a division would cost as much as its products.
         let halved = u32::from(self.upsample);
         let y = (y * self.stride + ky).wrapping_sub(self.padding);
         let x = (x * self.stride + kx).wrapping_sub(self.padding);
         if y >= height << halved || x >= width << halved {
-            return zeros;
+            return self.zeros;
         }
         let at = ((y >> halved) * width + (x >> halved)) * self.input.stride;
-        &self.input.data[at..at + zeros.len()]
+        &self.input.data[at..at + self.zeros.len()]
     }
 
     /// `N` pixels of row `y` from `x` on, the eight channels of panel `at`.
     #[inline(always)]
-    fn tile<S: Simd, const N: usize>(
-        &mut self,
-        s: S,
-        weights: &[f32],
-        at: usize,
-        y: usize,
-        x: usize,
-        zeros: &[f32],
-    ) {
+    fn tile<S: Simd, const N: usize>(&self, s: S, weights: &[f32], at: usize, y: usize, x: usize) {
         let kernel = self.weights.kernel;
         let bias = s.load(self.weights.bias(at));
         let mut sums = [bias; N];
-        let mut taps = weights.chunks_exact(zeros.len() * LANES);
+        let mut taps = weights.chunks_exact(self.zeros.len() * LANES);
         for ky in 0..kernel {
             for kx in 0..kernel {
                 let Some(tap) = taps.next() else { return };
-                let mut pixels = [zeros.as_chunks::<LANES>().0; N];
+                let mut pixels = [self.zeros.as_chunks::<LANES>().0; N];
                 for n in 0..N {
-                    pixels[n] = self.pixel(y, x + n, ky, kx, zeros).as_chunks::<LANES>().0;
+                    pixels[n] = self.pixel(y, x + n, ky, kx).as_chunks::<LANES>().0;
                 }
                 multiply(s, tap, pixels, &mut sums);
             }
@@ -175,13 +193,17 @@ impl Convolve<'_> {
 
     /// Residual and activation of the eight channels of panel `at` at one pixel, bias included in `sum`.
     #[inline(always)]
-    pub fn finish<S: Simd>(&mut self, s: S, at: usize, y: usize, x: usize, mut sum: S::F) {
+    pub fn finish<S: Simd>(&self, s: S, at: usize, y: usize, x: usize, mut sum: S::F) {
         let to = (y * self.out_width + x) * self.weights.outputs() / LANES + at;
         if let Some(residual) = self.residual {
             sum = s.add(sum, s.load(&residual.as_chunks::<LANES>().0[to]));
         }
         let sum = activate(s, self.after, sum);
-        s.store(sum, &mut self.out.as_chunks_mut::<LANES>().0[to]);
+        // SAFETY: a pixel's panel is of one chunk, see [`Rows`] and `winograd.rs`, and nobody reads it meanwhile.
+        let out = unsafe { self.out.part(to * LANES..(to + 1) * LANES) };
+        if let [out] = out.as_chunks_mut::<LANES>().0 {
+            s.store(sum, out);
+        }
     }
 }
 
@@ -237,8 +259,18 @@ pub struct Before<'a> {
 }
 
 /// Computes it.
-pub fn before(level: Level, before: Before<'_>) {
-    level.run(before);
+pub fn before(level: Level, team: &mut Team, before: Before<'_>) {
+    let Before { from, norm, channels, activation, to } = before;
+    let pixels = from.len() / channels;
+    let to = Spread::new(to);
+    // Most of it is waiting for memory, as with weights.
+    let floats = channels * Team::units_of_chunk(pixels, 8 * channels);
+    team.each(from.len().div_ceil(floats), move |chunk, _| {
+        let place = chunk * floats..from.len().min((chunk + 1) * floats);
+        // SAFETY: chunks have pixels of their own.
+        let to = unsafe { to.part(place.clone()) };
+        level.run(Before { from: &from[place], norm, channels, activation, to });
+    });
 }
 
 impl Kernel for Before<'_> {

@@ -1,4 +1,5 @@
-//! The image op set on the CPU: a plan is a list of operations, run here and now.
+//! The image op set on the CPU: a plan is a list of operations, run here and now. Threads share the work of one operation,
+//! so results do not depend on how many there are.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,7 +15,8 @@ use super::attention::{Attend, AttendScratch, Kept, Planes, head_floats, k_index
 use super::conv::{self, Before, Convolve, Packed, View, padded};
 use super::memory::{Account, Shared, floats};
 use super::simd::Level;
-use super::winograd::{self, Winograd};
+use super::team::{Spread, Team};
+use super::winograd;
 use crate::yield_now::Breather;
 
 /// Memory of pictures that are no longer needed, by size.
@@ -161,22 +163,37 @@ struct Sums {
 
 impl NormState {
     /// Measures a window of a picture for one tile.
-    fn measure(&self, data: &[f32], shape: ImageShape, window: Window) {
+    fn measure(&self, team: &mut Team, data: &[f32], shape: ImageShape, window: Window) {
         let channels = shape.channels as usize;
         let stride = padded(channels);
         let at = |part: u32, side: u32, parts: u32| (part * (side / parts)) as usize;
         let (width, rows, columns) = (shape.width as usize, window.rows, window.columns);
         let (top, bottom) = (at(window.top, shape.height, rows), at(window.bottom, shape.height, rows));
         let (left, right) = (at(window.left, shape.width, columns), at(window.right, shape.width, columns));
-        let mut sums = vec![(0.0f64, 0.0f64); channels];
-        for y in top..bottom {
-            let line = &data[(y * width + left) * stride..(y * width + right) * stride];
-            for pixel in line.chunks_exact(stride) {
-                for (sum, &v) in sums.iter_mut().zip(pixel) {
-                    let v = f64::from(v);
-                    sum.0 += v;
-                    sum.1 += v * v;
+        // How many rows are added up together depends on nothing but the picture: so do the bits.
+        let count = Team::units_of_chunk(bottom - top, 8 * (right - left) * stride);
+        let mut parts = vec![(0.0f64, 0.0f64); (bottom - top).div_ceil(count) * channels];
+        let sums = Spread::new(&mut parts);
+        team.each((bottom - top).div_ceil(count), move |chunk, _| {
+            // SAFETY: chunks have sums of their own.
+            let sums = unsafe { sums.part(chunk * channels..(chunk + 1) * channels) };
+            sums.fill((0.0, 0.0));
+            let first = top + chunk * count;
+            for y in first..bottom.min(first + count) {
+                let line = &data[(y * width + left) * stride..(y * width + right) * stride];
+                for pixel in line.chunks_exact(stride) {
+                    for (sum, &v) in sums.iter_mut().zip(pixel) {
+                        let v = f64::from(v);
+                        sum.0 += v;
+                        sum.1 += v * v;
+                    }
                 }
+            }
+        });
+        let mut sums = vec![(0.0f64, 0.0f64); channels];
+        for part in parts.chunks_exact(channels) {
+            for (sum, part) in sums.iter_mut().zip(part) {
+                *sum = (sum.0 + part.0, sum.1 + part.1);
             }
         }
         if let Some(tile) = self.tiles.borrow_mut().get_mut(window.tile as usize) {
@@ -224,33 +241,47 @@ pub struct CpuPixels {
 /// The image op set as SIMD code.
 pub struct CpuImages {
     level: Level,
+    team: Team,
     account: Account,
     pool: Pool,
     /// Operations of each part.
     recording: Vec<Vec<Op>>,
     /// The weights of one convolution at a time, transformed by `winograd.rs`: as large as the largest needs.
     transformed: Shared<Vec<f32>>,
-    /// Of `winograd.rs`.
-    scratch: Vec<f32>,
+    /// A pixel outside of a picture, of as many channels as the widest convolution has.
+    zeros: Vec<f32>,
     breath: Breather,
     window: Window,
 }
 
 impl CpuImages {
-    /// A backend.
+    /// A backend of one thread.
     #[must_use]
     pub fn new(level: Level) -> Self {
         let account: Account = Rc::new(Cell::new(0));
         CpuImages {
             level,
+            team: Team::solo(),
             transformed: Shared::new(&account, 0, Vec::new()),
             account,
             pool: Pool::default(),
             recording: Vec::new(),
-            scratch: Vec::new(),
+            zeros: Vec::new(),
             breath: Breather::default(),
             window: Window::ALL,
         }
+    }
+
+    /// With others who share the work.
+    #[must_use]
+    pub fn with_team(self, team: Team) -> Self {
+        CpuImages { team, ..self }
+    }
+
+    /// Threads that compute.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.team.size()
     }
 
     fn run_conv(&mut self, step: &Step) {
@@ -263,6 +294,7 @@ impl CpuImages {
                 let norm = step.norm.as_ref().map(|norm| norm.0.factors.read());
                 conv::before(
                     self.level,
+                    &mut self.team,
                     Before {
                         from: &input[..used],
                         norm: norm.as_ref().map(|norm| norm.as_slice()),
@@ -282,20 +314,20 @@ impl CpuImages {
         let convolve = Convolve {
             weights: &weights,
             input: View { data, height, width, stride },
+            zeros: &self.zeros[..stride],
             upsample: step.upsample,
             stride: step.stride,
             padding: step.padding,
             residual: residual.as_ref().map(|r| r.as_slice()),
             after: step.after,
-            out: &mut out,
+            out: Spread::new(&mut out),
             out_height: step.out_shape.height as usize,
             out_width: step.out_shape.width as usize,
         };
-        if winograd::fits(step.kernel, step.stride, step.padding) {
-            let (mut weights, scratch) = (self.transformed.write(), &mut self.scratch);
-            winograd::convolve(self.level, Winograd { convolve, weights: &mut weights, scratch });
+        if winograd::fits(step.kernel, &convolve) {
+            winograd::convolve(self.level, &mut self.team, &convolve, &mut self.transformed.write());
         } else {
-            conv::convolve(self.level, convolve);
+            conv::convolve(self.level, &mut self.team, &convolve);
         }
     }
 }
@@ -417,6 +449,7 @@ impl ImageBackend for CpuImages {
         let (outputs, inputs) = (shape.outputs as usize, shape.inputs as usize);
         let packed = Packed::new(outputs, inputs, shape.kernel as usize, weights, bias);
         let bytes = packed.bytes() as u64;
+        self.zeros.resize(self.zeros.len().max(packed.inputs()), 0.0);
         // Made here and not while a network runs, so that a lack of memory shows while it is loaded.
         let count = winograd::floats(outputs, inputs);
         if shape.kernel > 1 && self.transformed.read().len() < count {
@@ -568,7 +601,8 @@ impl ImageBackend for CpuImages {
                     self.run_attention((&q, &k, &v), &mut ready.write(), &mut out.write(), *shape);
                 }
                 Op::Norm { input, shape, to: CpuNorm(norm), whole } => {
-                    norm.measure(&input.read(), *shape, if *whole { Window::ALL } else { self.window });
+                    let window = if *whole { Window::ALL } else { self.window };
+                    norm.measure(&mut self.team, &input.read(), *shape, window);
                     if *whole {
                         norm.merge();
                     }
@@ -607,7 +641,8 @@ impl ImageBackend for CpuImages {
             if !pixel[..3].iter().all(|v| v.is_finite()) {
                 return Err(not_finite("picture"));
             }
-            let byte = |v: f32| ((v * pixels.scale + pixels.shift).clamp(0.0, 1.0) * 255.0).round() as u8;
+            // Not `round`, which is a call in WebAssembly.
+            let byte = |v: f32| ((v * pixels.scale + pixels.shift).clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
             rgba.extend([byte(pixel[0]), byte(pixel[1]), byte(pixel[2]), 255]);
         }
         Ok(rgba)

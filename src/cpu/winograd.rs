@@ -4,10 +4,13 @@
 //! A tile of 2 × 2 outputs is Aᵀ (G g Gᵀ ⊙ Bᵀ d B) A of a filter g and the 4 × 4 inputs d under it: 16 products
 //! instead of 36 for each pair of channels. Each of the 16 components is a matrix product over tiles, with
 //! panels of eight output channels as in `conv.rs`. Of an enlarged input the middle two rows and columns of d
-//! are equal, which makes 7 components zero: 9 products instead of 36.
+//! are equal, which makes 7 components zero: 9 products instead of 36. Threads share blocks of tiles.
+
+use std::ops::Range;
 
 use super::conv::{Convolve, LANES, PIXELS as TILES, multiply, padded};
 use super::simd::{Kernel, Level, Simd};
+use super::team::{SCRATCH, Spread, Team};
 
 /// Components of a transformed tile.
 const COMPONENTS: usize = 16;
@@ -16,15 +19,20 @@ const ENLARGED: [usize; 9] = [0, 1, 3, 4, 5, 7, 12, 13, 15];
 const ALL: [usize; COMPONENTS] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 /// Floats of a block's transformed inputs: half of a small second-level cache.
 const BLOCK: usize = 32 << 10;
+/// Blocks that there should be at least, so that several threads have about as many.
+const BLOCKS: usize = 16;
+/// Most input channels: with more, the smallest block would not fit into a thread's memory.
+const MOST_INPUTS: usize = SCRATCH / (COMPONENTS * TILES) - LANES;
 
 /// Side of the kernels that can be transformed.
 const KERNEL: usize = 3;
 /// Weights of such a kernel.
 const TAPS: usize = KERNEL * KERNEL;
 
-/// Whether a convolution with such a kernel can be computed so.
-pub fn fits(kernel: usize, stride: usize, padding: usize) -> bool {
-    (kernel, stride, padding) == (KERNEL, 1, 1)
+/// Whether a convolution can be computed so.
+pub fn fits(kernel: usize, convolve: &Convolve<'_>) -> bool {
+    let Convolve { weights, stride, padding, .. } = convolve;
+    (kernel, *stride, *padding) == (KERNEL, 1, 1) && weights.inputs() <= MOST_INPUTS
 }
 
 /// Floats of the transformed weights.
@@ -80,47 +88,65 @@ fn triple<S: Simd>(s: S, [a, b, c]: [S::F; 3]) -> [S::F; 4] {
     [a, s.mul(half, s.add(ends, b)), s.mul(half, s.sub(ends, b)), c]
 }
 
-/// One convolution.
-pub struct Winograd<'a> {
-    pub convolve: Convolve<'a>,
-    /// For the transformed weights: at least [`floats`]. They are made anew in each call, which takes the time of about
-    /// two tiles, since to keep them would take 16 floats for each 9 of the weights.
-    pub weights: &'a mut [f32],
-    /// Memory that is used again from call to call.
-    pub scratch: &'a mut Vec<f32>,
+/// Computes a convolution that [`fits`]. `transformed` is for the transformed weights: at least [`floats`]. They are made
+/// anew in each call, which takes the time of about two tiles, since to keep them would take 16 floats for each 9 of
+/// the weights.
+pub fn convolve(level: Level, team: &mut Team, convolve: &Convolve<'_>, transformed: &mut [f32]) {
+    let packed = convolve.weights;
+    let line = packed.inputs() * LANES;
+    let (panel, weights) = (COMPONENTS * line, packed.panels());
+    let transformed = &mut transformed[..floats(packed.outputs(), packed.inputs())];
+    let panels = packed.outputs() / LANES;
+    let count = Team::units_of_chunk(panels, 4 * panel);
+    let to = Spread::new(transformed);
+    team.each(panels.div_ceil(count), move |chunk, _| {
+        let place = chunk * count..panels.min((chunk + 1) * count);
+        // SAFETY: chunks have panels of their own.
+        let to = unsafe { to.part(place.start * panel..place.end * panel) };
+        let panels = &weights[place.start * TAPS * line..place.end * TAPS * line];
+        level.run(Transform { panels, line, to });
+    });
+    let weights = &*transformed;
+    let tiles = convolve.out_width.div_ceil(2) * convolve.out_height.div_ceil(2);
+    let most = BLOCK / (COMPONENTS * packed.inputs() * TILES);
+    let block = TILES * tiles.div_ceil(TILES * BLOCKS).min(most.clamp(1, 16)).max(1);
+    let blocks = tiles.div_ceil(block);
+    let count = block * Team::units_of_chunk(blocks, block.saturating_mul(weights.len()));
+    team.each(tiles.div_ceil(count), move |chunk, scratch| {
+        let tiles = chunk * count..tiles.min((chunk + 1) * count);
+        level.run(Tiles { convolve, weights, block, tiles, scratch });
+    });
 }
 
-/// Computes it.
-pub fn convolve(level: Level, winograd: Winograd<'_>) {
-    let packed = winograd.convolve.weights;
-    let line = winograd.convolve.input.stride * LANES;
-    let weights = &mut winograd.weights[..floats(packed.outputs(), winograd.convolve.input.stride)];
-    level.run(Transform { panels: packed.panels(), line, to: weights });
-    level.run(Winograd { weights, ..winograd });
+/// Some tiles of the output. No others may be computing them.
+struct Tiles<'a> {
+    convolve: &'a Convolve<'a>,
+    weights: &'a [f32],
+    /// How many at a time, a multiple of [`TILES`].
+    block: usize,
+    tiles: Range<usize>,
+    /// Of [`SCRATCH`].
+    scratch: &'a mut [f32],
 }
 
-impl Kernel for Winograd<'_> {
+impl Kernel for Tiles<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Winograd { mut convolve, weights, scratch } = self;
-        let inputs = convolve.input.stride;
-        let block = (BLOCK / (COMPONENTS * inputs) / TILES).clamp(1, 16) * TILES;
-        let (of_inputs, of_sums) = (COMPONENTS * block * inputs, COMPONENTS * block * LANES);
-        // Zeros: the components that an enlarged input leaves out stay so.
-        scratch.clear();
-        scratch.resize(of_inputs + of_sums, 0.0);
-        let (values, sums) = scratch.split_at_mut(of_inputs);
+        let Tiles { convolve, weights, block, tiles, scratch } = self;
+        let inputs = convolve.weights.inputs();
+        let (values, rest) = scratch.split_at_mut(COMPONENTS * block * inputs);
+        let sums = &mut rest[..COMPONENTS * block * LANES];
+        // The components that an enlarged input leaves out stay zeros.
+        sums.fill(0.0);
         let components = if convolve.upsample { &ENLARGED[..] } else { &ALL[..] };
         let across = convolve.out_width.div_ceil(2);
-        let tiles = across * convolve.out_height.div_ceil(2);
-        let zeros = vec![0.0; inputs];
         let line = inputs * LANES;
-        for first in (0..tiles).step_by(block) {
-            let count = block.min(tiles - first);
+        for first in tiles.clone().step_by(block) {
+            let count = block.min(tiles.end - first);
             for i in 0..count {
                 let (y, x) = (2 * ((first + i) / across), 2 * ((first + i) % across));
-                transform_tile(s, &convolve, (y, x), &zeros, &mut values[i * inputs..], block * inputs);
+                transform_tile(s, convolve, (y, x), &mut values[i * inputs..], block * inputs);
             }
             for (at, panel) in weights.chunks_exact(COMPONENTS * line).enumerate() {
                 for &c in components {
@@ -134,7 +160,7 @@ impl Kernel for Winograd<'_> {
                 }
                 for i in 0..count {
                     let (y, x) = (2 * ((first + i) / across), 2 * ((first + i) % across));
-                    finish(s, &mut convolve, at, (y, x), &sums[i * LANES..], block * LANES);
+                    finish(s, convolve, at, (y, x), &sums[i * LANES..], block * LANES);
                 }
             }
         }
@@ -159,17 +185,16 @@ fn transform_tile<S: Simd>(
     s: S,
     convolve: &Convolve<'_>,
     (y, x): (usize, usize),
-    zeros: &[f32],
     to: &mut [f32],
     stride: usize,
 ) {
-    let mut pixels = [[zeros.as_chunks::<LANES>().0; 4]; 4];
+    let mut pixels = [[convolve.zeros.as_chunks::<LANES>().0; 4]; 4];
     for (ky, row) in pixels.iter_mut().enumerate() {
         for (kx, pixel) in row.iter_mut().enumerate() {
-            *pixel = convolve.pixel(y, x, ky, kx, zeros).as_chunks::<LANES>().0;
+            *pixel = convolve.pixel(y, x, ky, kx).as_chunks::<LANES>().0;
         }
     }
-    for c in 0..zeros.len() / LANES {
+    for c in 0..convolve.zeros.len() / LANES {
         let mut rows = [[s.splat(0.0); 4]; 4];
         for kx in 0..4 {
             // No closures here: they would be compiled without the caller's instructions.
@@ -210,7 +235,7 @@ fn products<S: Simd>(s: S, values: &[f32], weights: &[f32], to: &mut [f32]) {
 #[inline(always)]
 fn finish<S: Simd>(
     s: S,
-    convolve: &mut Convolve<'_>,
+    convolve: &Convolve<'_>,
     panel: usize,
     (y, x): (usize, usize),
     sums: &[f32],

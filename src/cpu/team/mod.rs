@@ -21,12 +21,13 @@ use std::mem::MaybeUninit;
 
 use crate::error::Result;
 
-use control::{Bytes, JOB_BYTES, Job, MAX_CHUNKS, MAX_PIECES, Piece, SCRATCH, STRIP};
+use control::{Bytes, JOB_BYTES, Job, MAX_CHUNKS, MAX_PIECES, Piece, STRIP};
 #[cfg(not(target_arch = "wasm32"))]
 use threads::Helpers;
 #[cfg(target_arch = "wasm32")]
 use workers::Helpers;
 
+pub use control::SCRATCH;
 pub use spread::Spread;
 #[cfg(target_arch = "wasm32")]
 pub use workers::Place;
