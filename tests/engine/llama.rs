@@ -389,7 +389,7 @@ fn too_long(context: u32) -> Option<Error> {
         let context_length = engine::context_length(&directory, Some(f64::from(context))).unwrap();
         let options = LoadOptions { context_length, kv: KvType::F32, draft_tokens: 0 };
         if let Ok(rooms) = engine::rooms(&directory, options, 1)
-            && emberglass::cpu::most_bytes().is_none_or(|most| rooms.cpu[0].bytes() < most)
+            && emberglass::cpu::most_bytes().is_none_or(|most| rooms.cpu.bytes() < most)
         {
             return None;
         }
