@@ -312,7 +312,7 @@ fn round<S: Simd>(s: S, a: S::F) -> S::I {
 
 /// The `count` elements of a tile: tile 0 follows the last one.
 #[inline(always)]
-fn of_tile<T>(elements: &[T], count: usize, tile: usize) -> &[T] {
+pub fn of_tile<T>(elements: &[T], count: usize, tile: usize) -> &[T] {
     &elements[tile % (elements.len() / count) * count..][..count]
 }
 
@@ -503,6 +503,23 @@ impl<C: Operand, const N: usize> Kernel for Values<'_, C, N> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         C::values(s, self);
+    }
+}
+
+/// Makes halves floats.
+pub struct Widen<'a> {
+    pub from: &'a [[u16; 8]],
+    pub to: &'a mut [f32],
+}
+
+impl Kernel for Widen<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let exponent = s.splat(f32::from_bits((127 + 112) << 23));
+        for (from, to) in self.from.iter().zip(self.to.as_chunks_mut().0) {
+            s.store(s.mul(s.load_small_f16(from), exponent), to);
+        }
     }
 }
 

@@ -18,10 +18,10 @@ use std::ops::Range;
 use crate::graph::HeadShape;
 
 use super::simd::Level;
-use kernels::{Merge, Prepare, Query, Scores, Soften, Span, Values};
+use kernels::{Merge, Operand, Prepare, Query, Scores, Soften, Span, Values, Widen};
 
 pub use cache::{Cache, Kept, Planes, head_floats, k_index, v_index};
-use cache::{LANES, TILE};
+use cache::{Head, LANES, TILE};
 
 /// Positions that are merged at once: whole tiles.
 const SPAN: usize = 512;
@@ -54,6 +54,9 @@ pub struct Attend<'a> {
     /// Whether each token sees all positions of the shape's capacity; else those up to its own.
     pub all: bool,
 }
+
+/// A crew's job has room for so much.
+const _: () = assert!(size_of::<Attend<'_>>() <= 128);
 
 /// Memory that attention on one thread takes, kept from run to run.
 #[derive(Default)]
@@ -147,28 +150,36 @@ impl Attend<'_> {
     /// Floats that [`Attend::run`] needs besides.
     pub fn scratch_floats(&self) -> usize {
         let rows = (self.tokens() * self.group()).next_multiple_of(TOGETHER);
-        kernels::span_floats(self.dim()) + rows * (self.dim() + Query::FLOATS)
+        self.wide_floats() + kernels::span_floats(self.dim()) + rows * (self.dim() + Query::FLOATS)
     }
 
     /// Computes a chunk: `out` and `scratch` hold at least as many floats as they need.
     pub fn run(&self, chunk: usize, scratch: &mut [f32], out: &mut [f32]) {
+        let (index, count) = (chunk / self.chunks_of_head(), self.shape.kv_heads as usize);
+        let (wide, scratch) = scratch.split_at_mut(self.wide_floats());
         match self.kept {
-            Kept::F32(planes) => self.run_on(planes, chunk, scratch, out),
-            Kept::F16(planes) => self.run_on(planes, chunk, scratch, out),
-            Kept::Q8_0(planes) => self.run_on(planes, chunk, scratch, out),
+            Kept::F32(planes) => self.run_on(planes.head(index, count), chunk, scratch, out),
+            // Many rows share what is widened once; few widen as they read. The sums are the same: both differ by a power of 2.
+            Kept::F16(planes) if !self.splits_positions() => {
+                let source = Wide { half: planes.head(index, count), floats: wide };
+                self.run_on(source, chunk, scratch, out);
+            }
+            Kept::F16(planes) => self.run_on(planes.head(index, count), chunk, scratch, out),
+            Kept::Q8_0(planes) => self.run_on(planes.head(index, count), chunk, scratch, out),
         }
     }
 
-    fn run_on<C: kernels::Operand>(
-        &self,
-        planes: Planes<'_, C>,
-        chunk: usize,
-        scratch: &mut [f32],
-        out: &mut [f32],
-    ) {
+    /// Floats of a span that is widened.
+    fn wide_floats(&self) -> usize {
+        match self.kept {
+            Kept::F16(_) if !self.splits_positions() => 2 * SPAN * self.dim(),
+            _ => 0,
+        }
+    }
+
+    fn run_on<T: Source>(&self, mut source: T, chunk: usize, scratch: &mut [f32], out: &mut [f32]) {
         let (level, dim, group) = (self.level, self.dim(), self.group());
         let (index, part) = (chunk / self.chunks_of_head(), chunk % self.chunks_of_head());
-        let head = planes.head(index, self.shape.kv_heads as usize);
         let (tokens, spans) = match self.splits_positions() {
             true => {
                 let first = self.spans(&(0..self.count)).start + part;
@@ -200,7 +211,7 @@ impl Attend<'_> {
                     n,
                     of: count,
                     query,
-                    cells: PhantomData::<C>,
+                    cells: PhantomData::<T::Cell>,
                 });
             }
         }
@@ -208,6 +219,7 @@ impl Attend<'_> {
         out[..rows * row_floats].fill(0.0);
         for span in spans {
             let base = span * SPAN;
+            let (head, tile) = source.span(level, dim, base / TILE, self.seen(tokens.end - 1).end);
             for (quad, (factors, queries)) in
                 factors.chunks_exact(TOGETHER * dim).zip(queries.chunks_exact_mut(TOGETHER)).enumerate()
             {
@@ -219,7 +231,7 @@ impl Attend<'_> {
                 }
                 let seen = &seen[..queries.len()];
                 let span = Span::new(span_scratch, dim, queries.len());
-                if !attend_to_span(level, head, self.shape.cap, base / TILE, span, factors, queries, seen) {
+                if !attend_to_span(level, head, self.shape.cap, tile, span, factors, queries, seen) {
                     continue;
                 }
                 let span = Span::new(span_scratch, dim, queries.len());
@@ -235,7 +247,7 @@ impl Attend<'_> {
                         let Query { highest: highest_so_far, total: total_so_far, .. } = query;
                         level.run(Merge {
                             sums,
-                            worth: C::WORTH,
+                            worth: T::Cell::WORTH,
                             highest,
                             total,
                             out,
@@ -258,9 +270,9 @@ impl Attend<'_> {
     pub fn finish(&self, results: &[f32], to: &mut [f32], stride: usize) {
         let (dim, group, row_floats) = (self.dim(), self.group(), self.row_floats());
         let worth = match self.kept {
-            Kept::F32(_) => <[f32; 8] as kernels::Operand>::WORTH,
-            Kept::F16(_) => <[u16; 8] as kernels::Operand>::WORTH,
-            Kept::Q8_0(_) => <[i8; 16] as kernels::Operand>::WORTH,
+            Kept::F32(_) => <[f32; 8] as Operand>::WORTH,
+            Kept::F16(_) => <[u16; 8] as Operand>::WORTH,
+            Kept::Q8_0(_) => <[i8; 16] as Operand>::WORTH,
         };
         let heads = results.chunks_exact(self.chunk_floats() * self.chunks_of_head());
         for (index, head) in heads.enumerate().take(self.shape.kv_heads as usize) {
@@ -288,6 +300,44 @@ impl Attend<'_> {
     }
 }
 
+/// Where the cells of a span come from.
+trait Source {
+    /// What they are.
+    type Cell: Operand;
+    /// The span that begins with a tile, of which positions below `end` are wanted: a head, and which of its tiles that is.
+    fn span(&mut self, level: Level, dim: usize, tile: usize, end: usize) -> (Head<'_, Self::Cell>, usize);
+}
+
+/// They are read where they lie.
+impl<C: Operand> Source for Head<'_, C> {
+    type Cell = C;
+    fn span(&mut self, _: Level, _: usize, tile: usize, _: usize) -> (Head<'_, C>, usize) {
+        (*self, tile)
+    }
+}
+
+/// Halves are made floats, a span at a time.
+struct Wide<'a> {
+    half: Head<'a, [u16; 8]>,
+    /// K and V.
+    floats: &'a mut [f32],
+}
+
+impl Source for Wide<'_> {
+    type Cell = [f32; 8];
+    fn span(&mut self, level: Level, dim: usize, tile: usize, end: usize) -> (Head<'_, [f32; 8]>, usize) {
+        let (k, v) = self.floats.split_at_mut(SPAN * dim);
+        let tiles = (end.div_ceil(TILE) - tile).min(SPAN / TILE);
+        for (from, to) in [(self.half.k, &mut *k), (self.half.v, &mut *v)] {
+            for (i, to) in to.chunks_exact_mut(TILE * dim).enumerate().take(tiles) {
+                let from = kernels::of_tile(from, TILE * dim / LANES, tile + i);
+                level.run(Widen { from, to });
+            }
+        }
+        (Head { k: k.as_chunks().0, v: v.as_chunks().0, k_scales: &[], v_scales: &[] }, 0)
+    }
+}
+
 /// Positions `seen` of the span that begins at `base`, counted from there.
 fn within(seen: Range<usize>, base: usize) -> Range<usize> {
     let [start, end] = [seen.start, seen.end].map(|position| position.saturating_sub(base).min(SPAN));
@@ -301,9 +351,9 @@ fn divide(row: &mut [f32], by: f32) {
 }
 
 /// Leaves the rows' sums of values in `span`, and what they are to be merged by in `queries`. False if they see nothing of it.
-fn attend_to_span<C: kernels::Operand>(
+fn attend_to_span<C: Operand>(
     level: Level,
-    head: cache::Head<'_, C>,
+    head: Head<'_, C>,
     cap: f32,
     tile: usize,
     span: Span<'_>,
@@ -336,4 +386,103 @@ fn attend_to_span<C: kernels::Operand>(
     }
     rows!(1 2 3 4);
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::KvType;
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Tokens at once, in chunks of rows that are computed last to first, have the bits of tokens one by one, in chunks of spans.
+    #[test]
+    fn bits_do_not_depend_on_chunks() {
+        const TOKENS: usize = 21;
+        for kv in KvType::ALL {
+            for (window, pos) in [(0, 1030), (600, 1500), (0, 500)] {
+                let shape = HeadShape {
+                    heads: 6,
+                    kv_heads: 2,
+                    head_dim: 40,
+                    scale: 0.9,
+                    cap: 0.0,
+                    window,
+                    max_batch: TOKENS as u32,
+                    capacity: 1600,
+                    kv,
+                };
+                let cache = Cache::new(&Default::default(), "cache", shape).unwrap();
+                for (i, kv) in numbers(160 * (pos + TOKENS), 7).chunks_exact(160).enumerate() {
+                    assert!(cache.store(i, &kv[..80], &kv[80..]));
+                }
+                let (q, reading) = (numbers(240 * TOKENS, 9), cache.reading());
+                for level in Level::available() {
+                    let kept = reading.kept();
+                    let whole =
+                        Attend { level, shape, kept, q: &q, stride: 240, pos, count: TOKENS, all: false };
+                    assert!(!whole.splits_positions() && whole.chunks() > 2);
+                    let mut results = vec![f32::NAN; whole.chunks() * whole.chunk_floats()];
+                    for (chunk, out) in results.chunks_exact_mut(whole.chunk_floats()).enumerate().rev() {
+                        whole.run(chunk, &mut vec![f32::NAN; whole.scratch_floats()], out);
+                    }
+                    let mut want = vec![f32::NAN; 240 * TOKENS];
+                    whole.finish(&results, &mut want, 240);
+                    let mut room = AttendScratch::default();
+                    for (token, want) in want.chunks_exact(240).enumerate() {
+                        let one = Attend { q: &q[token * 240..], pos: pos + token, count: 1, ..whole };
+                        assert!(one.splits_positions());
+                        let mut got = vec![f32::NAN; 240];
+                        one.alone(&mut room, &mut got, 240);
+                        assert!(got.iter().all(|value| value.is_finite()));
+                        assert_eq!(got, want, "{kv:?} {window} {token} {}", level.name());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A query that is no number, or infinite, does not look like one that is.
+    #[test]
+    fn what_is_not_finite_shows() {
+        for kv in KvType::ALL {
+            let shape = HeadShape {
+                heads: 1,
+                kv_heads: 1,
+                head_dim: 8,
+                scale: 1.0,
+                cap: 0.0,
+                window: 0,
+                max_batch: 1,
+                capacity: 64,
+                kv,
+            };
+            let cache = Cache::new(&Default::default(), "cache", shape).unwrap();
+            cache.store(0, &[1.0; 8], &[1.0; 8]);
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let (reading, level) = (cache.reading(), Level::best());
+                let q = [0.5, bad, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5];
+                let job = Attend {
+                    level,
+                    shape,
+                    kept: reading.kept(),
+                    q: &q,
+                    stride: 8,
+                    pos: 0,
+                    count: 1,
+                    all: false,
+                };
+                let mut got = [0.0; 8];
+                job.alone(&mut AttendScratch::default(), &mut got, 8);
+                assert!(got.iter().all(|value| value.is_nan()), "{kv:?} {bad}: {got:?}");
+            }
+        }
+    }
 }
