@@ -1,7 +1,7 @@
 // A static file server for the tools' pages: localhost only, byte ranges, no caching.
 //
-// `mounts` maps a URL prefix to a folder or a file; the longest prefix wins. No COOP/COEP headers are sent, so
-// SharedArrayBuffer is absent and a wasm runtime in the page has one thread.
+// `mounts` maps a URL prefix to a folder or a file; the longest prefix wins. Only with `isolated` are COOP and COEP headers
+// sent; without them SharedArrayBuffer is absent and a wasm runtime in the page has one thread.
 
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -19,7 +19,7 @@ const TYPES = {
 };
 
 /** Starts the server and resolves to `{ origin, close }`. */
-export async function serve(mounts) {
+export async function serve(mounts, isolated = false) {
   const prefixes = Object.keys(mounts).sort((a, b) => b.length - a.length);
 
   function resolve(pathname) {
@@ -43,6 +43,7 @@ export async function serve(mounts) {
         "content-type": TYPES[extname(path)] ?? "application/octet-stream",
         "accept-ranges": "bytes",
         "cache-control": "no-store",
+        ...(isolated ? { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" } : {}),
       };
       const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
       const start = range ? Number(range[1]) : 0;
