@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use emberglass::cpu::{CpuImages, Level};
+use emberglass::cpu::{CpuImages, Level, Team};
 use emberglass::gpu::GpuImages;
 use emberglass::graph::{ImageBackend, Precision};
 use emberglass::{ByteSource, DecodeOptions, Error, FileSource, Gpu, GpuOptions, ImageModel, Latents};
@@ -36,6 +36,9 @@ struct Arguments {
     /// MiB that the network's pictures may take.
     #[arg(long)]
     memory: Option<u64>,
+    /// Threads that compute, on the CPU.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     /// Store pictures and weights as f16, on the GPU.
     #[arg(long)]
     f16: bool,
@@ -61,7 +64,10 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
             value: "true".to_owned(),
             range: "only with --device gpu: the CPU stores pictures and weights as f32".into(),
         }),
-        DeviceName::Cpu => decode(CpuImages::new(Level::best()), arguments).await,
+        DeviceName::Cpu => {
+            let team = Team::threads(arguments.threads)?;
+            decode(CpuImages::new(Level::best()).with_team(team), arguments).await
+        }
         DeviceName::Gpu => {
             let gpu = Gpu::new(GpuOptions::default()).await?;
             let precision = if arguments.f16 { Precision::F16 } else { Precision::F32 };

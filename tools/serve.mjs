@@ -1,7 +1,7 @@
 // A static file server for the tools' pages: localhost only, byte ranges, no caching.
 //
-// `mounts` maps a URL prefix to a folder or a file; the longest prefix wins. Without COOP/COEP among the `more` headers
-// SharedArrayBuffer is absent and a wasm runtime in the page has one thread.
+// `mounts` maps a URL prefix to a folder or a file; the longest prefix wins. Only with {@link ISOLATION} among the `more`
+// headers is there a SharedArrayBuffer; without it a wasm runtime in the page has one thread.
 
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -16,6 +16,13 @@ const TYPES = {
   ".mjs": "text/javascript; charset=utf-8",
   ".json": "application/json",
   ".wasm": "application/wasm",
+};
+
+/** What lets workers share memory. */
+export const ISOLATION = {
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-embedder-policy": "require-corp",
+  "cross-origin-resource-policy": "same-origin",
 };
 
 /** Starts the server and resolves to `{ origin, close }`. */

@@ -53,6 +53,8 @@ export interface ImageLoadOptions extends NetworkOptions, EngineAddresses, Sourc
   signal?: AbortSignal | undefined;
   /** What to compute on. Default `"auto"`: a real GPU where there is one, else the CPU. */
   device?: DeviceChoice | undefined;
+  /** Threads on the CPU, as for {@link LoadOptions.threads}. */
+  threads?: number | undefined;
   /**
    * Default `"f32"`. `"f16"` halves the GPU memory of weights and pictures, so that tiles are larger; pictures differ
    * by a byte here and there. Where a value does not fit, the picture is computed again in f32, and so are all later

@@ -79,7 +79,7 @@ export async function loadImageDecoder(
 ): Promise<ImageDecoder> {
   const checked = check.options("loadImageDecoder", IMAGE_LOAD, options);
   const files = new EngineFiles(checked);
-  return openImageDecoder(source, checked, files.spawn, files.findWasm);
+  return openImageDecoder(source, checked, files.spawn, files.spawnHelper, files.findWasm);
 }
 
 let imageModels = 0;
@@ -91,6 +91,7 @@ const IMAGE_LOAD: check.Kinds<ImageLoadOptions & { shareWith?: TextModel | undef
   onProgress: check.callback,
   signal: check.signal,
   device: check.text as check.Kind<DeviceChoice>,
+  threads: check.wholeNumber(1, MOST_THREADS),
   precision: check.text as check.Kind<Precision>,
   shareWith: (value, label) => {
     if (check.isGenuine(value, TextModel, "client")) return value as TextModel;
@@ -103,6 +104,7 @@ export async function openImageDecoder(
   source: ModelSource,
   options: ImageLoadOptions & { shareWith?: TextModel | undefined },
   spawn: () => WorkerLike,
+  spawnHelper?: () => HelperLike,
   findWasm?: FindWasm,
 ): Promise<ImageDecoder> {
   const { onProgress, signal, shareWith, workerUrl, wasmUrl, ...rest } = check.options("loadImageDecoder", IMAGE_LOAD, options);
@@ -111,7 +113,7 @@ export async function openImageDecoder(
   const model = ++imageModels;
   const request = { model, source: await orAborted(toWireSource(source, hub), signal), files, network, ...wishes };
   if (mayKeep(request)) askToPersist();
-  const client = shareWith?.client ?? new EngineClient(spawn, undefined, findWasm);
+  const client = shareWith?.client ?? new EngineClient(spawn, spawnHelper, findWasm);
   const loading = client.call("loadImage", request, { signal, ...(onProgress ? { onEvent: progressMeter(onProgress) } : {}) });
   try {
     return new ImageDecoder(client, model, await orAborted(loading, signal), shareWith === undefined);

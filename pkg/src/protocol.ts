@@ -108,6 +108,7 @@ export interface ImageLoadRequest {
   files: FileRequest;
   network: NetworkOptions;
   device?: DeviceChoice;
+  threads?: number;
   precision?: Precision;
 }
 

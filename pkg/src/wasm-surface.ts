@@ -123,7 +123,7 @@ export interface WasmImageModel {
 export interface WasmImageModelClass {
   load(
     source: EngineSource,
-    options: { network: WasmNetworkOptions; device?: DeviceChoice; precision?: Precision },
+    options: Pick<WasmLoadOptions, "network" | "threads" | "spawnHelpers" | "device"> & { precision?: Precision },
     onProgress: (progress: RawProgress) => void,
     signal: AbortSignal,
   ): Promise<WasmImageModel>;

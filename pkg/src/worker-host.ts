@@ -68,7 +68,7 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
   const helpers = new HelpersOfThePage(scope);
   const handlers: Handlers = {
     ...textModelHandlers(helpers, host, start),
-    ...imageModelHandlers(host, start),
+    ...imageModelHandlers(helpers, host, start),
     ...keepingHandlers(host, start),
     measureGpu,
   };
@@ -125,10 +125,10 @@ class HelpersOfThePage {
   }
 
   /** Resolves once helpers wait for work at these places, with a reason for each that could not be started. */
-  async start(engine: HelperEngine, places: HelperPlace[]): Promise<string[]> {
+  async start({ module, memory }: HelperEngine, places: HelperPlace[]): Promise<string[]> {
     const answered = new Promise<string[]>((resolve) => {
       this.#asked = resolve;
-      this.#scope.postMessage({ kind: "helpers", engine, places });
+      this.#scope.postMessage({ kind: "helpers", engine: { module, memory }, places });
     });
     return within(HELPERS_LIMIT_MS, answered, "the page did not start them");
   }
@@ -252,9 +252,9 @@ function textModelHandlers(
     throw { code: "internal", message: "no model is loaded in this worker" } satisfies WireError;
   };
 
-  const ofEngine = ({ module, memory, mostMemoryBytes }: Engine): Pick<WasmLoadOptions, "mostMemoryBytes" | "spawnHelpers"> => ({
-    mostMemoryBytes,
-    spawnHelpers: (places) => helpers.start({ module, memory }, places),
+  const ofEngine = (engine: Engine): Pick<WasmLoadOptions, "mostMemoryBytes" | "spawnHelpers"> => ({
+    mostMemoryBytes: engine.mostMemoryBytes,
+    spawnHelpers: (places) => helpers.start(engine, places),
   });
 
   return {
@@ -334,6 +334,8 @@ interface LoadedImageModel {
    */
   paper: Map<number, OffscreenCanvasRenderingContext2D> | undefined;
   storage: StorageReport;
+  /** Says why there are so many threads. */
+  note: (info: ReturnType<WasmImageModel["info"]>) => ReturnType<WasmImageModel["info"]>;
 }
 
 function paint(context: OffscreenCanvasRenderingContext2D | undefined, { width, height, data }: DecodeReply): void {
@@ -345,7 +347,11 @@ function paint(context: OffscreenCanvasRenderingContext2D | undefined, { width, 
 }
 
 /** Any number of image models, beside a language model or without one. */
-function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pick<Handlers, ImageVerb> {
+function imageModelHandlers(
+  helpers: HelpersOfThePage,
+  host: WorkerHost,
+  start: () => Promise<Engine>,
+): Pick<Handlers, ImageVerb> {
   const models = new Map<number, LoadedImageModel>();
   const loaded = (number: number): LoadedImageModel => {
     const model = models.get(number);
@@ -356,12 +362,20 @@ function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pic
   return {
     async loadImage(request, emit, signal) {
       emit({ phase: "starting", loadedBytes: 0, totalBytes: 0 });
-      const { ImageModel } = await start();
+      const engine = await start();
       throwIfAborted(signal);
       const { device, precision } = request;
+      const count = threadCount(request.threads, host.cores());
       return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
-        const options = { network, ...(device === undefined ? {} : { device }), ...(precision === undefined ? {} : { precision }) };
-        const model = await ImageModel.load(source, options, report, signal);
+        const options = {
+          network,
+          threads: count.threads,
+          spawnHelpers: (places: HelperPlace[]) => helpers.start(engine, places),
+          ...(device === undefined ? {} : { device }),
+          ...(precision === undefined ? {} : { precision }),
+        };
+        const model = await engine.ImageModel.load(source, options, report, signal);
+        const note = (info: ReturnType<WasmImageModel["info"]>) => ({ ...info, device: withThreadNote(info.device, count) });
         const info = model.info();
         // Chromium's process for software adapters ends at the first WebGPU canvas; and they have nothing to gain from one.
         const paints = info.device.kind === "cpu" || info.device.isFallbackAdapter;
@@ -369,13 +383,13 @@ function imageModelHandlers(host: WorkerHost, start: () => Promise<Engine>): Pic
           model.free();
           throw thrown;
         });
-        models.set(request.model, { model, paper: paints ? new Map() : undefined, storage });
-        return { ...info, storage };
+        models.set(request.model, { model, paper: paints ? new Map() : undefined, storage, note });
+        return { ...note(info), storage };
       });
     },
     async imageInfo({ model: number }) {
-      const { model, storage } = loaded(number);
-      return { ...model.info(), storage };
+      const { model, storage, note } = loaded(number);
+      return { ...note(model.info()), storage };
     },
     async attachCanvas({ model: number, number: canvas, canvas: offscreen }) {
       const { model, paper } = loaded(number);

@@ -15,7 +15,7 @@ use super::attention::{Attend, AttendScratch, Kept, Planes, head_floats, k_index
 use super::conv::{self, Before, Convolve, Packed, View, padded};
 use super::memory::{Account, Shared, floats};
 use super::simd::Level;
-use super::team::{Spread, Team};
+use super::team::{SCRATCH, Spread, Team};
 use super::winograd;
 use crate::yield_now::Breather;
 
@@ -364,7 +364,17 @@ impl CpuImages {
         let kept = Kept::F32(Planes { cells: ready[..2 * floats].as_chunks().0, scales: &[] });
         let level = self.level;
         let job = Attend { level, shape, kept, q, stride: dim, pos: 0, count: positions, all: true };
-        job.alone(&mut AttendScratch::default(), out, dim);
+        if !job.is_in_place() || job.scratch_floats() > SCRATCH {
+            job.alone(&mut AttendScratch::default(), out, dim);
+            return;
+        }
+        let (floats, all) = (job.chunk_floats(), positions * dim);
+        let out = Spread::new(out);
+        self.team.each(job.chunks(), move |chunk, scratch| {
+            // SAFETY: chunks have rows of their own.
+            let out = unsafe { out.part(chunk * floats..all.min((chunk + 1) * floats)) };
+            job.run(chunk, scratch, out);
+        });
     }
 }
 

@@ -18,6 +18,7 @@ use crate::gpu::GpuImages;
 use crate::graph::{ImageBackend, Precision};
 use crate::model::Progress;
 
+use super::text::{assemble_team, spawn_hook, thread_count};
 use super::{
     DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, whole_u32, wish,
 };
@@ -45,6 +46,7 @@ macro_rules! either {
 #[serde(rename_all = "camelCase", default)]
 struct LoadOptions {
     device: Option<String>,
+    threads: Option<f64>,
     precision: Option<String>,
 }
 
@@ -188,10 +190,12 @@ async fn load(
     on_progress: &Function,
     signal: &AbortSignal,
 ) -> Result<WasmImageModel> {
+    let spawn_helpers = spawn_hook(&options);
     let raw_options = options.clone();
     let options: LoadOptions =
         if options.is_undefined() { LoadOptions::default() } else { from_js("options", options)? };
     let wish = wish(options.device.as_deref())?;
+    let threads = thread_count(options.threads)?;
     let precision = match options.precision.as_deref() {
         None | Some("f32") => Precision::F32,
         Some("f16") => Precision::F16,
@@ -219,23 +223,27 @@ async fn load(
         }
         None => {
             let level = Level::best();
-            let model = ImageModel::load(CpuImages::new(level), &mut sources, &mut progress).await?;
-            (Engine::Cpu(Box::new(model)), cpu_report(level, &choice.why))
+            let (team, remark) = assemble_team(threads, spawn_helpers.as_ref()).await;
+            let backend = CpuImages::new(level).with_team(team);
+            let device = cpu_report(level, backend.threads(), &choice.why, remark);
+            let model = ImageModel::load(backend, &mut sources, &mut progress).await?;
+            (Engine::Cpu(Box::new(model)), device)
         }
     };
     tell(on_progress, signal, "ready", total, total)?;
     Ok(WasmImageModel { engine: RefCell::new(engine), device, canvases: RefCell::default() })
 }
 
-fn cpu_report(level: Level, why: &DeviceReason) -> DeviceReport {
+fn cpu_report(level: Level, threads: usize, why: &DeviceReason, remark: Option<String>) -> DeviceReport {
+    let reason = [Some(why.to_string()), remark].into_iter().flatten().collect::<Vec<_>>().join(" ");
     DeviceReport {
         kind: "cpu",
         adapter: String::new(),
         is_fallback_adapter: false,
         features: vec![level.name().to_owned()],
-        threads: 1,
+        threads,
         choice: why.code(),
-        reason: why.to_string(),
+        reason,
         ..Default::default()
     }
 }

@@ -115,13 +115,7 @@ impl LoadOptions {
     }
 
     pub(super) fn threads(&self) -> Result<usize> {
-        match self.threads {
-            None => Ok(1),
-            Some(n) => match whole_u32("threads", n, 33)? {
-                0 => Ok(1),
-                n => Ok(n as usize),
-            },
-        }
+        thread_count(self.threads)
     }
 }
 
@@ -564,6 +558,14 @@ pub(super) fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Optio
         choice: why.code(),
         reason,
         ..Default::default()
+    }
+}
+
+/// Of the load options.
+pub(super) fn thread_count(threads: Option<f64>) -> Result<usize> {
+    match threads {
+        None => Ok(1),
+        Some(n) => Ok(whole_u32("threads", n, 33)?.max(1) as usize),
     }
 }
 

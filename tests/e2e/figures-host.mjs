@@ -2,14 +2,8 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { serve } from "../../tools/serve.mjs";
+import { ISOLATION, serve } from "../../tools/serve.mjs";
 
-/** What lets workers share memory. */
-const ISOLATION = {
-  "cross-origin-opener-policy": "same-origin",
-  "cross-origin-embedder-policy": "require-corp",
-  "cross-origin-resource-policy": "same-origin",
-};
 const CPU_GROUPS = "/sys/fs/cgroup/cpu";
 const here = new URL(".", import.meta.url).pathname;
 

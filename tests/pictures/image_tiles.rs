@@ -8,7 +8,7 @@ use crate::random;
 
 use std::time::Instant;
 
-use emberglass::cpu::{CpuImages, Level};
+use emberglass::cpu::{CpuImages, Level, Team};
 use emberglass::gpu::GpuImages;
 use emberglass::graph::{ImageBackend, Precision};
 use emberglass::{
@@ -350,6 +350,34 @@ fn the_least_memory_is_enough() {
         assert!(least.runs > 1 && least.peak <= needed);
         let pairs = whole.result.values.iter().zip(&least.result.values);
         assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() <= 1e-4));
+    });
+}
+
+/// Threads share rows, tiles of pixels, sums and queries of uneven pictures, whole and in tiles; the bits stay.
+#[test]
+fn threads_change_no_bit() {
+    pollster::block_on(async {
+        for level in Level::available() {
+            for (seed, shape) in (1..).zip([SHAPES[0], SHAPES[2]]) {
+                let mut want = None;
+                for threads in [1, 2, 3, 8] {
+                    let backend = CpuImages::new(level).with_team(Team::threads(threads).unwrap());
+                    assert_eq!(backend.threads(), threads);
+                    let mut model = ImageModel::load(backend, &mut random_kl(seed, shape), &mut |_| Ok(()))
+                        .await
+                        .unwrap();
+                    let scale = model.scale();
+                    let latents = encode(&mut model, &uneven(7 * scale, 9 * scale), None).await;
+                    let whole = decode(&mut model, &latents.result, None).await;
+                    let tiled = decode(&mut model, &latents.result, Some(whole.peak * 6 / 10)).await;
+                    assert!(whole.runs == 1 && tiled.runs > 1, "{} {}", whole.runs, tiled.runs);
+                    let bits: Vec<u32> = latents.result.values.iter().map(|v| v.to_bits()).collect();
+                    let got = (bits, whole.result.rgba, tiled.result.rgba);
+                    let same = want.get_or_insert_with(|| got.clone()) == &got;
+                    assert!(same, "{} {seed}: {threads} threads", level.name());
+                }
+            }
+        }
     });
 }
 

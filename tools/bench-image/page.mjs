@@ -6,6 +6,7 @@ const WEIGHTS = "/taef2/taef2_decoder.safetensors";
 const query = new URLSearchParams(location.search);
 const RUNS = Number(query.get("runs") ?? 3);
 const side = Number(query.get("side") ?? 32);
+const threads = Number(query.get("threads") ?? 1);
 const wanted = (query.get("engines") ?? "cpu,ort-wasm,webgpu,ort-webgpu").split(",");
 
 /** Smooth, so that the picture is one; the same everywhere. */
@@ -15,9 +16,9 @@ const data = Float32Array.from({ length: CHANNELS * side * side }, (_, i) => {
 });
 
 async function ours(device, precision = "f32") {
-  const vae = await loadImageDecoder(WEIGHTS, { device, precision });
+  const vae = await loadImageDecoder(WEIGHTS, { device, precision, threads });
   return {
-    name: `Emberglass ${device} ${precision}`,
+    name: `Emberglass ${device} ${precision}, threads: ${vae.info.device.threads}`,
     async run() {
       const { data: rgba, stats } = await vae.decode({ channels: CHANNELS, height: side, width: side, data }, { memoryBytes: 4e9 });
       return { rgba, dispatches: stats.dispatches, bytes: stats.gpuBytes };
@@ -28,12 +29,12 @@ async function ours(device, precision = "f32") {
 
 async function ort(provider) {
   const ort = await import(provider === "wasm" ? "/ort/ort.wasm.min.mjs" : "/ort/ort.webgpu.min.mjs");
-  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmPaths = "/ort/";
   const session = await ort.InferenceSession.create(`/onnx/taef2_decoder_${side}.onnx`, { executionProviders: [provider] });
   const feed = { latents: new ort.Tensor("float32", data, [1, CHANNELS, side, side]) };
   return {
-    name: `ONNX Runtime Web ${provider}`,
+    name: `ONNX Runtime Web ${provider}, threads: ${provider === "wasm" ? threads : 1}`,
     async run() {
       const { picture } = await session.run(feed);
       const values = await picture.getData();

@@ -147,6 +147,11 @@ impl Attend<'_> {
         self.tokens() * self.group() * self.row_floats()
     }
 
+    /// Whether the chunks' results, one after the other, are the output: one head, and nothing to merge.
+    pub fn is_in_place(&self) -> bool {
+        self.shape.heads == 1 && !self.splits_positions()
+    }
+
     /// Floats that [`Attend::run`] needs besides.
     pub fn scratch_floats(&self) -> usize {
         let rows = (self.tokens() * self.group()).next_multiple_of(TOGETHER);
