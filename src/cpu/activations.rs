@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::panel::BLOCK;
 use super::simd::{Kernel, Level, Simd};
+use super::team::{Spread, Team};
 
 /// How finely activations are rounded before they meet a quantized weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,11 +25,13 @@ pub enum Bits {
 const BYTE: f32 = 127.0;
 /// M of words: 258 · 127, so that words hold exactly what bytes do.
 const WORD: f32 = 32_766.0;
+/// Rounding a float takes so many times as long as what else is done to one.
+const QUANTIZE: usize = 4;
 
 /// One block of a row. `N` words: eight of four bytes each, in the order of the nibbles of a panel
 /// (columns 0 4 1 5 and 2 6 3 7 of each octet), or sixteen of two i16, in order.
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable)]
 pub struct Block<const N: usize> {
     /// The quantized values.
     pub q: [i32; N],
@@ -96,16 +99,23 @@ impl<'a> View<'a> {
 }
 
 impl Activations {
-    /// Makes room for (rows, cols), padded with zeros to whole blocks, and gives it to `fill`, row by
-    /// row (with the row's index).
-    pub fn set(&mut self, rows: usize, cols: usize, mut fill: impl FnMut(usize, &mut [f32])) {
+    /// Makes room for (rows, cols), padded with zeros to whole blocks: all rows, to be written, and the floats from one to the
+    /// next.
+    pub fn room(&mut self, rows: usize, cols: usize) -> (&mut [f32], usize) {
         let stride = cols.next_multiple_of(BLOCK);
         (self.rows, self.cols) = (rows, cols);
         self.bytes.clear();
         self.words.clear();
         self.floats.clear();
         self.floats.resize(rows * stride, 0.0);
-        for (t, row) in self.floats.chunks_exact_mut(stride.max(1)).enumerate() {
+        (&mut self.floats, stride)
+    }
+
+    /// Fills it row by row.
+    #[cfg(test)]
+    pub fn set(&mut self, rows: usize, cols: usize, mut fill: impl FnMut(usize, &mut [f32])) {
+        let (floats, stride) = self.room(rows, cols);
+        for (t, row) in floats.chunks_exact_mut(stride.max(1)).enumerate() {
             fill(t, &mut row[..cols]);
         }
     }
@@ -126,14 +136,28 @@ impl Activations {
         View { rows: *rows, cols: *cols, floats, bytes, words }
     }
 
-    /// Quantizes to bytes or words, if that has not been done.
-    pub fn quantize(&mut self, level: Level, to_bytes: bool) {
-        let (floats, blocks) = (&self.floats, self.rows * self.blocks());
-        if to_bytes && self.bytes.len() != blocks {
-            level.run(Quantize { floats, to: &mut self.bytes, largest: BYTE, arrange: bytes });
+    /// Quantizes to bytes or words, if that has not been done, on all threads.
+    pub fn quantize(&mut self, level: Level, to_bytes: bool, team: &mut Team) {
+        let (rows, blocks) = (self.rows, self.blocks());
+        let (stride, floats) = (blocks * BLOCK, self.floats.as_slice());
+        let row = move |t: usize| &floats[t * stride..(t + 1) * stride];
+        if to_bytes && self.bytes.len() != rows * blocks {
+            self.bytes.resize(rows * blocks, bytemuck::Zeroable::zeroed());
+            let out = Spread::new(&mut self.bytes);
+            team.rows(rows, QUANTIZE * stride, move |t, _| {
+                // SAFETY: each row is taken once.
+                let to = unsafe { out.part(t * blocks..(t + 1) * blocks) };
+                level.run(Quantize { floats: row(t), to, largest: BYTE, arrange: bytes });
+            });
         }
-        if !to_bytes && self.words.len() != blocks {
-            level.run(Quantize { floats, to: &mut self.words, largest: WORD, arrange: words });
+        if !to_bytes && self.words.len() != rows * blocks {
+            self.words.resize(rows * blocks, bytemuck::Zeroable::zeroed());
+            let out = Spread::new(&mut self.words);
+            team.rows(rows, QUANTIZE * stride, move |t, _| {
+                // SAFETY: each row is taken once.
+                let to = unsafe { out.part(t * blocks..(t + 1) * blocks) };
+                level.run(Quantize { floats: row(t), to, largest: WORD, arrange: words });
+            });
         }
     }
 }
@@ -154,7 +178,7 @@ fn words(q: &[i32; BLOCK]) -> [i32; 16] {
 
 struct Quantize<'a, const N: usize, A> {
     floats: &'a [f32],
-    to: &'a mut Vec<Block<N>>,
+    to: &'a mut [Block<N>],
     /// M.
     largest: f32,
     arrange: A,
@@ -166,8 +190,7 @@ impl<const N: usize, A: Fn(&[i32; BLOCK]) -> [i32; N]> Kernel for Quantize<'_, N
     fn run<S: Simd>(self, s: S) {
         // Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
         const MAGIC: f32 = 12_582_912.0;
-        self.to.clear();
-        for block in self.floats.as_chunks::<BLOCK>().0 {
+        for (block, to) in self.floats.as_chunks::<BLOCK>().0.iter().zip(self.to) {
             let x = block.as_chunks::<8>().0;
             let (mut most, mut sum) = (s.splat(0.0), s.splat(0.0));
             for x in x {
@@ -193,7 +216,7 @@ impl<const N: usize, A: Fn(&[i32; BLOCK]) -> [i32; N]> Kernel for Quantize<'_, N
                     first = count;
                 }
             }
-            self.to.push(Block { q: (self.arrange)(&q), scale, sum: scale * count as f32, count, first });
+            *to = Block { q: (self.arrange)(&q), scale, sum: scale * count as f32, count, first };
         }
     }
 }
@@ -235,8 +258,8 @@ mod tests {
             let values: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32 - 30.3) * 0.37).collect();
             let mut x = Activations::default();
             x.set(1, 64, |_, row| row.copy_from_slice(&values));
-            x.quantize(level, true);
-            x.quantize(level, false);
+            x.quantize(level, true, &mut Team::solo());
+            x.quantize(level, false, &mut Team::solo());
             for (b, values) in values.chunks_exact(BLOCK).enumerate() {
                 check(&x.view().bytes(0)[b], values, 127);
                 check(&x.view().words(0)[b], values, 32766);
@@ -252,8 +275,8 @@ mod tests {
                 for count in [1, 20, 32] {
                     let mut x = Activations::default();
                     x.set(1, 32, |_, row| row[32 - count..].fill(bad));
-                    x.quantize(level, true);
-                    x.quantize(level, false);
+                    x.quantize(level, true, &mut Team::solo());
+                    x.quantize(level, false, &mut Team::solo());
                     assert!(!x.view().bytes(0)[0].scale.is_finite(), "{count} × {bad}");
                     assert!(!x.view().words(0)[0].scale.is_finite(), "{count} × {bad}");
                 }

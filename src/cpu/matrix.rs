@@ -12,7 +12,7 @@ use crate::formats::{DType, Sub};
 use super::activations::{Activations, Bits, Block, View};
 use super::panel::{self, BlockLayout, ROWS, Scaling};
 use super::simd::{Kernel, Level, Simd};
-use super::team::Spread;
+use super::team::{Spread, Team};
 
 /// Tokens of a micro-tile: their sums still fit into sixteen registers of 128 bits.
 pub const TOKENS: usize = 4;
@@ -94,9 +94,9 @@ impl Matrix {
     }
 
     /// Puts the activations into the form that [`Matrix::product`] reads.
-    pub fn prepare(&self, level: Level, bits: Bits, x: &mut Activations) {
+    pub fn prepare(&self, level: Level, bits: Bits, x: &mut Activations, team: &mut Team) {
         if !self.dtype.is_float() {
-            x.quantize(level, self.takes_bytes(level, bits));
+            x.quantize(level, self.takes_bytes(level, bits), team);
         }
     }
 
@@ -608,7 +608,7 @@ mod tests {
                 {
                     let mut x = Activations::default();
                     x.set(5, cols, |_, row| row[..count].fill(bad));
-                    matrix.prepare(level, bits, &mut x);
+                    matrix.prepare(level, bits, &mut x, &mut Team::solo());
                     let mut out = [0.0; 15];
                     let product = matrix.product(level, bits, &x);
                     // SAFETY: nobody else has `out`.
