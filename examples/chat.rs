@@ -42,6 +42,9 @@ struct Arguments {
     /// Threads of the CPU path; 0 takes all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Fewer of these threads compute where that is faster.
+    #[arg(long)]
+    paced: bool,
     /// Bits that the CPU path rounds activations to: 16, or 8 for speed.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(8..=16))]
     activation_bits: u8,
@@ -149,7 +152,9 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
             let level = Level::best();
             let bits = if arguments.activation_bits == 8 { Bits::Eight } else { Bits::Sixteen };
             let name = format!("CPU, {}, {threads} threads", level.name());
-            let backend = CpuBackend::new(CpuOptions { level, bits, team: Team::threads(threads)? });
+            let team = Team::threads(threads)?;
+            let team = if arguments.paced { team.paced() } else { team };
+            let backend = CpuBackend::new(CpuOptions { level, bits, team });
             answer(backend, &name, directory, sources, context, arguments).await
         }
     }

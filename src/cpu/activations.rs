@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::panel::BLOCK;
 use super::simd::{Kernel, Level, Simd};
+use super::team::{Spread, Team};
 
 /// How finely activations are rounded before they meet a quantized weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,10 +46,12 @@ const BYTE: f32 = 127.0;
 const MOST_OF_BYTES: f32 = 3.0;
 /// M of words: 258 · 127, so that words hold exactly what bytes do.
 const WORD: f32 = 32_766.0;
+/// Rounding a float takes so many times as long as what else is done to one.
+const QUANTIZE: usize = 4;
 
 /// One block of a row for dot products of i16.
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable)]
 pub struct Words {
     /// The quantized values, two i16 each, in order.
     pub q: [i32; 16],
@@ -59,7 +62,7 @@ pub struct Words {
 /// One block of a row for dot products of bytes: 256 · high + low. Eight times four bytes each, in the order of the nibbles
 /// of a panel (columns 0 4 1 5 and 2 6 3 7 of each octet).
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable)]
 pub struct Bytes {
     /// The upper bytes.
     pub high: [i32; 8],
@@ -73,7 +76,7 @@ pub struct Bytes {
 
 /// What a product needs to know of a block beside its integers.
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable)]
 pub struct Sums {
     /// What 1 is worth. NaN if a value is, so that the damage shows.
     pub scale: f32,
@@ -139,16 +142,23 @@ impl<'a> View<'a> {
 }
 
 impl Activations {
-    /// Makes room for (rows, cols), padded with zeros to whole blocks, and gives it to `fill`, row by
-    /// row (with the row's index).
-    pub fn set(&mut self, rows: usize, cols: usize, mut fill: impl FnMut(usize, &mut [f32])) {
+    /// Makes room for (rows, cols), padded with zeros to whole blocks: all rows, to be written, and the floats from one to the
+    /// next.
+    pub fn room(&mut self, rows: usize, cols: usize) -> (&mut [f32], usize) {
         let stride = cols.next_multiple_of(BLOCK);
         (self.rows, self.cols) = (rows, cols);
         self.bytes.clear();
         self.words.clear();
         self.floats.clear();
         self.floats.resize(rows * stride, 0.0);
-        for (t, row) in self.floats.chunks_exact_mut(stride.max(1)).enumerate() {
+        (&mut self.floats, stride)
+    }
+
+    /// Fills it row by row.
+    #[cfg(test)]
+    pub fn set(&mut self, rows: usize, cols: usize, mut fill: impl FnMut(usize, &mut [f32])) {
+        let (floats, stride) = self.room(rows, cols);
+        for (t, row) in floats.chunks_exact_mut(stride.max(1)).enumerate() {
             fill(t, &mut row[..cols]);
         }
     }
@@ -169,15 +179,30 @@ impl Activations {
         View { rows: *rows, cols: *cols, floats, bytes, words }
     }
 
-    /// Quantizes to bytes if bits are given, else to words, if that has not been done.
-    pub fn quantize(&mut self, level: Level, bytes: Option<Bits>) {
-        let (floats, blocks) = (&self.floats, self.rows * self.blocks());
-        let stride = self.cols.next_multiple_of(BLOCK);
+    /// Quantizes to bytes if bits are given, else to words, if that has not been done, on all threads.
+    pub fn quantize(&mut self, level: Level, bytes: Option<Bits>, team: &mut Team) {
+        let (rows, blocks) = (self.rows, self.blocks());
+        let (stride, floats) = (blocks * BLOCK, self.floats.as_slice());
+        let row = move |t: usize| &floats[t * stride..(t + 1) * stride];
         match bytes {
-            Some(bits) if self.bytes.len() != blocks => {
-                level.run(ToBytes { floats, stride, bits, to: &mut self.bytes });
+            Some(bits) if self.bytes.len() != rows * blocks => {
+                self.bytes.resize(rows * blocks, bytemuck::Zeroable::zeroed());
+                let out = Spread::new(&mut self.bytes);
+                team.rows(rows, QUANTIZE * stride, move |t, _| {
+                    // SAFETY: each row is taken once.
+                    let to = unsafe { out.part(t * blocks..(t + 1) * blocks) };
+                    level.run(ToBytes { row: row(t), bits, to });
+                });
             }
-            None if self.words.len() != blocks => level.run(ToWords { floats, to: &mut self.words }),
+            None if self.words.len() != rows * blocks => {
+                self.words.resize(rows * blocks, bytemuck::Zeroable::zeroed());
+                let out = Spread::new(&mut self.words);
+                team.rows(rows, QUANTIZE * stride, move |t, _| {
+                    // SAFETY: each row is taken once.
+                    let to = unsafe { out.part(t * blocks..(t + 1) * blocks) };
+                    level.run(ToWords { row: row(t), to });
+                });
+            }
             _ => {}
         }
     }
@@ -242,16 +267,15 @@ impl Sums {
 }
 
 struct ToWords<'a> {
-    floats: &'a [f32],
-    to: &'a mut Vec<Words>,
+    row: &'a [f32],
+    to: &'a mut [Words],
 }
 
 impl Kernel for ToWords<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.to.clear();
-        for block in self.floats.as_chunks::<BLOCK>().0 {
+        for (block, to) in self.row.as_chunks::<BLOCK>().0.iter().zip(self.to) {
             let (most, zero) = most(s, block);
             let q = round(s, block, if most > 0.0 { WORD / most } else { 0.0 });
             let sums = Sums::of(&q, 1, most / WORD + zero);
@@ -259,48 +283,43 @@ impl Kernel for ToWords<'_> {
             for (word, q) in words.iter_mut().zip(q.as_chunks::<2>().0) {
                 *word = q[0] & 0xffff | q[1] << 16;
             }
-            self.to.push(Words { q: words, sums });
+            *to = Words { q: words, sums };
         }
     }
 }
 
 struct ToBytes<'a> {
-    floats: &'a [f32],
-    /// Floats of a row.
-    stride: usize,
+    row: &'a [f32],
     bits: Bits,
-    to: &'a mut Vec<Bytes>,
+    to: &'a mut [Bytes],
 }
 
 impl Kernel for ToBytes<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.to.clear();
-        for row in self.floats.chunks_exact(self.stride.max(1)) {
-            let limit = match self.bits {
-                Bits::Eight => f32::INFINITY,
-                Bits::Mixed => MOST_OF_BYTES * usual(s, row),
-                Bits::Sixteen => 0.0,
+        let limit = match self.bits {
+            Bits::Eight => f32::INFINITY,
+            Bits::Mixed => MOST_OF_BYTES * usual(s, self.row),
+            Bits::Sixteen => 0.0,
+        };
+        for (block, to) in self.row.as_chunks::<BLOCK>().0.iter().zip(self.to) {
+            let (most, zero) = most(s, block);
+            let fine = most > limit;
+            let scale = most / (256.0 * BYTE) + zero;
+            let steps = if fine { 256.0 * BYTE } else { BYTE };
+            let q = round(s, block, if most > 0.0 { steps / most } else { 0.0 });
+            let sums = Sums::of(&q, if fine { 1 } else { 256 }, scale);
+            let (high, low) = if fine {
+                let mut high = q;
+                for high in &mut high {
+                    *high = high.wrapping_add(128) >> 8;
+                }
+                (nibbles(&high), nibbles(&q))
+            } else {
+                (nibbles(&q), [0; 8])
             };
-            for block in row.as_chunks::<BLOCK>().0 {
-                let (most, zero) = most(s, block);
-                let fine = most > limit;
-                let scale = most / (256.0 * BYTE) + zero;
-                let steps = if fine { 256.0 * BYTE } else { BYTE };
-                let q = round(s, block, if most > 0.0 { steps / most } else { 0.0 });
-                let sums = Sums::of(&q, if fine { 1 } else { 256 }, scale);
-                let (high, low) = if fine {
-                    let mut high = q;
-                    for high in &mut high {
-                        *high = high.wrapping_add(128) >> 8;
-                    }
-                    (nibbles(&high), nibbles(&q))
-                } else {
-                    (nibbles(&q), [0; 8])
-                };
-                self.to.push(Bytes { high, low, sums, fine });
-            }
+            *to = Bytes { high, low, sums, fine };
         }
     }
 }
@@ -358,13 +377,13 @@ mod tests {
         for level in Level::available() {
             let mut x = Activations::default();
             x.set(1, 320, |_, row| row.copy_from_slice(&values));
-            x.quantize(level, None);
+            x.quantize(level, None, &mut Team::solo());
             for (block, values) in x.view().words(0).iter().zip(values.chunks_exact(BLOCK)) {
                 check(&of_words(block), &block.sums, values, 1, 32766);
             }
             for bits in [Bits::Eight, Bits::Mixed, Bits::Sixteen] {
                 x.set(1, 320, |_, row| row.copy_from_slice(&values));
-                x.quantize(level, Some(bits));
+                x.quantize(level, Some(bits), &mut Team::solo());
                 for (b, (block, values)) in
                     x.view().bytes(0).iter().zip(values.chunks_exact(BLOCK)).enumerate()
                 {
@@ -385,7 +404,7 @@ mod tests {
                     for bits in [None, Some(Bits::Eight), Some(Bits::Mixed), Some(Bits::Sixteen)] {
                         let mut x = Activations::default();
                         x.set(1, 32, |_, row| row[32 - count..].fill(bad));
-                        x.quantize(level, bits);
+                        x.quantize(level, bits, &mut Team::solo());
                         let scale = match bits {
                             Some(_) => x.view().bytes(0)[0].sums.scale,
                             None => x.view().words(0)[0].sums.scale,

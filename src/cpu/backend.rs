@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::graph::{
-    Backend, Batch, Bind, Each, Fit, HeadNorm, HeadShape, Heads, KvType, Needs, Norm, NormKind, Of, Op,
-    Operands, Rope, Rows, Segment, Step, Then, Traffic,
+    Act, Backend, Batch, Bind, Each, Fit, HeadNorm, HeadShape, Heads, KvType, Needs, Norm, NormKind, Of, Op,
+    Operands, Rope, RopePairs, Rows, Segment, Step, Then, Traffic,
 };
 use crate::sampling::{SampleParams, draw};
 
@@ -22,7 +22,7 @@ use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
 use super::room::room;
 use super::simd::Level;
-use super::team::Team;
+use super::team::{Spread, Team};
 use super::vector;
 use super::weight::{CpuWeight, How};
 
@@ -55,6 +55,47 @@ pub struct CpuTensor {
 impl CpuTensor {
     fn row_at(&self, t: usize) -> std::ops::Range<usize> {
         t * self.stride..t * self.stride + self.cols
+    }
+}
+
+/// Rows of a tensor as any thread reads them.
+#[derive(Clone, Copy)]
+struct Lines<'a> {
+    data: &'a [f32],
+    stride: usize,
+    cols: usize,
+}
+
+impl<'a> Lines<'a> {
+    /// From row `first` on.
+    fn of(data: &'a [f32], tensor: &CpuTensor, first: usize) -> Self {
+        Lines { data: &data[first * tensor.stride..], stride: tensor.stride, cols: tensor.cols }
+    }
+
+    fn row(self, t: usize) -> &'a [f32] {
+        &self.data[t * self.stride..][..self.cols]
+    }
+}
+
+/// Rows that threads write, each its own.
+#[derive(Clone, Copy)]
+struct OutLines<'a> {
+    data: Spread<'a, f32>,
+    stride: usize,
+    cols: usize,
+}
+
+impl<'a> OutLines<'a> {
+    fn of(data: &'a mut [f32], tensor: &CpuTensor) -> Self {
+        OutLines { data: Spread::new(data), stride: tensor.stride, cols: tensor.cols }
+    }
+
+    /// # Safety
+    /// Nobody else has this row.
+    unsafe fn row(self, t: usize) -> &'a mut [f32] {
+        let first = t * self.stride;
+        // SAFETY: as promised.
+        unsafe { self.data.part(first..first + self.cols) }
     }
 }
 
@@ -112,6 +153,8 @@ struct Sampling {
 struct Scratch {
     input: Activations,
     output: Vec<f32>,
+    /// Products of a few tokens, on their way to `output`.
+    strips: Vec<f32>,
 }
 
 /// The op set as SIMD code.
@@ -161,9 +204,15 @@ impl CpuBackend {
         self.bits
     }
 
-    /// Threads that compute.
+    /// Threads that compute a token.
     #[must_use]
     pub fn threads(&self) -> usize {
+        self.team.threads_of_step()
+    }
+
+    /// Threads that there are.
+    #[must_use]
+    pub fn most_threads(&self) -> usize {
         self.team.size()
     }
 
@@ -211,51 +260,30 @@ impl CpuBackend {
             Op::Embed { table, scale, to } => self.run_embed(table, *scale, to, count),
             Op::Positions { table, to } => self.run_positions(table, to, step.pos as usize, count),
             Op::Linear { x, rows, norm, weight, bias, scale, then, to } => {
-                let first = first(*rows);
-                match norm {
-                    Some(norm) => {
-                        let (x_data, gain) = (x.data.read(), norm.gain.read());
-                        scratch.input.set(count, x.cols, |t, row| {
-                            let x = &x_data[x.row_at(first + t)];
-                            vector::rms_norm(self.level, x, &gain[..x.len()], norm.eps, row);
-                        });
-                    }
-                    None => {
-                        let data = x.data.read();
-                        let copy = |t, row: &mut [f32]| row.copy_from_slice(&data[x.row_at(first + t)]);
-                        scratch.input.set(count, x.cols, copy);
-                    }
-                }
+                self.take_input(x, first(*rows), count, norm.as_ref(), &mut scratch.input);
                 self.project(weight, scratch);
-                add_bias(self.level, bias.as_ref(), &mut scratch.output);
-                if *scale != 1.0 {
-                    vector::scale(self.level, *scale, &mut scratch.output);
-                }
-                self.store(&scratch.output, then, to, step.pos as usize);
+                let bias = bias.as_ref().map(|bias| bias.read());
+                let bias = bias.as_ref().map(|bias| bias.as_slice());
+                self.store(&mut scratch.output, bias, *scale, then, to, step.pos as usize);
                 Ok(())
             }
             Op::Norm { x, rows, norm, add, to } => {
-                let (x_data, mut to_data) = (x.data.read(), to.data.write());
+                let (from, mut out) = (x.data.read(), to.data.write());
+                let (from, out) = (Lines::of(&from, x, first(*rows)), OutLines::of(&mut out, to));
                 let (gain, bias) = (norm.gain.read(), norm.bias.as_ref().map(|bias| bias.read()));
-                scratch.output.resize(x.cols, 0.0);
-                for t in 0..count {
-                    let from = &x_data[x.row_at(first(*rows) + t)];
-                    let bias = bias.as_ref().map(|bias| &bias[..x.cols]);
-                    vector::norm(
-                        self.level,
-                        norm.kind,
-                        from,
-                        &gain[..x.cols],
-                        bias,
-                        norm.eps,
-                        &mut scratch.output,
-                    );
-                    let out = &mut to_data[to.row_at(t)];
-                    match add {
-                        true => vector::add(self.level, out, &scratch.output),
-                        false => out.copy_from_slice(&scratch.output),
+                let (gain, bias) = (&gain[..x.cols], bias.as_ref().map(|bias| &bias[..x.cols]));
+                let (level, kind, eps, add) = (self.level, norm.kind, norm.eps, *add);
+                self.team.rows(count, x.cols, move |t, scratch| {
+                    // SAFETY: each row is taken once.
+                    let out = unsafe { out.row(t) };
+                    if add {
+                        let normed = &mut scratch[..out.len()];
+                        vector::norm(level, kind, from.row(t), gain, bias, eps, normed);
+                        vector::add(level, out, normed);
+                    } else {
+                        vector::norm(level, kind, from.row(t), gain, bias, eps, out);
                     }
-                }
+                });
                 Ok(())
             }
             Op::Heads { qkv, heads, norm, rope } => {
@@ -276,7 +304,9 @@ impl CpuBackend {
                         );
                     }
                     if let Some(rope) = rope {
-                        rotate(row, *heads, rope, step.pos as usize + t);
+                        let (table, dim) = (rope.table.read(), rope.dim as usize);
+                        let turns = &table[(step.pos as usize + t) * dim..][..dim];
+                        rotate(row, *heads, turns, rope.pairs);
                     }
                 }
                 Ok(())
@@ -286,26 +316,27 @@ impl CpuBackend {
                 Ok(())
             }
             Op::Each { what, a, b, to } => {
-                let a_data = a.data.read();
-                let b_data = b.as_ref().map(|b| b.data.read());
-                let mut to_data = to.data.write();
-                for t in 0..count {
-                    let (a, out) = (&a_data[a.row_at(t)], &mut to_data[to.row_at(t)]);
-                    match what {
-                        Each::Gated(act) => {
-                            let (gate, up) = a.split_at(out.len());
-                            vector::gated(self.level, *act, gate, up, out);
-                            continue;
-                        }
-                        _ => out.copy_from_slice(a),
+                let (a_data, b_data) = (a.data.read(), b.as_ref().map(|b| b.data.read()));
+                let mut out = to.data.write();
+                let (a_rows, out) = (Lines::of(&a_data, a, 0), OutLines::of(&mut out, to));
+                let b_rows = b.as_ref().zip(b_data.as_ref()).map(|(b, data)| Lines::of(data, b, 0));
+                let (level, what) = (self.level, *what);
+                self.team.rows(count, a.cols, move |t, _| {
+                    // SAFETY: each row is taken once.
+                    let (a, out) = (a_rows.row(t), unsafe { out.row(t) });
+                    if let Each::Gated(act) = what {
+                        let (gate, up) = a.split_at(out.len());
+                        vector::gated(level, act, gate, up, out);
+                        return;
                     }
-                    match (what, b.as_ref().zip(b_data.as_ref())) {
-                        (Each::Add, Some((b, data))) => vector::add(self.level, out, &data[b.row_at(t)]),
-                        (Each::Map(act), _) => vector::map(self.level, *act, out),
-                        (Each::Scale(by), _) => vector::scale(self.level, *by, out),
+                    out.copy_from_slice(a);
+                    match (what, b_rows) {
+                        (Each::Add, Some(b)) => vector::add(level, out, b.row(t)),
+                        (Each::Map(act), _) => vector::map(level, act, out),
+                        (Each::Scale(by), _) => vector::scale(level, by, out),
                         _ => {}
                     }
-                }
+                });
                 Ok(())
             }
             Op::Sample { logits, adjust } => {
@@ -315,29 +346,91 @@ impl CpuBackend {
         }
     }
 
+    /// The rows that a linear op reads, normed or not.
+    fn take_input(
+        &mut self,
+        x: &CpuTensor,
+        first: usize,
+        count: usize,
+        norm: Option<&Norm<Kept>>,
+        to: &mut Activations,
+    ) {
+        let (data, gain) = (x.data.read(), norm.map(|norm| norm.gain.read()));
+        let from = Lines::of(&data, x, first);
+        let norm = norm.zip(gain.as_ref()).map(|(norm, gain)| (&gain[..x.cols], norm.eps));
+        let (level, cols) = (self.level, x.cols);
+        let (to, stride) = to.room(count, cols);
+        let to = OutLines { data: Spread::new(to), stride, cols };
+        self.team.rows(count, cols, move |t, _| {
+            // SAFETY: each row is taken once.
+            let (x, row) = (from.row(t), unsafe { to.row(t) });
+            match norm {
+                Some((gain, eps)) => vector::rms_norm(level, x, gain, eps, row),
+                None => row.copy_from_slice(x),
+            }
+        });
+    }
+
     /// What a linear op does with its rows.
-    fn store(&self, y: &[f32], then: &Then<Kept>, to: &CpuTensor, pos: usize) {
+    fn store(
+        &mut self,
+        y: &mut [f32],
+        bias: Option<&[f32]>,
+        scale: f32,
+        then: &Then<Kept>,
+        to: &CpuTensor,
+        pos: usize,
+    ) {
         let mut data = to.data.write();
-        let width = if matches!(then, Then::Gated(_)) { 2 * to.cols } else { to.cols };
-        for (t, y) in y.chunks_exact(width).enumerate() {
-            let out = &mut data[to.row_at(t)];
-            match then {
-                Then::Add => vector::add(self.level, out, y),
-                Then::Gated(act) => {
-                    let (gate, up) = y.split_at(to.cols);
-                    vector::gated(self.level, *act, gate, up, out);
-                }
-                Then::Store => out.copy_from_slice(y),
-                Then::Map(act) => {
+        let out = OutLines::of(&mut data, to);
+        let (level, cols) = (self.level, to.cols);
+        let width = if matches!(then, Then::Gated(_)) { 2 * cols } else { cols };
+        let count = y.len() / width.max(1);
+        let y = OutLines { data: Spread::new(y), stride: width, cols: width };
+        let turns = match then {
+            Then::Rotate(heads, rope) => Some((*heads, rope.table.read(), rope.dim as usize, rope.pairs)),
+            _ => None,
+        };
+        let turns = turns.as_ref().map(|(heads, table, dim, pairs)| (*heads, table.as_slice(), *dim, *pairs));
+        /// The same without what threads cannot share.
+        #[derive(Clone, Copy)]
+        enum Last {
+            Store,
+            Add,
+            Map(Act),
+            Gated(Act),
+        }
+        let last = match then {
+            Then::Store | Then::Rotate(..) => Last::Store,
+            Then::Add => Last::Add,
+            Then::Map(act) => Last::Map(*act),
+            Then::Gated(act) => Last::Gated(*act),
+        };
+        self.team.rows(count, width, move |t, _| {
+            // SAFETY: each row is taken once.
+            let (y, out) = unsafe { (y.row(t), out.row(t)) };
+            if let Some(bias) = bias {
+                vector::add(level, y, bias);
+            }
+            if scale != 1.0 {
+                vector::scale(level, scale, y);
+            }
+            match last {
+                Last::Store => out.copy_from_slice(y),
+                Last::Add => vector::add(level, out, y),
+                Last::Map(act) => {
                     out.copy_from_slice(y);
-                    vector::map(self.level, *act, out);
+                    vector::map(level, act, out);
                 }
-                Then::Rotate(heads, rope) => {
-                    out.copy_from_slice(y);
-                    rotate(out, *heads, rope, pos + t);
+                Last::Gated(act) => {
+                    let (gate, up) = y.split_at(cols);
+                    vector::gated(level, act, gate, up, out);
                 }
             }
-        }
+            if let Some((heads, table, dim, pairs)) = turns {
+                rotate(out, heads, &table[(pos + t) * dim..(pos + t + 1) * dim], pairs);
+            }
+        });
     }
 
     /// scratch.output (T, rows) = W · scratch.input.
@@ -345,7 +438,8 @@ impl CpuBackend {
         scratch.output.resize(scratch.input.rows() * weight.rows(), 0.0);
         self.traffic.weight_bytes += weight.bytes();
         let how = How { level: self.level, bits: self.bits };
-        weight.project(&mut self.team, how, &mut scratch.input, &mut scratch.output);
+        let Scratch { input, output, strips } = scratch;
+        weight.project(&mut self.team, how, input, output, strips);
     }
 
     fn run_embed(&mut self, table: &CpuWeight, scale: f32, x: &CpuTensor, count: usize) -> Result<()> {
@@ -428,21 +522,16 @@ impl CpuBackend {
     }
 
     fn run_plans(&mut self, plans: &[&CpuPlan], step: Step) -> Result<()> {
+        self.team.check()?;
+        // Tokens one after the other take about the same time, so that it can be compared.
+        let begun = self.team.begin(plans.iter().all(|plan| plan.batch == Batch::Decode));
         let mut scratch = std::mem::take(&mut self.scratch);
         let ops = plans.iter().flat_map(|plan| plan.ops.iter().map(|op| (op, plan.batch)));
         let result = ops.into_iter().try_for_each(|(op, batch)| self.execute(op, batch, step, &mut scratch));
         self.scratch = scratch;
+        self.team.end(begun);
         self.team.check()?;
         result
-    }
-}
-
-/// Adds the bias to each token's row.
-fn add_bias(level: Level, bias: Option<&CpuVector>, y: &mut [f32]) {
-    let Some(bias) = bias else { return };
-    let bias = bias.read();
-    for row in y.chunks_exact_mut(bias.len()) {
-        vector::add(level, row, &bias);
     }
 }
 
@@ -465,14 +554,11 @@ fn norm_heads(
     }
 }
 
-/// Rotates Q and K of a token at a position.
-fn rotate(qkv: &mut [f32], heads: Heads, rope: &Rope<Kept>, pos: usize) {
+/// Rotates Q and K of a token by the turns of its position.
+fn rotate(qkv: &mut [f32], heads: Heads, turns: &[f32], pairs: RopePairs) {
     let [q_rows, kv_rows] = heads.rows().map(|rows| rows as usize);
-    let (dim, rope_dim) = (heads.dim as usize, rope.dim as usize);
-    let table = rope.table.read();
-    let turns = &table[pos * rope_dim..(pos + 1) * rope_dim];
-    for head in qkv[..q_rows + kv_rows].chunks_exact_mut(dim) {
-        vector::rope(head, turns, rope.pairs);
+    for head in qkv[..q_rows + kv_rows].chunks_exact_mut(heads.dim as usize) {
+        vector::rope(head, turns, pairs);
     }
 }
 

@@ -13,7 +13,7 @@ use super::activations::{Activations, Bits, Bytes as ByteBlock, Sums, View, Word
 use super::pack;
 use super::panel::{self, BlockLayout, ROWS, Scaling};
 use super::simd::{Kernel, Level, Simd};
-use super::team::Spread;
+use super::team::{Spread, Team};
 
 /// Tokens of a micro-tile: their sums still fit into sixteen registers of 128 bits.
 pub const TOKENS: usize = 4;
@@ -90,9 +90,9 @@ impl Matrix {
     }
 
     /// Puts the activations into the form that [`Matrix::product`] reads.
-    pub fn prepare(&self, level: Level, bits: Bits, x: &mut Activations) {
+    pub fn prepare(&self, level: Level, bits: Bits, x: &mut Activations, team: &mut Team) {
         if !self.dtype.is_float() {
-            x.quantize(level, self.takes_bytes(level).then_some(bits));
+            x.quantize(level, self.takes_bytes(level).then_some(bits), team);
         }
     }
 
@@ -652,7 +652,7 @@ mod tests {
                 {
                     let mut x = Activations::default();
                     x.set(5, cols, |_, row| row[..count].fill(bad));
-                    matrix.prepare(level, bits, &mut x);
+                    matrix.prepare(level, bits, &mut x, &mut Team::solo());
                     let mut out = [0.0; 15];
                     let product = matrix.product(level, &x);
                     // SAFETY: nobody else has `out`.
@@ -690,7 +690,7 @@ mod tests {
                 let product = |range: Range<usize>| {
                     let mut x = Activations::default();
                     x.set(range.len(), cols, |t, row| fill(range.start + t, row));
-                    matrix.prepare(level, bits, &mut x);
+                    matrix.prepare(level, bits, &mut x, &mut Team::solo());
                     let mut out = vec![0.0; range.len() * rows];
                     // SAFETY: nobody else has `out`.
                     unsafe { matrix.product(level, &x).run(0..matrix.panels(), Spread::new(&mut out), rows) };

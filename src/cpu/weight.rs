@@ -79,24 +79,46 @@ impl CpuWeight {
         Ok(())
     }
 
-    /// out (T, rows) = x Wᵀ, on all threads.
-    pub(super) fn project(&self, team: &mut Team, how: How, x: &mut Activations, out: &mut [f32]) {
+    /// out (T, rows) = x Wᵀ, on all threads. `strips` is memory that is kept.
+    pub(super) fn project(
+        &self,
+        team: &mut Team,
+        how: How,
+        x: &mut Activations,
+        out: &mut [f32],
+        strips: &mut Vec<f32>,
+    ) {
         for part in &self.parts {
             let matrix = part.matrix.read();
-            matrix.prepare(how.level, how.bits, x);
+            matrix.prepare(how.level, how.bits, x, team);
             let product = matrix.product(how.level, x);
             let (tokens, panels, rows) = (x.rows(), matrix.panels(), part.rows);
             // A micro-tile takes one token or several about as long.
             let each = Team::units_of_chunk(panels, matrix.panel_bytes() * tokens.div_ceil(TOKENS));
-            if tokens == 1 {
-                let out = &mut out[part.row_base..part.row_base + rows];
+            if tokens <= TOKENS {
+                // A piece is some rows of all tokens: of one token, in place.
+                let to = if tokens == 1 {
+                    &mut out[part.row_base..part.row_base + rows]
+                } else {
+                    strips.resize(tokens * rows, 0.0);
+                    strips.as_mut_slice()
+                };
                 // SAFETY: a product is made of plain slices, whose bytes are neither indices nor lengths.
                 unsafe {
-                    team.pieces(out, each * ROWS, move |chunk, piece, _| {
-                        let first = chunk * each;
+                    team.pieces(to, tokens * each * ROWS, move |chunk, piece, _| {
+                        let (first, rows) = (chunk * each, piece.len() / tokens);
                         // SAFETY: the piece is the closure's own.
-                        product.run(first..panels.min(first + each), Spread::new(piece), 0);
+                        product.run(first..panels.min(first + each), Spread::new(piece), rows);
                     });
+                }
+                if tokens > 1 {
+                    for (chunk, piece) in strips.chunks(tokens * each * ROWS).enumerate() {
+                        let count = piece.len() / tokens;
+                        for (t, values) in piece.chunks_exact(count).enumerate() {
+                            let at = t * self.rows + part.row_base + chunk * each * ROWS;
+                            out[at..at + count].copy_from_slice(values);
+                        }
+                    }
                 }
                 continue;
             }

@@ -169,10 +169,17 @@ impl Control {
 
     // The engine's side. There is one engine; it calls these from one thread.
 
-    /// Invites the first `count` helpers to the jobs that follow.
+    /// Invites the first `count` helpers that live to the jobs that follow.
     pub fn invite(&self, count: usize) {
+        let alive = self.posts.iter().enumerate().filter(|(_, post)| post.dead.load(Ordering::Relaxed) == 0);
+        let last = alive.take(count).last().map_or(0, |(index, _)| index + 1);
         // Relaxed: the next ticket publishes it.
-        self.invited.0.store(count as u32, Ordering::Relaxed);
+        self.invited.0.store(last as u32, Ordering::Relaxed);
+    }
+
+    /// Whether anybody is invited.
+    pub fn invites(&self) -> bool {
+        self.invited.0.load(Ordering::Relaxed) > 0
     }
 
     /// Offers a job to the helpers that are invited, and calls `ring` for each that sleeps.

@@ -8,9 +8,11 @@
 //! | `control.rs` | what all share: the job, who has which chunk, who sleeps |
 //! | `threads.rs` | helpers of a native program: threads |
 //! | `workers.rs` | helpers in a browser: workers with an instance of this module on the same memory |
+//! | `pace.rs` | how many of them compute a token |
 //! | `spread.rs` | an output that several write |
 
 mod control;
+mod pace;
 mod spread;
 #[cfg(not(target_arch = "wasm32"))]
 mod threads;
@@ -19,9 +21,10 @@ mod workers;
 
 use std::mem::MaybeUninit;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use control::{Bytes, JOB_BYTES, Job, MAX_CHUNKS, MAX_PIECES, Piece, STRIP};
+use pace::Pace;
 #[cfg(not(target_arch = "wasm32"))]
 use threads::Helpers;
 #[cfg(target_arch = "wasm32")]
@@ -50,13 +53,17 @@ pub struct Team {
     scratch: Vec<f32>,
     /// Whether chunks that are late are taken back, after so many milliseconds beside the time of one.
     patience: Option<f64>,
+    /// Chooses how many compute a step; otherwise all do.
+    pace: Option<Pace>,
+    /// Whether a helper holds a chunk and has not been heard of for very long.
+    lost: bool,
 }
 
 impl Team {
     /// This thread alone.
     #[must_use]
     pub fn solo() -> Self {
-        Team { helpers: None, epoch: 0, scratch: Vec::new(), patience: None }
+        Team { helpers: None, epoch: 0, scratch: Vec::new(), patience: None, pace: None, lost: false }
     }
 
     /// `count` threads; one is this thread alone.
@@ -80,6 +87,34 @@ impl Team {
         Ok(Team { helpers, patience: Some(PATIENCE), ..Self::solo() })
     }
 
+    /// The same, but steps that repeat are timed, and as many threads compute them as is fastest.
+    #[must_use]
+    pub fn paced(self) -> Self {
+        let all = self.size();
+        Team { pace: (all > 1).then(|| Pace::new(all, all)), ..self }
+    }
+
+    /// Threads that compute a step that repeats.
+    pub(super) fn threads_of_step(&self) -> usize {
+        self.pace.as_ref().map_or(usize::MAX, Pace::kept).min(self.size())
+    }
+
+    /// Begins a step. One that repeats is timed: returns the time.
+    pub(super) fn begin(&mut self, repeats: bool) -> Option<f64> {
+        let helpers = self.helpers.as_ref()?;
+        let pace = self.pace.as_ref().filter(|_| repeats);
+        let invited = pace.map_or(helpers.control.posts().len(), |pace| pace.threads() - 1);
+        helpers.control.invite(invited);
+        pace.map(|_| helpers.now())
+    }
+
+    /// Ends what [`Team::begin`] began.
+    pub(super) fn end(&mut self, begun: Option<f64>) {
+        if let (Some(helpers), Some(pace), Some(begun)) = (&self.helpers, &mut self.pace, begun) {
+            pace.took(helpers.now() - begun);
+        }
+    }
+
     /// Where the helpers find what they need.
     #[cfg(target_arch = "wasm32")]
     #[must_use]
@@ -93,14 +128,17 @@ impl Team {
         1 + self.helpers.as_ref().map_or(0, |helpers| helpers.control.alive())
     }
 
-    /// Whether helpers kept within their memory.
+    /// Whether helpers answer, and keep within their memory. Nothing is computed any more where they do not.
     ///
     /// # Errors
-    /// [`Error::Internal`].
+    /// [`Error::WorkerFailed`], [`Error::Internal`].
     pub(super) fn check(&self) -> Result<()> {
+        if self.lost {
+            return Err(Error::WorkerFailed { what: "a helper of the CPU path does not answer".to_owned() });
+        }
         #[cfg(target_arch = "wasm32")]
         if self.helpers.as_ref().is_some_and(Helpers::is_stack_broken) {
-            return Err(crate::error::Error::Internal { what: "a thread's stack is too small".to_owned() });
+            return Err(Error::Internal { what: "a thread's stack is too small".to_owned() });
         }
         Ok(())
     }
@@ -118,9 +156,9 @@ impl Team {
     /// Runs `job(chunk, scratch)` for all chunks below `chunks`, on all threads. The scratch holds anything. Writes go through
     /// [`Spread`]; no chunk reads what any chunk writes, since some run twice where a helper dies.
     pub(super) fn each<F: Fn(usize, &mut [f32]) + Copy + Send>(&mut self, chunks: usize, job: F) {
-        let Team { helpers, epoch, scratch, .. } = self;
+        let Team { helpers, epoch, scratch, lost, .. } = self;
         scratch.resize(SCRATCH, 0.0);
-        let Some(helpers) = helpers.as_ref().filter(|_| chunks > 1) else {
+        let Some(helpers) = helpers.as_ref().filter(|helpers| chunks > 1 && helpers.control.invites()) else {
             (0..chunks).for_each(|chunk| job(chunk, scratch));
             return;
         };
@@ -135,13 +173,30 @@ impl Team {
             }
             let mut looks = 0;
             while helpers.control.is_somebody_busy() {
-                helpers.wait(looks);
+                if !helpers.wait(looks) {
+                    // It may live and write yet, so nothing can be computed in its place.
+                    *lost = true;
+                    return;
+                }
                 looks += 1;
             }
             if helpers.control.has_lost_one() {
                 (first..first + count).for_each(|chunk| job(chunk, scratch));
             }
         }
+    }
+
+    /// Runs `job(row, scratch)` for all rows of about so many floats: on this thread where they are few. Else as [`Team::each`].
+    pub(super) fn rows<F: Fn(usize, &mut [f32]) + Copy + Send>(
+        &mut self,
+        count: usize,
+        floats: usize,
+        job: F,
+    ) {
+        let each = Self::units_of_chunk(count, 4 * floats);
+        self.each(count.div_ceil(each), move |chunk, scratch| {
+            (chunk * each..count.min((chunk + 1) * each)).for_each(|row| job(row, scratch));
+        });
     }
 
     /// Runs `job(chunk, piece of out, scratch)` for all pieces of `piece` floats (the last may be shorter), on all threads.
@@ -164,9 +219,9 @@ impl Team {
             self.each(count, move |chunk, scratch| job(chunk, unsafe { out.part(place(chunk)) }, scratch));
             return;
         }
-        let Team { helpers, epoch, scratch, patience } = self;
+        let Team { helpers, epoch, scratch, patience, .. } = self;
         scratch.resize(SCRATCH, 0.0);
-        let Some(helpers) = helpers.as_ref().filter(|_| count > 1) else {
+        let Some(helpers) = helpers.as_ref().filter(|helpers| count > 1 && helpers.control.invites()) else {
             for (chunk, out) in out.chunks_mut(piece).enumerate() {
                 job(chunk, out, scratch);
             }
@@ -214,7 +269,7 @@ impl Team {
                     open &= !(1 << chunk);
                 }
             } else {
-                helpers.wait(looks);
+                let _ = helpers.wait(looks);
                 looks += 1;
             }
         }

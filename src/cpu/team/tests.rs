@@ -168,34 +168,49 @@ fn a_chunk_is_taken_back() {
     drop(team);
 }
 
+/// Jobs that take so long that all helpers come, of both kinds.
+fn long_jobs(team: &mut Team) {
+    let mut out = vec![-1.0; 60];
+    // SAFETY: the job brings nothing.
+    unsafe {
+        team.pieces(&mut out, 2, |chunk, out, _| {
+            std::thread::sleep(Duration::from_micros(50));
+            out.fill(chunk as f32);
+        });
+    }
+    assert!(out.iter().enumerate().all(|(i, out)| *out == (i / 2) as f32));
+    out.fill(-1.0);
+    let spread = Spread::new(&mut out);
+    team.each(30, move |chunk, _| {
+        std::thread::sleep(Duration::from_micros(50));
+        // SAFETY: chunks have pieces of their own.
+        unsafe { spread.part(2 * chunk..2 * chunk + 2) }.fill(chunk as f32);
+    });
+    assert!(out.iter().enumerate().all(|(i, out)| *out == (i / 2) as f32));
+}
+
 #[test]
 fn a_helper_dies() {
-    for patience in [None, Some(0.0)] {
+    // With the first chunks of a job in pieces, and later in one or the other.
+    for (lives, patience) in [(0, None), (1, None), (40, None), (41, Some(0.0)), (60, None)] {
         let mut team = Team::threads(3).unwrap();
         team.patience = patience;
-        fill(&mut team, 0, 100, 9);
-        let mut left = 3;
-        delay(&team, 0, move || {
-            left -= 1;
-            // Not a panic, which would be printed: the thread unwinds all the same.
-            if left == 0 {
-                std::panic::resume_unwind(Box::new("dies"));
-            }
-        });
-        // Until it has come three times.
-        let mut round = 0;
-        while team.size() == 3 && round < 100_000 {
-            fill(&mut team, round, 100, 9);
-            round += 1;
+        for index in [0, 1] {
+            let mut left = lives;
+            delay(&team, index, move || {
+                // Not a panic, which would be printed: the thread unwinds all the same.
+                if left == 0 {
+                    std::panic::resume_unwind(Box::new("dies"));
+                }
+                left -= 1;
+            });
         }
-        assert_eq!(team.size(), 2);
-        (0..100).for_each(|round| fill(&mut team, round, 100, 9));
-        delay(&team, 1, || std::panic::resume_unwind(Box::new("dies too")));
-        while team.size() == 2 && round < 200_000 {
-            fill(&mut team, round, 100, 9);
-            round += 1;
+        let mut rounds = 0;
+        while team.size() > 1 && rounds < 10_000 {
+            long_jobs(&mut team);
+            rounds += 1;
         }
-        assert_eq!(team.size(), 1);
+        assert_eq!(team.size(), 1, "after {rounds} rounds");
         (0..100).for_each(|round| fill(&mut team, round, 100, 9));
     }
 }

@@ -44,13 +44,15 @@ impl Helpers {
         }
     }
 
-    /// Waits a little for the helpers, the longer the more often this was done since the job was given.
-    pub fn wait(&self, looks: u32) {
+    /// Waits a little for the helpers, the longer the more often this was done since the job was given. Whether it is worth
+    /// while: always, since a thread that ends says so.
+    pub fn wait(&self, looks: u32) -> bool {
         match looks {
             0..SPINS => std::hint::spin_loop(),
             SPINS..YIELDS => std::thread::yield_now(),
             _ => std::thread::sleep(Duration::from_micros(50)),
         }
+        true
     }
 
     pub fn now(&self) -> f64 {

@@ -21,8 +21,12 @@ const STACK: usize = 1 << 20;
 const GUARD: Unit = Unit([0x7e57_ab1e_57ac_c0de; 2]);
 /// Looks for the end of a job before the engine sleeps between them.
 const SPINS: u32 = 20_000;
-/// One sleep of the engine, in milliseconds.
+/// One sleep of the engine, in milliseconds, and looks before sleeps get longer.
 const NAP_MS: f64 = 0.1;
+const NAPS: u32 = SPINS + 1000;
+const LONG_NAP_MS: f64 = 10.0;
+/// Looks after which a helper counts as lost: about twenty seconds.
+const PATIENT: u32 = NAPS + 2000;
 /// Naps that the engine gives helpers to leave.
 const FAREWELL: u32 = 500;
 
@@ -102,19 +106,23 @@ impl Helpers {
         let _ = Atomics::notify(&self.words, word(post.bell.as_ptr().addr()));
     }
 
-    /// Waits a little for the helpers, the longer the more often this was done since the job was given.
-    pub fn wait(&self, looks: u32) {
-        if looks < SPINS {
-            std::hint::spin_loop();
-        } else {
-            self.nap();
+    /// Waits a little for the helpers, the longer the more often this was done since the job was given. Whether it is worth
+    /// while: a worker that was ended without a word holds its chunk for ever.
+    pub fn wait(&self, looks: u32) -> bool {
+        match looks {
+            0..SPINS => std::hint::spin_loop(),
+            SPINS..NAPS => self.nap(NAP_MS),
+            // Counted in naps, not by the clock: a computer that sleeps does not nap.
+            NAPS..PATIENT => self.nap(LONG_NAP_MS),
+            _ => return false,
         }
+        true
     }
 
-    fn nap(&self) {
+    fn nap(&self, ms: f64) {
         // It fails where a thread must not block; then this is a look like the others.
         let quiet = word(self.quiet.as_ptr().addr());
-        let _ = Atomics::wait_with_timeout(&self.words, quiet, 0, NAP_MS);
+        let _ = Atomics::wait_with_timeout(&self.words, quiet, 0, ms);
     }
 
     pub fn now(&self) -> f64 {
@@ -137,7 +145,7 @@ impl Drop for Helpers {
         self.control.dismiss(|index, post| self.ring(index, post));
         let mut naps = 0;
         while !self.control.is_deserted() && naps < FAREWELL {
-            self.nap();
+            self.nap(NAP_MS);
             naps += 1;
         }
         // Somebody who has not left may still write to its strip and its stack. They end with the memory, that is with the
