@@ -180,6 +180,7 @@ export class TextModel {
           try {
             this.#checkLength(request);
             const result = await this.#client.call("generate", request, { signal: stop, onEvent: push });
+            this.info.device.threads = result.stats.threads;
             turn.end?.(result);
             return result;
           } catch (error) {

@@ -1,6 +1,6 @@
 // How many threads compute on the CPU.
 
-/** More workers than this wait for memory, not for one another. One core is left to the page, which draws the answer. */
+/** More than this wait for memory, not for one another. */
 const MOST_BY_DEFAULT = 8;
 /** What may be asked for: the engine has no more places (src/cpu/team/control.rs). */
 export const MOST_THREADS = 32;
@@ -13,12 +13,23 @@ export interface Cores {
   canShare: boolean;
 }
 
-/** As many as asked for, or one less than there are cores. `note` says why, if it is not the number that was asked for. */
-export function threadCount(asked: number | undefined, { cores, canShare }: Cores): { threads: number; note: string } {
+/** How many threads there are. */
+export interface ThreadCount {
+  /** The most that compute. */
+  threads: number;
+  /** How many compute a token at first, where the engine finds the best number by timing. Without it all do, always. */
+  startThreads?: number;
+  /** Why, if it is not the number that was asked for. */
+  note: string;
+}
+
+/** As many as asked for; or up to one for each core, and one less at first: the page needs a core to draw the answer. */
+export function threadCount(asked: number | undefined, { cores, canShare }: Cores): ThreadCount {
   if (canShare && asked !== undefined) return { threads: asked, note: "" };
   if (canShare) {
-    const threads = Math.max(1, Math.min(cores - 1, MOST_BY_DEFAULT));
-    return { threads, note: `Threads by default: ${threads}, one less than the ${cores} cores and at most ${MOST_BY_DEFAULT}.` };
+    const threads = Math.max(1, Math.min(cores, MOST_BY_DEFAULT));
+    const note = `Threads by default: up to ${threads}, of ${cores} cores; how many compute a token is found by timing.`;
+    return { threads, startThreads: Math.max(1, Math.min(cores - 1, MOST_BY_DEFAULT)), note };
   }
   const note =
     asked !== undefined && asked > 1

@@ -31,8 +31,13 @@ export interface DeviceInfo {
    * `"relaxed-simd"`, with `"8- and 16-bit activations"` or `"8-bit activations"` where they are rounded so.
    */
   features: string[];
-  /** Threads that compute; 1 on the GPU. */
+  /**
+   * Threads that compute a token; 1 on the GPU. Where {@link LoadOptions.threads} does not say how many, the number is found
+   * by timing while the model runs, and this is that after the latest answer.
+   */
   threads: number;
+  /** Threads that there are; all of them read a prompt. 1 on the GPU. */
+  mostThreads: number;
   /**
    * On the GPU of a language model: which variants of the kernels its matrices take. {@link LoadOptions.kernels} pins
    * them.
@@ -197,6 +202,8 @@ export interface GenerateResult {
     draftedTokens: number;
     /** Of these, those that were right: tokens that cost no step of their own. */
     acceptedTokens: number;
+    /** Threads that computed the last token; 1 on the GPU. */
+    threads: number;
   };
 }
 
@@ -413,8 +420,8 @@ export interface LoadOptions extends NetworkOptions, EngineAddresses, SourceOpti
   device?: DeviceChoice | undefined;
   /**
    * Threads on the CPU, 1 to 32; the GPU path ignores it. More than one needs a cross-origin isolated page;
-   * elsewhere there is one, and {@link DeviceInfo.reason} says so. Default: one less than there are cores, at least 1 and
-   * at most 8, so that a core is left for the page.
+   * elsewhere there is one, and {@link DeviceInfo.reason} says so. By default there is one for each core, at most 8, and how
+   * many of them compute a token is found by timing; at first it is one less, so that a core is left for the page.
    */
   threads?: number | undefined;
   /**

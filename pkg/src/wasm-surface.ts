@@ -39,6 +39,8 @@ export interface WasmLoadOptions {
   mostMemoryBytes: number;
   /** How many may compute on the CPU, the engine's own worker included. */
   threads: number;
+  /** How many compute a token at first; the best number is then found by timing. Without it all do. */
+  startThreads?: number;
   /**
    * Called at most once, when the CPU was chosen and there is to be more than one thread. Resolves once helpers wait for work
    * at their places, with a reason for each that could not be started and is marked as dead. After a rejection the engine

@@ -12,7 +12,7 @@ import type { SimdLevel } from "./simd.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
 import { importFiles, nothingKept } from "./storage/import-files.js";
 import { deleteModel, exportModel, listModels, storageUsage, storedModel, throwIfAborted, verifyModel } from "./storage/stored-models.js";
-import { type Cores, threadCount } from "./threads.js";
+import { type Cores, type ThreadCount, threadCount } from "./threads.js";
 import type { DeviceInfo, ModelInfo, NetworkOptions, StorageReport } from "./types.js";
 import type { Engine, EngineSource, Fetch, WasmImageModel, WasmLoadOptions, WasmNetworkOptions, WasmTextModel } from "./wasm-surface.js";
 import { within } from "./within.js";
@@ -264,7 +264,7 @@ function textModelHandlers(
       throwIfAborted(signal);
       const count = threadCount(request.threads, host.cores());
       return withFiles(host, { readsAll: true, request, emit, signal }, async ({ source, network, report, finish }) => {
-        const options = loadOptions(request, { network, threads: count.threads, ...ofEngine(engine) });
+        const options = loadOptions(request, { network, ...ofThreads(count), ...ofEngine(engine) });
         model = await engine.TextModel.load(source, options, report, signal);
         try {
           return withNote(model, engine, count, await finish());
@@ -303,7 +303,7 @@ function textModelHandlers(
         report({ phase: "header", loadedBytes: 0, totalBytes: 0 });
         const options = loadOptions(request, {
           network: { ...network, fetch: boundedFetch(network.fetch) },
-          threads: count.threads,
+          ...ofThreads(count),
           ...ofEngine(engine),
         });
         const found = await engine.TextModel.canRun(source, options, signal);
@@ -484,7 +484,7 @@ const NO_SIMD: WireError = {
 /** What the engine is told of a request. */
 function loadOptions(
   { contextLength, kvCache, device, activationBits, draftTokens, kernels, sampling, rememberedKernels }: Partial<LoadRequest>,
-  surroundings: Pick<WasmLoadOptions, "network" | "threads" | "mostMemoryBytes" | "spawnHelpers">,
+  surroundings: Pick<WasmLoadOptions, "network" | "threads" | "startThreads" | "mostMemoryBytes" | "spawnHelpers">,
 ): WasmLoadOptions {
   return {
     ...surroundings,
@@ -503,7 +503,7 @@ function loadOptions(
 function withNote(
   model: WasmTextModel,
   { memory }: Engine,
-  count: ReturnType<typeof threadCount>,
+  count: ThreadCount,
   storage: StorageReport,
 ): ModelInfo {
   const info = model.info();
@@ -515,8 +515,13 @@ function withNote(
   };
 }
 
-function withThreadNote(device: DeviceInfo, { threads, note }: ReturnType<typeof threadCount>): DeviceInfo {
+/** Of the options of a load. */
+function ofThreads({ threads, startThreads }: ThreadCount): Pick<WasmLoadOptions, "threads" | "startThreads"> {
+  return { threads, ...(startThreads === undefined ? {} : { startThreads }) };
+}
+
+function withThreadNote(device: DeviceInfo, { threads, note }: ThreadCount): DeviceInfo {
   // Helpers that did not start leave one thread. The engine's reason says so, and the note would contradict it.
-  const applies = device.kind === "cpu" && device.threads === threads && note !== "";
+  const applies = device.kind === "cpu" && device.mostThreads === threads && note !== "";
   return applies ? { ...device, reason: `${device.reason} ${note}` } : device;
 }

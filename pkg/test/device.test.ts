@@ -41,11 +41,12 @@ test("a model's defaults of sampling reach the engine; what is none is refused b
   }
 });
 
-test("threads: one less than cores, at most 8, and one where memory cannot be shared", () => {
+test("threads: up to one for each core, at most 8, one less at first, and one where memory cannot be shared", () => {
   const shared = (cores: number) => ({ cores, canShare: true });
-  const byDefault = [0, 1, 2, 3, 8, 9, 32].map((cores) => threadCount(undefined, shared(cores)).threads);
-  assert.deepEqual(byDefault, [1, 1, 1, 2, 7, 8, 8]);
-  assert.match(threadCount(undefined, shared(4)).note, /by default: 3, one less than the 4 cores/);
+  const byDefault = [0, 1, 2, 3, 8, 9, 32].map((cores) => threadCount(undefined, shared(cores)));
+  assert.deepEqual(byDefault.map(({ threads }) => threads), [1, 1, 2, 3, 8, 8, 8]);
+  assert.deepEqual(byDefault.map(({ startThreads }) => startThreads), [1, 1, 1, 2, 7, 8, 8]);
+  assert.match(threadCount(undefined, shared(4)).note, /by default: up to 4, of 4 cores/);
   assert.deepEqual(threadCount(12, shared(2)), { threads: 12, note: "" });
   const alone = { cores: 32, canShare: false };
   assert.deepEqual(threadCount(undefined, alone), { threads: 1, note: "" });

@@ -48,6 +48,7 @@ export const DEVICE: DeviceInfo = {
   isFallbackAdapter: false,
   features: [],
   threads: 1,
+  mostThreads: 1,
   choice: "asked",
   reason: "It was asked for.",
 };

@@ -204,12 +204,6 @@ impl CpuBackend {
         self.bits
     }
 
-    /// Threads that compute a token.
-    #[must_use]
-    pub fn threads(&self) -> usize {
-        self.team.threads_of_step()
-    }
-
     /// Threads that there are.
     #[must_use]
     pub fn most_threads(&self) -> usize {
@@ -668,6 +662,10 @@ impl Backend for CpuBackend {
 
     fn allocated_bytes(&self) -> u64 {
         self.account.get()
+    }
+
+    fn threads(&self) -> usize {
+        self.team.threads_of_step()
     }
 
     fn compile(&mut self, ops: &[Op<Of<'_, Self>>], batch: Batch) -> Result<CpuPlan> {

@@ -300,6 +300,11 @@ impl<B: Backend + 'static> TextEngine<B> {
         self.draft_tokens
     }
 
+    /// Threads that compute a token at present; 1 on a GPU.
+    pub fn threads(&self) -> usize {
+        self.backend.threads()
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer

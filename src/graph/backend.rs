@@ -117,6 +117,10 @@ pub trait Backend: Sized {
     async fn settle(&mut self, doing: &str) -> Result<()>;
     /// Bytes held.
     fn allocated_bytes(&self) -> u64;
+    /// Threads that compute a token; 1 where it is not threads that do.
+    fn threads(&self) -> usize {
+        1
+    }
     /// Whether what is needed would fit, by arithmetic alone. `None` where only trying tells.
     fn fit(&self, needs: &Needs) -> Option<Fit> {
         let _ = needs;

@@ -94,7 +94,7 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
     let file_bytes = file_bytes(&directory, &mut sources).await?;
     drop(sources);
 
-    let rooms = engine::rooms(&directory, load, threads)?;
+    let rooms = engine::rooms(&directory, load, threads.most)?;
     let needed = rooms.cpu.bytes().saturating_add(cpu::beside_bytes());
     let cpu_fits = needed <= most;
     let held = rooms.cpu.held;
@@ -152,7 +152,15 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
     let mut backend = CpuBackend::new(CpuOptions { level: Level::best(), bits, team });
     let device = cpu_report(&backend, &choice.why, remark);
     if let Some(refusal) = refusal {
-        return report(DeviceReport { threads, ..device }, held, Err(refusal));
+        return report(
+            DeviceReport {
+                threads: threads.start.unwrap_or(threads.most),
+                most_threads: threads.most,
+                ..device
+            },
+            held,
+            Err(refusal),
+        );
     }
     let prepared = now_ms();
     match engine::rehearse(&mut backend, &directory, load, false).await {

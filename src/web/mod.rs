@@ -159,6 +159,7 @@ struct DeviceReport {
     is_fallback_adapter: bool,
     features: Vec<String>,
     threads: usize,
+    most_threads: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernels: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,6 +176,7 @@ fn gpu_report(adapter: &AdapterReport, why: &DeviceReason) -> DeviceReport {
         adapter: adapter.name.clone(),
         is_fallback_adapter: adapter.is_fallback,
         threads: 1,
+        most_threads: 1,
         choice: why.code(),
         reason: why.to_string(),
         ..Default::default()

@@ -36,6 +36,7 @@ pub(super) struct LoadOptions {
     kv_cache: Option<String>,
     device: Option<String>,
     threads: Option<f64>,
+    start_threads: Option<f64>,
     activation_bits: Option<f64>,
     draft_tokens: Option<f64>,
     pub(super) kernels: Option<String>,
@@ -114,8 +115,10 @@ impl LoadOptions {
         })
     }
 
-    pub(super) fn threads(&self) -> Result<usize> {
-        thread_count(self.threads)
+    pub(super) fn threads(&self) -> Result<Threads> {
+        let most = thread_count(self.threads)?;
+        let start = self.start_threads.map(|n| whole_u32("threads", n, 33)).transpose()?;
+        Ok(Threads { most, start: start.map(|n| n as usize) })
     }
 }
 
@@ -289,6 +292,7 @@ struct Stats {
     weight_bytes_per_token: f64,
     drafted_tokens: u64,
     accepted_tokens: u64,
+    threads: usize,
 }
 
 #[derive(Serialize)]
@@ -305,7 +309,7 @@ struct GenerationReport {
     stats: Stats,
 }
 
-fn report(done: Generation, seed: u64) -> GenerationReport {
+fn report(done: Generation, seed: u64, threads: usize) -> GenerationReport {
     let per_second = |tokens: usize, ms: f64| if ms > 0.0 { tokens as f64 / ms * 1e3 } else { 0.0 };
     let decoded = (done.decode_steps + done.accepted).max(1) as f64;
     let traffic = done.decode_traffic;
@@ -336,6 +340,7 @@ fn report(done: Generation, seed: u64) -> GenerationReport {
             weight_bytes_per_token: traffic.weight_bytes as f64 / decoded,
             drafted_tokens: done.drafted,
             accepted_tokens: done.accepted,
+            threads,
         },
     }
 }
@@ -555,6 +560,7 @@ pub(super) fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Optio
             .map(str::to_owned)
             .collect(),
         threads: backend.threads(),
+        most_threads: backend.most_threads(),
         choice: why.code(),
         reason,
         ..Default::default()
@@ -569,9 +575,26 @@ pub(super) fn thread_count(threads: Option<f64>) -> Result<usize> {
     }
 }
 
+/// How many threads compute on the CPU.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Threads {
+    /// At most.
+    pub(super) most: usize,
+    /// At first, where the best number is found while running.
+    pub(super) start: Option<usize>,
+}
+
 /// Helpers for all threads but this one. Where some cannot be had, the model runs on fewer threads, and the remark says
 /// why.
-pub(super) async fn assemble_team(threads: usize, spawn: Option<&Function>) -> (Team, Option<String>) {
+pub(super) async fn assemble_team(threads: Threads, spawn: Option<&Function>) -> (Team, Option<String>) {
+    let (team, remark) = whole_team(threads.most, spawn).await;
+    match threads.start {
+        Some(start) => (team.paced(start), remark),
+        None => (team, remark),
+    }
+}
+
+async fn whole_team(threads: usize, spawn: Option<&Function>) -> (Team, Option<String>) {
     let (Some(spawn), true) = (spawn, threads > 1) else { return (Team::solo(), None) };
     let count = threads - 1;
     let alone = |why: &str| {
@@ -664,6 +687,7 @@ impl WasmTextModel {
         if failed {
             return Err(Error::Internal { what: "the text callback threw".to_owned() });
         }
-        to_js(&report(done, options.sampling.seed))
+        let threads = either!(&*engine, e => e.threads());
+        to_js(&report(done, options.sampling.seed, threads))
     }
 }

@@ -52,7 +52,7 @@ test("the CPU computes, leaves a core to the page, and says why", { timeout: PAT
   assert.match(note, /Running on the CPU/);
   assert.match(note, /No graphics adapter/);
   assert.match(note, /hardware acceleration/);
-  assert.match(note, /Threads by default: \d+, one less than/);
+  assert.match(note, /Threads by default: up to \d+, of \d+ cores/);
 });
 
 test("the settings show the model's own defaults of sampling, and where they come from", { timeout: PATIENCE }, async () => {

@@ -57,7 +57,7 @@ function engine(answers) {
       ),
       samplingNotApplied: [],
       storage: { kind: "none", storedBytes: 0, networkBytes: 0, repaired: [] },
-      device: { kind: "cpu", adapter: "", isFallbackAdapter: false, features: ["simd128"], threads: 1, choice: "asked", reason: "scripted" },
+      device: { kind: "cpu", adapter: "", isFallbackAdapter: false, features: ["simd128"], threads: 1, mostThreads: 1, choice: "asked", reason: "scripted" },
     });
   self.say = (piece) => {
     text += piece;

@@ -39,7 +39,7 @@ export class DeviceNote {
       ...(device.kernels === undefined ? [] : [el("p", { "data-testid": "kernels" }, `${device.kernelsReason ?? ""} ${device.kernels}`)]),
       ...(onCpu ? gpuAdvice(device.choice) : []),
       ...(slowGpu ? [el("p", {}, "This graphics adapter is software. The CPU path is faster: set the device to Automatic in Settings.")] : []),
-      ...(onCpu && device.threads === 1 && !crossOriginIsolated
+      ...(onCpu && device.mostThreads === 1 && !crossOriginIsolated
         ? [el("p", {}, "One thread computes. More need a page that its server isolates from others (COOP and COEP headers).")]
         : []),
       button("Close", () => (this.#toggle(), this.button.focus()), { class: "link" }),

@@ -102,7 +102,7 @@ export function settingsPanel(settings: Settings, actions: SettingsActions): voi
   const threads = number("threads", {
     label: "Threads",
     hint: "On the CPU; more than one if the page may share memory",
-    placeholder: "one less than cores",
+    placeholder: "found by timing",
     min: 1,
     max: 32,
     step: 1,

@@ -21,7 +21,7 @@ export class StatusLine {
     this.#info = info;
     this.#run = { tokensPerSecond: 0, firstTokenMs: 0, dispatches: info?.dispatchesPerToken ?? 0, context: 0 };
     this.#note.set(info?.device);
-    this.#device.replaceChildren(...(info ? [...deviceItems(info.device), this.#note.button] : []));
+    this.#showDevice();
     this.#root.dataset["device"] = info?.device.kind ?? "none";
     this.#render();
   }
@@ -39,12 +39,18 @@ export class StatusLine {
       dispatches: stats.dispatchesPerToken,
       context: promptTokens + generatedTokens,
     };
+    this.#showDevice();
     this.#render();
   }
 
   resetContext(): void {
     this.#run.context = 0;
     this.#render();
+  }
+
+  /** The number of threads changes from answer to answer. */
+  #showDevice(): void {
+    this.#device.replaceChildren(...(this.#info ? [...deviceItems(this.#info.device), this.#note.button] : []));
   }
 
   #render(): void {

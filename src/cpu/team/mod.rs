@@ -87,11 +87,11 @@ impl Team {
         Ok(Team { helpers, patience: Some(PATIENCE), ..Self::solo() })
     }
 
-    /// The same, but steps that repeat are timed, and as many threads compute them as is fastest.
+    /// The same, but steps that repeat are timed, and as many threads compute them as is fastest; `start` at first.
     #[must_use]
-    pub fn paced(self) -> Self {
+    pub fn paced(self, start: usize) -> Self {
         let all = self.size();
-        Team { pace: (all > 1).then(|| Pace::new(all, all)), ..self }
+        Team { pace: (all > 1).then(|| Pace::new(start, all)), ..self }
     }
 
     /// Threads that compute a step that repeats.
