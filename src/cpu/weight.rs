@@ -156,3 +156,71 @@ impl CpuWeight {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use crate::formats::DType;
+
+    use super::*;
+
+    /// A matrix of two parts with bytes of all sorts.
+    fn weight(dtypes: [DType; 2], rows: u64, cols: u64) -> CpuWeight {
+        let account = Rc::new(Cell::new(0));
+        let segments = dtypes.map(|dtype| Segment { dtype, rows });
+        let weight = CpuWeight::new(&account, "test", cols, &segments).unwrap();
+        let mut state = 1u32;
+        for (part, dtype) in dtypes.into_iter().enumerate() {
+            let blocks = (rows * cols / u64::from(dtype.block_len())) as usize;
+            let mut file = Vec::new();
+            for _ in 0..blocks {
+                let mut block = vec![0; dtype.block_bytes() as usize];
+                for byte in &mut block {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    *byte = (state >> 25) as u8;
+                }
+                match block.last_mut() {
+                    // Sign and exponent: small, and no infinity.
+                    Some(last) if dtype.is_float() => *last = 0x3d,
+                    _ => dtype.put_scale(&mut block, 0.01),
+                }
+                file.extend(block);
+            }
+            weight.fill(part * rows as usize, &file).unwrap();
+        }
+        weight
+    }
+
+    fn product(team: &mut Team, weight: &CpuWeight, bits: Bits, tokens: usize) -> Vec<u32> {
+        let mut x = Activations::default();
+        x.set(tokens, weight.cols(), |t, row| {
+            row.iter_mut().enumerate().for_each(|(i, x)| *x = ((t * 31 + i * 17) % 101) as f32 - 50.0);
+        });
+        let mut out = vec![f32::MAX; tokens * weight.rows()];
+        let how = How { level: Level::best(), bits };
+        weight.project(team, how, &mut x, &mut out, &mut Vec::new());
+        out.into_iter().map(f32::to_bits).collect()
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let mut teams = [2, 3, 8].map(|threads| Team::threads(threads).unwrap());
+        for dtype in DType::ALL {
+            // Many chunks, and a last panel that is not full.
+            let weight = weight([dtype, DType::F32], 1203, 256);
+            for (bits, tokens) in
+                [Bits::Eight, Bits::Sixteen].into_iter().flat_map(|bits| [1, 3, 19].map(|t| (bits, t)))
+            {
+                let alone = product(&mut Team::solo(), &weight, bits, tokens);
+                assert!(!alone.contains(&f32::MAX.to_bits()), "{} leaves some out", dtype.name());
+                assert!(alone.iter().any(|bits| *bits != alone[0]), "{} gives one number", dtype.name());
+                for team in &mut teams {
+                    let together = product(team, &weight, bits, tokens);
+                    assert!(together == alone, "{} {bits:?} {tokens}, {} threads", dtype.name(), team.size());
+                }
+            }
+        }
+    }
+}

@@ -245,7 +245,7 @@ impl Control {
         // Acquire: with the helper's exchange, which releases what it wrote into its strip. It writes there again only when
         // it has taken a chunk of a later job.
         let state = self.states.0[chunk].load(Ordering::Acquire);
-        match (state & (1 << STATE_SHIFT) - 1) as usize {
+        match (state & ((1 << STATE_SHIFT) - 1)) as usize {
             who if state >> STATE_SHIFT == epoch && (1..=self.posts.len()).contains(&who) => {
                 Piece::In(self.posts[who - 1].strip)
             }
