@@ -365,7 +365,7 @@ fn attend_to_span<C: Operand>(
     let Some(from) = seeing().map(|seen| seen.start).min() else { return false };
     let here = from..seeing().map(|seen| seen.end).max().unwrap_or(from);
     let whole = here.start / LANES * LANES..here.end.next_multiple_of(LANES);
-    let Span { p, words, sums } = span;
+    let Span { p, sums } = span;
     let dim = sums.len() / queries.len();
     macro_rules! rows {
         ($($n:literal)*) => {
@@ -379,7 +379,7 @@ fn attend_to_span<C: Operand>(
                 level.run(Soften { p, seen, cap, lift, query });
             }
             match queries.len() {
-                $($n => level.run(Values::<C, $n> { head, dim, tile, here, p, words, sums }),)*
+                $($n => level.run(Values::<C, $n> { head, dim, tile, here, p, sums }),)*
                 _ => {}
             }
         };
