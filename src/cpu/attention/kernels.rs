@@ -444,6 +444,7 @@ impl Kernel for Soften<'_> {
 ///
 /// a = n + r; a polynomial, the best one of its degree, gives 2^r, and n goes into the exponent.
 #[inline(always)]
+#[allow(clippy::approx_constant)] // its coefficients are near those of the series, and not the same
 fn power<S: Simd>(s: S, a: S::F, lift: i32) -> S::F {
     let a = s.max(a, s.splat(-100.0));
     let magic = s.splat(MAGIC + lift as f32);

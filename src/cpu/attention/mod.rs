@@ -219,7 +219,7 @@ impl Attend<'_> {
         out[..rows * row_floats].fill(0.0);
         for span in spans {
             let base = span * SPAN;
-            let (head, tile) = source.span(level, dim, base / TILE, self.seen(tokens.end - 1).end);
+            let place = source.span(level, dim, base / TILE, self.seen(tokens.end - 1).end);
             for (quad, (factors, queries)) in
                 factors.chunks_exact(TOGETHER * dim).zip(queries.chunks_exact_mut(TOGETHER)).enumerate()
             {
@@ -231,7 +231,7 @@ impl Attend<'_> {
                 }
                 let seen = &seen[..queries.len()];
                 let span = Span::new(span_scratch, dim, queries.len());
-                if !attend_to_span(level, head, self.shape.cap, tile, span, factors, queries, seen) {
+                if !attend_to_span(level, place, self.shape.cap, span, factors, queries, seen) {
                     continue;
                 }
                 let span = Span::new(span_scratch, dim, queries.len());
@@ -353,9 +353,8 @@ fn divide(row: &mut [f32], by: f32) {
 /// Leaves the rows' sums of values in `span`, and what they are to be merged by in `queries`. False if they see nothing of it.
 fn attend_to_span<C: Operand>(
     level: Level,
-    head: Head<'_, C>,
+    (head, tile): (Head<'_, C>, usize),
     cap: f32,
-    tile: usize,
     span: Span<'_>,
     factors: &[f32],
     queries: &mut [Query],
