@@ -67,6 +67,7 @@ pub struct AttendScratch {
 
 impl AttendScratch {
     /// For the results of all chunks.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn results(&mut self, job: &Attend<'_>) -> &mut [f32] {
         grown(&mut self.results, job.chunks() * job.chunk_floats())
     }
