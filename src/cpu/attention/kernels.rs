@@ -46,27 +46,20 @@ impl Query {
 pub struct Span<'a> {
     /// (N, SPAN): scores, then what they are as powers of 2.
     pub p: &'a mut [f32],
-    /// (blocks, N, SPAN / 2): the same as whole numbers, of scaled cells.
-    pub words: &'a mut [i32],
     /// (N, D).
     pub sums: &'a mut [f32],
 }
 
 /// Floats of a [`Span`].
 pub fn span_floats(dim: usize) -> usize {
-    TOGETHER * (SPAN + dim.div_ceil(BLOCK) * SPAN / 2 + dim)
+    TOGETHER * (SPAN + dim)
 }
 
 impl<'a> Span<'a> {
     /// Of so many rows.
     pub fn new(floats: &'a mut [f32], dim: usize, rows: usize) -> Self {
-        let (p, rest) = floats.split_at_mut(TOGETHER * SPAN);
-        let (words, sums) = rest.split_at_mut(TOGETHER * dim.div_ceil(BLOCK) * SPAN / 2);
-        Span {
-            p: &mut p[..rows * SPAN],
-            words: bytemuck::cast_slice_mut(words),
-            sums: &mut sums[..rows * dim],
-        }
+        let (p, sums) = floats.split_at_mut(TOGETHER * SPAN);
+        Span { p: &mut p[..rows * SPAN], sums: &mut sums[..rows * dim] }
     }
 }
 
@@ -151,7 +144,7 @@ impl<C: Float> Operand for C {
 
     #[inline(always)]
     fn values<S: Simd, const N: usize>(s: S, values: Values<'_, Self, N>) {
-        let Values { head, dim, tile, here, p, sums, .. } = values;
+        let Values { head, dim, tile, here, p, sums } = values;
         sums.fill(0.0);
         for first in (here.start / TILE * TILE..here.end).step_by(TILE) {
             let v = of_tile(head.v, dim * TILE / LANES, tile + first / TILE);
@@ -226,28 +219,27 @@ impl Operand for [i8; 16] {
 
     #[inline(always)]
     fn values<S: Simd, const N: usize>(s: S, values: Values<'_, Self, N>) {
-        let Values { head, dim, tile, here, p, words, sums } = values;
+        let Values { head, dim, tile, here, p, sums } = values;
         sums.fill(0.0);
         let blocks = dim.div_ceil(BLOCK);
-        for (block, words) in words.chunks_exact_mut(N * SPAN / 2).enumerate().take(blocks) {
-            let mut worth = [0.0; N];
-            for (n, words) in words.chunks_exact_mut(SPAN / 2).enumerate() {
-                worth[n] = weigh(s, &p[n * SPAN..], head.v_scales, blocks, block, tile, &here, words);
-            }
-            let octets = block * BLOCK_OCTETS..(block * BLOCK_OCTETS + BLOCK_OCTETS).min(dim / LANES);
-            for first in (here.start / TILE * TILE..here.end).step_by(TILE) {
-                let v = of_tile(head.v, dim * TILE / LANES / 2, tile + first / TILE);
-                let mut pairs = [&[0; TILE / 2]; N];
+        for first in (here.start / TILE * TILE..here.end).step_by(TILE) {
+            let v = of_tile(head.v, dim * TILE / LANES / 2, tile + first / TILE);
+            let v = v.as_chunks::<{ TILE / 2 }>().0;
+            let scales = of_tile(head.v_scales, blocks * TILE, tile + first / TILE).as_chunks().0;
+            let Range { start, end } = ends(&here, first);
+            for (block, (v, scales)) in v.chunks(BLOCK_OCTETS).zip(scales).enumerate() {
+                let (mut words, mut worth) = ([[0; TILE / 2]; N], [0.0; N]);
                 for n in 0..N {
-                    pairs[n] = &words[(n * SPAN + first) / 2..].as_chunks().0[0];
+                    let p = &p[n * SPAN + first..].as_chunks().0[0];
+                    worth[n] = weigh(s, p, scales, start / LANES..end.div_ceil(LANES), &mut words[n]);
                 }
-                let Range { start, end } = ends(&here, first);
-                for (octet, v) in octets.clone().zip(&v.as_chunks::<{ TILE / 2 }>().0[octets.clone()]) {
+                for (octet, v) in v.iter().enumerate() {
+                    let octet = block * BLOCK_OCTETS + octet;
                     let mut whole = [s.splat_i32(0); N];
                     for i in start / 2..end.div_ceil(2) {
                         let cell = s.load_widened(bytemuck::cast_ref(&v[i]));
                         for n in 0..N {
-                            whole[n] = s.dot_words(cell, s.splat_i32(pairs[n][i]), whole[n]);
+                            whole[n] = s.dot_words(cell, s.splat_i32(words[n][i]), whole[n]);
                         }
                     }
                     let mut total = load_rows::<S, N>(s, sums, dim, octet);
@@ -261,41 +253,30 @@ impl Operand for [i8; 16] {
     }
 }
 
-/// Whole numbers for powers times the scales of a block of V, and how much they are worth.
+/// Whole numbers for a tile's powers times the scales of a block of V, and how much they are worth.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn weigh<S: Simd>(
     s: S,
-    p: &[f32],
-    scales: &[f32],
-    blocks: usize,
-    block: usize,
-    tile: usize,
-    here: &Range<usize>,
-    words: &mut [i32],
+    p: &[f32; TILE],
+    scales: &[f32; TILE],
+    panels: Range<usize>,
+    words: &mut [i32; TILE / 2],
 ) -> f32 {
-    let panels = here.start / LANES..here.end.div_ceil(LANES);
     let p = &p.as_chunks().0[panels.clone()];
-    let words = &mut words.as_chunks_mut().0[panels.clone()];
+    let scales = &scales.as_chunks().0[panels.clone()];
+    let words = &mut words.as_chunks_mut().0[panels];
     let mut most = s.splat(0.0);
-    for (panel, p) in panels.clone().zip(p) {
-        most = s.max(s.mul(s.load(p), scale_of(s, scales, blocks, block, tile, panel)), most);
+    for (p, scales) in p.iter().zip(scales) {
+        most = s.max(s.mul(s.load(p), s.load(scales)), most);
     }
     let (steps, worth) = steps(s.max_lane(most));
-    for ((panel, p), words) in panels.zip(p).zip(words) {
-        let weight = s.mul(s.load(p), scale_of(s, scales, blocks, block, tile, panel));
+    for ((p, scales), words) in p.iter().zip(scales).zip(words) {
+        let weight = s.mul(s.load(p), s.load(scales));
         // Where the row sees nothing the scale may be anything: not a number then.
         let weight = s.max(s.mul(weight, s.splat(steps)), s.splat(0.0));
         s.store_words(round(s, weight), words);
     }
     worth
-}
-
-/// Scales of a block at eight positions of the span that begins with `tile`.
-#[inline(always)]
-fn scale_of<S: Simd>(s: S, scales: &[f32], blocks: usize, block: usize, tile: usize, panel: usize) -> S::F {
-    let place = of_tile(scales, blocks * TILE, tile + panel / (TILE / LANES));
-    s.load(&place.as_chunks().0[block * TILE / LANES + panel % (TILE / LANES)])
 }
 
 /// What makes numbers up to `most` words, and what a word is then worth.
@@ -463,6 +444,7 @@ impl Kernel for Soften<'_> {
 ///
 /// a = n + r; a polynomial, the best one of its degree, gives 2^r, and n goes into the exponent.
 #[inline(always)]
+#[allow(clippy::approx_constant)] // its coefficients are near those of the series, and not the same
 fn power<S: Simd>(s: S, a: S::F, lift: i32) -> S::F {
     let a = s.max(a, s.splat(-100.0));
     let magic = s.splat(MAGIC + lift as f32);
@@ -492,8 +474,6 @@ pub struct Values<'a, C, const N: usize> {
     pub here: Range<usize>,
     /// (N, SPAN).
     pub p: &'a [f32],
-    /// (blocks, N, SPAN / 2), for what is between.
-    pub words: &'a mut [i32],
     /// (N, D).
     pub sums: &'a mut [f32],
 }

@@ -67,6 +67,7 @@ pub struct AttendScratch {
 
 impl AttendScratch {
     /// For the results of all chunks.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn results(&mut self, job: &Attend<'_>) -> &mut [f32] {
         grown(&mut self.results, job.chunks() * job.chunk_floats())
     }
@@ -224,7 +225,7 @@ impl Attend<'_> {
         out[..rows * row_floats].fill(0.0);
         for span in spans {
             let base = span * SPAN;
-            let (head, tile) = source.span(level, dim, base / TILE, self.seen(tokens.end - 1).end);
+            let place = source.span(level, dim, base / TILE, self.seen(tokens.end - 1).end);
             for (quad, (factors, queries)) in
                 factors.chunks_exact(TOGETHER * dim).zip(queries.chunks_exact_mut(TOGETHER)).enumerate()
             {
@@ -236,7 +237,7 @@ impl Attend<'_> {
                 }
                 let seen = &seen[..queries.len()];
                 let span = Span::new(span_scratch, dim, queries.len());
-                if !attend_to_span(level, head, self.shape.cap, tile, span, factors, queries, seen) {
+                if !attend_to_span(level, place, self.shape.cap, span, factors, queries, seen) {
                     continue;
                 }
                 let span = Span::new(span_scratch, dim, queries.len());
@@ -358,9 +359,8 @@ fn divide(row: &mut [f32], by: f32) {
 /// Leaves the rows' sums of values in `span`, and what they are to be merged by in `queries`. False if they see nothing of it.
 fn attend_to_span<C: Operand>(
     level: Level,
-    head: Head<'_, C>,
+    (head, tile): (Head<'_, C>, usize),
     cap: f32,
-    tile: usize,
     span: Span<'_>,
     factors: &[f32],
     queries: &mut [Query],
@@ -370,7 +370,7 @@ fn attend_to_span<C: Operand>(
     let Some(from) = seeing().map(|seen| seen.start).min() else { return false };
     let here = from..seeing().map(|seen| seen.end).max().unwrap_or(from);
     let whole = here.start / LANES * LANES..here.end.next_multiple_of(LANES);
-    let Span { p, words, sums } = span;
+    let Span { p, sums } = span;
     let dim = sums.len() / queries.len();
     macro_rules! rows {
         ($($n:literal)*) => {
@@ -384,7 +384,7 @@ fn attend_to_span<C: Operand>(
                 level.run(Soften { p, seen, cap, lift, query });
             }
             match queries.len() {
-                $($n => level.run(Values::<C, $n> { head, dim, tile, here, p, words, sums }),)*
+                $($n => level.run(Values::<C, $n> { head, dim, tile, here, p, sums }),)*
                 _ => {}
             }
         };
