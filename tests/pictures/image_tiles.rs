@@ -358,7 +358,7 @@ fn the_least_memory_is_enough() {
 fn threads_change_no_bit() {
     pollster::block_on(async {
         for level in Level::available() {
-            for (seed, shape) in (1..).zip([SHAPES[0], SHAPES[2]]) {
+            for (seed, shape) in [(2, SHAPES[2])] {
                 let mut want = None;
                 for threads in [1, 2, 3, 8] {
                     let backend = CpuImages::new(level).with_team(Team::threads(threads).unwrap());
@@ -367,9 +367,9 @@ fn threads_change_no_bit() {
                         .await
                         .unwrap();
                     let scale = model.scale();
-                    let latents = encode(&mut model, &uneven(7 * scale, 9 * scale), None).await;
+                    let latents = encode(&mut model, &uneven(3 * scale, 5 * scale), None).await;
                     let whole = decode(&mut model, &latents.result, None).await;
-                    let tiled = decode(&mut model, &latents.result, Some(whole.peak * 6 / 10)).await;
+                    let tiled = decode(&mut model, &latents.result, Some(whole.peak * 7 / 10)).await;
                     assert!(whole.runs == 1 && tiled.runs > 1, "{} {}", whole.runs, tiled.runs);
                     let bits: Vec<u32> = latents.result.values.iter().map(|v| v.to_bits()).collect();
                     let got = (bits, whole.result.rgba, tiled.result.rgba);
