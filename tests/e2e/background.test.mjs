@@ -61,7 +61,7 @@ async function begin() {
       ({ text }) => ({ text, hidden: document.hidden }),
       ({ code, message }) => ({ text: generation.text, error: code + ": " + message }),
     );
-    while (generation.text.length < 200) await new Promise((resolve) => setTimeout(resolve, 1));
+    while (generation.text.length < 20) await new Promise((resolve) => setTimeout(resolve, 1));
     return { expected, threads: model.info.device.threads };`,
   );
   assert.equal(error, undefined);
