@@ -6,6 +6,7 @@ use std::path::Path;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error.rs", &[]),
     ("formats", &[]),
+    ("allocator.rs", &[]),
     ("clock.rs", &[]),
     ("yield_now.rs", &["clock"]),
     ("weights", &["clock"]),
