@@ -22,7 +22,7 @@ use super::memory::{Account, Shared, floats};
 use super::panel::BLOCK;
 use super::room::room;
 use super::simd::Level;
-use super::team::{Spread, Team};
+use super::team::{SCRATCH, Spread, Team};
 use super::vector;
 use super::weight::{CpuWeight, How};
 
@@ -461,6 +461,7 @@ impl CpuBackend {
         Ok(())
     }
 
+    /// Working memory of threads is enough for all but heads of hundreds of query heads each, which one thread takes.
     fn run_attention(&mut self, qkv: &CpuTensor, cache: &Cache, pos: usize, count: usize, to: &CpuTensor) {
         let shape = cache.shape;
         let [q_cols, kv_cols] = shape.heads().rows().map(|rows| rows as usize);
@@ -482,6 +483,10 @@ impl CpuBackend {
             count,
             all: false,
         };
+        if job.scratch_floats() > SCRATCH {
+            job.alone(&mut self.attention, &mut to.data.write(), to.stride);
+            return;
+        }
         let (results, floats) = (self.attention.results(&job), job.chunk_floats());
         // SAFETY: the job is made of plain slices, of which it uses nothing as an index or a length.
         unsafe {

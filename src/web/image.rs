@@ -18,7 +18,7 @@ use crate::gpu::GpuImages;
 use crate::graph::{ImageBackend, Precision};
 use crate::model::Progress;
 
-use super::text::{assemble_team, spawn_hook, thread_count};
+use super::text::{Threads, assemble_team, spawn_hook, thread_count};
 use super::{
     DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, whole_u32, wish,
 };
@@ -223,7 +223,8 @@ async fn load(
         }
         None => {
             let level = Level::best();
-            let (team, remark) = assemble_team(threads, spawn_helpers.as_ref()).await;
+            let (team, remark) =
+                assemble_team(Threads { most: threads, start: None }, spawn_helpers.as_ref()).await;
             let backend = CpuImages::new(level).with_team(team);
             let device = cpu_report(level, backend.threads(), &choice.why, remark);
             let model = ImageModel::load(backend, &mut sources, &mut progress).await?;
@@ -242,6 +243,7 @@ fn cpu_report(level: Level, threads: usize, why: &DeviceReason, remark: Option<S
         is_fallback_adapter: false,
         features: vec![level.name().to_owned()],
         threads,
+        most_threads: threads,
         choice: why.code(),
         reason,
         ..Default::default()

@@ -32,6 +32,8 @@ const TOGETHER: usize = 4;
 const ROWS: usize = 48;
 /// With at most so many rows to a KV head a chunk is a span.
 const FEW: usize = 32;
+/// The largest head of which a whole span is widened: more would leave the L2 cache, and the working memory of a thread.
+const MOST_WIDE: usize = 128;
 
 /// Attention of a batch over one layer's cache, which holds the batch's K and V already. Its chunks may be computed in any
 /// order, by any thread; each has a result of [`Attend::chunk_floats`].
@@ -67,7 +69,6 @@ pub struct AttendScratch {
 
 impl AttendScratch {
     /// For the results of all chunks.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn results(&mut self, job: &Attend<'_>) -> &mut [f32] {
         grown(&mut self.results, job.chunks() * job.chunk_floats())
     }
@@ -166,7 +167,7 @@ impl Attend<'_> {
         match self.kept {
             Kept::F32(planes) => self.run_on(planes.head(index, count), chunk, scratch, out),
             // Many rows share what is widened once; few widen as they read. The sums are the same: both differ by a power of 2.
-            Kept::F16(planes) if !self.splits_positions() => {
+            Kept::F16(planes) if self.wide_floats() > 0 => {
                 let source = Wide { half: planes.head(index, count), floats: wide };
                 self.run_on(source, chunk, scratch, out);
             }
@@ -175,10 +176,10 @@ impl Attend<'_> {
         }
     }
 
-    /// Floats of a span that is widened.
+    /// Floats of a span that is widened; 0 where it is widened while it is read.
     fn wide_floats(&self) -> usize {
         match self.kept {
-            Kept::F16(_) if !self.splits_positions() => 2 * SPAN * self.dim(),
+            Kept::F16(_) if !self.splits_positions() && self.dim() <= MOST_WIDE => 2 * SPAN * self.dim(),
             _ => 0,
         }
     }

@@ -28,7 +28,7 @@ pub const MAX_CHUNKS: usize = COUNT as usize;
 /// Floats of a strip: the largest output that is computed in pieces.
 pub const STRIP: usize = 1 << 18;
 /// Floats of working memory that a chunk may use.
-pub const SCRATCH: usize = 1 << 16;
+pub const SCRATCH: usize = 1 << 18;
 /// What a job may bring along.
 pub const JOB_BYTES: usize = 256;
 
