@@ -84,7 +84,7 @@ test("the question is asked in a worker that ends afterwards, with the load's op
   assert.equal(answer.fits, true);
   // The line's rate is not known: the engine here asked for nothing.
   assert.equal(answer.estimate.loadSeconds, null);
-  const options = { contextLength: 100, kvCache: "q8_0", device: "cpu", draftTokens: 3, threads: 3 };
+  const options = { contextLength: 100, kvCache: "q8_0", device: "cpu", draftTokens: 3, threads: 4, startThreads: 3 };
   assert.deepEqual(asked, [{ urls: ["https://e.test/m"] }, options]);
   assert.equal(worker.terminated, true);
 });

@@ -23,7 +23,7 @@ test("device, threads, drafts, context length and the cache's type reach the eng
   assert.deepEqual(given, options);
   assert.equal((await reached({ draftTokens: 0 })).draftTokens, 0);
   const { spawnHelpers: _, network: __, mostMemoryBytes: ___, ...rest } = await reached({ device: undefined as never });
-  assert.deepEqual(rest, { threads: 3 });
+  assert.deepEqual(rest, { threads: 4, startThreads: 3 });
 });
 
 test("a thread count that is none is refused before a worker starts", async () => {

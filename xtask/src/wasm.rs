@@ -194,8 +194,51 @@ fn compile(level: &Level, bindgen: &Path) -> Result<()> {
         .args(["--target", "web", "--omit-default-module-path", "--out-name", "emberglass", "--out-dir"])
         .args([&fresh, &built]))?;
 
+    number_closures(&fresh)?;
     fs::rename(fresh.join("emberglass_bg.wasm"), named(level))?;
     Ok(())
+}
+
+/// Gives the functions by which JavaScript calls closures numbers in place of the hashes in their names. Of several with the
+/// same code the linker keeps any one, so that the hashes of the two builds may differ, and both take the same JavaScript.
+fn number_closures(folder: &Path) -> Result<()> {
+    let glue = fs::read_to_string(folder.join("emberglass.js"))?;
+    let mut names: Vec<&str> = Vec::new();
+    for (at, _) in glue.match_indices(CLOSURE) {
+        let name = glue.get(at..at + CLOSURE.len() + HASH_DIGITS).unwrap_or_default();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let mut bytes = fs::read(&path)?;
+        for (number, name) in names.iter().enumerate() {
+            let new = format!("{CLOSURE}{number:0HASH_DIGITS$}");
+            while let Some(at) = memmem(&bytes, name.as_bytes()) {
+                bytes[at..at + name.len()].copy_from_slice(new.as_bytes());
+            }
+        }
+        fs::write(&path, bytes)?;
+    }
+    // Comments have numbers of the build, too.
+    let glue = fs::read_to_string(folder.join("emberglass.js"))?;
+    let mut parts: Vec<&str> = glue.split(SHIM).collect();
+    for part in parts.iter_mut().skip(1) {
+        *part = part.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    Ok(fs::write(folder.join("emberglass.js"), parts.join(SHIM))?)
+}
+
+/// How wasm-bindgen names what calls a closure, and digits of the hash behind it.
+const CLOSURE: &str = "wasm_bindgen__convert__closures_____invoke__h";
+const HASH_DIGITS: usize = 16;
+/// In a comment.
+const SHIM: &str = "shim_idx: ";
+
+/// Where the bytes begin that are searched for.
+fn memmem(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 /// Returns the sizes before and after wasm-opt.
