@@ -153,7 +153,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
             let bits = if arguments.activation_bits == 8 { Bits::Eight } else { Bits::Sixteen };
             let name = format!("CPU, {}, {threads} threads", level.name());
             let team = Team::threads(threads)?;
-            let team = if arguments.paced { team.paced() } else { team };
+            let team = if arguments.paced { team.paced(threads) } else { team };
             let backend = CpuBackend::new(CpuOptions { level, bits, team });
             answer(backend, &name, directory, sources, context, arguments).await
         }

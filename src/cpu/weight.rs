@@ -173,7 +173,7 @@ mod tests {
         let weight = CpuWeight::new(&account, "test", cols, &segments).unwrap();
         let mut state = 1u32;
         for (part, dtype) in dtypes.into_iter().enumerate() {
-            let blocks = (rows * cols / u64::from(dtype.block_len())) as usize;
+            let blocks = (rows * cols / dtype.block_len()) as usize;
             let mut file = Vec::new();
             for _ in 0..blocks {
                 let mut block = vec![0; dtype.block_bytes() as usize];
