@@ -45,9 +45,9 @@ struct Arguments {
     /// Fewer of these threads compute where that is faster.
     #[arg(long)]
     paced: bool,
-    /// Bits that the CPU path rounds activations to: 16, or 8 for speed.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(8..=16))]
-    activation_bits: u8,
+    /// Bits that the CPU path rounds activations to, 8 or 16; by default 16 only where 8 would do harm.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(8..=16))]
+    activation_bits: Option<u8>,
     /// System prompt; without it the chat template's own default applies.
     #[arg(long)]
     system: Option<String>,
@@ -150,7 +150,12 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
             let all = || std::thread::available_parallelism().map_or(1, usize::from);
             let threads = if arguments.threads == 0 { all() } else { arguments.threads };
             let level = Level::best();
-            let bits = if arguments.activation_bits == 8 { Bits::Eight } else { Bits::Sixteen };
+            let bits = match arguments.activation_bits {
+                None => Bits::default(),
+                Some(8) => Bits::Eight,
+                Some(16) => Bits::Sixteen,
+                Some(other) => return Err(format!("--activation-bits {other}: 8 or 16").into()),
+            };
             let name = format!("CPU, {}, {threads} threads", level.name());
             let team = Team::threads(threads)?;
             let team = if arguments.paced { team.paced(threads) } else { team };

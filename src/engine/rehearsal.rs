@@ -110,8 +110,8 @@ pub struct Estimate {
 /// Allocates what a load would (on the CPU: a part of it), and times its ops with zeros for weights.
 ///
 /// # Errors
-/// What is wrong with the file's header or the device; [`Error::OutOfMemory`](crate::error::Error::OutOfMemory) and
-/// [`Error::DeviceLimit`](crate::error::Error::DeviceLimit) where the model does not fit the device.
+/// What is wrong with the file's header or the device; [`Error::OutOfMemory`] and
+/// [`Error::DeviceLimit`] where the model does not fit the device.
 pub async fn rehearse<B: Backend + 'static>(
     backend: &mut B,
     directory: &Directory,
