@@ -46,8 +46,8 @@ struct Arguments {
     #[arg(long)]
     paced: bool,
     /// Bits that the CPU path rounds activations to, 8 or 16; by default 16 only where 8 would do harm.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(8..=16))]
-    activation_bits: Option<u8>,
+    #[arg(long, value_parser = parse_bits)]
+    activation_bits: Option<Bits>,
     /// System prompt; without it the chat template's own default applies.
     #[arg(long)]
     system: Option<String>,
@@ -104,6 +104,14 @@ struct Arguments {
     json: bool,
 }
 
+fn parse_bits(text: &str) -> std::result::Result<Bits, String> {
+    match text {
+        "8" => Ok(Bits::Eight),
+        "16" => Ok(Bits::Sixteen),
+        _ => Err("8 or 16".to_owned()),
+    }
+}
+
 fn parse_kv(name: &str) -> Result<KvType, String> {
     KvType::named(name).ok_or_else(|| format!("one of {}", KvType::ALL.map(KvType::name).join(", ")))
 }
@@ -150,12 +158,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
             let all = || std::thread::available_parallelism().map_or(1, usize::from);
             let threads = if arguments.threads == 0 { all() } else { arguments.threads };
             let level = Level::best();
-            let bits = match arguments.activation_bits {
-                None => Bits::default(),
-                Some(8) => Bits::Eight,
-                Some(16) => Bits::Sixteen,
-                Some(other) => return Err(format!("--activation-bits {other}: 8 or 16").into()),
-            };
+            let bits = arguments.activation_bits.unwrap_or_default();
             let name = format!("CPU, {}, {threads} threads", level.name());
             let team = Team::threads(threads)?;
             let team = if arguments.paced { team.paced(threads) } else { team };
