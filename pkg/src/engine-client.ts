@@ -49,7 +49,9 @@ export class EngineClient {
     } catch (cause) {
       throw new EmberglassError("worker-failed", `the worker could not be started: ${String(cause)}`, { cause });
     }
-    this.#helpers = new HelperTeam(spawnHelper);
+    this.#helpers = new HelperTeam(spawnHelper, (dead) => {
+      if (!this.#failure) this.#worker.postMessage({ verb: "lost", dead });
+    });
     this.#starting = setTimeout(() => {
       const message = `the worker did not start within ${START_LIMIT_MS / 1000} seconds: its script did not arrive`;
       this.close(new EmberglassError("worker-failed", message));
@@ -100,8 +102,8 @@ export class EngineClient {
     this.#pending.clear();
   }
 
-  async #startHelpers({ engine, places }: FromWorker & { kind: "helpers" }): Promise<void> {
-    const failed = await this.#helpers.start(engine, places);
+  async #startHelpers({ seats }: FromWorker & { kind: "helpers" }): Promise<void> {
+    const failed = await this.#helpers.start(seats);
     if (!this.#failure) this.#worker.postMessage({ verb: "helpers", failed });
   }
 

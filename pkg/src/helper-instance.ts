@@ -14,6 +14,23 @@ export interface HelperPlace {
   dead: number;
 }
 
+/** From the engine's worker to a helper, once. Helpers are further instances of its module on its memory. */
+export interface HelperOrder {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+  place: HelperPlace;
+  /** Which helper this is, from 0. */
+  index: number;
+}
+
+/** What the page is told of a place. */
+export interface HelperSeat {
+  /** For the helper: its order waits at this port. */
+  port: MessagePort;
+  /** The place's word, which names it. */
+  dead: number;
+}
+
 interface Exports {
   __stack_pointer: WebAssembly.Global<"i32">;
   /** Computes while there is work. Returns what the bell was; negative: leave. */
@@ -21,12 +38,8 @@ interface Exports {
 }
 
 /** Starts an instance; what it returns computes until the engine says to leave, and blocks. */
-export async function startInstance(
-  module: WebAssembly.Module,
-  memory: WebAssembly.Memory,
-  { control, stackTop, bell }: HelperPlace,
-  index: number,
-): Promise<() => void> {
+export async function startInstance({ module, memory, place, index }: HelperOrder): Promise<() => void> {
+  const { control, stackTop, bell } = place;
   const instance = await WebAssembly.instantiate(module, importsOf(module, memory));
   const { __stack_pointer, crew_help } = instance.exports as unknown as Exports;
   __stack_pointer.value = stackTop;
@@ -35,6 +48,11 @@ export async function startInstance(
   return () => {
     for (let seen = crew_help(control, index); seen >= 0; seen = crew_help(control, index)) Atomics.wait(words, bell / 4, seen);
   };
+}
+
+/** Lets the engine know that nobody is at this place any more. */
+export function markDead(memory: WebAssembly.Memory, dead: number): void {
+  Atomics.store(new Int32Array(memory.buffer), dead / 4, 1);
 }
 
 function importsOf(module: WebAssembly.Module, memory: WebAssembly.Memory): WebAssembly.Imports {

@@ -2,8 +2,8 @@
 // Both sides are typed from the one table below, so neither can drift from the other.
 import type { WireError } from "./errors.js";
 import type { DecodeStats, ImageDecoderInfo, Latents, Precision } from "./image-types.js";
-import type { HelperPlace } from "./helper-instance.js";
-import type { HelperEngine, ToHelper } from "./helper-team.js";
+import type { HelperSeat } from "./helper-instance.js";
+import type { ToHelper } from "./helper-team.js";
 import type { SimdLevel } from "./simd.js";
 import type { GpuRates } from "./measure.js";
 import type {
@@ -190,6 +190,8 @@ export type ToWorker =
   | { verb: "abort"; id: number }
   /** The helpers that were asked for wait for work, except for those that could not be started, for these reasons. */
   | { verb: "helpers"; failed: string[] }
+  /** The helper at the place with this word is gone, and has not said so there. */
+  | { verb: "lost"; dead: number }
   /** Where the engine's wasm is. */
   | { verb: "wasm"; place: WasmPlace }
   | { verb: "wasm"; error: WireError }
@@ -203,8 +205,8 @@ export type FromWorker =
   | { kind: "event"; id: number; value: Verbs[Verb]["event"] }
   /** The worker's script runs. */
   | { kind: "started" }
-  /** Asks the page for helper threads, one for each place. */
-  | { kind: "helpers"; engine: HelperEngine; places: HelperPlace[] }
+  /** Asks the page for helper threads, one for each seat. */
+  | { kind: "helpers"; seats: HelperSeat[] }
   /** Asks the page where the engine's wasm is. `failed` says why the last answer was of no use. */
   | { kind: "wasm"; level: SimdLevel; failed?: string | undefined }
   | { kind: "fatal"; error: WireError };

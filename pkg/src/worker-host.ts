@@ -6,8 +6,7 @@ import { openModelFiles } from "./model-files.js";
 import { boundedFetch } from "./sources/bounded-fetch.js";
 import type { NetworkFault } from "./network-fault.js";
 import type { DecodeReply, FileRequest, FromWorker, LoadRequest, RawProgress, ToWorker, Verb, Verbs, WasmPlace, WireSource } from "./protocol.js";
-import type { HelperPlace } from "./helper-instance.js";
-import type { HelperEngine } from "./helper-team.js";
+import { type HelperOrder, type HelperPlace, markDead } from "./helper-instance.js";
 import type { SimdLevel } from "./simd.js";
 import type { ChunkStore } from "./storage/chunk-store.js";
 import { importFiles, nothingKept } from "./storage/import-files.js";
@@ -87,6 +86,10 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
       helpers.settle(data.failed);
       return;
     }
+    if (data.verb === "lost") {
+      helpers.lose(data.dead);
+      return;
+    }
     if (data.verb === "wasm") {
       wasm.settle(data);
       return;
@@ -114,10 +117,11 @@ export function serve(scope: WorkerScope, host: WorkerHost): void {
 
 /**
  * Helper threads. The page starts and ends them, not this worker: a worker that is ended while a worker of its own is
- * ending may never end in Chromium. And while helpers work, this worker blocks and could not hear that one has died.
+ * ending may never end in Chromium. Module and memory go through a channel, of which the page only passes on the helper's end.
  */
 class HelpersOfThePage {
   readonly #scope: WorkerScope;
+  #memory: WebAssembly.Memory | undefined;
   #asked: ((failed: string[]) => void) | undefined;
 
   constructor(scope: WorkerScope) {
@@ -125,12 +129,29 @@ class HelpersOfThePage {
   }
 
   /** Resolves once helpers wait for work at these places, with a reason for each that could not be started. */
-  async start({ module, memory }: HelperEngine, places: HelperPlace[]): Promise<string[]> {
+  async start({ module, memory }: Pick<Engine, "module" | "memory">, places: HelperPlace[]): Promise<string[]> {
+    this.#memory = memory;
+    const ports: MessagePort[] = [];
+    const seats = places.map((place, index) => {
+      const { port1, port2 } = new MessageChannel();
+      port1.postMessage({ module, memory, place, index } satisfies HelperOrder);
+      ports.push(port1);
+      return { port: port2, dead: place.dead };
+    });
     const answered = new Promise<string[]>((resolve) => {
       this.#asked = resolve;
-      this.#scope.postMessage({ kind: "helpers", engine: { module, memory }, places });
+      this.#scope.postMessage({ kind: "helpers", seats }, seats.map(({ port }) => port));
     });
-    return within(HELPERS_LIMIT_MS, answered, "the page did not start them");
+    try {
+      return await within(HELPERS_LIMIT_MS, answered, "the page did not start them");
+    } finally {
+      for (const port of ports) port.close();
+    }
+  }
+
+  /** A helper is gone without having marked its place. */
+  lose(dead: number): void {
+    if (this.#memory) markDead(this.#memory, dead);
   }
 
   /** The page's answer. */

@@ -73,6 +73,8 @@ export const MODULE = new WebAssembly.Module(Uint8Array.of(0x00, 0x61, 0x73, 0x6
 
 export class FakeWorker implements WorkerLike {
   readonly received: ToWorker[] = [];
+  /** To the page. */
+  readonly sent: FromWorker[] = [];
   readonly requests: GenerateRequest[] = [];
   terminated = false;
   freed = false;
@@ -85,8 +87,11 @@ export class FakeWorker implements WorkerLike {
 
   constructor(script: Script = {}) {
     const scope: WorkerScope = {
-      postMessage: (message: FromWorker, transfer: Transferable[] = []) =>
-        this.#deliver(this.#page, "message", { data: structuredClone(message, { transfer }) }),
+      postMessage: (message: FromWorker, transfer: Transferable[] = []) => {
+        const data = structuredClone(message, { transfer });
+        this.sent.push(data);
+        this.#deliver(this.#page, "message", { data });
+      },
       addEventListener: (type: string, listener: any) => void this.#scope.set(type, listener),
     };
     serve(scope, {

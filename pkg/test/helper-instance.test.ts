@@ -45,7 +45,7 @@ test("a helper computes on the engine's memory, on its own stack, until it is to
   const words = new Int32Array(memory.buffer);
   words[4] = 5; // what the first call returns
   words[16] = 6; // the bell has been rung since
-  const run = await startInstance(moduleThat(false), memory, PLACE, 3);
+  const run = await startInstance({ module: moduleThat(false), memory, place: PLACE, index: 3 });
   assert.equal(words[7], 0, "it computes nothing before it is told to");
   run();
   assert.deepEqual([...words.slice(4, 8)], [-1, 4096, 3, 2]);
@@ -55,7 +55,7 @@ test("a helper whose bell is silent sleeps until it is rung", async () => {
   const memory = shared();
   const words = new Int32Array(memory.buffer);
   words[4] = words[16] = 5;
-  const run = await startInstance(moduleThat(false), memory, PLACE, 0);
+  const run = await startInstance({ module: moduleThat(false), memory, place: PLACE, index: 0 });
   const slept: unknown[][] = [];
   const { wait } = Atomics;
   Atomics.wait = ((...given: unknown[]) => {
@@ -71,6 +71,6 @@ test("a helper whose bell is silent sleeps until it is rung", async () => {
 });
 
 test("what only the engine may call is an error that names it", async () => {
-  const run = await startInstance(moduleThat(true), shared(), PLACE, 0);
+  const run = await startInstance({ module: moduleThat(true), memory: shared(), place: PLACE, index: 0 });
   assert.throws(run, /^Error: a helper called alert, which only the engine may$/);
 });

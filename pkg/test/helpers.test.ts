@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { type HelperScope, serveHelper } from "../src/helper-host.js";
-import type { HelperPlace } from "../src/helper-instance.js";
+import type { HelperOrder, HelperPlace } from "../src/helper-instance.js";
 import type { HelperLike, ToHelper } from "../src/helper-team.js";
 import { openTextModel } from "../src/load.js";
 import { DEVICE, FakeWorker, type Generate, MEMORY, type Script } from "./fake-engine.js";
@@ -20,7 +20,10 @@ const neverStarts = () => new Promise<void>(() => {});
 class FakeHelper implements HelperLike {
   terminated = false;
   closed = false;
-  order: ToHelper | undefined;
+  /** What the page sent. */
+  heard: ToHelper | undefined;
+  /** What came through the port. */
+  order: HelperOrder | undefined;
   readonly #page = new Map<string, (event: any) => void>();
   readonly #own = new Map<string, (event: any) => void>();
 
@@ -34,16 +37,16 @@ class FakeHelper implements HelperLike {
         this.closed = true;
       },
     };
-    serveHelper(scope, async (module, memory, place, index) => {
-      assert.deepEqual({ verb: "help", module, memory, place, index }, this.order);
+    serveHelper(scope, async (order) => {
+      this.order = order;
       await start();
       return run;
     });
   }
 
-  postMessage(message: ToHelper): void {
-    this.order = structuredClone(message);
-    this.#deliver(this.#own, "message", { data: this.order });
+  postMessage(message: ToHelper, transfer: Transferable[]): void {
+    this.heard = structuredClone(message, { transfer });
+    this.#deliver(this.#own, "message", { data: this.heard });
   }
 
   addEventListener(type: string, listener: (event: any) => void): void {
@@ -69,7 +72,7 @@ class FakeHelper implements HelperLike {
 
 const place = (index: number): HelperPlace => ({ control: 64, stackTop: 4096 * (index + 1), bell: 128 + 8 * index, dead: 132 + 8 * index });
 
-/** Places of which the page has said that their helpers are gone, by the words in the engine's memory. */
+/** Places that are marked as left by their helpers for good, by the words in the engine's memory. */
 function dead(count: number): boolean[] {
   const words = new Int32Array(MEMORY.buffer);
   return Array.from({ length: count }, (_, index) => words[place(index).dead / 4] === 1);
@@ -109,16 +112,23 @@ function warnings(t: TestContext): string[] {
   return told;
 }
 
+/** What the page has told the engine's worker of helpers that are gone. */
+const lost = ({ received }: FakeWorker) => received.flatMap((message) => (message.verb === "lost" ? [message.dead] : []));
+
 test("helpers get the engine's module and memory, each its place, and wait for work before the engine goes on", async () => {
   const ran: number[] = [];
   const { helpers, loading } = await loadWith((index) => new FakeHelper(() => void ran.push(index)));
-  const { model } = await loading;
+  const { model, worker } = await loading;
   assert.deepEqual(helpers.map(({ order }) => [order?.place, order?.index]), [[place(0), 0], [place(1), 1]]);
   new Int32Array(MEMORY.buffer)[7] = 42;
   for (const { order } of helpers) {
     assert.ok(order?.module instanceof WebAssembly.Module);
     assert.equal(new Int32Array(order.memory.buffer)[7], 42);
   }
+  for (const { heard } of helpers) assert.deepEqual(heard, { verb: "help", port: heard?.port }, "no memory comes from the page");
+  const seats = worker.sent.flatMap((message) => (message.kind === "helpers" ? message.seats : []));
+  assert.deepEqual(seats, seats.map(({ port }, index) => ({ port, dead: place(index).dead })), "and none to the page");
+  assert.equal(seats.length, 2);
   assert.deepEqual(ran, [0, 1]);
   assert.equal(model.info.device.threads, 3);
   assert.equal(model.info.device.reason, "It was asked for. Threads by default: up to 3, of 3 cores; how many compute a token is found by timing.");
@@ -235,6 +245,17 @@ test("where no helper can be made, one thread runs", async () => {
   await model.dispose();
 });
 
+test("an order that does not arrive is a fault, which the page learns", () => {
+  const told: unknown[] = [];
+  let order: (event: { data: ToHelper }) => void = () => {};
+  const scope = { postMessage: (message: unknown) => told.push(message), addEventListener: (type: string, listener: any) => type === "message" && (order = listener), close: () => {} };
+  serveHelper(scope as unknown as HelperScope, () => Promise.reject(new Error("not asked for")));
+  const port = {} as MessagePort;
+  order({ data: { verb: "help", port } });
+  port.onmessageerror?.({} as MessageEvent);
+  assert.deepEqual(told, [{ kind: "failed", error: { code: "worker-failed", message: "the engine's memory did not arrive" } }]);
+});
+
 test("a helper that dies amid an answer is marked in the engine's memory, and the answer goes on", async (t) => {
   const told = warnings(t);
   const traps: Run = () => {
@@ -248,12 +269,13 @@ test("a helper that dies amid an answer is marked in the engine's memory, and th
   for (const crash of [false, true]) {
     told.length = 0;
     const { helpers, loading } = await loadWith((index) => new FakeHelper(index === 0 || crash ? works : traps), { generate });
-    const { model } = await loading;
+    const { model, worker } = await loading;
     const { result } = model.generate("hi");
     if (crash) helpers[1]!.crash("unreachable");
     assert.equal((await result).text, "alone");
     assert.deepEqual(helpers.map(({ terminated }) => terminated), [false, true]);
     assert.deepEqual(dead(2), [false, true]);
+    assert.deepEqual(lost(worker), crash ? [place(1).dead] : [], "who has stopped on a fault has marked its place itself");
     assert.deepEqual(told, ["emberglass: a helper thread stopped (unreachable); the other threads do its work from now on"]);
     await model.dispose();
   }

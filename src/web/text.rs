@@ -617,7 +617,7 @@ async fn whole_team(threads: usize, spawn: Option<&Function>) -> (Team, Option<S
 }
 
 /// Calls `spawn` with what each helper needs, and waits until they are there. Beside the team it gives a reason for each
-/// that could not be started; the page has marked these as dead.
+/// that could not be started; these are marked as dead by then.
 async fn helped(count: usize, spawn: &Function) -> std::result::Result<(Team, Vec<String>), JsValue> {
     let team = Team::workers(count).map_err(|e| js_error(&e))?;
     let places = Array::new();

@@ -76,7 +76,7 @@ pub struct Job {
 pub struct Post {
     /// Raised to wake the helper, which waits for it to change.
     pub bell: AtomicU32,
-    /// Set by the page when the helper's thread is gone for good.
+    /// Set when the helper's thread is gone for good: by the helper itself, or by the engine once the page has told it.
     pub dead: AtomicU32,
     /// 1 from before the helper sleeps until it is awake or the bell is rung.
     asleep: AtomicU32,
