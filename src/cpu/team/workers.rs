@@ -4,6 +4,7 @@
 //! initialised, imports nothing but the memory, and only ever runs [`crew_help`] on a stack that lies in the engine's heap.
 //! What JavaScript does beside is in `pkg/src/helper-host.ts`: it waits for the bell, which Rust cannot.
 
+use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::AtomicI32;
 
@@ -25,8 +26,10 @@ const SPINS: u32 = 20_000;
 const NAP_MS: f64 = 0.1;
 const NAPS: u32 = SPINS + 1000;
 const LONG_NAP_MS: f64 = 10.0;
-/// Looks after which a helper counts as lost: about twenty seconds.
+/// Looks and time after which a helper counts as lost. Time alone would do so after the computer has slept, looks alone where
+/// a nap ends early.
 const PATIENT: u32 = NAPS + 2000;
+const PATIENCE_MS: f64 = 20_000.0;
 /// Naps that the engine gives helpers to leave.
 const FAREWELL: u32 = 500;
 
@@ -58,6 +61,8 @@ pub struct Helpers {
     /// Never changes.
     quiet: Box<AtomicI32>,
     clock: web_sys::Performance,
+    /// When the long naps of the present job began.
+    naps_began: Cell<f64>,
 }
 
 impl Helpers {
@@ -65,11 +70,11 @@ impl Helpers {
     pub const BYTES_OF_ONE: usize = STACK + 4 * (STRIP + SCRATCH);
 
     pub fn new(count: usize) -> Result<Self> {
-        let buffer = wasm_bindgen::memory().unchecked_into::<WebAssembly::Memory>().buffer();
+        let memory = wasm_bindgen::memory().unchecked_into::<WebAssembly::Memory>();
         let clock = js_sys::Reflect::get(&js_sys::global(), &"performance".into())
             .ok()
             .and_then(|clock| clock.dyn_into().ok());
-        let (true, Some(clock)) = (buffer.is_instance_of::<SharedArrayBuffer>(), clock) else {
+        let (true, Some(clock)) = (memory.buffer().is_instance_of::<SharedArrayBuffer>(), clock) else {
             return Err(Error::Internal { what: "threads need a shared memory".to_owned() });
         };
         let control = ManuallyDrop::new(Box::new(Control::new(count)?));
@@ -79,14 +84,17 @@ impl Helpers {
             Ok(stack)
         };
         let stacks = control.posts().iter().map(stack).collect::<Result<Vec<Stack>>>()?;
+        let quiet = Box::new(AtomicI32::new(0));
+        let buffer = memory.buffer();
         // A memory that grows later leaves this view as it is, and all that it is used for lies within.
         let words = Int32Array::new(&buffer);
         Ok(Helpers {
             control,
             stacks: ManuallyDrop::new(stacks),
             words,
-            quiet: Box::new(AtomicI32::new(0)),
+            quiet,
             clock,
+            naps_began: Cell::new(0.0),
         })
     }
 
@@ -112,9 +120,15 @@ impl Helpers {
         match looks {
             0..SPINS => std::hint::spin_loop(),
             SPINS..NAPS => self.nap(NAP_MS),
-            // Counted in naps, not by the clock: a computer that sleeps does not nap.
-            NAPS..PATIENT => self.nap(LONG_NAP_MS),
-            _ => return false,
+            _ => {
+                if looks == NAPS {
+                    self.naps_began.set(self.now());
+                }
+                if looks >= PATIENT && self.now() - self.naps_began.get() > PATIENCE_MS {
+                    return false;
+                }
+                self.nap(LONG_NAP_MS);
+            }
         }
         true
     }
