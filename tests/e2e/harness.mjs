@@ -202,7 +202,8 @@ export async function prefaceWorkers(page, preface) {
   await page.route(WORKER, async (route) => {
     // The page may be gone before its worker has begun.
     const reply = await route.fetch().catch(() => undefined);
-    if (reply) await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${await reply.text()}` });
+    const script = await reply?.text().catch(() => undefined);
+    if (script !== undefined) await route.fulfill({ response: reply, body: `self.neverAnswered = ${neverAnswered};\n(${preface})();\n${script}` });
   });
 }
 
