@@ -76,6 +76,8 @@ test("the offer says before the download whether the model runs here, and how fa
 
 test("Load does not wait for the check, and ends it", { timeout: PATIENCE }, async () => {
   const chat = await visit();
+  // Without helpers, which are workers too.
+  await chat.set({ threads: 1 });
   await chat.load();
   assert.equal(await chat.get("offer-line").count(), 0);
   await chat.ask("Once");
