@@ -298,14 +298,16 @@ impl Kernel for ToBytes<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let usual = usual(s, self.row);
-        let limit = match self.bits {
-            Bits::Eight => f32::INFINITY,
-            Bits::Mixed => MOST_OF_BYTES * usual,
-            Bits::Sixteen => 0.0,
+        let (limit, every) = match self.bits {
+            Bits::Eight => (f32::INFINITY, usize::MAX),
+            Bits::Sixteen => (0.0, usize::MAX),
+            Bits::Mixed => match usual(s, self.row) {
+                // A row of zeros, as where a load is rehearsed without weights, is to take as long as others: a third of
+                // theirs is fine.
+                0.0 => (0.0, 3),
+                usual => (MOST_OF_BYTES * usual, usize::MAX),
+            },
         };
-        // A row of zeros, as where a load is rehearsed without weights, is to take as long as others: a third of theirs is fine.
-        let every = if self.bits == Bits::Mixed && usual == 0.0 { 3 } else { usize::MAX };
         for (i, (block, to)) in self.row.as_chunks::<BLOCK>().0.iter().zip(self.to).enumerate() {
             let (most, zero) = most(s, block);
             let fine = most > limit || (i + 1).is_multiple_of(every);

@@ -12,7 +12,9 @@ use crate::engine::{self, Estimate, LoadOptions};
 use crate::error::{Error, Result};
 use crate::weights::{ByteSource, Directory, read_directory};
 
-use super::text::{HeaderReport, LoadOptions as Options, assemble_team, cpu_report, gpu_backend, spawn_hook};
+use super::text::{
+    HeaderReport, LoadOptions as Options, assemble_team, backend_report, gpu_backend, spawn_hook,
+};
 use super::{DeviceReport, from_js, open_sources, to_js};
 
 /// Of WebAssembly memory, in bytes.
@@ -150,7 +152,7 @@ pub(super) async fn can_run(source: &JsValue, options: JsValue, signal: &AbortSi
     };
     let (team, remark) = team;
     let mut backend = CpuBackend::new(CpuOptions { level: Level::best(), bits, team });
-    let device = cpu_report(&backend, &choice.why, remark);
+    let device = backend_report(&backend, &choice.why, remark);
     if let Some(refusal) = refusal {
         return report(
             DeviceReport {

@@ -10,7 +10,7 @@ use web_sys::{AbortSignal, OffscreenCanvas};
 
 use crate::clock::now_ms;
 use crate::cpu::{CpuImages, Level};
-use crate::engine::device::{self as choice, DeviceReason};
+use crate::engine::device as choice;
 use crate::engine::image::{DecodeEvent, DecodeOptions, Decoded, ImageModel, Latents, Picture};
 use crate::error::{Error, Result, spelled};
 use crate::gpu::Canvas;
@@ -20,7 +20,8 @@ use crate::model::Progress;
 
 use super::text::{Threads, assemble_team, spawn_hook, thread_count};
 use super::{
-    DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, whole_u32, wish,
+    DeviceReport, MAX_SAFE, cpu_report, from_js, gpu_report, js_error, open_sources, tell, to_js, whole,
+    whole_u32, wish,
 };
 
 /// Unless the caller says otherwise, the pictures inside a network take no more than this.
@@ -226,28 +227,19 @@ async fn load(
             let (team, remark) =
                 assemble_team(Threads { most: threads, start: None }, spawn_helpers.as_ref()).await;
             let backend = CpuImages::new(level).with_team(team);
-            let device = cpu_report(level, backend.threads(), &choice.why, remark);
+            let device = cpu_report(
+                vec![level.name().to_owned()],
+                backend.threads(),
+                backend.threads(),
+                &choice.why,
+                remark,
+            );
             let model = ImageModel::load(backend, &mut sources, &mut progress).await?;
             (Engine::Cpu(Box::new(model)), device)
         }
     };
     tell(on_progress, signal, "ready", total, total)?;
     Ok(WasmImageModel { engine: RefCell::new(engine), device, canvases: RefCell::default() })
-}
-
-fn cpu_report(level: Level, threads: usize, why: &DeviceReason, remark: Option<String>) -> DeviceReport {
-    let reason = [Some(why.to_string()), remark].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    DeviceReport {
-        kind: "cpu",
-        adapter: String::new(),
-        is_fallback_adapter: false,
-        features: vec![level.name().to_owned()],
-        threads,
-        most_threads: threads,
-        choice: why.code(),
-        reason,
-        ..Default::default()
-    }
 }
 
 /// `{width, height, data}`, without data where the picture is shown already.

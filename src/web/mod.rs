@@ -170,6 +170,27 @@ struct DeviceReport {
     reason: String,
 }
 
+/// `features`: what the vectors are, and how activations are rounded. `remark`: why there are fewer threads than there were to be.
+fn cpu_report(
+    features: Vec<String>,
+    threads: usize,
+    most_threads: usize,
+    why: &DeviceReason,
+    remark: Option<String>,
+) -> DeviceReport {
+    DeviceReport {
+        kind: "cpu",
+        adapter: String::new(),
+        is_fallback_adapter: false,
+        features,
+        threads,
+        most_threads,
+        choice: why.code(),
+        reason: [Some(why.to_string()), remark].into_iter().flatten().collect::<Vec<_>>().join(" "),
+        ..Default::default()
+    }
+}
+
 fn gpu_report(adapter: &AdapterReport, why: &DeviceReason) -> DeviceReport {
     DeviceReport {
         kind: "webgpu",

@@ -26,7 +26,8 @@ use crate::weights::read_directory;
 
 use super::can_run::can_run;
 use super::{
-    DeviceReport, MAX_SAFE, from_js, gpu_report, js_error, open_sources, tell, to_js, whole, whole_u32, wish,
+    DeviceReport, MAX_SAFE, cpu_report, from_js, gpu_report, js_error, open_sources, tell, to_js, whole,
+    whole_u32, wish,
 };
 
 #[derive(Default, Deserialize)]
@@ -508,7 +509,7 @@ async fn load(
         None => {
             let (team, remark) = assemble_team(threads, spawn_helpers.as_ref()).await;
             let backend = CpuBackend::new(CpuOptions { level: Level::best(), bits, team });
-            let device = cpu_report(&backend, &choice.why, remark);
+            let device = backend_report(&backend, &choice.why, remark);
             let engine = TextEngine::load(backend, directory, &mut sources, load, &mut on_weights).await?;
             (Engine::Cpu(Box::new(engine)), device)
         }
@@ -548,23 +549,15 @@ pub(super) fn gpu_backend(
     Ok((backend, device))
 }
 
-pub(super) fn cpu_report(backend: &CpuBackend, why: &DeviceReason, remark: Option<String>) -> DeviceReport {
-    let reason = [Some(why.to_string()), remark].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    DeviceReport {
-        kind: "cpu",
-        adapter: String::new(),
-        is_fallback_adapter: false,
-        features: [Some(backend.level().name()), backend.bits().label(backend.level())]
-            .into_iter()
-            .flatten()
-            .map(str::to_owned)
-            .collect(),
-        threads: backend.threads(),
-        most_threads: backend.most_threads(),
-        choice: why.code(),
-        reason,
-        ..Default::default()
-    }
+/// Of a backend on the CPU.
+pub(super) fn backend_report(
+    backend: &CpuBackend,
+    why: &DeviceReason,
+    remark: Option<String>,
+) -> DeviceReport {
+    let features = [Some(backend.level().name()), backend.bits().label(backend.level())];
+    let features = features.into_iter().flatten().map(str::to_owned).collect();
+    cpu_report(features, backend.threads(), backend.most_threads(), why, remark)
 }
 
 /// Of the load options.

@@ -87,35 +87,20 @@ fn the_real_model_on_the_cpu() {
 /// As shipped.
 #[test]
 fn mixed_activations_on_the_cpu() {
-    let bar = Bar {
-        mean_kl: 5e-4,
-        top1: 0.985,
-        alone: 200,
-        text: REFERENCE_TEXT,
-        noise: 0.0,
-        tie: 0.5,
-        dispatches: None,
-    };
-    pollster::block_on(async {
-        let mut model = model::load(model::cpu(Bits::Mixed)).await;
-        logits_agree(&mut model, &bar).await;
-    });
+    rounded_activations_on_the_cpu(Bits::Mixed, 5e-4, 0.985);
 }
 
 /// What the option costs. Enough that greedy text parts within a few tokens, so only logits are compared.
 #[test]
 fn eight_bit_activations_on_the_cpu() {
-    let bar = Bar {
-        mean_kl: 5e-3,
-        top1: 0.95,
-        alone: 200,
-        text: REFERENCE_TEXT,
-        noise: 0.0,
-        tie: 0.5,
-        dispatches: None,
-    };
+    rounded_activations_on_the_cpu(Bits::Eight, 5e-3, 0.95);
+}
+
+fn rounded_activations_on_the_cpu(bits: Bits, mean_kl: f64, top1: f64) {
+    let (alone, text) = (200, REFERENCE_TEXT);
+    let bar = Bar { mean_kl, top1, alone, text, noise: 0.0, tie: 0.5, dispatches: None };
     pollster::block_on(async {
-        let mut model = model::load(model::cpu(Bits::Eight)).await;
+        let mut model = model::load(model::cpu(bits)).await;
         logits_agree(&mut model, &bar).await;
     });
 }
