@@ -9,6 +9,7 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::formats::{DType, Sub};
 
+use super::fetch::{AT_ONCE, fetch};
 use super::activations::{Activations, Bits, Bytes as ByteBlock, Sums, View, Words as WordBlock};
 use super::pack;
 use super::panel::{self, BlockLayout, ROWS, Scaling};
@@ -121,7 +122,16 @@ impl Product<'_> {
     /// Nobody else has these places of `out`.
     #[inline(always)]
     pub unsafe fn run(self, panels: Range<usize>, out: Spread<'_, f32>, stride: usize) {
-        self.level.run(Project { product: self, panels, out, stride });
+        let bytes = panel::panel_bytes(self.dtype, self.cols);
+        let at_once = (AT_ONCE / bytes.max(1)).max(1);
+        for first in panels.clone().step_by(at_once) {
+            let some = first..panels.end.min(first + at_once);
+            if self.x.rows() <= TOKENS {
+                fetch(&self.panels[some.start * bytes..some.end * bytes]);
+            }
+            let out = out.from((first - panels.start) * ROWS);
+            self.level.run(Project { product: self, panels: some, out, stride });
+        }
     }
 }
 

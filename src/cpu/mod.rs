@@ -24,6 +24,7 @@ mod activations;
 mod attention;
 mod backend;
 mod conv;
+mod fetch;
 mod images;
 mod limit;
 mod matrix;

@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use crate::graph::HeadShape;
 
+use super::fetch::fetch;
 use super::simd::Level;
 use kernels::{Merge, Operand, Prepare, Query, Scores, Soften, Span, Values, Widen};
 
@@ -227,6 +228,10 @@ impl Attend<'_> {
         for span in spans {
             let base = span * SPAN;
             let place = source.span(level, dim, base / TILE, self.seen(tokens.end - 1).end);
+            if self.splits_positions() {
+                let (first, last) = (self.seen(tokens.start), self.seen(tokens.end - 1));
+                fetch_tiles(place.0, dim, first.start.max(base) / TILE..last.end.min(base + SPAN).div_ceil(TILE));
+            }
             for (quad, (factors, queries)) in
                 factors.chunks_exact(TOGETHER * dim).zip(queries.chunks_exact_mut(TOGETHER)).enumerate()
             {
@@ -354,6 +359,15 @@ fn within(seen: Range<usize>, base: usize) -> Range<usize> {
 fn divide(row: &mut [f32], by: f32) {
     for value in row {
         *value /= by;
+    }
+}
+
+/// Brings K and V of some tiles into the cache.
+fn fetch_tiles<C: Operand>(head: Head<'_, C>, dim: usize, tiles: Range<usize>) {
+    for cells in [head.k, head.v] {
+        for tile in tiles.clone() {
+            fetch(kernels::of_tile(cells, dim * TILE / LANES / C::PAIR, tile));
+        }
     }
 }
 
