@@ -85,15 +85,12 @@ impl Matrix {
         panel::unpack_row(self.dtype, &self.panels[at * bytes..(at + 1) * bytes], row % ROWS, out);
     }
 
-    /// Whether the product is one of bytes: weights of eight bits are too large for it.
-    fn takes_bytes(&self, level: Level) -> bool {
-        level.has_byte_dots() && BlockLayout::of(self.dtype).is_some_and(|layout| layout.bits < 8)
-    }
 
     /// Puts the activations into the form that [`Matrix::product`] reads.
     pub fn prepare(&self, level: Level, bits: Bits, x: &mut Activations, team: &mut Team) {
         if !self.dtype.is_float() {
-            x.quantize(level, self.takes_bytes(level).then_some(bits), team);
+            let bytes = level.has_byte_dots() && takes_bytes(self.dtype);
+            x.quantize(level, bytes.then_some(bits), team);
         }
     }
 
@@ -102,6 +99,11 @@ impl Matrix {
         let Matrix { dtype, rows, cols, ref panels } = *self;
         Product { level, dtype, rows, cols, panels, x: x.view() }
     }
+}
+
+/// Whether the product is one of bytes, where there are such: weights of eight bits are too large for it.
+fn takes_bytes(dtype: DType) -> bool {
+    BlockLayout::of(dtype).is_some_and(|layout| layout.bits < 8)
 }
 
 /// A product of a matrix: plain slices, so that any thread can take a copy along and compute some panels.
@@ -130,7 +132,12 @@ impl Product<'_> {
                 fetch(&self.panels[some.start * bytes..some.end * bytes]);
             }
             let out = out.from((first - panels.start) * ROWS);
-            self.level.run(Project { product: self, panels: some, out, stride });
+            let project = Project { product: self, panels: some, out, stride };
+            if takes_bytes(self.dtype) {
+                self.level.run_products(project);
+            } else {
+                self.level.run(project);
+            }
         }
     }
 }
@@ -151,6 +158,8 @@ impl Kernel for Project<'_> {
                 match (self.product.dtype, S::BYTE_DOTS) {
                     $((DType::$dtype, true) => self.tiles::<S, Bytes<{ DType::$dtype as usize }>>(s),
                     (DType::$dtype, false) => self.tiles::<S, Words<{ DType::$dtype as usize }>>(s),)*
+                    // Those that do not take bytes, see `Product::run`.
+                    _ if S::QUADS => {}
                     (DType::Q8_0, _) => self.tiles::<S, Eight>(s),
                     (DType::F32, _) => self.tiles::<S, Single>(s),
                     (DType::F16, _) => self.tiles::<S, Half>(s),
@@ -417,8 +426,6 @@ impl<const DTYPE: usize> Blocks for Bytes<DTYPE> {
         octets: Range<usize>,
         x: [&ByteBlock; N],
     ) -> [S::I; N] {
-        const HIGH: i32 = 0x0100_0100;
-        const LOW: i32 = 0x0001_0001;
         let layout = &Self::LAYOUT;
         let mut ints = [s.splat_i32(0); N];
         if N == 1 {
@@ -447,7 +454,11 @@ impl<const DTYPE: usize> Blocks for Bytes<DTYPE> {
     }
 }
 
-/// Σ quants · bytes of eight rows over octets of columns, for each of N planes of bytes, times its factor (an i16, twice).
+/// What a byte of a plane is worth, as two i16.
+const HIGH: i32 = 0x0100_0100;
+const LOW: i32 = 0x0001_0001;
+
+/// Σ quants · bytes of eight rows over octets of columns, for each of N planes of bytes, times its factor.
 #[inline(always)]
 fn planes<S: Simd, const N: usize>(
     s: S,
@@ -469,14 +480,29 @@ fn planes<S: Simd, const N: usize>(
                 part = s.or(part, above(s, layout, high, octet, half));
             }
             for n in 0..N {
-                small[n] = s.dot_bytes(part, s.splat_i32(x[n][2 * octet + half]), small[n]);
+                let x = s.splat_i32(x[n][2 * octet + half]);
+                if S::QUADS {
+                    ints[n] = s.dot_quads(part, x, ints[n]);
+                } else {
+                    small[n] = s.dot_bytes(part, x, small[n]);
+                }
             }
+        }
+        if S::QUADS {
+            continue;
         }
         // An i16 takes 8 · 2 · 15 · 128 = 30 720, or half a block of 31 · 128, or a quarter of 63 · 128.
         if octet == 3 || layout.bits == 5 && octet == 1 || layout.bits == 6 {
             for n in 0..N {
                 ints[n] = s.dot_words(small[n], s.splat_i32(factors[n]), ints[n]);
                 small[n] = s.splat_i32(0);
+            }
+        }
+    }
+    if S::QUADS {
+        for n in 0..N {
+            if factors[n] == HIGH {
+                ints[n] = s.shl32(ints[n], 8);
             }
         }
     }

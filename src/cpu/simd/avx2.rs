@@ -4,9 +4,9 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
 
-/// Exists only inside [`enter`].
+/// Exists only inside [`enter`], with `VNNI` inside [`enter_vnni`].
 #[derive(Clone, Copy)]
-pub struct Avx2(());
+pub struct Avx2<const VNNI: bool>(());
 
 /// Runs a kernel compiled for AVX2.
 ///
@@ -14,15 +14,25 @@ pub struct Avx2(());
 /// The processor must have AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 pub unsafe fn enter<K: Kernel>(kernel: K) -> K::Out {
-    kernel.run(Avx2(()))
+    kernel.run(Avx2::<false>(()))
 }
 
-// SAFETY of every block below: a value of `Avx2` exists only inside `enter`, whose caller has found
+/// Runs a kernel compiled for AVX2 and AVX-VNNI.
+///
+/// # Safety
+/// The processor must have AVX2, FMA and AVX-VNNI.
+#[target_feature(enable = "avx2,fma,avxvnni")]
+pub unsafe fn enter_vnni<K: Kernel>(kernel: K) -> K::Out {
+    kernel.run(Avx2::<true>(()))
+}
+
+// SAFETY of every block below: a value of `Avx2` exists only inside a function whose caller has found
 // the features; loads and stores are unaligned ones on arrays of their size.
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type I = __m256i;
     type F = __m256;
     const BYTE_DOTS: bool = true;
+    const QUADS: bool = VNNI;
 
     #[inline(always)]
     fn load_bytes(self, from: &[u8; 32]) -> __m256i {
@@ -63,6 +73,11 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn dot_bytes(self, w: __m256i, x: __m256i, sum: __m256i) -> __m256i {
         unsafe { _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x)) }
+    }
+    #[inline(always)]
+    fn dot_quads(self, w: __m256i, x: __m256i, sum: __m256i) -> __m256i {
+        // Never called without VNNI.
+        if VNNI { unsafe { _mm256_dpbusd_avx_epi32(sum, w, x) } } else { sum }
     }
     #[inline(always)]
     fn dot_words(self, w: __m256i, x: __m256i, sum: __m256i) -> __m256i {

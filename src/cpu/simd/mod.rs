@@ -20,6 +20,8 @@ pub trait Simd: Copy {
     type F: Copy;
     /// Whether [`Simd::dot_bytes`] exists; otherwise kernels use [`Simd::dot_words`] throughout.
     const BYTE_DOTS: bool;
+    /// Whether [`Simd::dot_quads`] exists. Only [`Level::run_products`] makes such vectors.
+    const QUADS: bool = false;
 
     /// 32 bytes as they are.
     fn load_bytes(self, from: &[u8; 32]) -> Self::I;
@@ -42,6 +44,11 @@ pub trait Simd: Copy {
     /// i16×16 `sum` + products of neighbouring bytes added in pairs: `w` u8 of at most 31, `x` i8.
     /// The caller keeps sums below 2^15.
     fn dot_bytes(self, w: Self::I, x: Self::I, sum: Self::I) -> Self::I;
+    /// i32×8 `sum` + products of neighbouring bytes added in fours: `w` u8 of at most 127, `x` i8. One instruction.
+    #[inline(always)]
+    fn dot_quads(self, _w: Self::I, _x: Self::I, sum: Self::I) -> Self::I {
+        sum // never called: QUADS is false
+    }
     /// i32×8 `sum` + products of neighbouring i16 added in pairs.
     fn dot_words(self, w: Self::I, x: Self::I, sum: Self::I) -> Self::I;
     /// i32×8 that fit, as words in order.
@@ -145,9 +152,15 @@ enum Kind {
     /// The same with relaxed byte dot products and fused multiply-add.
     #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
     Relaxed,
+    /// The same where the browser makes one instruction of a dot product of four bytes.
+    #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+    RelaxedQuads,
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// The same and AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// Plain Rust, vectorized by the compiler with the target's baseline (NEON, SSE2).
     #[cfg(not(target_arch = "wasm32"))]
     Portable,
@@ -165,9 +178,13 @@ impl Level {
     pub fn available() -> Vec<Self> {
         vec![
             #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+            Level(Kind::RelaxedQuads),
+            #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
             Level(Kind::Relaxed),
             #[cfg(all(target_arch = "wasm32", not(feature = "relaxed-simd")))]
             Level(Kind::Simd128),
+            #[cfg(target_arch = "x86_64")]
+            Level(Kind::AvxVnni),
             #[cfg(target_arch = "x86_64")]
             Level(Kind::Avx2),
             #[cfg(not(target_arch = "wasm32"))]
@@ -180,13 +197,17 @@ impl Level {
 
     fn is_there(self) -> bool {
         match self.0 {
+            #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+            Kind::RelaxedQuads => wasm::has_quads(),
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => Level(Kind::Avx2).is_there() && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             _ => true,
         }
     }
 
-    /// For people: `simd128`, `relaxed-simd`, `avx2`, `portable`.
+    /// For people: `simd128`, `relaxed-simd`, `relaxed-simd-dot`, `avx2`, `avx-vnni`, `portable`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -194,8 +215,12 @@ impl Level {
             Kind::Simd128 => "simd128",
             #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
             Kind::Relaxed => "relaxed-simd",
+            #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+            Kind::RelaxedQuads => "relaxed-simd-dot",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => "avx-vnni",
             #[cfg(not(target_arch = "wasm32"))]
             Kind::Portable => "portable",
         }
@@ -221,12 +246,25 @@ impl Level {
             #[cfg(all(target_arch = "wasm32", not(feature = "relaxed-simd")))]
             Kind::Simd128 => kernel.run(wasm::Simd128),
             #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
-            Kind::Relaxed => wasm::relaxed(kernel),
-            // SAFETY: this level exists only where `is_there` has found the features.
+            Kind::Relaxed | Kind::RelaxedQuads => wasm::relaxed(kernel),
+            // SAFETY: these levels exist only where `is_there` has found the features.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2::enter(kernel) },
+            Kind::Avx2 | Kind::AvxVnni => unsafe { avx2::enter(kernel) },
             #[cfg(not(target_arch = "wasm32"))]
             Kind::Portable => kernel.run(portable::Portable),
+        }
+    }
+
+    /// The same, with dot products of four bytes where there are any. Apart, so that there is one code of all other kernels.
+    #[inline(never)]
+    pub(super) fn run_products<K: Kernel>(self, kernel: K) -> K::Out {
+        match self.0 {
+            #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+            Kind::RelaxedQuads => wasm::relaxed_quads(kernel),
+            // SAFETY: this level exists only where `is_there` has found the features.
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => unsafe { avx2::enter_vnni(kernel) },
+            _ => self.run(kernel),
         }
     }
 }

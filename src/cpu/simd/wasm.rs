@@ -179,27 +179,49 @@ impl Simd for Simd128 {
     }
 }
 
-/// Relaxed SIMD. Exists only inside [`relaxed`].
+/// Relaxed SIMD. Exists only inside [`relaxed`], with `QUADS` inside [`relaxed_quads`].
 #[cfg(feature = "relaxed-simd")]
 #[derive(Clone, Copy)]
-pub struct Relaxed(());
+pub struct Relaxed<const QUADS: bool>(());
 
 /// Runs a kernel compiled for relaxed SIMD.
 #[cfg(feature = "relaxed-simd")]
 #[target_feature(enable = "simd128,relaxed-simd")]
 pub fn relaxed<K: Kernel>(kernel: K) -> K::Out {
-    kernel.run(Relaxed(()))
+    kernel.run(Relaxed::<false>(()))
+}
+
+/// The same with dot products of four bytes.
+#[cfg(feature = "relaxed-simd")]
+#[target_feature(enable = "simd128,relaxed-simd")]
+pub fn relaxed_quads<K: Kernel>(kernel: K) -> K::Out {
+    kernel.run(Relaxed::<true>(()))
+}
+
+/// Whether the dot product of four bytes is one instruction: SDOT of ARM, or one of AVX-VNNI. Without them a browser on x86
+/// takes three, the first of which adds pairs and cuts the sum off at 32,767; two products of 255 and 127 show that.
+#[cfg(feature = "relaxed-simd")]
+#[target_feature(enable = "simd128,relaxed-simd")]
+pub fn has_quads() -> bool {
+    let (most, ones) = std::hint::black_box((i8x16_splat(127), i8x16_splat(-1)));
+    let sums = i32x4_relaxed_dot_i8x16_i7x16_add(most, ones, i32x4_splat(0));
+    matches!(i32x4_extract_lane::<0>(sums), 129_540 | -508)
 }
 
 #[cfg(feature = "relaxed-simd")]
-impl Simd for Relaxed {
+impl<const QUADS: bool> Simd for Relaxed<QUADS> {
     const BYTE_DOTS: bool = true;
+    const QUADS: bool = QUADS;
     common!();
 
     #[inline(always)]
     fn dot_bytes(self, w: Pair, x: Pair, sum: Pair) -> Pair {
         // The second operand's bytes are below 128, where all machines agree.
         each!(i16x8_add, sum, each!(i16x8_relaxed_dot_i8x16_i7x16, x, w))
+    }
+    #[inline(always)]
+    fn dot_quads(self, w: Pair, x: Pair, sum: Pair) -> Pair {
+        each!(i32x4_relaxed_dot_i8x16_i7x16_add, x, w, sum)
     }
     #[inline(always)]
     fn mul_add(self, a: Pair, b: Pair, c: Pair) -> Pair {
