@@ -31,6 +31,7 @@ pub mod weights;
 #[cfg(target_arch = "wasm32")]
 mod allocator;
 mod clock;
+mod sort;
 #[cfg(target_arch = "wasm32")]
 mod web;
 mod yield_now;

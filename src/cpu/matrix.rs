@@ -9,8 +9,8 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::formats::{DType, Sub};
 
-use super::fetch::{AT_ONCE, fetch};
 use super::activations::{Activations, Bits, Bytes as ByteBlock, Sums, View, Words as WordBlock};
+use super::fetch::{AT_ONCE, fetch};
 use super::pack;
 use super::panel::{self, BlockLayout, ROWS, Scaling};
 use super::simd::{Kernel, Level, Simd};
@@ -84,7 +84,6 @@ impl Matrix {
         let at = row / ROWS;
         panel::unpack_row(self.dtype, &self.panels[at * bytes..(at + 1) * bytes], row % ROWS, out);
     }
-
 
     /// Puts the activations into the form that [`Matrix::product`] reads.
     pub fn prepare(&self, level: Level, bits: Bits, x: &mut Activations, team: &mut Team) {

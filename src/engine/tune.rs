@@ -11,6 +11,7 @@ use crate::gpu::{Features, Gpu};
 use crate::gpu::{GpuBackend, KernelMap, KernelPair, MatmulKernel, MatvecKernel};
 use crate::graph::{Backend, Batch, Norm, NormKind, Of, Op, Rows, Segment, Step, Then};
 use crate::model::{self, Matrix};
+use crate::sort::sort_by;
 use crate::weights::Directory;
 
 /// No variant starts after so long, compiling included, so that the race takes 300 ms or little more; matrices that
@@ -187,7 +188,7 @@ async fn race(gpu: &Rc<Gpu>, matrices: &[Matrix]) -> Result<(KernelMap, usize)> 
                 }
             }
         }
-        times.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        sort_by(&mut times, |(a, _), (b, _)| a.total_cmp(b));
         if index == 0 {
             let mut best = f64::INFINITY;
             let tiles =

@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::formats::DType;
 use crate::graph::Backend;
+use crate::sort::sort_by_key;
 use crate::weights::{ByteSource, TensorInfo, read_growing};
 
 /// How far loading has come.
@@ -53,7 +54,7 @@ impl<'a, B: Backend> Loader<'a, B> {
         sources: &mut [Box<dyn ByteSource>],
         progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<()> {
-        self.places.sort_by_key(|(tensor, _)| (tensor.shard, tensor.offset));
+        sort_by_key(&mut self.places, |(tensor, _)| (tensor.shard, tensor.offset));
         let total_bytes = self.places.iter().map(|(t, _)| t.bytes).sum();
         let mut loaded_bytes = 0;
         let mut settled_at = 0;

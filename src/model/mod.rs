@@ -17,6 +17,7 @@ mod rope;
 use crate::error::{Error, Result};
 use crate::formats::DType;
 use crate::graph::{Backend, Batch, Graph, HeadShape, Ids, KvType, Needs, Op, Program, X};
+use crate::sort::sort_by_key;
 use crate::weights::{ByteSource, Directory, TensorInfo};
 
 use allocated::{Allocated, HeadRows};
@@ -297,7 +298,7 @@ pub fn matrices(directory: &Directory) -> Result<Vec<Matrix>> {
             }
         }
     }
-    matrices.sort_by_key(|matrix| std::cmp::Reverse(matrix.bytes() * matrix.count));
+    sort_by_key(&mut matrices, |matrix| std::cmp::Reverse(matrix.bytes() * matrix.count));
     Ok(matrices)
 }
 
@@ -343,7 +344,7 @@ fn facts(directory: &Directory, sizes: Sizes, layout: &Layout<'_>) -> Result<Fac
     let vocabulary = layout.matrices.first().map_or(0, |embeddings| embeddings.rows());
     let layer_tensors = directory.tensors().iter().filter(|t| t.name.starts_with("blk."));
     let mut weight_types: Vec<_> = by_type.into_iter().collect();
-    weight_types.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    sort_by_key(&mut weight_types, |(_, bytes)| std::cmp::Reverse(*bytes));
     Ok(Facts {
         architecture: directory.metadata.str("general.architecture")?.to_owned(),
         name: directory.metadata.str_or("general.name", "unnamed model")?.to_owned(),

@@ -9,6 +9,7 @@ use tokenizers::Model as _;
 use tokenizers::models::bpe::{BPE, Merges, Vocab as Ids};
 
 use crate::error::{Error, Result};
+use crate::sort::sort_by_key;
 use crate::text::bytes;
 use crate::text::pretokenizer::PreTokenizer;
 use crate::text::vocab::Vocab;
@@ -167,7 +168,7 @@ fn spell(names: &Names, vocab: &Vocab, single: &[Option<u32>; 256]) -> (Vec<Vec<
     let mut lost = Box::new([false; 256]);
     // Halves are shorter than the whole.
     let mut order: Vec<usize> = (0..names.others.len()).collect();
-    order.sort_by_key(|&other| names.others[other].0.len());
+    sort_by_key(&mut order, |&other| names.others[other].0.len());
     for other in order {
         let (text, parts) = &names.others[other];
         let undone = parts.filter(|_| vocab.special.control_id(text).is_some());

@@ -21,6 +21,7 @@ use crate::gpu::{Gpu, GpuBackend};
 use crate::graph::{Backend, KvType};
 use crate::model::Progress;
 use crate::sampling::{Sampling, SamplingOverrides};
+use crate::sort::sort_by_key;
 use crate::text::{Message, Special};
 use crate::weights::read_directory;
 
@@ -157,7 +158,7 @@ impl Request {
             })?;
             logit_bias.push((id, bias));
         }
-        logit_bias.sort_by_key(|(id, _)| *id);
+        sort_by_key(&mut logit_bias, |(id, _)| *id);
         let sampling = Sampling {
             logit_bias,
             seed: match self.seed {

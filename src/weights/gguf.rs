@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::formats::{DType, ggml_type_name};
+use crate::sort::sort_by_key;
 use crate::weights::file_kind::FileKind;
 use crate::weights::metadata::Metadata;
 use crate::weights::reader::Reader;
@@ -119,7 +120,7 @@ pub async fn read_directory(sources: &mut [Box<dyn ByteSource>]) -> Result<Direc
     for (shard, source) in sources.iter_mut().enumerate() {
         let (metadata, mut tensors) = read_header(source.as_mut(), shard).await?;
         check_split(&metadata, shard, shards)?;
-        tensors.sort_by_key(|tensor| tensor.offset);
+        sort_by_key(&mut tensors, |tensor| tensor.offset);
         for tensor in tensors {
             let at = directory.tensors.len();
             if directory.index.insert(tensor.name.clone(), at).is_some() {
@@ -321,7 +322,7 @@ fn place(metadata: &Metadata, reader: &Reader<'_>, tensors: &mut [TensorInfo]) -
         return Err(Error::Truncated { name, needed, actual });
     }
     let mut order: Vec<&TensorInfo> = tensors.iter().collect();
-    order.sort_by_key(|tensor| tensor.offset);
+    sort_by_key(&mut order, |tensor| tensor.offset);
     for pair in order.windows(2) {
         if let [a, b] = pair
             && a.offset + a.bytes > b.offset

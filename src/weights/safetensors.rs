@@ -6,6 +6,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use crate::error::{Error, Result};
+use crate::sort::sort_by;
 
 use super::file_kind::FileKind;
 use super::source::{ByteSource, read_growing};
@@ -94,7 +95,7 @@ impl FloatTensors {
                 bytes: to.saturating_sub(from) as u64,
             });
         }
-        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        sort_by(&mut tensors, |a: &FloatTensor, b| a.name.cmp(&b.name));
         let config = metadata.metadata().as_ref().and_then(|notes| notes.get("config").cloned());
         Ok(FloatTensors { tensors, config })
     }

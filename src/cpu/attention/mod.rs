@@ -230,7 +230,11 @@ impl Attend<'_> {
             let place = source.span(level, dim, base / TILE, self.seen(tokens.end - 1).end);
             if self.splits_positions() {
                 let (first, last) = (self.seen(tokens.start), self.seen(tokens.end - 1));
-                fetch_tiles(place.0, dim, first.start.max(base) / TILE..last.end.min(base + SPAN).div_ceil(TILE));
+                fetch_tiles(
+                    place.0,
+                    dim,
+                    first.start.max(base) / TILE..last.end.min(base + SPAN).div_ceil(TILE),
+                );
             }
             for (quad, (factors, queries)) in
                 factors.chunks_exact(TOGETHER * dim).zip(queries.chunks_exact_mut(TOGETHER)).enumerate()

@@ -5,6 +5,8 @@
 //! tried for a few steps; it is kept if it is faster by more than chance makes. What fails is tried again after twice as many steps,
 //! up to a limit.
 
+use crate::sort::sort_by;
+
 /// Steps of a trial; the median counts, so that one that was interrupted does not.
 const TRIAL: usize = 5;
 /// A number must be this much faster to be kept: with one thread more, and with one fewer. Fewer leave a core to others, so
@@ -127,7 +129,7 @@ impl Pace {
 
 fn median(times: &[f64]) -> f64 {
     let mut sorted = times.to_vec();
-    sorted.sort_by(f64::total_cmp);
+    sort_by(&mut sorted, f64::total_cmp);
     sorted[sorted.len() / 2]
 }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Error, Result};
+use crate::sort::sort_by;
 
 use super::adapter::Gpu;
 use super::bindings::{Access, bindings};
@@ -253,7 +254,7 @@ impl Gpu {
     pub fn compiled_sources(&self) -> Result<Vec<(String, String)>> {
         let all = self.pipelines.all.borrow();
         let mut all = all.keys().map(|key| Ok((key.label(), key.source()?))).collect::<Result<Vec<_>>>()?;
-        all.sort();
+        sort_by(&mut all, Ord::cmp);
         Ok(all)
     }
 }

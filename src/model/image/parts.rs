@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Conv, ConvShape, ImageBackend};
+use crate::sort::sort_by_key;
 use crate::weights::{ByteSource, FloatTensor};
 
 use super::names::Named;
@@ -144,7 +145,7 @@ impl<W> Loaded<W> {
                 }
             }
         }
-        tensors.sort_by_key(|(tensor, ..)| tensor.offset());
+        sort_by_key(&mut tensors, |(tensor, ..)| tensor.offset());
         let mut loaded = Loaded { filters: BTreeMap::new(), values: BTreeMap::new() };
         // The first of a convolution's two tensors, until the second is there.
         let mut waiting: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
