@@ -9,6 +9,9 @@ use crate::sort::sort_by;
 
 /// Steps of a trial; the median counts, so that one that was interrupted does not.
 const TRIAL: usize = 5;
+/// A trial ends after so many steps if all of them are slower than usual by [`CLEARLY`], or faster.
+const SHORT_TRIAL: usize = 2;
+const CLEARLY: f64 = 1.2;
 /// A number must be this much faster to be kept: with one thread more, and with one fewer. Fewer leave a core to others, so
 /// they may be as fast.
 const GAIN_OF_MORE: f64 = 0.97;
@@ -78,7 +81,7 @@ impl Pace {
         }
         self.times.push(ms);
         self.wait = self.wait.saturating_sub(1);
-        if self.times.len() < TRIAL {
+        if self.times.len() < TRIAL && !self.is_clear() {
             return;
         }
         let median = median(&self.times);
@@ -96,6 +99,14 @@ impl Pace {
                 }
             }
         }
+    }
+
+    /// Whether a trial's result is plain before it is over.
+    fn is_clear(&self) -> bool {
+        let Some(usual) = self.usual.filter(|_| self.trial.is_some()) else { return false };
+        let all = |clear: &dyn Fn(f64) -> bool| self.times.iter().all(|ms| clear(*ms));
+        self.times.len() >= SHORT_TRIAL
+            && (all(&|ms| ms > usual * CLEARLY) || all(&|ms| ms * CLEARLY < usual))
     }
 
     /// Where it has become slower, fewer are tried first: somebody else may need a core.
