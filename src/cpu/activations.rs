@@ -96,6 +96,9 @@ pub struct Activations {
     floats: Vec<f32>,
     bytes: Vec<Bytes>,
     words: Vec<Words>,
+    /// Whether these rows are in `bytes`, in `words`.
+    has_bytes: bool,
+    has_words: bool,
 }
 
 /// What a product reads: plain slices, so that any thread can take a copy along.
@@ -147,10 +150,11 @@ impl Activations {
     pub fn room(&mut self, rows: usize, cols: usize) -> (&mut [f32], usize) {
         let stride = cols.next_multiple_of(BLOCK);
         (self.rows, self.cols) = (rows, cols);
-        self.bytes.clear();
-        self.words.clear();
-        self.floats.clear();
+        (self.has_bytes, self.has_words) = (false, false);
         self.floats.resize(rows * stride, 0.0);
+        if stride > cols {
+            self.floats.chunks_exact_mut(stride).for_each(|row| row[cols..].fill(0.0));
+        }
         (&mut self.floats, stride)
     }
 
@@ -158,6 +162,7 @@ impl Activations {
     #[cfg(test)]
     pub fn set(&mut self, rows: usize, cols: usize, mut fill: impl FnMut(usize, &mut [f32])) {
         let (floats, stride) = self.room(rows, cols);
+        floats.fill(0.0);
         for (t, row) in floats.chunks_exact_mut(stride.max(1)).enumerate() {
             fill(t, &mut row[..cols]);
         }
@@ -175,7 +180,7 @@ impl Activations {
 
     /// As products read them; [`Activations::quantize`] must have run.
     pub fn view(&self) -> View<'_> {
-        let Activations { rows, cols, floats, bytes, words } = self;
+        let Activations { rows, cols, floats, bytes, words, .. } = self;
         View { rows: *rows, cols: *cols, floats, bytes, words }
     }
 
@@ -185,7 +190,8 @@ impl Activations {
         let (stride, floats) = (blocks * BLOCK, self.floats.as_slice());
         let row = move |t: usize| &floats[t * stride..(t + 1) * stride];
         match bytes {
-            Some(bits) if self.bytes.len() != rows * blocks => {
+            Some(bits) if !self.has_bytes => {
+                self.has_bytes = true;
                 self.bytes.resize(rows * blocks, bytemuck::Zeroable::zeroed());
                 let out = Spread::new(&mut self.bytes);
                 team.rows(rows, QUANTIZE * stride, move |t, _| {
@@ -194,7 +200,8 @@ impl Activations {
                     level.run(ToBytes { row: row(t), bits, to });
                 });
             }
-            None if self.words.len() != rows * blocks => {
+            None if !self.has_words => {
+                self.has_words = true;
                 self.words.resize(rows * blocks, bytemuck::Zeroable::zeroed());
                 let out = Spread::new(&mut self.words);
                 team.rows(rows, QUANTIZE * stride, move |t, _| {

@@ -15,7 +15,7 @@ use crate::graph::{
 use crate::sampling::{SampleParams, draw};
 
 use super::activations::{Activations, Bits};
-use super::attention::{Attend, AttendScratch, Cache};
+use super::attention::{Attend, AttendScratch, Cache, Rows as KvRows};
 use super::limit::{beside_bytes, most_bytes};
 use super::matrix::TOKENS;
 use super::memory::{Account, Shared, floats};
@@ -241,7 +241,8 @@ impl CpuBackend {
 
     /// Puts K and V, each (kv_heads, head_dim), into a cache at a position. For tests.
     pub fn write_cache(&self, cache: &CpuCache, pos: usize, k: &[f32], v: &[f32]) {
-        cache.0.store(pos, k, v);
+        let rows = KvRows { data: &[k, v].concat(), stride: k.len() + v.len(), count: 1 };
+        cache.0.store(&mut Team::solo(), pos, rows);
     }
 
     fn execute(&mut self, op: &Op<Kept>, batch: Batch, step: Step, scratch: &mut Scratch) -> Result<()> {
@@ -464,13 +465,10 @@ impl CpuBackend {
     /// Working memory of threads is enough for all but heads of hundreds of query heads each, which one thread takes.
     fn run_attention(&mut self, qkv: &CpuTensor, cache: &Cache, pos: usize, count: usize, to: &CpuTensor) {
         let shape = cache.shape;
-        let [q_cols, kv_cols] = shape.heads().rows().map(|rows| rows as usize);
+        let [q_cols, _] = shape.heads().rows().map(|rows| rows as usize);
         let data = qkv.data.read();
-        for t in 0..count {
-            let (k, v) = data[qkv.row_at(t)][q_cols..].split_at(kv_cols);
-            if !cache.store(pos + t, k, v) {
-                self.overflow = Some(shape.kv);
-            }
+        if !cache.store(&mut self.team, pos, KvRows { data: &data[q_cols..], stride: qkv.stride, count }) {
+            self.overflow = Some(shape.kv);
         }
         let reading = cache.reading();
         let job = Attend {
@@ -487,7 +485,19 @@ impl CpuBackend {
             job.alone(&mut self.attention, &mut to.data.write(), to.stride);
             return;
         }
-        let (results, floats) = (self.attention.results(&job), job.chunk_floats());
+        let floats = job.chunk_floats();
+        if !job.splits_positions() && floats + job.scratch_floats() <= SCRATCH {
+            let (mut to_data, stride) = (to.data.write(), to.stride);
+            let to = Spread::new(&mut to_data);
+            self.team.each(job.chunks(), move |chunk, scratch| {
+                let (result, scratch) = scratch.split_at_mut(floats);
+                job.run(chunk, scratch, result);
+                // SAFETY: chunks have rows of their own.
+                unsafe { job.place(chunk, result, to, stride) };
+            });
+            return;
+        }
+        let results = self.attention.results(&job);
         // SAFETY: the job is made of plain slices, of which it uses nothing as an index or a length.
         unsafe {
             self.team.pieces(results, floats, move |chunk, out, scratch| job.run(chunk, scratch, out));

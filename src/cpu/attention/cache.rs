@@ -10,20 +10,24 @@
 //! With a sliding window the cache is a ring of whole tiles: a position lies in slot position mod capacity.
 
 use std::cell::Ref;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Result;
 use crate::graph::{HeadShape, KvType};
 
 use super::super::memory::{Account, Shared, zeroed};
 use super::super::panel::BLOCK;
+use super::super::team::{Spread, Team};
 
+/// Storing a float takes so many times as long as reading four bytes of weights.
+const STORE: usize = 8;
 /// Positions of a panel of K, columns of a cell of V.
 pub const LANES: usize = 8;
 /// Positions of a tile.
 pub const TILE: usize = 64;
 
 /// What eight lanes hold.
-pub trait Cell: bytemuck::Pod {
+pub trait Cell: bytemuck::Pod + Send + Sync {
     /// Elements side by side in a lane.
     const PAIR: usize;
     /// Whether they are to be multiplied with a scale of their block.
@@ -56,12 +60,25 @@ impl Cell for [u16; 8] {
     const MOST: f32 = 65504.0;
     fn set(&mut self, at: usize, value: f32) {
         // Vectors load finite numbers only. What lies beyond them is an overflow, which the store reports.
-        let held = half::f16::from_f32(value.clamp(-Self::MOST, Self::MOST));
-        self[at] = if held.is_normal() { held.to_bits() } else { 0 };
+        self[at] = normal_f16(value.clamp(-Self::MOST, Self::MOST));
     }
     fn get(&self, at: usize) -> f32 {
         half::f16::from_bits(self[at]).to_f32()
     }
+}
+
+/// The nearest f16 of a value that is no greater than the greatest; 0 for what is subnormal, and NaN. The `half` crate has to
+/// take care of all others, too, and takes several times as long.
+fn normal_f16(value: f32) -> u16 {
+    /// What the exponents of f32 are more than those of f16, and the fraction's bits that are too many.
+    const EXPONENTS: u32 = 112 << 23;
+    const BITS: u32 = 13;
+    let bits = value.to_bits();
+    let magnitude = bits & 0x7fff_ffff;
+    // To the nearest; to the even one of two.
+    let rounded = magnitude.wrapping_sub(EXPONENTS) + (0xfff + (magnitude >> BITS & 1)) >> BITS;
+    let is_normal = magnitude >= EXPONENTS && rounded >= 0x400 && !value.is_nan();
+    if is_normal { (bits >> 16 & 0x8000) as u16 | rounded as u16 } else { 0 }
 }
 
 /// Sixteen signed bytes.
@@ -156,6 +173,14 @@ pub enum Kept<'a> {
     Q8_0(Planes<'a, [i8; 16]>),
 }
 
+/// K and V of tokens: `count` rows, `stride` floats apart.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub data: &'a [f32],
+    pub stride: usize,
+    pub count: usize,
+}
+
 /// The cache of one layer.
 #[derive(Clone)]
 pub struct Cache {
@@ -226,9 +251,10 @@ impl Cache {
         }
     }
 
-    /// Puts K and V of all heads, (G, D) each, at a position. Whether all of them are numbers that it can hold.
-    pub fn store(&self, pos: usize, k: &[f32], v: &[f32]) -> bool {
-        any!(&self.memory, m => m.write().store(self.shape, pos, k, v))
+    /// Puts K and V of all heads at the positions from `pos` on, on all threads. A token's row holds K, (G, D), then V. Whether
+    /// all of them are numbers that it can hold.
+    pub fn store(&self, team: &mut Team, pos: usize, rows: Rows<'_>) -> bool {
+        any!(&self.memory, m => m.write().store(self.shape, team, pos, rows))
     }
 
     /// K and V, (G, slots, D) each, as the kernels see them. For tests.
@@ -279,38 +305,58 @@ impl<C: Cell> Owned<C> {
         Planes { cells: &self.cells, scales: &self.scales }
     }
 
-    fn store(&mut self, shape: HeadShape, pos: usize, k: &[f32], v: &[f32]) -> bool {
-        let (dim, capacity, blocks) = (shape.head_dim as usize, Self::capacity(shape), Self::blocks(shape));
-        let slot = pos % capacity;
+    fn store(&mut self, shape: HeadShape, team: &mut Team, pos: usize, rows: Rows<'_>) -> bool {
+        let (dim, heads) = (shape.head_dim as usize, shape.kv_heads as usize);
+        let (capacity, blocks) = (Self::capacity(shape), Self::blocks(shape));
         let (cells, scales) = (self.cells.len() / 2, self.scales.len() / 2);
         let (k_cells, v_cells) = self.cells.split_at_mut(cells);
         let (k_scales, v_scales) = self.scales.split_at_mut(scales);
-        for (head, (k, v)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).enumerate() {
-            let at = head * capacity + slot;
-            for (block, (k, v)) in k.chunks(BLOCK).zip(v.chunks(BLOCK)).enumerate() {
-                let (mut k_steps, mut v_steps) = (1.0, 1.0);
-                if C::SCALED {
-                    k_steps = steps(k, &mut k_scales[(at / LANES * blocks + block) * LANES + at % LANES]);
-                    v_steps = steps(v, &mut v_scales[(at / TILE * blocks + block) * TILE + at % TILE]);
-                }
-                let first = block * BLOCK;
-                let (cell, lane) = k_place(dim, C::PAIR, at, first);
-                for (cell, k) in k_cells[cell..].iter_mut().zip(k.chunks_exact(C::PAIR)) {
-                    for (i, k) in k.iter().enumerate() {
-                        cell.set(lane + i, k * k_steps);
+        let cells = [Spread::new(k_cells), Spread::new(v_cells)];
+        let scales = [Spread::new(k_scales), Spread::new(v_scales)];
+        let too_large = AtomicBool::new(false);
+        let told = &too_large;
+        team.rows(heads, STORE * 2 * dim * rows.count, move |head, _| {
+            let (cells_of_head, scales_of_head) = (capacity * dim / (LANES * C::PAIR), capacity * blocks);
+            let cells_of_head = head * cells_of_head..(head + 1) * cells_of_head;
+            let scales_of_head = head * scales_of_head..(head + 1) * scales_of_head;
+            // SAFETY: each head is taken once.
+            let [k_cells, v_cells] = cells.map(|cells| unsafe { cells.part(cells_of_head.clone()) });
+            let [k_scales, v_scales] = scales.map(|scales| unsafe { scales.part(scales_of_head.clone()) });
+            for token in 0..rows.count {
+                let (k, v) = rows.data[token * rows.stride..][..2 * heads * dim].split_at(heads * dim);
+                let (k, v) = (&k[head * dim..][..dim], &v[head * dim..][..dim]);
+                let slot = (pos + token) % capacity;
+                for (block, (k, v)) in k.chunks(BLOCK).zip(v.chunks(BLOCK)).enumerate() {
+                    let (mut k_steps, mut v_steps) = (1.0, 1.0);
+                    if C::SCALED {
+                        k_steps =
+                            steps(k, &mut k_scales[(slot / LANES * blocks + block) * LANES + slot % LANES]);
+                        v_steps =
+                            steps(v, &mut v_scales[(slot / TILE * blocks + block) * TILE + slot % TILE]);
+                    }
+                    let first = block * BLOCK;
+                    let (cell, lane) = k_place(dim, C::PAIR, slot, first);
+                    for (cell, k) in k_cells[cell..].iter_mut().zip(k.chunks_exact(C::PAIR)) {
+                        for (i, k) in k.iter().enumerate() {
+                            cell.set(lane + i, k * k_steps);
+                        }
+                    }
+                    let (cell, first) = v_place(dim, C::PAIR, slot, first);
+                    let cells = v_cells[cell..].iter_mut().step_by(TILE / C::PAIR);
+                    for (cell, v) in cells.zip(v.chunks_exact(LANES)) {
+                        for (lane, v) in v.iter().enumerate() {
+                            cell.set(first + lane * C::PAIR, v * v_steps);
+                        }
                     }
                 }
-                let (cell, first) = v_place(dim, C::PAIR, at, first);
-                let cells = v_cells[cell..].iter_mut().step_by(TILE / C::PAIR);
-                for (cell, v) in cells.zip(v.chunks_exact(LANES)) {
-                    for (lane, v) in v.iter().enumerate() {
-                        cell.set(first + lane * C::PAIR, v * v_steps);
-                    }
+                // What is in f32 is what it is, NaN included.
+                if C::MOST < f32::INFINITY && !k.iter().chain(v).all(|value| value.abs() <= C::MOST) {
+                    // Relaxed: it is read when all have finished.
+                    told.store(true, Ordering::Relaxed);
                 }
             }
-        }
-        // What is in f32 is what it is, NaN included.
-        C::MOST == f32::INFINITY || k.iter().chain(v).all(|value| value.abs() <= C::MOST)
+        });
+        !too_large.into_inner()
     }
 
     fn dense(&self, shape: HeadShape) -> [Vec<f32>; 2] {
@@ -340,4 +386,25 @@ fn steps(block: &[f32], scale: &mut f32) -> f32 {
     *scale = most / 127.0;
     // The inverse of a smaller number would be infinite.
     if most > 1e-30 { 127.0 / most } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All f32 of a coarse raster, and those at the borders, against the `half` crate.
+    #[test]
+    fn halves_are_those_of_the_half_crate() {
+        let edges = [0x3880_0000u32, 0x387f_f000, 0x3800_0000, 0x477f_e000, 0, 0x7fc0_0000];
+        let near =
+            edges.into_iter().flat_map(|edge| (0..9).map(move |i| edge.wrapping_add(i).wrapping_sub(4)));
+        for bits in (0..=u32::MAX / 4099).map(|i| i * 4099).chain(near) {
+            for value in [f32::from_bits(bits), -f32::from_bits(bits)] {
+                let value = value.clamp(-65504.0, 65504.0);
+                let held = half::f16::from_f32(value);
+                let want = if held.is_normal() { held.to_bits() } else { 0 };
+                assert_eq!(normal_f16(value), want, "{value:e} {bits:x}");
+            }
+        }
+    }
 }

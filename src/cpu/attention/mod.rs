@@ -19,9 +19,10 @@ use crate::graph::HeadShape;
 
 use super::fetch::fetch;
 use super::simd::Level;
+use super::team::Spread;
 use kernels::{Merge, Operand, Prepare, Query, Scores, Soften, Span, Values, Widen};
 
-pub use cache::{Cache, Kept, Planes, head_floats, k_index, v_index};
+pub use cache::{Cache, Kept, Planes, Rows, head_floats, k_index, v_index};
 use cache::{Head, LANES, TILE};
 
 /// Positions that are merged at once: whole tiles.
@@ -103,7 +104,8 @@ impl Attend<'_> {
         (self.shape.heads / self.shape.kv_heads) as usize
     }
 
-    fn splits_positions(&self) -> bool {
+    /// Whether a chunk is a KV head and a span; else a KV head and whole rows.
+    pub fn splits_positions(&self) -> bool {
         self.count * self.group() <= FEW
     }
 
@@ -284,6 +286,35 @@ impl Attend<'_> {
     /// Puts the results of all chunks, one after the other, in place: a token's heads side by side, the tokens `stride`
     /// floats apart.
     pub fn finish(&self, results: &[f32], to: &mut [f32], stride: usize) {
+        if self.splits_positions() {
+            self.merge(results, to, stride);
+            return;
+        }
+        let to = Spread::new(to);
+        for (chunk, result) in results.chunks_exact(self.chunk_floats()).enumerate() {
+            // SAFETY: one after the other.
+            unsafe { self.place(chunk, result, to, stride) };
+        }
+    }
+
+    /// Puts the result of a chunk that holds whole rows in place, see [`Attend::finish`].
+    ///
+    /// # Safety
+    /// Nobody else has these rows of these heads.
+    pub unsafe fn place(&self, chunk: usize, result: &[f32], to: Spread<'_, f32>, stride: usize) {
+        let (dim, group) = (self.dim(), self.group());
+        let (index, part) = (chunk / self.chunks_of_head(), chunk % self.chunks_of_head());
+        let first = part * self.tokens();
+        let tokens = first..(first + self.tokens()).min(self.count);
+        for (token, heads) in tokens.zip(result.chunks_exact(group * dim)) {
+            let at = token * stride + index * group * dim;
+            // SAFETY: as promised.
+            unsafe { to.part(at..at + group * dim) }.copy_from_slice(heads);
+        }
+    }
+
+    /// Merges the results of spans.
+    fn merge(&self, results: &[f32], to: &mut [f32], stride: usize) {
         let (dim, group, row_floats) = (self.dim(), self.group(), self.row_floats());
         let worth = match self.kept {
             Kept::F32(_) => <[f32; 8] as Operand>::WORTH,
@@ -295,10 +326,6 @@ impl Attend<'_> {
             for row in 0..self.count * group {
                 let (token, h) = (row / group, row % group);
                 let out = &mut to[token * stride + (index * group + h) * dim..][..dim];
-                if !self.splits_positions() {
-                    out.copy_from_slice(&head[row * dim..][..dim]);
-                    continue;
-                }
                 out.fill(0.0);
                 let (mut so_far, mut of_all) = (f32::NEG_INFINITY, 0.0);
                 for (span, rows) in self.spans(&(0..self.count)).zip(head.chunks_exact(self.chunk_floats())) {
@@ -415,6 +442,7 @@ fn attend_to_span<C: Operand>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::team::Team;
     use crate::graph::KvType;
 
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -445,7 +473,7 @@ mod tests {
                 };
                 let cache = Cache::new(&Default::default(), "cache", shape).unwrap();
                 for (i, kv) in numbers(160 * (pos + TOKENS), 7).chunks_exact(160).enumerate() {
-                    assert!(cache.store(i, &kv[..80], &kv[80..]));
+                    assert!(cache.store(&mut Team::solo(), i, Rows { data: kv, stride: 160, count: 1 }));
                 }
                 let (q, reading) = (numbers(240 * TOKENS, 9), cache.reading());
                 for level in Level::available() {
@@ -489,7 +517,7 @@ mod tests {
                 kv,
             };
             let cache = Cache::new(&Default::default(), "cache", shape).unwrap();
-            cache.store(0, &[1.0; 8], &[1.0; 8]);
+            cache.store(&mut Team::solo(), 0, Rows { data: &[1.0; 16], stride: 16, count: 1 });
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let (reading, level) = (cache.reading(), Level::best());
                 let q = [0.5, bad, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5];
