@@ -28,7 +28,8 @@ export interface DeviceInfo {
   isFallbackAdapter: boolean;
   /**
    * Optional GPU features that are really used, `"subgroups"` and `"shader-f16"`; on the CPU `"simd128"` or
-   * `"relaxed-simd"`, with `"8- and 16-bit activations"` or `"8-bit activations"` where they are rounded so.
+   * `"relaxed-simd"`, with `"8- and 16-bit activations"` or `"8-bit activations"` where they are rounded so, and
+   * `"dot products of four bytes"` where the browser makes one instruction of those.
    */
   features: string[];
   /**

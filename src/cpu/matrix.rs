@@ -702,6 +702,41 @@ mod tests {
         }
     }
 
+    /// Levels whose products are of bytes give the same bits, however they add them up.
+    #[test]
+    fn dot_products_of_four_bytes_change_no_bit() {
+        let (cols, rows, tokens) = (512, 24, 5);
+        let levels: Vec<Level> =
+            Level::available().into_iter().filter(|level| level.has_byte_dots()).collect();
+        for dtype in DType::ALL.into_iter().filter(|dtype| takes_bytes(*dtype)) {
+            let mut matrix = Matrix::new("test", dtype, rows, cols).unwrap();
+            let mut file: Vec<u8> = (0..rows * matrix.row_bytes()).map(|i| (i * i % 253) as u8).collect();
+            file.chunks_exact_mut(dtype.block_bytes() as usize)
+                .for_each(|block| dtype.put_scale(block, 0.01));
+            matrix.fill(0, &file).unwrap();
+            for bits in Bits::ALL {
+                let mut seen = levels.iter().map(|level| {
+                    let mut x = Activations::default();
+                    x.set(tokens, cols, |t, row| {
+                        row.iter_mut()
+                            .enumerate()
+                            .for_each(|(i, x)| *x = ((t * 31 + i * 17) % 101) as f32 - 50.0);
+                        row[64 * t + 7] = 900.0;
+                    });
+                    matrix.prepare(*level, bits, &mut x, &mut Team::solo());
+                    let mut out = vec![0.0f32; tokens * rows];
+                    // SAFETY: nobody else has `out`.
+                    unsafe {
+                        matrix.product(*level, &x).run(0..matrix.panels(), Spread::new(&mut out), rows)
+                    };
+                    out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                });
+                let Some(first) = seen.next() else { return };
+                assert!(seen.all(|other| other == first), "{} {bits:?}", dtype.name());
+            }
+        }
+    }
+
     /// Tokens of which one or another has a block that takes sixteen bits: together as alone, and near what floats give.
     #[test]
     fn a_tokens_products_do_not_depend_on_its_neighbours() {

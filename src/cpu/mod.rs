@@ -12,6 +12,7 @@
 //! | `conv.rs`, `winograd.rs` | convolutions; those 3 × 3 of stride 1, with fewer products |
 //! | `images.rs` | the op set of image networks |
 //! | `vector.rs` | RMSNorm, RoPE, SwiGLU |
+//! | `fetch.rs` | reads memory ahead of the kernels |
 //! | `team/` | who computes: threads that take chunks of the work |
 //! | `weight.rs`, `memory.rs` | matrices of several parts, and their products; buffers and their bytes |
 //! | `room.rs`, `limit.rs` | what a model takes of memory; how much there can be |

@@ -556,7 +556,8 @@ pub(super) fn backend_report(
     why: &DeviceReason,
     remark: Option<String>,
 ) -> DeviceReport {
-    let features = [Some(backend.level().name()), backend.bits().label(backend.level())];
+    let level = backend.level();
+    let features = [Some(level.name()), level.dots(), backend.bits().label(level)];
     let features = features.into_iter().flatten().map(str::to_owned).collect();
     cpu_report(features, backend.threads(), backend.most_threads(), why, remark)
 }

@@ -10,6 +10,7 @@
 //   uneven    the same while one helper has a share of its core (--share, --period in ms)
 //   many      the same with more threads than cores
 //   long      prefill of 512 and 1024 tokens, decoding behind 2048
+//   caches    one thread and each type of KV cache: prefill of 256 and 4096 tokens, decoding behind 64, 2048 and 4096
 //   pictures  TAEF2 to 256² and 512² pixels (--sides of latents 32,64); with --ort (onnxruntime-web's dist) and --onnx (see tools/bench-image) beside ONNX Runtime Web
 //   wllama    beside wllama, for those of --formats of the default model that are in --models
 //   memory    wasm memory, and the page's process above it
@@ -49,11 +50,11 @@ const [share, period] = [Number(options.share), Number(options.period)];
 const model = (format) => `SmolLM2-135M-Instruct.${format}.gguf`;
 const FORMAT = "Q4_1";
 const CYCLES = options.quick ? 5 : 20;
-/** Beside a rounding of another engine. */
+/** Beside another rounding. */
 const SAME_CHARACTERS = 8;
 const MOST_APART = 2;
 
-const CASES = { idle, busy, uneven, many, long, pictures, wllama: beside, memory: takes, cycles };
+const CASES = { idle, busy, uneven, many, long, caches, pictures, wllama: beside, memory: takes, cycles };
 const unknown = positionals.find((name) => !(name in CASES));
 if (unknown) throw new Error(`there is no case “${unknown}”: there are ${Object.keys(CASES).join(", ")}`);
 
@@ -244,6 +245,40 @@ async function long() {
     several(rows, (row, one) => {
       for (const { title } of measured) goal(`${title}, ${row.name}`, "× one thread", 1.7, values(row, title) / values(one, title));
     });
+  } finally {
+    await browser.close();
+  }
+}
+
+/** Attention's share of a long prompt is what a token takes longer there than in a short one, in which it takes next to nothing. */
+async function caches() {
+  const [short, far] = options.quick ? [64, [64, 256]] : [256, [64, 2048, 4096]];
+  const address = `/gguf/${model(FORMAT)}`;
+  const types = ["f32", "f16", "q8_0"].map((kvCache) => ({ name: `${kvCache}, 1 thread`, kvCache }));
+  const { rows, browser } = await contest(
+    acrossBuilds(types).map((row) => ({ ...row, kind: "text", options: { address, threads: 1, context: far.at(-1) + 128, kvCache: row.kvCache } })),
+  );
+  try {
+    const prompt = (tokens) => rows[0].page.evaluate(([address, tokens]) => window.prompt(address, tokens), [address, tokens]);
+    const measured = [{ title: `prefill ${short}`, of: "prefill", seen: await turns(rows, { prompt: await prompt(short), tokens: 2 }, { warm: false }) }];
+    for (const length of far) {
+      const text = await prompt(length);
+      const first = await turns(rows, { prompt: text, tokens: 2 }, { warm: false, repeats: 1 });
+      if (length === far.at(-1)) measured.push({ title: `prefill ${length}`, of: "prefill", seen: first });
+      measured.push({ title: `decode behind ${length}`, of: "decode", seen: await turns(rows, { prompt: text, tokens: 48, fresh: false }, { warm: false }) });
+    }
+    // Caches round differently, so that texts part after a while.
+    const same = (a, b, row) => (row.kvCache === rows[0].kvCache ? a === b : a.slice(0, SAME_CHARACTERS) === b.slice(0, SAME_CHARACTERS));
+    const values = speeds(`Types of KV cache, ${FORMAT}`, rows, measured, same);
+    for (const row of rows) {
+      goal(`decode behind ${far.at(-1)}, ${row.name}`, `× behind ${far[0]}`, 0.55, values(row, `decode behind ${far.at(-1)}`) / values(row, `decode behind ${far[0]}`));
+      const rest = values(row, `prefill ${far.at(-1)}`) / values(row, `prefill ${short}`);
+      goal(`prefill ${far.at(-1)}, ${row.name}`, `× prefill ${short}, so that attention is 45 %`, 0.55, rest);
+      const wide = rows.find(({ build, kvCache }) => build === row.build && kvCache === "f32");
+      for (const length of row.kvCache === "q8_0" ? far.slice(1) : []) {
+        goal(`decode behind ${length}, ${row.name}`, "× f32", 1, values(row, `decode behind ${length}`) / values(wide, `decode behind ${length}`));
+      }
+    }
   } finally {
     await browser.close();
   }

@@ -73,12 +73,15 @@ fn normal_f16(value: f32) -> u16 {
     /// What the exponents of f32 are more than those of f16, and the fraction's bits that are too many.
     const EXPONENTS: u32 = 112 << 23;
     const BITS: u32 = 13;
+    /// The least f16 that is not subnormal, and what is rounded to it: halfway to the next smaller one.
+    const LEAST: u32 = 0x400;
+    const ROUNDED_TO_LEAST: u32 = 0x387f_e000;
     let bits = value.to_bits();
     let magnitude = bits & 0x7fff_ffff;
     // To the nearest; to the even one of two.
-    let rounded = magnitude.wrapping_sub(EXPONENTS) + (0xfff + (magnitude >> BITS & 1)) >> BITS;
-    let is_normal = magnitude >= EXPONENTS && rounded >= 0x400 && !value.is_nan();
-    if is_normal { (bits >> 16 & 0x8000) as u16 | rounded as u16 } else { 0 }
+    let rounded = magnitude.saturating_sub(EXPONENTS) + 0xfff + (magnitude >> BITS & 1) >> BITS;
+    let is_normal = magnitude >= ROUNDED_TO_LEAST && !value.is_nan();
+    if is_normal { (bits >> 16 & 0x8000 | rounded.max(LEAST)) as u16 } else { 0 }
 }
 
 /// Sixteen signed bytes.
@@ -395,7 +398,7 @@ mod tests {
     /// All f32 of a coarse raster, and those at the borders, against the `half` crate.
     #[test]
     fn halves_are_those_of_the_half_crate() {
-        let edges = [0x3880_0000u32, 0x387f_f000, 0x3800_0000, 0x477f_e000, 0, 0x7fc0_0000];
+        let edges = [0x3880_0000u32, 0x387f_f000, 0x387f_e000, 0x3800_0000, 0x477f_e000, 0, 0x7fc0_0000];
         let near =
             edges.into_iter().flat_map(|edge| (0..9).map(move |i| edge.wrapping_add(i).wrapping_sub(4)));
         for bits in (0..=u32::MAX / 4099).map(|i| i * 4099).chain(near) {

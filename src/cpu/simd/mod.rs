@@ -207,22 +207,30 @@ impl Level {
         }
     }
 
-    /// For people: `simd128`, `relaxed-simd`, `relaxed-simd-dot`, `avx2`, `avx-vnni`, `portable`.
+    /// For people: `simd128`, `relaxed-simd`, `avx2`, `avx-vnni`, `portable`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(all(target_arch = "wasm32", not(feature = "relaxed-simd")))]
             Kind::Simd128 => "simd128",
             #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
-            Kind::Relaxed => "relaxed-simd",
-            #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
-            Kind::RelaxedQuads => "relaxed-simd-dot",
+            Kind::Relaxed | Kind::RelaxedQuads => "relaxed-simd",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::AvxVnni => "avx-vnni",
             #[cfg(not(target_arch = "wasm32"))]
             Kind::Portable => "portable",
+        }
+    }
+
+    /// For people, what browsers differ in where the name is the same.
+    #[must_use]
+    pub fn dots(self) -> Option<&'static str> {
+        match self.0 {
+            #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+            Kind::RelaxedQuads => Some("dot products of four bytes"),
+            _ => None,
         }
     }
 
