@@ -38,7 +38,8 @@ async function text({ address, threads, context, ...more }) {
       if (fresh) await model.generate("Another text.", { temperature: 0, maxTokens: 1, logitBias: NEVER }).result;
       const { text, promptTokens, reusedTokens, generatedTokens, stats } = await model.generate(prompt, { temperature: 0, maxTokens: tokens, logitBias: NEVER }).result;
       if (generatedTokens !== tokens) throw new Error(`${generatedTokens} tokens, not ${tokens}`);
-      if (fresh && reusedTokens > 1) throw new Error(`${reusedTokens} tokens were in the cache`);
+      // Texts may begin alike.
+      if (fresh && reusedTokens > 2) throw new Error(`${reusedTokens} tokens were in the cache`);
       return { result: text, prefill: promptTokens / (stats.timeToFirstTokenMs / 1000), decode: stats.decodeTokensPerSecond };
     },
     end: () => model.dispose(),

@@ -14,6 +14,7 @@ const [rounds = "3", kinds = "file,server,stored", shape = "1b"] = process.argv.
 const LLAMA_1B = { width: 2048, ffn: 8192, layers: 16, heads: 32, kvHeads: 8, tokens: 128256 };
 const SHAPES = {
   "1b": { ...LLAMA_1B, type: "Q4_0" },
+  "3b": { ...LLAMA_1B, width: 3072, layers: 28, heads: 24, type: "Q4_0" },
   "1b-q8": { ...LLAMA_1B, type: "Q8_0" },
   small: { width: 1024, ffn: 2816, layers: 8, heads: 8, kvHeads: 8, type: "Q4_0", tokens: 16000 },
 };
