@@ -79,7 +79,7 @@ fn normal_f16(value: f32) -> u16 {
     let bits = value.to_bits();
     let magnitude = bits & 0x7fff_ffff;
     // To the nearest; to the even one of two.
-    let rounded = magnitude.saturating_sub(EXPONENTS) + 0xfff + (magnitude >> BITS & 1) >> BITS;
+    let rounded = (magnitude.saturating_sub(EXPONENTS) + 0xfff + (magnitude >> BITS & 1)) >> BITS;
     let is_normal = magnitude >= ROUNDED_TO_LEAST && !value.is_nan();
     if is_normal { (bits >> 16 & 0x8000 | rounded.max(LEAST)) as u16 } else { 0 }
 }
