@@ -124,7 +124,7 @@ async function compare(name, options) {
     const told = await ask(name, options);
     assert.equal(told.fits, true, JSON.stringify(told));
     const real = await run(name, options);
-    assert.ok(Math.abs(real.promptTokens - 128) <= 4 && real.generatedTokens >= 16, JSON.stringify(real));
+    assert.ok(Math.abs(real.promptTokens - 128) <= 4 && real.generatedTokens >= 8, JSON.stringify(real));
     assert.ok(real.wasmHeapBytes >= told.deviceBytes, "the weights are in the wasm memory");
     rounds.push({ told: told.estimate, real });
   }
