@@ -104,7 +104,9 @@ function run(name, options) {
       const loadSeconds = (performance.now() - begun) / 1000;
       const ids = await model.tokenize("the quick brown fox jumps over a lazy dog, and so on. ".repeat(20));
       const prompt = await model.detokenize(ids.slice(0, 128));
-      const { stats, promptTokens, generatedTokens } = await model.generate(prompt, { maxTokens: 32, seed: 1 }).result;
+      // Ends of text, which a model of random weights may draw at any time.
+      const logitBias = { 0: -1000, 2: -1000, 4: -1000 };
+      const { stats, promptTokens, generatedTokens } = await model.generate(prompt, { maxTokens: 32, seed: 1, logitBias }).result;
       const { wasmHeapBytes } = model.info;
       await model.dispose();
       return { loadSeconds, firstTokenMs: stats.timeToFirstTokenMs, tokensPerSecond: stats.decodeTokensPerSecond, promptTokens, generatedTokens, wasmHeapBytes };
@@ -124,7 +126,7 @@ async function compare(name, options) {
     const told = await ask(name, options);
     assert.equal(told.fits, true, JSON.stringify(told));
     const real = await run(name, options);
-    assert.ok(Math.abs(real.promptTokens - 128) <= 4 && real.generatedTokens >= 8, JSON.stringify(real));
+    assert.ok(Math.abs(real.promptTokens - 128) <= 4 && real.generatedTokens >= 16, JSON.stringify(real));
     assert.ok(real.wasmHeapBytes >= told.deviceBytes, "the weights are in the wasm memory");
     rounds.push({ told: told.estimate, real });
   }
